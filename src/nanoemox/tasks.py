@@ -163,8 +163,9 @@ def parse(task: str, raw: str, labels: Sequence[str] | None = None) -> Reading:
 
 # --- Shared by the parsers -------------------------------------------------------------------------------------------
 
-_STOPS = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>|</s>|\s*###\s*(?:Human\b|$)", re.IGNORECASE)
+_STOPS = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>|</s>|###\s*(?:Human\b|$)", re.IGNORECASE)
 _LEAD = re.compile(r"^\s*(?:<\|im_start\|>\s*assistant\s*|(?:#+\s*)?assistant\s*:\s*)", re.IGNORECASE)
+_IDENTIFIERS = re.compile("|".join(re.escape(task.identifier) for task in TASKS.values()))
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"'})
 _OPEN, _CLOSE = re.compile(r"<\s*think\s*>", re.IGNORECASE), re.compile(r"<\s*/\s*think\s*>", re.IGNORECASE)
 _TAGS = re.compile(r"</?\s*(?:think|answer)\s*>", re.IGNORECASE)
@@ -178,10 +179,10 @@ _CUE = re.compile(
 
 
 def _clean(raw: str) -> str:
-    """Cut at the first terminator, drop a role header, straighten curly quotes."""
+    """Cut at the first terminator, drop a role header and an echoed identifier, straighten curly quotes."""
     text = unicodedata.normalize("NFC", raw).translate(_QUOTES)
     text = _LEAD.sub("", text, count=1)
-    return _STOPS.split(text, maxsplit=1)[0].strip()
+    return _IDENTIFIERS.sub("", _STOPS.split(text, maxsplit=1)[0]).strip()
 
 
 def _after_think(text: str) -> str:
@@ -195,7 +196,7 @@ def _after_think(text: str) -> str:
 # Neither side of a label may touch a letter or digit; scripts written without spaces have no such border.
 _LETTER = r"[^\W_぀-ヿ一-鿿가-힣]"
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|neither|nor|without|hardly|\w+n't)\s+(?:(?:a|an|the|very|really|at all)\s+)?$"
+    r"\b(?:not|no|never|neither|nor|without|hardly|\w+n't)\s+(?:(?:a|an|the|very|really|at all)\s+){0,2}$"
 )
 
 
@@ -221,7 +222,7 @@ def parse_label(text: str, labels: Sequence[str]) -> str | None:
     for segment in (*(text[cue.end() :] for cue in reversed(list(_CUE.finditer(text)))), text):
         folded = _fold(segment)
         for match in pattern.finditer(folded):
-            if not _NEGATION.search(folded[: match.start()]):
+            if not _NEGATION.search(folded, max(0, match.start() - 32), match.start()):
                 return spelling[match.group()]
     return None
 
@@ -229,7 +230,7 @@ def parse_label(text: str, labels: Sequence[str]) -> str | None:
 # --- Open vocabulary -------------------------------------------------------------------------------------------------
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
-_SEPARATOR = re.compile(r"\s*(?:[,;/|\n、，；]|\.\s|\band\b|&)\s*", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[,;/|\n、，；&]|\.\s|\band\b", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•+]\s+|\d+[.)]\s+)")
 _EDGE = " \t\r\n.,;:!?\"'`*[](){}<>。"
 _FILLER = re.compile(
@@ -262,10 +263,13 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 CHAIN_FIELDS: Final = ("scenario", "emotion", "cause", "goal")
 _FIELD = re.compile(
-    r"^[ \t]*(?:[-*•#]+[ \t]*|\d+[.)][ \t]*)?\**(scenario|emotion|cause|goal)\**[ \t]*[:：]\**",
+    r"^[ \t]*(?:[-*•#]{1,4}[ \t]*|\d+[.)][ \t]*)?\*{0,3}(scenario|emotion|cause|goal)\*{0,3}[ \t]*[:：]\*{0,3}",
     re.IGNORECASE | re.MULTILINE,
 )
-_STEP = re.compile(r"(?:^|(?<=[.!?\n\s]))(first|second|third|fourth|final|last)(?:ly)?\s*[,:，]", re.IGNORECASE)
+_STEP = re.compile(
+    r"(?:^[ \t]*|(?<=[.!?;][ \t]))(first|second|third|fourth|final|last)(?:ly\b\s*[,:，]?|\s*[,:，])",
+    re.IGNORECASE | re.MULTILINE,
+)
 _STEP_FIELD: Final = {
     "first": "scenario", "second": "emotion", "third": "cause", "fourth": "goal", "final": "goal", "last": "goal",
 }  # fmt: skip
@@ -273,7 +277,7 @@ _LEAD_IN = re.compile(
     r"^(?:the\s+)?(?:[\w']+\s+){0,3}?(?:scenario|emotion|cause|goal)s?(?:\s+[\w']+){0,5}?\s+(?:is|was)\s*:?\s+(?:that\s+)?",
     re.IGNORECASE,
 )
-_REPLY_HEAD = re.compile(r"^\W*(?:reply|response|empathetic (?:reply|response))\W*:\W*?(?=[\w\"'(])", re.IGNORECASE)
+_REPLY_HEAD = re.compile(r"^[\W_]{0,4}(?:empathetic )?(?:reply|response)[*_ ]{0,4}:[*_]{0,4}", re.IGNORECASE)
 
 
 def parse_chain(text: str) -> tuple[Think | None, str]:
@@ -301,7 +305,8 @@ def _complete(fields: Mapping[str, str]) -> bool:
 
 def _segments(thought: str, *, last_is_line: bool) -> tuple[dict[str, str], str]:
     """Split a thought at its field names, or at the authors' ordinals; return fields and what follows the last line."""
-    marks = list(_FIELD.finditer(thought)) or list(_STEP.finditer(thought))
+    named = list(_FIELD.finditer(thought))
+    marks = named or list(_STEP.finditer(thought))
     fields: dict[str, str] = {}
     rest = ""
     for i, mark in enumerate(marks):
@@ -311,7 +316,9 @@ def _segments(thought: str, *, last_is_line: bool) -> tuple[dict[str, str], str]
             value, _, rest = value.partition("\n")
         name = mark.group(1).lower()
         name = _STEP_FIELD.get(name, name)
-        value = _LEAD_IN.sub("", " ".join(value.split()), count=1).strip(" *")
+        value = " ".join(value.split()).strip(" *")
+        if not named:  # only the authors' sentences announce their field ("the emotion of the speaker is sad")
+            value = _LEAD_IN.sub("", value, count=1)
         fields.setdefault(name, value.strip(" .\"'") if name == "emotion" else value)
     return fields, rest
 
