@@ -82,6 +82,7 @@ class VisionBranchConfig(PreTrainedConfig):
         taps: Hidden states that feed the fusion experts, one per expert.
         frame_tokens: ``cls`` one class token a frame; ``grid2``/``grid4`` the patch grid pooled to 2x2 / 4x4.
         fit: How a frame becomes a square: ``squash``, ``crop`` the centre, or ``pad``.
+        image_mean, image_std: Statistics of RGB in 0..1 that the tower was trained with (default CLIP's).
         num_frames: T.
         num_queries: Visual tokens (32; the paper also tries 64 and 128).
         hidden_size: Width of the Q-Former.
@@ -97,6 +98,8 @@ class VisionBranchConfig(PreTrainedConfig):
     taps: list[int] | tuple[int, ...] = (12, 16, 22)
     frame_tokens: Literal["cls", "grid2", "grid4"] = "cls"
     fit: Literal["squash", "crop", "pad"] = "crop"
+    image_mean: list[float] | tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    image_std: list[float] | tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     num_frames: int = 8
     num_queries: int = 32
     hidden_size: int = 768
@@ -109,7 +112,7 @@ class VisionBranchConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve the encoder's configuration."""
         self.encoder = _as_config(self.encoder, CLIP_VIT_L14)
-        self.taps = list(self.taps)
+        self.taps, self.image_mean, self.image_std = list(self.taps), list(self.image_mean), list(self.image_std)
         super().__post_init__(**kwargs)
         depth = self.encoder.num_hidden_layers
         _require(

@@ -1,0 +1,152 @@
+"""LoRA on the language model, and the files that hold what P2E trains.
+
+A run never saves the frozen parts: ``save_adapters`` writes adapters, fusion and LoRA in one safetensors file
+under strict names, and ``load_adapters`` puts them onto a fresh base. The library's own ``add_adapter`` is not
+used: it freezes adapters and fusion, and its ``save_pretrained`` then writes LoRA alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nanoemox.types import CheckpointError
+
+GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
+"""Names of what P2E may train; a phase declares a subset."""
+
+# Rooted at the language model: bare names such as q_proj would also put LoRA into the encoders.
+TARGETS = r"language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_META = "nanoemox_lora"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """Size of the LoRA matrices.
+
+    Attributes:
+        r: Rank. Paper: 32. Reference: 16.
+        alpha: Numerator of the scale alpha / r. Paper: 16. Reference: 32.
+        dropout: Dropout in front of the first matrix.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+
+
+def group_of(name: str) -> str | None:
+    """Name the group that a parameter belongs to, or None for a frozen part."""
+    if ".lora_" in name:
+        return "lora"
+    head = name.split(".", 1)[0]
+    return head if head in GROUPS else None
+
+
+def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
+    """List the LoRA layers by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def attach_lora(model: nn.Module, spec: LoraSpec) -> None:
+    """Put LoRA into every projection of the language model, in place; the output is unchanged until it trains.
+
+    Which parameters train is left as it was: ``training.freeze`` sets that.
+    """
+    if lora_layers(model):
+        raise CheckpointError("LoRA is attached already: fold_lora(model) first")
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=TARGETS)
+    inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(before.get(name.replace(".base_layer", ""), True))
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Add the LoRA update to the base weights for faster inference; :func:`unmerge_lora` takes it back."""
+    for layer in lora_layers(model).values():
+        layer.merge()
+
+
+def unmerge_lora(model: nn.Module) -> None:
+    """Take the LoRA update out of the base weights again."""
+    for layer in lora_layers(model).values():
+        layer.unmerge()
+
+
+def fold_lora(model: nn.Module) -> None:
+    """Merge LoRA for good: afterwards the model has the modules and names of a fresh base."""
+    for name, layer in lora_layers(model).items():
+        if not layer.merged:
+            layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+
+
+def _spec_of(model: nn.Module) -> LoraSpec | None:
+    for layer in lora_layers(model).values():
+        dropout = layer.lora_dropout["default"]
+        return LoraSpec(layer.r["default"], layer.lora_alpha["default"], getattr(dropout, "p", 0.0))
+    return None
+
+
+def adapter_state(model: nn.Module, groups: Iterable[str] = GROUPS) -> dict[str, Tensor]:
+    """Collect what belongs to the groups: name -> tensor on the CPU."""
+    wanted = set(groups)
+    state = {n: t for n, t in model.state_dict().items() if group_of(n) in wanted}
+    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
+
+
+def save_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] = GROUPS) -> Path:
+    """Write adapters, fusion and LoRA (or only some groups) into one safetensors file."""
+    spec = _spec_of(model)
+    metadata = {"format": "pt"} | ({} if spec is None else {_META: json.dumps(asdict(spec))})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(adapter_state(model, groups), str(path), metadata=metadata)
+    return path
+
+
+def load_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] | None = None) -> frozenset[str]:
+    """Load what :func:`save_adapters` wrote, attaching LoRA if the file holds it.
+
+    Args:
+        model: A base with the same branches and sizes.
+        path: The file.
+        groups: The groups that the file must hold, no more and no less; by default those that it holds.
+
+    Returns:
+        The names loaded.
+
+    Raises:
+        CheckpointError: A tensor is missing, unknown or of another shape; all are listed.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+    if _META in metadata and not lora_layers(model):
+        attach_lora(model, LoraSpec(**json.loads(metadata[_META])))
+    held = {group_of(name) or name for name in state}
+    wanted = held if groups is None else set(groups)
+    own = {n: t for n, t in model.state_dict().items() if group_of(n) in wanted}
+    unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
+    shapes = [f"{n}: file {tuple(state[n].shape)}, model {tuple(own[n].shape)}" for n in set(state) & set(own)
+              if state[n].shape != own[n].shape]  # fmt: skip
+    if unknown or missing or shapes:
+        raise CheckpointError(f"{path} does not fit: unknown {unknown}, missing {missing}, shapes {sorted(shapes)}")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+    return frozenset(state)

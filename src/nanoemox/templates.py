@@ -1,0 +1,86 @@
+"""The words around a clip: prompt sentences, questions and answer patterns, read from ``templates.yaml``.
+
+A model directory carries its own ``templates.yaml``, because a checkpoint answers best in the words it was
+trained with; the package's file is the default. The file is data: nothing in it is evaluated.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from nanoemox.tasks import ALL_TASKS
+from nanoemox.types import CheckpointError
+
+FILE_NAME = "templates.yaml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskTemplate(_Strict):
+    """Questions of one task (the first is asked at inference) and the pattern of its answer."""
+
+    questions: tuple[str, ...]
+    answer: str
+    questions_no_think: tuple[str, ...] = ()
+    answer_no_think: str | None = None
+
+
+class Templates(_Strict):
+    """Everything that is said around the placeholders.
+
+    Attributes:
+        prefix: Opens the prompt.
+        media: Branch -> sentence with ``{tokens}``; the order of the mapping is the order in the prompt.
+        history: Sentence with ``{history}``.
+        history_turn: One turn, with ``{role}`` and ``{text}``.
+        subtitle: Sentence with ``{subtitle}``.
+        suffix: Stands between the question and the answer.
+        terminator: Ends every answer.
+        tasks: Task key -> its questions.
+    """
+
+    version: int
+    prefix: str
+    media: dict[str, str]
+    history: str
+    history_turn: str
+    subtitle: str
+    suffix: str
+    terminator: str
+    tasks: dict[str, TaskTemplate]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        missing = [t for t in ALL_TASKS if t not in self.tasks]
+        if missing:
+            raise ValueError(f"no template for task(s) {missing}")
+        for branch, sentence in self.media.items():
+            if sentence.count("{tokens}") != 1:
+                raise ValueError(f"media.{branch}: {sentence!r} must hold {{tokens}} once")
+        return self
+
+    def save(self, folder: Path) -> Path:
+        """Write ``templates.yaml`` into ``folder``."""
+        path = folder / FILE_NAME
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
+        return path
+
+
+def load_templates(path: Path | None = None) -> Templates:
+    """Read templates from a file, or the package's own.
+
+    Raises:
+        CheckpointError: The file is not what a templates file must be; the message says where.
+    """
+    text = (files("nanoemox") / FILE_NAME).read_text("utf-8") if path is None else path.read_text("utf-8")
+    try:
+        return Templates.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise CheckpointError(f"{path or FILE_NAME}: not a valid templates file: {error}") from error

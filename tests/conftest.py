@@ -1,0 +1,37 @@
+"""Fixtures for every test: the makers' shared folder, a tiny seeded model, and the count of what was skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+_ROOT = Path(__file__).resolve().parents[1]
+_REASON = "needs the project's shared folder: set NANOEMOX_SHARED to it"
+
+
+def shared_folder() -> Path | None:
+    """Find the makers' folder beside the checkout, or where NANOEMOX_SHARED says."""
+    path = Path(os.environ.get("NANOEMOX_SHARED", _ROOT.parent / "shared"))
+    return path if (path / "golden").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The makers' folder; a test that asks for it is skipped (or, if required, fails) where it is absent."""
+    path = shared_folder()
+    if path is None:
+        if os.environ.get("NANOEMOX_REQUIRE_SHARED") == "1":
+            pytest.fail(_REASON)
+        pytest.skip(_REASON)
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests were skipped for want of the shared folder."""
+    skipped = sum(_REASON in str(r.longrepr) for r in terminalreporter.stats.get("skipped", []))
+    terminalreporter.write_line(f"skipped for want of the shared folder: {skipped}")
