@@ -1,0 +1,56 @@
+"""Scores of predictions: pure functions of numpy arrays and plain values, without torch.
+
+Every score is a fraction in 0..1 (reports multiply by 100), better when higher except the calibration error. An
+abstention, a prediction that is None, is always wrong and never leaves the denominator.
+"""
+
+from nanoemox.scoring.bootstrap import (
+    Difference,
+    Interval,
+    Statistic,
+    bootstrap_difference,
+    bootstrap_interval,
+    mean_statistic,
+)
+from nanoemox.scoring.calibration import ReliabilityBin, expected_calibration_error, reliability_table
+from nanoemox.scoring.classification import (
+    ClassificationScores,
+    accuracy,
+    classification_scores,
+    confusion_matrix,
+    confusion_statistic,
+    macro_f1,
+    unweighted_average_recall,
+    weighted_f1,
+    weighted_precision,
+)
+from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n, distinct_n_values
+from nanoemox.scoring.sets import SetScores, set_f1_statistic, set_precision_recall, set_scores
+
+__all__ = [
+    "ClassificationScores",
+    "Difference",
+    "Interval",
+    "ReliabilityBin",
+    "SetScores",
+    "Statistic",
+    "accuracy",
+    "bootstrap_difference",
+    "bootstrap_interval",
+    "classification_scores",
+    "confusion_matrix",
+    "confusion_statistic",
+    "corpus_distinct_n",
+    "distinct_n",
+    "distinct_n_values",
+    "expected_calibration_error",
+    "macro_f1",
+    "mean_statistic",
+    "reliability_table",
+    "set_f1_statistic",
+    "set_precision_recall",
+    "set_scores",
+    "unweighted_average_recall",
+    "weighted_f1",
+    "weighted_precision",
+]

@@ -1,0 +1,112 @@
+"""The bootstrap: against theory, against a plain loop, its coverage, and as properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils import resample
+
+from nanoemox.scoring import bootstrap, bootstrap_difference, bootstrap_interval, mean_statistic
+from nanoemox.types import NanoEmoXError
+
+values = st.lists(st.floats(-5, 5), min_size=1, max_size=40)
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    right = np.arange(400) % 5 != 0  # 80 %
+    interval = bootstrap_interval(mean_statistic(right), 400, num_resamples=20_000)
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 400)
+    assert interval.estimate == pytest.approx(0.8)
+    assert interval.low == pytest.approx(0.8 - half, abs=0.004)
+    assert interval.high == pytest.approx(0.8 + half, abs=0.004)
+    assert (interval.level, interval.num_resamples) == (0.95, 20_000)
+
+
+def test_equal_to_a_loop_over_scikit_learns_resample() -> None:
+    data = np.random.default_rng(3).gamma(2.0, size=60)
+    loop = [resample(data, random_state=seed).mean() for seed in range(3000)]
+    interval = bootstrap_interval(mean_statistic(data), 60, level=0.9, num_resamples=3000, seed=1)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(loop, [0.05, 0.95])), abs=0.04)
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        data = generator.normal(size=80)
+        interval = bootstrap_interval(mean_statistic(data), 80, level=0.9, num_resamples=400, seed=trial)
+        covered += interval.low <= 0 <= interval.high
+    assert 0.85 <= covered / 300 <= 0.94
+
+
+def test_the_p_value_is_uniform_where_nothing_differs() -> None:
+    generator = np.random.default_rng(1)
+    p_values = []
+    for trial in range(300):
+        a, b = generator.normal(size=(2, 60))
+        pair = bootstrap_difference(mean_statistic(a), mean_statistic(b), 60, num_resamples=300, seed=trial)
+        p_values.append(pair.p_value)
+    assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.09
+    assert 0.42 <= np.mean(p_values) <= 0.58
+
+
+def test_pairing_sees_what_two_intervals_hide() -> None:
+    generator = np.random.default_rng(2)
+    hard = generator.normal(size=200) * 3
+    a, b = mean_statistic(hard + 0.2), mean_statistic(hard + generator.normal(size=200) * 0.1)
+    one, two = bootstrap_interval(a, 200), bootstrap_interval(b, 200)
+    assert one.low < two.high  # they overlap
+    pair = bootstrap_difference(a, b, 200)
+    assert pair.interval.low > 0.15
+    assert pair.p_value == pytest.approx(2 / 2001)
+
+
+@given(values, st.integers(0, 5))
+def test_properties(data: list[float], seed: int) -> None:
+    statistic = mean_statistic(data)
+    interval = bootstrap_interval(statistic, len(data), num_resamples=50, seed=seed)
+    slack = 1e-9
+    assert min(data) - slack <= interval.low <= interval.high <= max(data) + slack
+    assert interval.estimate == pytest.approx(float(np.mean(data)), abs=1e-12)
+    assert interval == bootstrap_interval(statistic, len(data), num_resamples=50, seed=seed)
+    narrow = bootstrap_interval(statistic, len(data), level=0.5, num_resamples=50, seed=seed)
+    assert interval.low - slack <= narrow.low <= narrow.high <= interval.high + slack
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=30))
+def test_a_difference_is_antisymmetric(rows: list[tuple[float, float]]) -> None:
+    a, b = (mean_statistic(column) for column in zip(*rows, strict=True))
+    ab = bootstrap_difference(a, b, len(rows), num_resamples=50)
+    ba = bootstrap_difference(b, a, len(rows), num_resamples=50)
+    assert ab.p_value == ba.p_value
+    assert 0 < ab.p_value <= 1
+    assert (ab.interval.low, ab.interval.high) == pytest.approx((-ba.interval.high, -ba.interval.low), abs=1e-9)
+
+
+def test_a_system_does_not_differ_from_itself() -> None:
+    statistic = mean_statistic([0.0, 1.0, 1.0])
+    pair = bootstrap_difference(statistic, statistic, 3)
+    assert (pair.interval.low, pair.interval.high, pair.p_value) == (0, 0, 1)
+
+
+def test_the_size_of_a_block_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    statistic = mean_statistic(np.random.default_rng(4).normal(size=37))
+    whole = bootstrap_interval(statistic, 37, num_resamples=101)
+    monkeypatch.setattr(bootstrap, "_MAX_INDICES", 100)
+    assert bootstrap_interval(statistic, 37, num_resamples=101) == whole
+
+
+def test_mistakes_are_named() -> None:
+    statistic = mean_statistic([1.0])
+    for options, message in (
+        ({"level": 95}, "level is 95"),
+        ({"num_resamples": 0}, "num_resamples is 0"),
+    ):
+        with pytest.raises(NanoEmoXError, match=message):
+            bootstrap_interval(statistic, 1, **options)
+    with pytest.raises(NanoEmoXError, match="0 samples"):
+        bootstrap_difference(statistic, statistic, 0)
+    with pytest.raises(NanoEmoXError, match="finite"):
+        mean_statistic([float("nan")])
