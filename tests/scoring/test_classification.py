@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -137,3 +140,13 @@ def test_mistakes_are_named() -> None:
         classification_scores([], [])
     with pytest.raises(NanoEmoXError, match="'c' is none of the 2 labels a, b"):
         confusion_matrix(["a", "c"], ["a", "a"], ["a", "b"])
+
+
+def test_the_scores_printed_with_a_published_matrix(shared: Path) -> None:
+    text = (shared / "data/predictions/emotion_llama/MER2023_stage2_result.txt").read_text("utf-8")
+    printed = {name: float(value) for name, value in re.findall(r"^([A-Z][\w ]+): ([\d.]+)", text, re.MULTILINE)}
+    counts = np.array([re.findall(r"\d+", line) for line in text[text.index("[[") :].splitlines()], dtype=np.int64)
+    confusion = np.pad(counts, ((0, 0), (0, 1)))  # nobody abstained
+    assert accuracy(confusion) == pytest.approx(printed["Accuracy"], abs=1e-12)
+    assert weighted_precision(confusion) == pytest.approx(printed["Precision"], abs=1e-12)
+    assert weighted_f1(confusion) == pytest.approx(printed["F1 Score"], abs=1e-12)
