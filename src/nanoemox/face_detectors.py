@@ -1,0 +1,132 @@
+"""Face detectors for one picture: OpenCV's Haar cascades, or a YuNet network that the user names.
+
+Letters: ``H``/``W`` pixels, ``N`` faces seen in one picture. A *sight* is one row
+``centre x, centre y, side, confidence`` (pixels, pixels, pixels, 0..1) of a float64[N, 4] array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import cv2
+import cv2.data
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.types import MediaError
+
+Image = npt.NDArray[np.uint8]
+Sights = npt.NDArray[np.float64]
+Detector = Callable[[Image, float], Sights]
+"""Takes uint8[H, W, 3] RGB and the smallest face side in pixels, gives float64[N, 4] sights."""
+
+SURE_WINDOWS: Final = 20
+PROFILE_TO_FRONTAL: Final = (0.15, 0.02, 0.84)
+"""Profile boxes hold the whole head: shift towards the nose, shift down, scale (medians over real clips)."""
+
+
+def haar_detector() -> Detector:
+    """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those see nothing."""
+    frontal = [_cascade("frontalface_alt2"), _cascade("frontalface_default")]
+    profile = _cascade("profileface")
+
+    def detect(image: Image, min_side_px: float) -> Sights:
+        gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        rows = [row for cascade in frontal for row in _haar_rows(cascade, gray, min_side_px)]
+        # The profile cascade costs as much as both frontal ones, so it looks only where those are in doubt.
+        if sum(row[3] for row in rows) < SURE_WINDOWS:
+            right, down, scale = PROFILE_TO_FRONTAL
+            # The cascade knows faces turned to the left of the picture; the mirrored picture gives the others.
+            for x, y, side, count in _haar_rows(profile, gray, min_side_px):
+                rows.append((x - right * side, y + down * side, scale * side, count))
+            for x, y, side, count in _haar_rows(profile, np.ascontiguousarray(gray[:, ::-1]), min_side_px):
+                rows.append((gray.shape[1] - x + right * side, y + down * side, scale * side, count))
+        return strongest(_fuse(np.array(rows, np.float64).reshape(-1, 4)))
+
+    return detect
+
+
+def yunet_detector(path: Path) -> Detector:
+    """Return a detector over a YuNet ONNX file (``face_detection_yunet_2023mar.onnx`` of OpenCV's model zoo).
+
+    Raises:
+        MediaError: The file is absent, a Git LFS pointer, or not a YuNet network.
+    """
+    if not path.is_file():
+        raise MediaError(f"YuNet file {path} does not exist; give the path of face_detection_yunet_2023mar.onnx")
+    with path.open("rb") as file:
+        if file.read(30).startswith(b"version https://git-lfs"):
+            raise MediaError(f"YuNet file {path} is a Git LFS pointer, not the network; download the file itself")
+    try:
+        network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.6, 0.3, 50)
+    except cv2.error as error:
+        raise MediaError(f"YuNet file {path} cannot be read by OpenCV {cv2.__version__}: {error.err}") from error
+
+    def detect(image: Image, min_side_px: float) -> Sights:
+        network.setInputSize((image.shape[1], image.shape[0]))
+        _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        rows = np.zeros((0, 15)) if found is None else np.asarray(found, np.float64)
+        x, y, width, height, score = rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3], rows[:, 14]
+        # YuNet boxes reach from hair line to chin: their mean side is what a frontal cascade calls the side.
+        side = (width + height) / 2
+        return strongest(np.stack([x + width / 2, y + height / 2, side, score], 1)[side >= min_side_px])
+
+    return detect
+
+
+def _cascade(name: str) -> cv2.CascadeClassifier:
+    path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
+    cascade = cv2.CascadeClassifier(str(path))
+    if cascade.empty():
+        raise MediaError(f"OpenCV {cv2.__version__} lacks {path.name}; install opencv-python-headless>=4.10,<5")
+    return cascade
+
+
+def _haar_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) -> list[tuple[float, ...]]:
+    """Return ``centre x, centre y, side, number of agreeing windows`` for each face."""
+    least = max(20, round(min_side_px))
+    boxes, counts = cascade.detectMultiScale2(gray, scaleFactor=1.1, minNeighbors=3, minSize=(least, least))
+    return [(x + w / 2, y + w / 2, float(w), float(n)) for (x, y, w, _), n in zip(boxes, np.ravel(counts), strict=True)]
+
+
+def _fuse(rows: Sights) -> Sights:
+    """Join boxes that several cascades put on one face; window counts become confidences in 0..1."""
+    fused: list[npt.NDArray[np.float64]] = []
+    # Sorted by value as well, since OpenCV's threads return boxes in no fixed order.
+    for row in rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0], -rows[:, 3]))]:
+        same = next((i for i, other in enumerate(fused) if same_face(other, row, 0.4)), None)
+        if same is None:
+            fused.append(row.copy())
+            continue
+        total = fused[same][3] + row[3]
+        fused[same][:3] = (fused[same][:3] * fused[same][3] + row[:3] * row[3]) / total
+        fused[same][3] = total
+    out = np.array(fused, np.float64).reshape(-1, 4)
+    # 8 windows are a coin toss in real clips: below lie posters and cloth, above lie faces.
+    out[:, 3] /= out[:, 3] + 8
+    return out
+
+
+def same_face(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64], distance: float) -> bool:
+    """Say whether two sights differ by less than ``distance`` sides and a factor of 1.8 in size."""
+    large, small = max(one[2], two[2]), min(one[2], two[2])
+    return bool(np.hypot(*(one[:2] - two[:2])) < distance * large and large < 1.8 * small)
+
+
+def overlap(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
+    """Return the share of the smaller box that lies in the other, 0..1."""
+    sides = np.minimum(one[:2] + one[2] / 2, two[:2] + two[2] / 2) - np.maximum(
+        one[:2] - one[2] / 2, two[:2] - two[2] / 2
+    )
+    return float(np.prod(np.maximum(sides, 0)) / min(one[2], two[2]) ** 2)
+
+
+def strongest(sights: Sights) -> Sights:
+    """Keep the most confident of sights that overlap: a mouth or a head of hair is no second face."""
+    kept: list[npt.NDArray[np.float64]] = []
+    for row in sights[np.lexsort((sights[:, 1], sights[:, 0], -sights[:, 3]))]:
+        if all(overlap(row, other) < 0.4 for other in kept):
+            kept.append(row)
+    return np.array(kept, np.float64).reshape(-1, 4)
