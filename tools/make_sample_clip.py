@@ -50,9 +50,8 @@ def speak() -> tuple[np.ndarray, int]:
         samples = np.frombuffer(file.readframes(len(sound)), np.int16)
     voiced = np.flatnonzero(np.abs(samples) > 200)
     samples = samples[voiced[0] : voiced[-1]]
-    return np.concatenate(
-        [np.zeros(int(LEAD_S * rate), np.int16), samples, np.zeros(int(TAIL_S * rate), np.int16)]
-    ), rate
+    lead, tail = (np.zeros(int(s * rate), np.int16) for s in (LEAD_S, TAIL_S))
+    return np.concatenate([lead, samples, tail]), rate
 
 
 def loudness(samples: np.ndarray, rate: int, num_frames: int) -> np.ndarray:

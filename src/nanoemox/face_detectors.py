@@ -28,7 +28,7 @@ PROFILE_TO_FRONTAL: Final = (0.15, 0.02, 0.84)
 
 
 def haar_detector() -> Detector:
-    """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those see nothing."""
+    """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those are in doubt."""
     frontal = [_cascade("frontalface_alt2"), _cascade("frontalface_default")]
     profile = _cascade("profileface")
 

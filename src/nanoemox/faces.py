@@ -76,8 +76,9 @@ def find_faces(
     """Find every person's face in the frames of one clip.
 
     A clip with several people gives one track each; track 0 has the largest area summed over the frames it was seen
-    in, which in film dialogue is the person the camera is on. Nobody is recognised: someone who returns elsewhere in
-    the picture after a cut is a new track.
+    in, which in film dialogue is the person the camera is on. In shot and reverse shot, say six frames of one speaker
+    and two of the other, both are tracks, and each repeats its nearest box while the other is shown. Nobody is
+    recognised: someone who returns elsewhere in the picture after a cut is a new track.
 
     Args:
         frames: uint8[T, H, W, 3] RGB.
