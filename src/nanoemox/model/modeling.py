@@ -227,9 +227,10 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         if features.vision_levels is None or features.speech_levels is None:
             return None
         ids = self.config.placeholder_token_ids
-        fused = holders(input_ids, ids["fusion"])
-        vision = features.vision_levels[fused[holders(input_ids, ids["vision"])]]
-        speech = features.speech_levels[fused[holders(input_ids, ids["speech"])]]
+        fused, seen, heard = (holders(input_ids, ids[b]) for b in ("fusion", "vision", "speech"))
+        if int(seen.sum()) != len(features.vision_levels) or int(heard.sum()) != len(features.speech_levels):
+            return None  # the splice tells the user which branch disagrees
+        vision, speech = features.vision_levels[fused[seen]], features.speech_levels[fused[heard]]
         if not len(vision):
             return None
         return vision.to(self.dtype), speech.to(self.dtype)
@@ -267,8 +268,14 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             past_key_values: Cache of what came before ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
-            pixel_values, speech_values, face_values: Raw media, see :class:`Media`.
-            vision_last, vision_levels, speech_last, speech_levels, face_vectors: Encoded media.
+            pixel_values: Raw pictures; this and the seven that follow as in :class:`Media`.
+            speech_values: Raw speech windows.
+            face_values: Raw face crops or precomputed vectors.
+            vision_last: Encoded pictures.
+            vision_levels: Their taps.
+            speech_last: Encoded windows.
+            speech_levels: Their taps.
+            face_vectors: Encoded faces.
             use_cache: Return the cache.
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are
                 float[num_kept, V] and the loss reads the labels that follow them).

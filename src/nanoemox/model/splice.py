@@ -15,7 +15,9 @@ def holders(input_ids: Tensor, placeholder_id: int) -> Tensor:
     return (input_ids == placeholder_id).any(dim=1)
 
 
-def splice(embeds: Tensor, input_ids: Tensor, tokens: Mapping[str, Tensor], placeholder_ids: Mapping[str, int]) -> Tensor:
+def splice(
+    embeds: Tensor, input_ids: Tensor, tokens: Mapping[str, Tensor], placeholder_ids: Mapping[str, int]
+) -> Tensor:
     """Replace the embeddings at the placeholders by the branches' tokens.
 
     Args:

@@ -1,0 +1,1 @@
+"""The model: frozen encoders, adapters, fusion, splice, language model."""

@@ -1,0 +1,138 @@
+"""Frozen encoders of scene and voice, and the hidden states that are read from them (paper, section 3.2).
+
+Letters: ``B`` samples that have the branch, ``T`` frames, ``W`` speech windows, ``E`` taps, ``D`` width,
+``P`` patches, ``S`` side of a picture in pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
+
+VARIANCE_EPS = 1e-7  # Reference: the feature extractor's, added to the variance
+
+
+class Levels(NamedTuple):
+    """What is kept of an encoder.
+
+    Attributes:
+        last: float[B, T, D], feeds the adapter.
+        levels: float[B, E, T, D], the taps that feed the fusion experts.
+    """
+
+    last: Tensor
+    levels: Tensor
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder that stays in eval mode: its features are constants of a clip, in training too."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode (Reference: the face backbone stays in *training* mode for ever, at random)."""
+        return super().train(False)
+
+
+class VisionEncoder(FrozenEncoder):
+    """Vision tower read at its class token (or pooled patches) after chosen blocks.
+
+    The tower is built only as deep as the deepest state that is read, so nothing beyond it is loaded or run.
+    """
+
+    def __init__(self, config: VisionBranchConfig) -> None:
+        super().__init__()
+        self.last, self.taps = config.last, tuple(config.taps)
+        self.grid = {"cls": 0, "grid2": 2, "grid4": 4}[config.frame_tokens]
+        tower = copy.deepcopy(config.encoder)
+        tower.num_hidden_layers = max(1, self.last, *self.taps)
+        self.encoder = AutoModel.from_config(tower)
+        self.has_class_token = hasattr(self.encoder.get_input_embeddings(), "class_embedding") or any(
+            name.endswith(("class_embedding", "cls_token")) for name, _ in self.encoder.named_parameters()
+        )
+
+    def forward(self, pixel_values: Tensor) -> Levels:
+        """Encode ``pixel_values`` float[B, T, 3, S, S]; with a grid of g, T becomes T * g * g, frame-major."""
+        batch = pixel_values.shape[0]
+        states = self._block_states(pixel_values.flatten(0, 1))
+        pooled = {k: self._pool(states[k]).reshape(batch, -1, states[k].shape[-1]) for k in {self.last, *self.taps}}
+        return Levels(pooled[self.last], torch.stack([pooled[k] for k in self.taps], dim=1))
+
+    def _block_states(self, pixels: Tensor) -> list[Tensor]:
+        """Raw hidden states 0..depth, each float[B * T, P (+ 1), D].
+
+        Read by hooks, because some towers of the library report their last state after a final norm.
+        """
+        blocks = self._blocks()
+        states: list[Tensor] = []
+        handles = [
+            blocks[0].register_forward_pre_hook(lambda _m, args, kw: states.append(_first(args, kw)), with_kwargs=True)
+        ]
+        handles += [
+            b.register_forward_hook(lambda _m, _a, out: states.append(out if isinstance(out, Tensor) else out[0]))
+            for b in blocks
+        ]
+        try:
+            self.encoder(pixel_values=pixels)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return states
+
+    def _blocks(self) -> nn.ModuleList:
+        depth = self.encoder.config.num_hidden_layers
+        lists = [m for m in self.encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+        if not lists:
+            raise ValueError(f"{type(self.encoder).__name__} has no list of {depth} blocks: it cannot be tapped")
+        return lists[0]
+
+    def _pool(self, state: Tensor) -> Tensor:
+        """Reduce float[N, P (+ 1), D] to float[N, 1 or g * g, D]."""
+        if not self.grid:
+            return state[:, :1] if self.has_class_token else state.mean(dim=1, keepdim=True)
+        patches = state[:, 1:] if self.has_class_token else state
+        side = round(patches.shape[1] ** 0.5)
+        grid = patches.transpose(1, 2).unflatten(2, (side, side))
+        return functional.adaptive_avg_pool2d(grid, self.grid).flatten(2).transpose(1, 2)
+
+
+def _first(args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
+    value = args[0] if args else kwargs["hidden_states"]
+    assert isinstance(value, Tensor)
+    return value
+
+
+class SpeechEncoder(FrozenEncoder):
+    """Speech encoder over windows; each hidden state is averaged over the time within its window."""
+
+    def __init__(self, config: SpeechBranchConfig) -> None:
+        super().__init__()
+        self.last_states, self.taps = config.last_states, tuple(config.taps)
+        self.normalise, self.remove_mean = config.normalise, config.remove_mean
+        self.takes_log_mel = config.takes_log_mel
+        # AutoModel would build a Whisper decoder too, which nothing here reads.
+        self.encoder = WhisperEncoder(config.encoder) if self.takes_log_mel else AutoModel.from_config(config.encoder)
+
+    def forward(self, speech_values: Tensor) -> Levels:
+        """Encode waveform windows float[B, W, samples] or log-mel windows float[B, W, mels, steps]."""
+        batch, windows = speech_values.shape[:2]
+        values = speech_values if self.takes_log_mel else self._standardise(speech_values)
+        # Reference: no attention mask, so padded silence is heard as silence.
+        states = self.encoder(values.flatten(0, 1), output_hidden_states=True).hidden_states
+        tail = torch.stack([s.mean(dim=1) for s in states[-self.last_states :]]).mean(dim=0)
+        taps = torch.stack([states[k].mean(dim=1) for k in self.taps], dim=1)  # B * W, E, D
+        return Levels(tail.view(batch, windows, -1), taps.unflatten(0, (batch, windows)).transpose(1, 2))
+
+    def _standardise(self, windows: Tensor) -> Tensor:
+        """Zero mean and unit variance over the scope that the configuration names: float[B, W, samples]."""
+        if self.remove_mean:
+            windows = windows - windows.mean(dim=-1, keepdim=True)
+        scope = {"window": (2,), "clip": (1, 2), "batch": (0, 1, 2)}[self.normalise]
+        variance, mean = torch.var_mean(windows, dim=scope, keepdim=True, correction=0)
+        return (windows - mean) / torch.sqrt(variance + VARIANCE_EPS)

@@ -1,0 +1,74 @@
+"""Where to look in a clip: speech windows inside it, rolling windows over a long one. Pure arithmetic.
+
+Letters: ``W`` speech windows, ``T`` frames.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.types import SAMPLE_RATE_HZ
+
+
+class Span(NamedTuple):
+    """A stretch of a clip in seconds."""
+
+    start_s: float
+    end_s: float
+
+
+def rolling_windows(duration_s: float, every_s: float = 3.0, window_s: float = 10.0) -> tuple[Span, ...]:
+    """Cover a long clip with overlapping windows; the last one ends at the end of the clip.
+
+    Args:
+        duration_s: Length of the clip in seconds.
+        every_s: Hop between starts in seconds, > 0.
+        window_s: Length of a window in seconds, >= ``every_s`` or parts of the clip would go unseen.
+    """
+    if duration_s <= 0 or every_s <= 0 or window_s < every_s:
+        raise ValueError(
+            f"duration_s={duration_s}, every_s={every_s}, window_s={window_s}: need a positive duration and hop, "
+            "and a window at least as long as the hop"
+        )
+    if duration_s <= window_s:
+        return (Span(0.0, duration_s),)
+    hops = math.ceil((duration_s - window_s) / every_s - 1e-9)
+    starts = [min(i * every_s, duration_s - window_s) for i in range(hops + 1)]
+    return tuple(Span(s, s + window_s) for s in starts)
+
+
+def speech_window_starts(
+    num_samples: int, num_windows: int, window_samples: int, grid: Literal["reference", "cover"]
+) -> npt.NDArray[np.int64]:
+    """First sample of each speech window, int64[W]; all zero where the clip is no longer than one window.
+
+    ``cover`` spreads the windows so that the last ends with the clip. ``reference`` steps by an eighth of the rest,
+    so the last eighth is never heard; exact rational arithmetic on a float64 duration, truncated to samples.
+    """
+    spare = num_samples - window_samples
+    if spare <= 0:
+        return np.zeros(num_windows, np.int64)
+    if grid == "cover":
+        return np.linspace(0, spare, num_windows).round().astype(np.int64)
+    duration = Fraction(num_samples / SAMPLE_RATE_HZ)
+    step = (duration - Fraction(window_samples, SAMPLE_RATE_HZ)) / num_windows
+    return np.array([int(i * step * SAMPLE_RATE_HZ) for i in range(num_windows)], np.int64)
+
+
+def frame_indices_reference(num_frames: int, num_wanted: int) -> npt.NDArray[np.int64]:
+    """Reference: left-edge sampling of frames by index, the last repeated in a clip of fewer frames."""
+    if num_frames < num_wanted:
+        return np.minimum(np.arange(num_wanted), num_frames - 1)
+    return np.arange(0, num_frames, num_frames / num_wanted).astype(np.int64)[:num_wanted]
+
+
+def coverage_warning(duration_s: float, seen_s: float) -> str | None:
+    """Warn when less than half of a clip was seen; None otherwise."""
+    if duration_s <= 0 or seen_s >= duration_s / 2:
+        return None
+    return f"only {seen_s:.0f} s of {duration_s:.0f} s were seen: use --every SECONDS to answer along the whole clip"

@@ -1,0 +1,93 @@
+"""LoRA and adapter files: attach, train, merge, unmerge, save, reload onto a fresh base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nanoemox.model import lora
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import Ask
+from nanoemox.types import CheckpointError
+from tests.tiny import tiny_clip, tiny_model, tiny_processor
+
+
+def _inputs():  # noqa: ANN202
+    return tiny_processor()(tiny_clip(), Ask("msa"))
+
+
+def _logits(model: NanoEmoXForConditionalGeneration) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**_inputs()).logits
+
+
+def _trained() -> NanoEmoXForConditionalGeneration:
+    model = tiny_model()
+    lora.attach_lora(model, lora.LoraSpec(r=4, alpha=8, dropout=0.0))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if lora.group_of(name) is not None:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def test_lora_sits_in_the_language_model_alone_and_starts_as_nothing() -> None:
+    model = tiny_model()
+    before = _logits(model)
+    lora.attach_lora(model, lora.LoraSpec(r=4))
+    names = lora.lora_layers(model)
+    assert len(names) == 2 * 7
+    assert all(n.startswith("language_model.") for n in names)
+    assert torch.equal(before, _logits(model))
+    assert all(p.requires_grad for p in model.parameters()), "freezing is the curriculum's business"
+    with pytest.raises(CheckpointError, match="attached already"):
+        lora.attach_lora(model, lora.LoraSpec(r=4))
+
+
+def test_merge_and_unmerge_and_fold() -> None:
+    model = _trained()
+    before = _logits(model)
+    lora.merge_lora(model)
+    torch.testing.assert_close(_logits(model), before, atol=1e-5, rtol=1e-5)
+    lora.unmerge_lora(model)
+    torch.testing.assert_close(_logits(model), before, atol=1e-5, rtol=1e-5)
+    lora.fold_lora(model)
+    assert not lora.lora_layers(model)
+    assert set(model.state_dict()) == set(tiny_model().state_dict())
+    torch.testing.assert_close(_logits(model), before, atol=1e-5, rtol=1e-5)
+
+
+def test_adapters_reload_onto_a_fresh_base(tmp_path: Path) -> None:
+    model = _trained()
+    path = lora.save_adapters(model, tmp_path / "adapters.safetensors")
+    fresh = tiny_model()
+    assert not torch.equal(_logits(fresh), _logits(model))
+    names = lora.load_adapters(fresh, path)
+    assert {lora.group_of(n) for n in names} == set(lora.GROUPS)
+    assert not any(n.startswith(("vision_encoder", "speech_encoder", "face_encoder")) for n in names)
+    assert torch.equal(_logits(fresh), _logits(model))
+
+
+def test_a_group_file_holds_that_group_and_strangers_raise(tmp_path: Path) -> None:
+    path = lora.save_adapters(_trained(), tmp_path / "speech.safetensors", groups=["speech_adapter"])
+    model = tiny_model()
+    assert all(n.startswith("speech_adapter.") for n in lora.load_adapters(model, path))
+    with pytest.raises(CheckpointError, match=r"missing \['face_adapter"):
+        lora.load_adapters(model, path, groups=["speech_adapter", "face_adapter"])
+    (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        lora.load_adapters(model, tmp_path / "bad.safetensors")
+
+
+def test_save_pretrained_refuses_attached_lora_and_writes_the_folded_model(tmp_path: Path) -> None:
+    model = _trained()
+    with pytest.raises(CheckpointError, match="fold_lora"):
+        model.save_pretrained(tmp_path)
+    expected = _logits(model)
+    lora.fold_lora(model)
+    model.save_pretrained(tmp_path)
+    again = NanoEmoXForConditionalGeneration.from_pretrained(tmp_path)
+    torch.testing.assert_close(_logits(again), expected, atol=1e-5, rtol=1e-5)
