@@ -228,12 +228,13 @@ def test_real_clips_spot(shared: Path) -> None:
     one = with_face(load_clip(clips / "sample_00002422.mp4"))
     assert one.face.detected.all()
     assert one.face.num_tracks == 1
-    # Shot and reverse shot: six frames of the speaker, two of the one who listens.
-    first = with_face(load_clip(clips / "samplenew_00051251.mp4"))
-    second = with_face(load_clip(clips / "samplenew_00051251.mp4"), 1)
-    assert first.face.num_tracks == 2
-    assert first.face.detected.tolist() == [True] * 6 + [False] * 2
-    assert second.face.detected.tolist() == [False] * 6 + [True] * 2
+    # Shot and reverse shot: the speaker, then in the last frame the one who listens.
+    both = load_clip(clips / "samplenew_00061200.mp4")
+    speaker, listener = with_face(both).face, with_face(both, 1).face
+    assert speaker.num_tracks == listener.num_tracks == 2
+    assert speaker.detected.tolist() == [True] * 7 + [False]
+    assert listener.detected.tolist() == [False] * 7 + [True]
+    assert centre(listener.boxes)[0, 0] - centre(speaker.boxes)[0, 0] > 200
 
 
 @pytest.mark.shared

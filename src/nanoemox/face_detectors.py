@@ -23,6 +23,8 @@ Detector = Callable[[Image, float], Sights]
 """Takes uint8[H, W, 3] RGB and the smallest face side in pixels, gives float64[N, 4] sights."""
 
 SURE_WINDOWS: Final = 20
+PROFILE_SCALE: Final = 0.7
+"""The profile cascade looks at a smaller picture: it finds as many faces there in half the time."""
 PROFILE_TO_FRONTAL: Final = (0.15, 0.02, 0.84)
 """Profile boxes hold the whole head: shift towards the nose, shift down, scale (medians over real clips)."""
 
@@ -35,14 +37,9 @@ def haar_detector() -> Detector:
     def detect(image: Image, min_side_px: float) -> Sights:
         gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
         rows = [row for cascade in frontal for row in _haar_rows(cascade, gray, min_side_px)]
-        # The profile cascade costs as much as both frontal ones, so it looks only where those are in doubt.
+        # The profile cascade costs more than both frontal ones, so it looks only where those are in doubt.
         if sum(row[3] for row in rows) < SURE_WINDOWS:
-            right, down, scale = PROFILE_TO_FRONTAL
-            # The cascade knows faces turned to the left of the picture; the mirrored picture gives the others.
-            for x, y, side, count in _haar_rows(profile, gray, min_side_px):
-                rows.append((x - right * side, y + down * side, scale * side, count))
-            for x, y, side, count in _haar_rows(profile, np.ascontiguousarray(gray[:, ::-1]), min_side_px):
-                rows.append((gray.shape[1] - x + right * side, y + down * side, scale * side, count))
+            rows += _profile_rows(profile, gray, min_side_px)
         return strongest(_fuse(np.array(rows, np.float64).reshape(-1, 4)))
 
     return detect
@@ -89,6 +86,21 @@ def _haar_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) 
     least = max(20, round(min_side_px))
     boxes, counts = cascade.detectMultiScale2(gray, scaleFactor=1.1, minNeighbors=3, minSize=(least, least))
     return [(x + w / 2, y + w / 2, float(w), float(n)) for (x, y, w, _), n in zip(boxes, np.ravel(counts), strict=True)]
+
+
+def _profile_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) -> list[tuple[float, ...]]:
+    """Return faces turned to either side, as the boxes that a frontal cascade would give."""
+    small = cv2.resize(gray, None, fx=PROFILE_SCALE, fy=PROFILE_SCALE, interpolation=cv2.INTER_AREA)
+    right, down, scale = PROFILE_TO_FRONTAL
+    rows: list[tuple[float, ...]] = []
+    # The cascade knows faces turned to the left of the picture; the mirrored picture gives the others.
+    for sign, picture in ((1, small), (-1, np.ascontiguousarray(small[:, ::-1]))):
+        for x, y, side, count in _haar_rows(cascade, picture, min_side_px * PROFILE_SCALE):
+            across = x - right * side if sign == 1 else small.shape[1] - x + right * side
+            rows.append(
+                (across / PROFILE_SCALE, (y + down * side) / PROFILE_SCALE, scale * side / PROFILE_SCALE, count)
+            )
+    return rows
 
 
 def _fuse(rows: Sights) -> Sights:

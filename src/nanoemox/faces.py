@@ -47,11 +47,12 @@ TILTS_DEG: Final = (-20.0, 20.0)
 """Head tilts tried where the upright look finds nothing; a cascade itself bears about 15 degrees."""
 SEARCH_SIDE_PX: Final = 64
 """Size that the expected face gets when a gap is searched again."""
+NOTHING: Final = np.zeros((0, 4))
 LINK_GAP_S: Final = 1.0
 LINK_GAP_FRAMES: Final = 3
 """A track is continued over gaps of this many frames, or of a second where there are more frames than that."""
 MEAN_CONFIDENCE: Final = 0.5
-LONE_CONFIDENCE: Final = 0.7
+BRIEF_CONFIDENCE: Final = 0.7
 
 
 @dataclass(slots=True)
@@ -76,8 +77,8 @@ def find_faces(
     """Find every person's face in the frames of one clip.
 
     A clip with several people gives one track each; track 0 has the largest area summed over the frames it was seen
-    in, which in film dialogue is the person the camera is on. In shot and reverse shot, say six frames of one speaker
-    and two of the other, both are tracks, and each repeats its nearest box while the other is shown. Nobody is
+    in, which in film dialogue is the person the camera is on. In shot and reverse shot, say seven frames of one
+    speaker and one of the other, both are tracks, and each repeats its nearest box while the other is shown. Nobody is
     recognised: someone who returns elsewhere in the picture after a cut is a new track.
 
     Args:
@@ -100,8 +101,9 @@ def find_faces(
     seen = [_look(detector, frame) for frame in frames]
     tracks = _convincing(_link(seen, times_s), len(frames))
     if not tracks:
-        seen = [np.concatenate([_look(detector, frame, degrees) for degrees in TILTS_DEG]) for frame in frames]
-        tracks = _convincing(_link([strongest(s) for s in seen], times_s), len(frames))
+        # Every second frame is enough to find out whether somebody is there; the gap search below does the rest.
+        seen = [_look_tilted(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
+        tracks = _convincing(_link(seen, times_s), len(frames))
     tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
     for track in tracks:
         _search_gaps(detector, frames, track, [t for t in tracks if t is not track])
@@ -177,6 +179,10 @@ def _look(detector: Detector, frame: Image, degrees: float = 0.0) -> Sights:
     return sights
 
 
+def _look_tilted(detector: Detector, frame: Image) -> Sights:
+    return strongest(np.concatenate([_look(detector, frame, degrees) for degrees in TILTS_DEG]))
+
+
 def _may_be_crop(frame: Image) -> bool:
     """Say whether the frame is near to square or tiny, as face crops are."""
     short, long = sorted(frame.shape[:2])
@@ -219,10 +225,11 @@ def _link(seen: list[Sights], times_s: npt.NDArray[np.float64] | None) -> list[_
 
 
 def _convincing(tracks: list[_Track], num_frames: int) -> list[_Track]:
-    """Drop tracks that are weak on average, and lone sights in a clip that are not very sure."""
+    """Drop tracks that are weak on average, and brief ones (a quarter of the clip at most) that are not very sure."""
     kept = []
     for track in tracks:
-        least = LONE_CONFIDENCE if len(track.sights) == 1 and num_frames > 2 else MEAN_CONFIDENCE
+        brief = num_frames > 2 and len(track.sights) <= max(1, num_frames // 4)
+        least = BRIEF_CONFIDENCE if brief else MEAN_CONFIDENCE
         if np.mean([s[3] for s in track.sights.values()]) >= least:
             kept.append(track)
     return kept
