@@ -13,7 +13,8 @@ import sys
 import nanoemox.auto
 from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor
 folder = sys.argv[1]
-print(*(type(c.from_pretrained(folder)).__name__ for c in (AutoConfig, AutoProcessor, AutoModel, AutoModelForMultimodalLM)))
+for auto in (AutoConfig, AutoProcessor, AutoModel, AutoModelForMultimodalLM):
+    print(type(auto.from_pretrained(folder)).__name__)
 """
 
 

@@ -14,7 +14,7 @@ from nanoemox.types import CheckpointError
 from tests.tiny import tiny_clip, tiny_model, tiny_processor
 
 
-def _inputs():  # noqa: ANN202
+def _inputs():
     return tiny_processor()(tiny_clip(), Ask("msa"))
 
 

@@ -124,7 +124,10 @@ class SpeechEncoder(FrozenEncoder):
         batch, windows = speech_values.shape[:2]
         values = speech_values if self.takes_log_mel else self._standardise(speech_values)
         # Reference: no attention mask, so padded silence is heard as silence.
-        states = self.encoder(values.flatten(0, 1), output_hidden_states=True).hidden_states
+        out = self.encoder(values.flatten(0, 1), output_hidden_states=True)
+        # Reference: the last state is the one after the encoder's final norm; versions of the library disagree on
+        # what ends their list.
+        states = (*out.hidden_states[:-1], out.last_hidden_state)
         tail = torch.stack([s.mean(dim=1) for s in states[-self.last_states :]]).mean(dim=0)
         taps = torch.stack([states[k].mean(dim=1) for k in self.taps], dim=1)  # B * W, E, D
         return Levels(tail.view(batch, windows, -1), taps.unflatten(0, (batch, windows)).transpose(1, 2))

@@ -1,0 +1,199 @@
+"""Names of the authors' checkpoints and of torchvision's Swin, mapped to ours. The only place that knows them.
+
+A conversion is strict: every tensor is renamed, or dropped for a stated reason, or it is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.types import CheckpointError
+
+DROPPED: tuple[tuple[str, str], ...] = (
+    (r"facial_encoder\.lynorm\.(weight|bias)", "created, never called"),
+    (r"image_llama_proj\.(weight|bias)", "no image branch in any phase"),
+    (r"multi_(audio|video)_embs\.(weight|bias)", "belongs to the attention fusion, never called"),
+    (r".*\.position_ids", "a counting buffer"),
+    (r".*\.relative_position_index", "a counting buffer, checked against the window size by the library"),
+    (r"llama_model\.base_model\.model\.lm_head\.weight", "tied to the word embeddings"),
+    (r"visual_encoder\.model\.(logit_scale|text_.*|visual_projection\.weight)", "CLIP's text side, never called"),
+    (r"facial_encoder\.facexformer\.backbone\.1\.(weight|bias)", "norm after the last stage, which is read before it"),
+    (r"(features\.head|head|norm)\.(weight|bias)", "classifier of the face backbone"),
+)
+"""Pattern of an official name -> why it is not carried over."""
+
+_FUSION = "multi_multiscale_fusion."
+_RENAMED: tuple[tuple[str, str], ...] = (
+    # adapters
+    (r"audio_query_tokens", "speech_adapter.qformer.queries"),
+    (r"video_query_tokens", "vision_adapter.qformer.queries"),
+    (r"audio_position_embedding\.", "speech_adapter.positions."),
+    (r"video_frame_position_embedding\.", "vision_adapter.positions."),
+    (r"audio_llama_proj\.", "speech_adapter.projection."),
+    (r"(video_proj|video_llama_proj)\.", "vision_adapter.projection."),
+    (r"audio_Qformer\.bert\.embeddings\.LayerNorm\.", "speech_adapter.qformer.norm."),
+    (r"video_Qformer\.bert\.embeddings\.LayerNorm\.", "vision_adapter.qformer.norm."),
+    (r"audio_Qformer\.bert\.encoder\.layer\.", "speech_adapter.qformer.layers."),
+    (r"video_Qformer\.bert\.encoder\.layer\.", "vision_adapter.qformer.layers."),
+    # face
+    (r"facial_encoder\.query$", "face_adapter.queries"),
+    (r"facial_encoder\.attn\.", "face_adapter.attention."),
+    (r"facial_encoder\.face_proj\.", "face_adapter.projector."),
+    (r"facial_encoder\.facexformer\.linear_c\.(\d+)\.proj\.", r"face_encoder.projections.\1."),
+    (r"facial_encoder\.facexformer\.linear_fuse\.", "face_encoder.fuse."),
+    # fusion
+    (re.escape(_FUSION) + r"audio_proj\.", "fusion.speech_projections.0."),
+    (re.escape(_FUSION) + r"visual_proj\.", "fusion.vision_projections.0."),
+    (re.escape(_FUSION) + r"cross_attns\.(\d+)\.", r"fusion.experts.\1.attention."),
+    (re.escape(_FUSION) + r"ffns\.(\d+)\.0\.", r"fusion.experts.\1.norm."),
+    (re.escape(_FUSION) + r"ffns\.(\d+)\.1\.", r"fusion.experts.\1.up."),
+    (re.escape(_FUSION) + r"ffns\.(\d+)\.4\.", r"fusion.experts.\1.down."),
+    (re.escape(_FUSION) + r"gate_mlp\.", "fusion.gate."),
+    (r"multi_llama_proj\.", "fusion.projection."),
+    # encoders and language model
+    (r"visual_encoder\.model\.vision_model\.", "vision_encoder.encoder."),
+    (r"acoustic_encoder\.model\.", "speech_encoder.encoder."),
+    (r"llama_model\.base_model\.model\.", "language_model."),
+)
+_QFORMER: tuple[tuple[str, str], ...] = (
+    (r"\.attention\.self\.", ".self_attention."),
+    (r"\.attention\.output\.dense\.", ".self_attention.out."),
+    (r"\.attention\.output\.LayerNorm\.", ".self_attention.norm."),
+    (r"\.crossattention\.self\.", ".cross_attention."),
+    (r"\.crossattention\.output\.dense\.", ".cross_attention.out."),
+    (r"\.crossattention\.output\.LayerNorm\.", ".cross_attention.norm."),
+    (r"\.intermediate_query\.dense\.", ".up."),
+    (r"\.output_query\.dense\.", ".down."),
+    (r"\.output_query\.LayerNorm\.", ".norm."),
+)
+_SWIN_BLOCK = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.o_proj",
+    "attn.relative_position_bias_table": "attention.relative_position_bias.relative_position_bias_table",
+    "mlp.0": "mlp.fc1",
+    "mlp.3": "mlp.fc2",
+}
+_FACE_BACKBONE = "facial_encoder.facexformer.backbone.0."
+
+
+def convert_state(
+    official: Mapping[str, Tensor], config: NanoEmoXConfig, lora_scale: float | None = None
+) -> dict[str, Tensor]:
+    """Rename an official state dict, or any part of one, to the names of our model.
+
+    Args:
+        official: Name -> tensor in the authors' layout.
+        config: The model that receives it; vision blocks deeper than it reads are left out.
+        lora_scale: alpha / r: LoRA matrices are added to their base weights. None keeps them out as an error.
+
+    Raises:
+        CheckpointError: Names that no rule covers, all listed.
+    """
+    kept = {n: t for n, t in official.items() if drop_reason(n) is None}
+    _check_tied_head(official)
+    kept = _merge_lora(kept, lora_scale)
+    swin = {n.removeprefix(_FACE_BACKBONE): t for n, t in kept.items() if n.startswith(_FACE_BACKBONE)}
+    out = {f"face_encoder.backbone.model.{n}": t for n, t in convert_swin(swin, prefix="").items()}
+    unknown = []
+    for name, tensor in kept.items():
+        if name.startswith(_FACE_BACKBONE) or _too_deep(name, config):
+            continue
+        new = _rename(name)
+        if new is None:
+            unknown.append(name)
+        else:
+            out[new] = tensor
+    if unknown:
+        raise CheckpointError(f"{len(unknown)} tensor(s) of no known name: {sorted(unknown)}")
+    return out
+
+
+def drop_reason(name: str) -> str | None:
+    """Say why an official tensor is not carried over, or None if it is."""
+    return next((why for pattern, why in DROPPED if re.fullmatch(pattern, name)), None)
+
+
+def convert_swin(state: Mapping[str, Tensor], prefix: str = "features.") -> dict[str, Tensor]:
+    """Rename torchvision's Swin to the library's ``SwinModel`` (joint query-key-value matrices are split).
+
+    Args:
+        state: Name -> tensor; classifier and counting buffers are dropped.
+        prefix: What precedes the index of a torchvision feature.
+    """
+    out: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in state.items():
+        if drop_reason(name) is not None:
+            continue
+        parts = _swin_names(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if parts is None:
+            unknown.append(name)
+        elif len(parts) == 1:
+            out[parts[0]] = tensor
+        else:
+            out.update(zip(parts, (p.contiguous() for p in tensor.chunk(3)), strict=True))
+    if unknown:
+        raise CheckpointError(f"{len(unknown)} tensor(s) that torchvision's Swin has not: {sorted(unknown)}")
+    return out
+
+
+def _swin_names(name: str) -> list[str] | None:
+    """New names of one torchvision tensor: one, or three for a joint query-key-value."""
+    if match := re.fullmatch(r"0\.(0|2)\.(weight|bias)", name):
+        part = {"0": "patch_embeddings.projection", "2": "norm"}[match[1]]
+        return [f"embeddings.{part}.{match[2]}"]
+    if match := re.fullmatch(r"([246])\.(norm|reduction)\.(weight|bias)", name):
+        return [f"encoder.layers.{int(match[1]) // 2 - 1}.downsample.{match[2]}.{match[3]}"]
+    if not (match := re.fullmatch(r"([1357])\.(\d+)\.(.+)", name)):
+        return None
+    block, rest = f"encoder.layers.{int(match[1]) // 2}.blocks.{match[2]}", match[3]
+    if found := re.fullmatch(r"attn\.qkv\.(weight|bias)", rest):
+        return [f"{block}.attention.{p}_proj.{found[1]}" for p in "qkv"]
+    for old, new in _SWIN_BLOCK.items():
+        if rest == old or rest.startswith(old + "."):
+            return [f"{block}.{new}{rest.removeprefix(old)}"]
+    return None
+
+
+def _rename(name: str) -> str | None:
+    for pattern, new in _RENAMED:
+        if re.match(pattern, name):
+            renamed = re.sub(pattern, new, name, count=1).replace(".base_layer.", ".")
+            if ".qformer.layers." in renamed:
+                for old, ours in _QFORMER:
+                    renamed = re.sub(old, ours, renamed)
+            return renamed
+    return None
+
+
+def _too_deep(name: str, config: NanoEmoXConfig) -> bool:
+    """Whether a vision block lies past the deepest one that is read."""
+    match = re.match(r"visual_encoder\.model\.vision_model\.encoder\.layers\.(\d+)\.", name)
+    return bool(match) and int(match[1]) >= max(config.vision.last, *config.vision.taps)
+
+
+def _check_tied_head(official: Mapping[str, Tensor]) -> None:
+    root = "llama_model.base_model.model."
+    head, words = official.get(f"{root}lm_head.weight"), official.get(f"{root}model.embed_tokens.weight")
+    if head is not None and words is not None and not torch.equal(head, words):
+        raise CheckpointError("lm_head.weight differs from embed_tokens.weight: this is not a tied Qwen2.5 checkpoint")
+
+
+def _merge_lora(state: Mapping[str, Tensor], scale: float | None) -> dict[str, Tensor]:
+    """Add B @ A * scale to each base weight."""
+    ends = (".lora_A.default.weight", ".lora_B.default.weight")
+    if scale is None:
+        return dict(state)
+    out = {n: t for n, t in state.items() if not n.endswith(ends)}
+    for name, down in state.items():
+        if name.endswith(ends[0]):
+            stem = name.removesuffix(ends[0])
+            base, up = f"{stem}.base_layer.weight", state[stem + ends[1]]
+            out[base] = (out[base].double() + scale * (up.double() @ down.double())).to(out[base].dtype)
+    return out
