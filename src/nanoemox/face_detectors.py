@@ -58,8 +58,12 @@ def yunet_detector(path: Path) -> Detector:
             raise MediaError(f"YuNet file {path} is a Git LFS pointer, not the network; download the file itself")
     try:
         network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.6, 0.3, 50)
+        # Another kind of network opens just as well and fails at the first picture: let that be now.
+        network.detect(np.zeros((320, 320, 3), np.uint8))
     except cv2.error as error:
-        raise MediaError(f"YuNet file {path} cannot be read by OpenCV {cv2.__version__}: {error.err}") from error
+        raise MediaError(
+            f"YuNet file {path} is no network that OpenCV {cv2.__version__} can use ({error.err}); get it from OpenCV's model zoo"
+        ) from error
 
     def detect(image: Image, min_side_px: float) -> Sights:
         network.setInputSize((image.shape[1], image.shape[0]))
