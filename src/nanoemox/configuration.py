@@ -93,7 +93,7 @@ class VisionBranchConfig(PreTrainedConfig):
     base_config_key = "vision"
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 (the library's own protocol)
 
-    encoder: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    encoder: Any = None
     last: int = 23
     taps: list[int] | tuple[int, ...] = (12, 16, 22)
     frame_tokens: Literal["cls", "grid2", "grid4"] = "cls"
@@ -128,7 +128,7 @@ class VisionBranchConfig(PreTrainedConfig):
     @property
     def feature_size(self) -> int:
         """Width of one frame vector."""
-        return int(self.encoder.hidden_size)  # type: ignore[union-attr]
+        return int(self.encoder.hidden_size)
 
 
 class SpeechBranchConfig(PreTrainedConfig):
@@ -153,7 +153,7 @@ class SpeechBranchConfig(PreTrainedConfig):
     base_config_key = "speech"
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012
 
-    encoder: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    encoder: Any = None
     last_states: int = 4
     taps: list[int] | tuple[int, ...] = (16, 18, 22)
     grid: Literal["reference", "cover"] = "cover"
@@ -187,12 +187,12 @@ class SpeechBranchConfig(PreTrainedConfig):
     @property
     def takes_log_mel(self) -> bool:
         """Whether the encoder reads a log-mel picture instead of the waveform."""
-        return self.encoder.model_type == "whisper"  # type: ignore[union-attr]
+        return self.encoder.model_type == "whisper"
 
     @property
     def feature_size(self) -> int:
         """Width of one window vector."""
-        return int(self.encoder.hidden_size)  # type: ignore[union-attr]
+        return int(self.encoder.hidden_size)
 
 
 class FaceBranchConfig(PreTrainedConfig):
@@ -217,7 +217,7 @@ class FaceBranchConfig(PreTrainedConfig):
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012
 
     kind: Literal["swin", "backbone", "precomputed"] = "swin"
-    encoder: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    encoder: Any = None
     fuse_size: int = 256
     raw_stages: bool = True
     vector_size: int = 0
@@ -295,11 +295,11 @@ class NanoEmoXConfig(PreTrainedConfig):
         "text_config": AutoConfig,
     }
 
-    vision: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
-    speech: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
-    face: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
-    fusion: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
-    text_config: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    vision: Any = None
+    speech: Any = None
+    face: Any = None
+    fusion: Any = None
+    text_config: Any = None
     branches: list[str] | tuple[str, ...] = BRANCHES
     vision_token_id: int = 151_665
     speech_token_id: int = 151_666
@@ -333,7 +333,7 @@ class NanoEmoXConfig(PreTrainedConfig):
     @property
     def num_experts(self) -> int:
         """E: pairs of taps, one expert each."""
-        return len(self.vision.taps)  # type: ignore[union-attr]
+        return len(self.vision.taps)
 
     @property
     def placeholder_token_ids(self) -> dict[str, int]:
@@ -344,10 +344,10 @@ class NanoEmoXConfig(PreTrainedConfig):
     def tokens_per_branch(self) -> dict[str, int]:
         """Branch -> number of placeholder tokens in the prompt, for the branches that exist."""
         counts = {
-            "vision": self.vision.num_queries,  # type: ignore[union-attr]
-            "speech": self.speech.num_queries,  # type: ignore[union-attr]
-            "face": self.face.num_queries,  # type: ignore[union-attr]
-            "fusion": self.fusion.num_tokens,  # type: ignore[union-attr]
+            "vision": self.vision.num_queries,
+            "speech": self.speech.num_queries,
+            "face": self.face.num_queries,
+            "fusion": self.fusion.num_tokens,
         }
         return {b: counts[b] for b in self.branches}
 

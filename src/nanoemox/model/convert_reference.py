@@ -175,7 +175,7 @@ def _rename(name: str) -> str | None:
 def _too_deep(name: str, config: NanoEmoXConfig) -> bool:
     """Whether a vision block lies past the deepest one that is read."""
     match = re.match(r"visual_encoder\.model\.vision_model\.encoder\.layers\.(\d+)\.", name)
-    return bool(match) and int(match[1]) >= max(config.vision.last, *config.vision.taps)
+    return match is not None and int(match[1]) >= max(config.vision.last, *config.vision.taps)
 
 
 def _check_tied_head(official: Mapping[str, Tensor]) -> None:
