@@ -192,7 +192,7 @@ def test_crop_refuses_other_frames() -> None:
     [
         (None, "does not exist"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
-        (b"not a network", "is no network that OpenCV"),
+        (b"not a network", "is no network OpenCV"),
     ],
 )
 def test_unusable_yunet_files_are_explained(tmp_path: Path, content: bytes | None, says: str) -> None:

@@ -62,7 +62,7 @@ def yunet_detector(path: Path) -> Detector:
         network.detect(np.zeros((320, 320, 3), np.uint8))
     except cv2.error as error:
         raise MediaError(
-            f"YuNet file {path} is no network that OpenCV {cv2.__version__} can use: {error.err}; see OpenCV's model zoo"
+            f"YuNet file {path} is no network OpenCV {cv2.__version__} can use: {error.err}; see OpenCV's model zoo"
         ) from error
 
     def detect(image: Image, min_side_px: float) -> Sights:
