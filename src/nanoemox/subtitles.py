@@ -1,0 +1,115 @@
+"""Words for a clip: SubRip and WebVTT text, a file beside the clip, or speech recognition with the user's model."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.types import SAMPLE_RATE_HZ, MediaError
+
+_MAX_BYTES = 4_000_000
+_CHUNK_S = 30
+"""Longest stretch given to the recogniser at once: Whisper hears 30 s, CTC models run out of memory later."""
+
+_TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_ARROW = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}")
+_TAG = re.compile(r"<[^<>\n]{0,80}>|\{[^{}\n]{0,80}\}")
+
+
+class Cue(NamedTuple):
+    """Words shown from ``start_s`` to ``end_s``."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+def plain_text(text: str) -> str:
+    r"""Drop tags (``<i>``, ``{\an8}``), entities and line breaks."""
+    return " ".join(html.unescape(_TAG.sub("", text.replace("\\N", " ").replace("\\n", " "))).split())
+
+
+def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction.ljust(3, "0")) / 1000
+
+
+def parse_cues(text: str) -> tuple[Cue, ...]:
+    """Read SubRip or WebVTT text; whatever is not a timed cue (numbers, headers, notes, styles) is passed over."""
+    cues: list[Cue] = []
+    for block in re.split(r"\n[ \t]*\n", text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
+        lines = block.split("\n")
+        for i, line in enumerate(lines):
+            found = _ARROW.match(line)
+            if found:
+                times = found.groups()
+                words = plain_text(" ".join(lines[i + 1 :]))
+                if words:
+                    cues.append(Cue(_seconds(*times[:4]), _seconds(*times[4:]), words))
+                break
+    return tuple(cues)
+
+
+def words_between(cues: Iterable[Cue], start_s: float, end_s: float) -> str | None:
+    """Join what is shown between two times, repetitions once; None without words."""
+    words: list[str] = []
+    for cue in sorted(cues, key=lambda c: c.start_s):
+        if cue.start_s < end_s and cue.end_s > start_s and cue.text not in words[-1:]:
+            words.append(cue.text)
+    return " ".join(words) or None
+
+
+def read_sidecar(path: Path) -> tuple[Cue, ...] | None:
+    """Read ``NAME.srt`` or ``NAME.vtt`` beside a clip; None where there is none.
+
+    Raises:
+        MediaError: The file is too large to be subtitles.
+    """
+    for suffix in (".srt", ".vtt"):
+        side = path.with_suffix(suffix)
+        if side.is_file():
+            size = side.stat().st_size
+            if size > _MAX_BYTES:
+                raise MediaError(f"{side.name} has {size} bytes, over {_MAX_BYTES}: move it away or give subtitle=")
+            data = side.read_bytes()
+            utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+            return parse_cues(data.decode("utf-16" if utf16 else "utf-8", errors="replace"))
+    return None
+
+
+@lru_cache(maxsize=1)
+def _recogniser(model: str) -> Any:
+    from transformers import pipeline
+
+    return pipeline("automatic-speech-recognition", model=model)
+
+
+def transcribe(waveform: npt.NDArray[np.float32], model: str | Path) -> str | None:
+    """Recognise speech with a transformers model that the user names.
+
+    Args:
+        waveform: float32[S], mono, 16 kHz.
+        model: Directory or id of a CTC or sequence-to-sequence speech recogniser.
+
+    Returns:
+        The words, or None where the model heard none.
+
+    Raises:
+        MediaError: The model cannot be loaded.
+    """
+    try:
+        recognise = _recogniser(str(model))
+    except (OSError, ValueError, KeyError) as error:
+        raise MediaError(
+            f"speech recognition model {str(model)!r} cannot be loaded ({error}): name a directory or id of one"
+        ) from error
+    step = _CHUNK_S * SAMPLE_RATE_HZ
+    pieces = [waveform[i : i + step] for i in range(0, len(waveform), step)]
+    heard = (recognise({"raw": piece, "sampling_rate": SAMPLE_RATE_HZ})["text"] for piece in pieces)
+    return " ".join(" ".join(heard).split()) or None
