@@ -1,0 +1,233 @@
+"""What the engine does with one batch of clips: encode, ask, read the answers, say what was looked at.
+
+Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` experts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, format_label, get_task, parse, valence
+from nanoemox.types import MODALITIES, SAMPLE_RATE_HZ, Clip, Evidence, MediaError, Modality, NanoEmoXError, Reading
+from nanoemox.windows import coverage_warning
+
+Labels = Sequence[str] | Mapping[str, Sequence[str]]
+"""Candidates of the one closed task that is asked, or task -> candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked about each clip, checked before any clip is touched.
+
+    Attributes:
+        asks: One question per task, in the order wanted.
+        explain: Whether evidence is wanted.
+        generation: How open answers are written.
+    """
+
+    asks: tuple[Ask, ...]
+    explain: bool
+    generation: GenerationOptions
+
+    @property
+    def closed(self) -> list[Ask]:
+        """Questions that are scored."""
+        return [a for a in self.asks if TASKS[a.task].closed]
+
+    @property
+    def open(self) -> list[Ask]:
+        """Questions that are written out."""
+        return [a for a in self.asks if not TASKS[a.task].closed]
+
+
+def make_plan(
+    tasks: str | Sequence[str],
+    labels: Labels | None,
+    think: bool,
+    explain: bool = False,
+    generation: GenerationOptions | None = None,
+) -> Plan:
+    """Check tasks and labels.
+
+    Raises:
+        NanoEmoXError: Unknown task, or labels that are empty, double, or belong to no closed task that is asked.
+    """
+    keys = (tasks,) if isinstance(tasks, str) else tuple(dict.fromkeys(tasks))
+    if not keys:
+        raise NanoEmoXError(f"no task was asked; choose from {', '.join(ALL_TASKS)}")
+    closed = [k for k in keys if get_task(k).closed]
+    if labels is not None and not isinstance(labels, Mapping):
+        if len(closed) != 1:
+            raise NanoEmoXError(
+                f"labels go with one closed task but {len(closed)} are asked ({', '.join(closed) or 'none'}): "
+                "name one of msa, mer, mir (or give task -> labels)"
+            )
+        labels = {closed[0]: labels}
+    given = {k: check_labels(v) for k, v in (labels or {}).items()}
+    if unasked := sorted(set(given) - set(closed)):
+        raise NanoEmoXError(f"labels were given for {', '.join(unasked)}, which is no closed task that was asked")
+    asks = tuple(Ask(k, labels=given.get(k) or DEFAULT_LABELS.get(k), think=think) for k in keys)
+    return Plan(asks, explain, generation or GenerationOptions())
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the candidates, or raise where there are none or two that would be the same answer."""
+    if isinstance(labels, str):
+        raise NanoEmoXError(f"labels={labels!r}: give a list of labels, not one string")
+    answers = [format_label(label) for label in labels]
+    if not answers or not all(answers):
+        raise NanoEmoXError(f"labels={list(labels)}: give at least one label, and none that is empty")
+    if twice := sorted({a for a in answers if answers.count(a) > 1}):
+        raise NanoEmoXError(f"label(s) given twice: {', '.join(twice)}; case and spaces make no difference")
+    return tuple(labels)
+
+
+def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]:
+    """Return what a model with these branches at work is given of a clip, in the order of ``MODALITIES``."""
+    words = bool(clip.subtitle or clip.history)
+    return tuple(m for m in MODALITIES if (words if m == "text" else m in branches))
+
+
+def coverage(clip: Clip, config: NanoEmoXConfig) -> tuple[str, ...]:
+    """Warn when the model looks at less than half of a long clip."""
+    steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows  # type: ignore[union-attr]
+    seen_s = min(clip.duration_s, steps * config.speech.window_s)  # type: ignore[union-attr]
+    warning = coverage_warning(clip.duration_s, seen_s)
+    return () if warning is None or warning in clip.warnings else (warning,)
+
+
+class ClipBatch:
+    """B clips whose prompts, up to the question, stand in the language model's cache.
+
+    Args:
+        model: The model, in eval mode.
+        processor: Its processor.
+        clips: The clips.
+
+    Attributes:
+        branches: Branches that each clip gives rise to.
+        encode_s: Seconds of encoding and prefill for each clip.
+
+    Raises:
+        MediaError: A clip holds nothing that the model can read.
+    """
+
+    def __init__(
+        self, model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, clips: Sequence[Clip]
+    ) -> None:
+        begin = time.perf_counter()
+        self.model, self.processor, self.clips = model, processor, clips
+        media = [processor.media(clip) for clip in clips]
+        self.branches = [processor.branches_of(m) for m in media]
+        self._check_something_to_read()
+        self.prefix = self._prefill(media)
+        self.encode_s = (time.perf_counter() - begin) / len(clips)
+
+    def _check_something_to_read(self) -> None:
+        for clip, branches in zip(self.clips, self.branches, strict=True):
+            if not used_modalities(clip, branches):
+                reads = ", ".join(b for b in (*self.processor.config.branches, "text") if b != "fusion")
+                raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
+
+    def _prefill(self, media: Sequence[Mapping[str, Tensor]]) -> Prefix:
+        processor, device = self.processor, self.model.device
+        prompts = [processor.prefix_ids(c, b) for c, b in zip(self.clips, self.branches, strict=True)]
+        longest = max(map(len, prompts))
+        limit = int(self.model.config.text_config.max_position_embeddings)  # type: ignore[union-attr]
+        if longest >= limit:
+            raise NanoEmoXError(
+                f"a prompt of {longest} tokens exceeds the model's {limit}: shorten subtitle or history"
+            )
+        padded = processor.pad(prompts, "right")
+        keys = dict.fromkeys(k for m in media for k in m)
+        stacked = {k: torch.stack([m[k] for m in media if k in m]).to(device) for k in keys}
+        return prefill(self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked)
+
+    def closed(self, plan: Plan) -> list[dict[str, Reading]]:
+        """Score the candidates of all closed tasks in one pass: task -> reading, for each clip."""
+        asks = plan.closed
+        if not asks:
+            return [{} for _ in self.clips]
+        texts = [[format_label(label) for label in a.labels or ()] for a in asks]
+        choices = [
+            Choice(self.processor.question_ids(a), [self.processor.answer_ids(t) for t in candidates])
+            for a, candidates in zip(asks, texts, strict=True)
+        ]
+        shares = [s.double().softmax(dim=1).tolist() for s in score(self.model, self.prefix, choices)]
+        return [
+            {a.task: _closed_reading(a, t, s[i]) for a, t, s in zip(asks, texts, shares, strict=True)}
+            for i in range(len(self.clips))
+        ]
+
+    def open(self, plan: Plan) -> list[dict[str, Reading]]:
+        """Write the open answers of all clips in step: task -> reading, for each clip."""
+        asks = plan.open
+        if not asks:
+            return [{} for _ in self.clips]
+        decoder = self.decoder(plan)
+        for _ in decoder:
+            pass
+        raws = [self.text(ids) for ids in decoder.answers]
+        rows = [raws[i : i + len(asks)] for i in range(0, len(raws), len(asks))]
+        return [{a.task: parse(a.task, raw) for a, raw in zip(asks, row, strict=True)} for row in rows]
+
+    def decoder(self, plan: Plan) -> Decoder:
+        """Return the decoder of the open questions, not yet started."""
+        questions = [self.processor.question_ids(a) for a in plan.open]
+        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, plan.generation)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Turn ids into the text that was written, tags included."""
+        text: str = self.processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        return text
+
+    def gate(self, i: int) -> tuple[float, ...] | None:
+        """Fusion weights of clip i, one per expert; None where nothing was fused."""
+        return self._row(i, "fusion", self.prefix.seen.gate)
+
+    def evidence(self, i: int) -> Evidence:
+        """Put times and boxes to the attention that the adapters report."""
+        clip, seen = self.clips[i], self.prefix.seen
+        speech = self.processor.config.speech
+        # The same frames that the processor took.
+        count = self.processor.config.vision.num_frames
+        picked = None if clip.frames is None else np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
+        spans = None
+        if clip.waveform is not None and "speech" in self.branches[i]:
+            starts = self.processor.window_starts(len(clip.waveform)) / SAMPLE_RATE_HZ
+            spans = np.stack([starts, np.minimum(starts + speech.window_s, clip.duration_s)], axis=1)
+        frames = self._row(i, "vision", seen.frame_attention)
+        windows = self._row(i, "speech", seen.window_attention)
+        return Evidence(
+            frame_times_s=None if picked is None or clip.frame_times_s is None else clip.frame_times_s[picked],
+            frame_attention=None if frames is None else np.array(frames, np.float32),
+            window_spans_s=spans,
+            window_attention=None if windows is None else np.array(windows, np.float32),
+            face_boxes=None if picked is None or clip.face is None else clip.face.boxes[picked],
+        )
+
+    def _row(self, i: int, branch: str, values: Tensor | None) -> tuple[float, ...] | None:
+        """Pick clip i's row out of float[N, n], which has rows only for the clips that have the branch."""
+        if values is None or branch not in self.branches[i]:
+            return None
+        row = sum(branch in b for b in self.branches[:i])
+        return tuple(round(v, 6) for v in values[row].float().tolist())
+
+
+def _closed_reading(ask: Ask, texts: Sequence[str], shares: Sequence[float]) -> Reading:
+    """Turn probabilities in the order of ``ask.labels`` into a reading."""
+    labels = ask.labels or ()
+    probabilities = dict(zip(labels, shares, strict=True))
+    best = int(np.argmax(shares))
+    polarity = valence(dict(zip(texts, shares, strict=True))) if ask.task == "msa" else None
+    return Reading(ask.task, texts[best], label=labels[best], probabilities=probabilities, valence=polarity)

@@ -1,0 +1,253 @@
+"""The single way from a clip to answers, for evaluation, command line, server and demo.
+
+A clip is encoded once and its prompt runs through the language model once; every task then only adds its question
+(:mod:`nanoemox.decoding`). Closed tasks are scored over their candidates, open tasks are written out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from nanoemox.answering import ClipBatch, Labels, Plan, coverage, make_plan, used_modalities
+from nanoemox.checkpoints import load_checkpoint
+from nanoemox.decoding import GenerationOptions
+from nanoemox.faces import with_face
+from nanoemox.media import Source, load_clip
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.tasks import ALL_TASKS
+from nanoemox.types import Answer, Clip, NanoEmoXError, Turn
+from nanoemox.windows import rolling_windows
+
+
+class Engine:
+    """A loaded model that answers questions about clips.
+
+    Args:
+        model: The model, in eval mode on its device.
+        processor: Its processor.
+        name: What to call the model in answers.
+    """
+
+    def __init__(
+        self, model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, name: str = "model"
+    ) -> None:
+        self.model, self.processor, self.name = model, processor, name
+
+    @classmethod
+    def from_pretrained(
+        cls, path_or_id: str | Path | None = None, *, device: str = "auto", dtype: torch.dtype | None = None
+    ) -> Engine:
+        """Load a model directory, a hub id, or (None) the model that comes with the package.
+
+        Args:
+            path_or_id: Only a hub id may touch the network.
+            device: ``auto`` takes CUDA where there is one, or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            dtype: By default bfloat16 on CUDA, float32 elsewhere.
+
+        Raises:
+            CheckpointError: There is no usable model; the message says what is missing.
+        """
+        return cls(*load_checkpoint(path_or_id, device=device, dtype=dtype))
+
+    def load(
+        self,
+        source: Source,
+        *,
+        subtitle: str | None = None,
+        history: Sequence[Turn] = (),
+        face_index: int = 0,
+        asr_model: str | None = None,
+        span_s: tuple[float, float] | None = None,
+    ) -> Clip:
+        """Read a clip as this model needs it: its number of frames, and the face that is to be read.
+
+        Args:
+            source: Path, bytes or file object.
+            subtitle: The words; ``auto`` listens with ``asr_model``.
+            history: Earlier turns of the dialogue, oldest first.
+            face_index: Which person, 0 the largest.
+            asr_model: Speech recognition model for ``auto``.
+            span_s: Read only from here to there, in seconds.
+        """
+        config = self.processor.config
+        clip = load_clip(
+            source,
+            num_frames=config.vision.num_frames,
+            subtitle=subtitle,
+            history=tuple(history),
+            asr_model=asr_model,
+            start_s=span_s[0] if span_s else 0.0,
+            end_s=span_s[1] if span_s else None,
+        )
+        # A model that reads whole frames or precomputed vectors has no use for a detector.
+        wanted = "face" in config.branches and config.face.kind != "precomputed" and config.face.crop == "detector"
+        return with_face(clip, face_index) if wanted else clip
+
+    def answer(
+        self,
+        clip: Clip | str | Path,
+        tasks: Sequence[str] = ALL_TASKS,
+        labels: Labels | None = None,
+        think: bool = True,
+        *,
+        explain: bool = False,
+        generation: GenerationOptions | None = None,
+    ) -> Answer:
+        """Answer some or all of the six tasks about one clip.
+
+        Args:
+            clip: A clip, or a file that is read with :meth:`load`.
+            tasks: Task keys, in the order wanted.
+            labels: Candidates of the closed task asked, or task -> candidates; the usual lists by default.
+            think: ``erg``: write the chain of empathy before the reply.
+            explain: Add what the model looked at.
+            generation: How open answers are written; greedy by default.
+
+        Raises:
+            MediaError: The clip cannot be read or holds nothing that this model can use.
+            NanoEmoXError: Unknown task, or labels that fit none.
+        """
+        return self._answer([clip], make_plan(tasks, labels, think, explain, generation))[0]
+
+    def answer_many(
+        self,
+        clips: Iterable[Clip | str | Path],
+        tasks: Sequence[str] = ALL_TASKS,
+        labels: Labels | None = None,
+        think: bool = True,
+        *,
+        explain: bool = False,
+        generation: GenerationOptions | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Answer]:
+        """Answer about many clips, lazily and in order; arguments as in :meth:`answer`.
+
+        ``batch_size`` clips are read ahead and run together; the answers are those of one clip at a time.
+        """
+        plan = make_plan(tasks, labels, think, explain, generation)
+        if self.processor.config.speech.normalise == "batch":
+            batch_size = 1  # Reference: such features depend on the other clips of the batch
+        return self._answer_all(iter(clips), plan, max(1, batch_size))
+
+    def timeline(
+        self,
+        path: str | Path,
+        every_s: float = 3.0,
+        window_s: float = 10.0,
+        tasks: Sequence[str] = ALL_TASKS,
+        labels: Labels | None = None,
+        *,
+        think: bool = True,
+        explain: bool = False,
+        generation: GenerationOptions | None = None,
+        subtitle: str | None = None,
+        history: Sequence[Turn] = (),
+        face_index: int = 0,
+        asr_model: str | None = None,
+    ) -> Iterator[Answer]:
+        """Answer along a long clip, lazily: one answer per window, with ``span_s`` set.
+
+        Args:
+            path: The file.
+            every_s: Hop between windows in seconds.
+            window_s: Length of a window in seconds, at least the hop.
+            tasks: This and the next four as in :meth:`answer`.
+            labels: Candidates.
+            think: Chain of empathy.
+            explain: Add evidence.
+            generation: How open answers are written.
+            subtitle: This and the rest as in :meth:`load`.
+            history: Earlier turns.
+            face_index: Which person.
+            asr_model: Speech recognition model.
+        """
+        plan = make_plan(tasks, labels, think, explain, generation)
+        duration_s = load_clip(path, num_frames=1).duration_s
+        try:
+            spans = rolling_windows(duration_s, every_s, window_s)
+        except ValueError as error:
+            raise NanoEmoXError(f"{Path(path).name}: {error}") from error
+        for span in spans:
+            clip = self.load(
+                path, subtitle=subtitle, history=history, face_index=face_index, asr_model=asr_model, span_s=span
+            )
+            yield replace(self._answer([clip], plan)[0], span_s=(span.start_s, span.end_s))
+
+    def stream(
+        self,
+        clip: Clip | str | Path,
+        task: str,
+        labels: Labels | None = None,
+        think: bool = True,
+        *,
+        generation: GenerationOptions | None = None,
+    ) -> Iterator[str]:
+        """Yield one answer in pieces as it is written; joined they are the ``raw`` text of :meth:`answer`.
+
+        A closed task comes as one piece.
+        """
+        plan = make_plan((task,), labels, think, generation=generation)
+        batch = ClipBatch(self.model, self.processor, [self._read(clip)])
+        if plan.closed:
+            yield batch.closed(plan)[0][task].raw
+            return
+        decoder = batch.decoder(plan)
+        # Ids that may yet turn out to be the start of the terminator are held back.
+        held = len(self.processor.terminator_ids) - 1
+        sent = 0
+        for _ in decoder:
+            ids = decoder.answers[0]
+            text = batch.text(ids if decoder.ended[0] else ids[: len(ids) - held])
+            # Half a character decodes to a replacement mark until its other bytes are there.
+            if len(text) > sent and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+                yield text[sent:]
+                sent = len(text)
+        rest = batch.text(decoder.answers[0])[sent:]
+        if rest:
+            yield rest
+
+    def _answer_all(self, clips: Iterator[Clip | str | Path], plan: Plan, batch_size: int) -> Iterator[Answer]:
+        while batch := list(islice(clips, batch_size)):
+            yield from self._answer(batch, plan)
+
+    def _read(self, source: Clip | str | Path) -> Clip:
+        return source if isinstance(source, Clip) else self.load(source)
+
+    def _answer(self, sources: Sequence[Clip | str | Path], plan: Plan) -> list[Answer]:
+        """Answer about some clips together; all seconds but those of loading are shared out evenly."""
+        clips, load_s = [], []
+        for source in sources:
+            begin = time.perf_counter()
+            clips.append(self._read(source))
+            load_s.append(time.perf_counter() - begin)
+        batch = ClipBatch(self.model, self.processor, clips)
+        begin = time.perf_counter()
+        closed = batch.closed(plan)
+        middle = time.perf_counter()
+        written = batch.open(plan)
+        closed_s, open_s = (middle - begin) / len(clips), (time.perf_counter() - middle) / len(clips)
+        answers = []
+        for i, clip in enumerate(clips):
+            timing = {"load": load_s[i], "encode": batch.encode_s, "closed": closed_s, "open": open_s}
+            timing["total"] = sum(timing.values())
+            readings = closed[i] | written[i]
+            answers.append(
+                Answer(
+                    clip=clip.name,
+                    model=self.name,
+                    tasks={a.task: readings[a.task] for a in plan.asks},
+                    modalities=used_modalities(clip, batch.branches[i]),
+                    gate=batch.gate(i),
+                    warnings=(*clip.warnings, *coverage(clip, self.processor.config)),
+                    timing_s={k: round(v, 4) for k, v in timing.items()},
+                    evidence=batch.evidence(i) if plan.explain else None,
+                )
+            )
+        return answers
