@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from nanoemox.media import MediaOptions, Source, decode
+from nanoemox._decode import MediaOptions, Source, decode
 from nanoemox.types import Clip, MediaError
 
 _HEADER_MAX_BYTES = 8_000_000
@@ -35,7 +35,7 @@ def decode_isolated(source: Source, name: str, opts: MediaOptions) -> Clip:
         path, result = _as_path(source, Path(folder) / "source", opts.max_bytes), Path(folder) / "result"
         request = {"path": str(path), "result": str(result), "name": name, "options": asdict(opts)}
         try:
-            done = subprocess.run(  # noqa: S603 - our own interpreter and module, no shell
+            done = subprocess.run(
                 [sys.executable, "-P", "-m", "nanoemox._isolated"],
                 input=json.dumps(request).encode(),
                 stdout=subprocess.DEVNULL,

@@ -32,7 +32,7 @@ class AudioTrack:
         self._pieces: list[npt.NDArray[np.float32]] = []
         self._length = 0
         self._resampler = _resampler()
-        self._begun = False
+        self._begun = self._fed = False
 
     @property
     def end_s(self) -> float:
@@ -45,18 +45,18 @@ class AudioTrack:
             if frame.time is not None:
                 self._align(float(frame.time))
             try:
-                self._append(self._resampler.resample(frame))
+                pieces = self._resampler.resample(frame)
             except ValueError:
                 self.finish()
-                self._append(self._resampler.resample(frame))
+                pieces = self._resampler.resample(frame)
+            self._fed = True
+            self._append(pieces)
 
     def finish(self) -> None:
         """Drain the resampler."""
-        try:
+        if self._fed:
             self._append(self._resampler.resample(None))
-        except (ValueError, av.error.FFmpegError):  # nothing was ever put in
-            pass
-        self._resampler = _resampler()
+        self._resampler, self._fed = _resampler(), False
 
     def _align(self, time_s: float) -> None:
         target = time_s - self.start_s
@@ -107,7 +107,7 @@ class AudioTrack:
                 f"waveform{list(waveform.shape)} at {sample_rate_hz} Hz: need [S] or [C, S] and a rate > 0"
             )
         scale = 32768.0 if waveform.dtype == np.int16 else 1.0
-        mono = (np.atleast_2d(waveform).mean(0) / scale).astype(np.float32)
+        mono: npt.NDArray[np.float32] = (np.atleast_2d(waveform).mean(0) / scale).astype(np.float32)
         if sample_rate_hz == SAMPLE_RATE_HZ:
             return mono
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="flt", layout="mono")
