@@ -1,1 +1,106 @@
-"""Nano-EmoX: from a clip of a talking person to six affective answers."""
+"""Nano-EmoX: from a clip of a talking person to six affective answers.
+
+The public names load on first use, so ``import nanoemox`` stays instant; a name that needs the model also registers
+it with the Auto classes of transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanoemox.configuration import NanoEmoXConfig
+    from nanoemox.decoding import GenerationOptions
+    from nanoemox.engine import Engine
+    from nanoemox.faces import with_face
+    from nanoemox.media import load_clip
+    from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+    from nanoemox.processing import Ask, NanoEmoXProcessor
+    from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, parse
+    from nanoemox.types import (
+        Answer,
+        CheckpointError,
+        Clip,
+        Evidence,
+        FaceTrack,
+        MediaError,
+        NanoEmoXError,
+        Reading,
+        RecipeError,
+        Think,
+        Turn,
+    )
+
+    __version__: str
+
+__all__ = [
+    "ALL_TASKS",
+    "LABEL_SETS",
+    "TASKS",
+    "Answer",
+    "Ask",
+    "CheckpointError",
+    "Clip",
+    "Engine",
+    "Evidence",
+    "FaceTrack",
+    "GenerationOptions",
+    "MediaError",
+    "NanoEmoXConfig",
+    "NanoEmoXError",
+    "NanoEmoXForConditionalGeneration",
+    "NanoEmoXProcessor",
+    "Reading",
+    "RecipeError",
+    "Think",
+    "Turn",
+    "__version__",
+    "load_clip",
+    "parse",
+    "with_face",
+]
+
+_HOMES = {
+    "configuration": ("NanoEmoXConfig",),
+    "decoding": ("GenerationOptions",),
+    "engine": ("Engine",),
+    "faces": ("with_face",),
+    "media": ("load_clip",),
+    "model.modeling": ("NanoEmoXForConditionalGeneration",),
+    "processing": ("Ask", "NanoEmoXProcessor"),
+    "tasks": ("ALL_TASKS", "LABEL_SETS", "TASKS", "parse"),
+    "types": (
+        "Answer",
+        "CheckpointError",
+        "Clip",
+        "Evidence",
+        "FaceTrack",
+        "MediaError",
+        "NanoEmoXError",
+        "Reading",
+        "RecipeError",
+        "Think",
+        "Turn",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODEL_SIDE = ("configuration", "engine", "model.modeling", "processing")
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("nanoemox")
+    if name not in _HOME:
+        raise AttributeError(f"module 'nanoemox' has no attribute {name!r}")
+    if _HOME[name] in _MODEL_SIDE:
+        import_module("nanoemox.auto")
+    return getattr(import_module(f"nanoemox.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted({*globals(), *__all__})

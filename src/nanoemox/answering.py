@@ -100,8 +100,8 @@ def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]
 
 def coverage(clip: Clip, config: NanoEmoXConfig) -> tuple[str, ...]:
     """Warn when the model looks at less than half of a long clip."""
-    steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows  # type: ignore[union-attr]
-    seen_s = min(clip.duration_s, steps * config.speech.window_s)  # type: ignore[union-attr]
+    steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows
+    seen_s = min(clip.duration_s, steps * config.speech.window_s)
     warning = coverage_warning(clip.duration_s, seen_s)
     return () if warning is None or warning in clip.warnings else (warning,)
 
@@ -143,7 +143,7 @@ class ClipBatch:
         processor, device = self.processor, self.model.device
         prompts = [processor.prefix_ids(c, b) for c, b in zip(self.clips, self.branches, strict=True)]
         longest = max(map(len, prompts))
-        limit = int(self.model.config.text_config.max_position_embeddings)  # type: ignore[union-attr]
+        limit = int(self.model.config.text_config.max_position_embeddings)
         if longest >= limit:
             raise NanoEmoXError(
                 f"a prompt of {longest} tokens exceeds the model's {limit}: shorten subtitle or history"
@@ -151,7 +151,10 @@ class ClipBatch:
         padded = processor.pad(prompts, "right")
         keys = dict.fromkeys(k for m in media for k in m)
         stacked = {k: torch.stack([m[k] for m in media if k in m]).to(device) for k in keys}
-        return prefill(self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked)
+        prefix: Prefix = prefill(
+            self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked
+        )
+        return prefix
 
     def closed(self, plan: Plan) -> list[dict[str, Reading]]:
         """Score the candidates of all closed tasks in one pass: task -> reading, for each clip."""

@@ -87,7 +87,7 @@ class Prefix:
         return cache
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, media: Mapping[str, Tensor] | None = None) -> Prefix:
     """Run the shared start of B prompts, padded on the right, through the model.
 
@@ -158,7 +158,7 @@ class Choice:
     candidates: Sequence[Sequence[int]]
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def score(model: Any, prefix: Prefix, choices: Sequence[Choice]) -> list[Tensor]:
     """Return the log-probability of every candidate of every question, from one forward pass.
 
@@ -253,7 +253,7 @@ class Decoder:
         self._warpers = _warpers(self.options)
         self._dtype = model.dtype
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def __iter__(self) -> Iterator[list[int | None]]:
         """Decode until every row has ended or is as long as allowed."""
         repeats = len(self.questions) // len(self.prefix.keep)

@@ -7,10 +7,11 @@ A clip is encoded once and its prompt runs through the language model once; ever
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -18,7 +19,7 @@ from nanoemox.answering import ClipBatch, Labels, Plan, coverage, make_plan, use
 from nanoemox.checkpoints import load_checkpoint
 from nanoemox.decoding import GenerationOptions
 from nanoemox.faces import with_face
-from nanoemox.media import Source, load_clip
+from nanoemox.media import load_clip
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
@@ -58,7 +59,7 @@ class Engine:
 
     def load(
         self,
-        source: Source,
+        source: str | Path | bytes | BinaryIO,
         *,
         subtitle: str | None = None,
         history: Sequence[Turn] = (),
@@ -126,15 +127,17 @@ class Engine:
         explain: bool = False,
         generation: GenerationOptions | None = None,
         batch_size: int = 8,
+        on_error: Callable[[int, NanoEmoXError], None] | None = None,
     ) -> Iterator[Answer]:
         """Answer about many clips, lazily and in order; arguments as in :meth:`answer`.
 
-        ``batch_size`` clips are read ahead and run together; the answers are those of one clip at a time.
+        ``batch_size`` clips are read ahead and run together; the answers are those of one clip at a time. A clip that
+        cannot be answered raises, or is left out and told to ``on_error`` with its position among ``clips``.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
         if self.processor.config.speech.normalise == "batch":
             batch_size = 1  # Reference: such features depend on the other clips of the batch
-        return self._answer_all(iter(clips), plan, max(1, batch_size))
+        return self._answer_all(iter(clips), plan, max(1, batch_size), on_error)
 
     def timeline(
         self,
@@ -213,9 +216,37 @@ class Engine:
         if rest:
             yield rest
 
-    def _answer_all(self, clips: Iterator[Clip | str | Path], plan: Plan, batch_size: int) -> Iterator[Answer]:
-        while batch := list(islice(clips, batch_size)):
-            yield from self._answer(batch, plan)
+    def _answer_all(
+        self,
+        clips: Iterator[Clip | str | Path],
+        plan: Plan,
+        batch_size: int,
+        on_error: Callable[[int, NanoEmoXError], None] | None,
+    ) -> Iterator[Answer]:
+        numbered = enumerate(clips)
+        while batch := list(islice(numbered, batch_size)):
+            try:
+                answers = self._answer([clip for _, clip in batch], plan)
+            except NanoEmoXError:
+                if on_error is None:
+                    raise
+                answers = self._answer_each(batch, plan, on_error)
+            yield from answers
+
+    def _answer_each(
+        self,
+        batch: Sequence[tuple[int, Clip | str | Path]],
+        plan: Plan,
+        on_error: Callable[[int, NanoEmoXError], None],
+    ) -> list[Answer]:
+        """Answer one by one where a batch failed, so that one bad clip does not take its neighbours along."""
+        answers = []
+        for i, clip in batch:
+            try:
+                answers += self._answer([clip], plan)
+            except NanoEmoXError as error:
+                on_error(i, error)
+        return answers
 
     def _read(self, source: Clip | str | Path) -> Clip:
         return source if isinstance(source, Clip) else self.load(source)

@@ -1,0 +1,5 @@
+"""``python -m nanoemox``."""
+
+from nanoemox.cli import main
+
+main()

@@ -1,0 +1,147 @@
+"""The command line. Every command imports what it needs when it runs, so that ``--help`` is instant.
+
+Exit codes: 0 all well; 2 a mistake of the user's or a file that cannot be used, told in one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="nanoemox",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Read a talking person: six affective answers from a clip.",
+    epilog="Example:  nanoemox answer talk.mp4 --subtitle 'I finally got the job!'",
+)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit code 2."""
+    try:
+        app(args)
+    except ValueError as error:
+        from nanoemox.types import NanoEmoXError
+
+        if not isinstance(error, NanoEmoXError):
+            raise
+        typer.echo(f"nanoemox: {error}", err=True)
+        sys.exit(2)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from nanoemox import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Read a talking person: six affective answers from a clip."""
+
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Model directory or hub id; default: the one in the package.")
+]
+
+
+@app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
+def answer(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders.")],
+    task: Annotated[
+        str, typer.Option(help="all, or some of msa, mer, ovmer, mir, eri, erg, with commas between.")
+    ] = "all",
+    subtitle: Annotated[str | None, typer.Option(help="The words, or 'auto' to recognise them.")] = None,
+    asr_model: Annotated[str | None, typer.Option(help="Speech recognition model for --subtitle auto.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help='Earlier turns, oldest first: JSON [{"role": ..., "text": ...}, ...].')
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Candidates of one closed task, with commas between.")] = None,
+    think: Annotated[bool, typer.Option("--think/--no-think", help="Chain of empathy before the reply.")] = True,
+    every: Annotated[
+        float | None, typer.Option(help="Answer along the clip, one window every so many seconds.")
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds in a window; default: 10.")] = None,
+    model: ModelOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    face_index: Annotated[int, typer.Option(help="Which person, 0 the largest.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per clip (or window) and line.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
+) -> None:
+    """Answer some or all of the six tasks about clips of a talking person."""
+    from nanoemox.answer_files import AnswerRequest, answer_files
+
+    request = AnswerRequest(
+        tasks=task,
+        subtitle=subtitle,
+        asr_model=asr_model,
+        history=history,
+        labels=labels,
+        think=think,
+        every_s=every,
+        window_s=window,
+        model=model,
+        device=device,
+        face_index=face_index,
+        json=json,
+        csv=csv,
+        explain=explain,
+    )
+    raise typer.Exit(answer_files(clips, request))
+
+
+@app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
+    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
+    model: ModelOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
+    max_steps: Annotated[int | None, typer.Option(help="Stop every phase after so many steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the recipe.")] = None,
+    features: Annotated[Path | None, typer.Option(help="Folder of the feature cache; default: OUT/features.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a model by a recipe, such as the three phases of P2E."""
+    from nanoemox.checkpoints import find_checkpoint
+    from nanoemox.training.command import run_train
+
+    base, _, _ = find_checkpoint(model)
+    result = run_train(
+        recipe, data_root, out, base, resume=resume, max_steps=max_steps, seed=seed, features=features, show=not json
+    )
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(result, default=str))
+    else:
+        typer.echo(f"trained: {result['model']}")
+
+
+@app.command(epilog="Example:  nanoemox env --json")
+def env(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show versions, device, decoders and models: what a bug report needs."""
+    from nanoemox.environment import describe_environment, format_environment
+
+    found = describe_environment()
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(found, indent=2))
+    else:
+        typer.echo(format_environment(found))
