@@ -1,0 +1,1 @@
+"""From corpora to training samples: manifest, targets, overlap filter, mixture, feature cache."""

@@ -1,0 +1,153 @@
+"""Keep what is measured out of what trains: a filter by clip name and by normalised words.
+
+Every validation and evaluation file under ``<data root>/annotations`` is read for the words and clip names it holds;
+a training sample that shares a name (within its corpus) or a whole utterance of four words or more is dropped and
+counted. Shorter utterances ("oh my god") recur everywhere and prove nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from nanoemox.data.corpora.mintrec import SAID, clip_name
+from nanoemox.data.manifest import ReplyLabels, Sample
+
+MIN_WORDS: Final = 4
+TRAINING_FILES: Final = re.compile(r"mintrec/train_.*\.json|mustard/sarcasm_data\.json")
+"""Files of the data root that are themselves training data; every other one counts as evaluation."""
+_TEXT_FIELDS: Final = frozenset(
+    {"text", "utterance", "subtitle", "subtitles", "english", "reason", "reasons", "sentence", "content"}
+)
+_NAMED: Final = (("MIntRec2.0_", "mintrec2"), ("MIntRec_", "mintrec"), ("MUStARD_", "mustard"))
+
+
+def normalise(text: str) -> str:
+    """Fold to lower-case letters and digits, one space between words."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower().replace("'", "").replace("’", "")))
+
+
+@dataclass(slots=True)
+class Held:
+    """What must not train.
+
+    Attributes:
+        texts: Normalised utterance -> file that holds it.
+        names: ``(corpus, clip name)`` -> file that holds it.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add_text(self, text: str, where: str) -> None:
+        """Hold an utterance, if it is long enough to prove anything."""
+        key = normalise(text)
+        if key.count(" ") + 1 >= MIN_WORDS:
+            self.texts.setdefault(key, where)
+
+
+def evaluation_overlap(data_root: Path) -> Held:
+    """Read every evaluation file under ``annotations``."""
+    held = Held()
+    folder = data_root / "annotations"
+    for path in sorted(folder.rglob("*")):
+        where = path.relative_to(folder).as_posix()
+        if not path.is_file() or TRAINING_FILES.fullmatch(where):
+            continue
+        for field_name, value in _fields(path):
+            if field_name in _TEXT_FIELDS:
+                said = SAID.search(value)
+                held.add_text(said["text"] if said else value, where)
+            elif field_name in {"value", "query"} and (said := SAID.search(value)):
+                held.add_text(said["text"], where)
+            elif field_name == "videos":
+                _hold_name(held, value, where)
+    return held
+
+
+def _hold_name(held: Held, value: str, where: str) -> None:
+    stem = value.replace("\\", "/").rsplit("/", 1)[-1]
+    for prefix, corpus in _NAMED:
+        if stem.startswith(prefix):
+            name = clip_name(stem).removeprefix("MUStARD_")
+            held.names.setdefault((corpus, name), where)
+            return
+    if where.startswith("mintrec/"):
+        corpus = "mintrec2" if "MIntRec2" in where else "mintrec"
+        held.names.setdefault((corpus, clip_name(stem)), where)
+
+
+def _fields(path: Path) -> Iterator[tuple[str, str]]:
+    """Walk the strings of a JSON, JSON lines, CSV or TSV file with the (lower-case) name of their field."""
+    if path.suffix == ".json":
+        yield from _walk("", json.loads(path.read_text("utf-8-sig")))
+    elif path.suffix == ".jsonl":
+        for line in path.read_text("utf-8").splitlines():
+            if line.strip():
+                yield from _walk("", json.loads(line))
+    elif path.suffix in {".csv", ".tsv"}:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","):
+                yield from ((k.lower(), v) for k, v in row.items() if isinstance(k, str) and isinstance(v, str))
+
+
+def _walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _walk(str(key).lower(), item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _walk(name, item)
+
+
+def drop_overlap(samples: Sequence[Sample], held: Held) -> tuple[list[Sample], dict[str, int]]:
+    """Take out the training samples that share a name or an utterance with what is measured.
+
+    The validation parts of ``samples`` themselves count as measured too, except that clips with media are compared
+    by name alone there: acted corpora repeat the same sentence in every part by design.
+
+    Returns:
+        What remains (validation samples untouched), and ``reason/corpus/where`` -> number of samples dropped.
+    """
+    own = Held()
+    for sample in samples:
+        if sample.split != "train":
+            own.names.setdefault((sample.corpus, sample.id), f"{sample.corpus} {sample.split}")
+            if not (sample.media or sample.audio):
+                for text in _texts(sample):
+                    own.add_text(text, f"{sample.corpus} {sample.split}")
+    kept, dropped = [], Counter[str]()
+    for sample in samples:
+        reason = None if sample.split != "train" else _reason(sample, (held, own))
+        if reason is None:
+            kept.append(sample)
+        else:
+            dropped[reason] += 1
+    return kept, dict(sorted(dropped.items()))
+
+
+def _texts(sample: Sample) -> Iterable[str]:
+    if sample.subtitle:
+        yield sample.subtitle
+    if isinstance(sample.labels, ReplyLabels):
+        yield sample.labels.reply
+
+
+def _reason(sample: Sample, held: Iterable[Held]) -> str | None:
+    for part in held:
+        where = part.names.get((sample.corpus, sample.id))
+        if where is not None:
+            return f"name/{sample.corpus}/{where}"
+        for text in _texts(sample):
+            where = part.texts.get(normalise(text))
+            if where is not None:
+                return f"words/{sample.corpus}/{where}"
+    return None

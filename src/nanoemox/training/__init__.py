@@ -1,0 +1,1 @@
+"""P2E training: phases as data, one loop."""

@@ -1,0 +1,117 @@
+"""From positions of a mixture to batches.
+
+Everything random about a sample (what is withheld, the order of candidates, the wording of the question) is a
+function of seed and position, so batches are the same whoever makes them and whenever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nanoemox.data.features import FeatureCache
+from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
+from nanoemox.data.mixture import Mixture, seeded
+from nanoemox.processing import IGNORE_INDEX, Ask, NanoEmoXProcessor
+from nanoemox.training.curriculum import Phase
+from nanoemox.types import Clip, Modality
+
+IDS = "sample_ids"
+"""Key of a batch that names its samples; the model never sees it."""
+_PREFIX: dict[str, Modality] = {"vision": "vision", "speech": "speech", "face": "face"}
+_FIRST_WORDING = 0.5
+"""Share of questions in the wording of inference; the rest are paraphrases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sample, ready for the processor."""
+
+    id: str
+    clip: Clip
+    ask: Ask
+    media: dict[str, Tensor]
+
+
+class Draws(Dataset[Example]):
+    """The first ``length`` positions of a phase's mixture as examples."""
+
+    def __init__(self, mixture: Mixture, phase: Phase, cache: FeatureCache, length: int) -> None:
+        self.mixture, self.phase, self.cache, self.length = mixture, phase, cache, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> Example:
+        """Return the example at a position."""
+        _, sample = self.mixture[position]
+        rng = seeded(self.mixture.seed, "draw", position)
+        media = withhold(self.cache.media(sample), self.phase, rng)
+        hides_text = "text" not in self.phase.modalities or rng.random() < self.phase.modality_dropout.get("text", 0.0)
+        shows_text = not (media and hides_text)
+        return example(sample, media, shows_text, self._ask(sample, media, shows_text, rng))
+
+    def _ask(self, sample: Sample, media: Mapping[str, Tensor], shows_text: bool, rng: np.random.Generator) -> Ask:
+        paraphrase = 0 if rng.random() < _FIRST_WORDING else int(rng.integers(1, 5))
+        labels: tuple[str, ...] | None = None
+        think = True
+        if isinstance(sample.labels, ClosedLabels):
+            labels = tuple(rng.permutation(np.array(sample.labels.candidates, dtype=object)))
+        if isinstance(sample.labels, ReplyLabels):
+            think = sample.labels.think is not None and bool(rng.random() < self.phase.think_share)
+        answer = target_text(sample, cited(media, shows_text), think=think)
+        return Ask(sample.task, labels, think, paraphrase, answer)
+
+
+def cited(media: Mapping[str, Tensor], shows_text: bool) -> frozenset[str]:
+    """Name the modalities that an answer may cite."""
+    shown = {_PREFIX[key.split("_", 1)[0]] for key in media}
+    return frozenset(shown | ({"text"} if shows_text else set()))
+
+
+def withhold(media: dict[str, Tensor], phase: Phase, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Take out what the phase does not show and what its dropout hits; of several media at least one stays."""
+    branches = sorted({key.split("_", 1)[0] for key in media if _PREFIX[key.split("_", 1)[0]] in phase.modalities})
+    chance = {b: phase.modality_dropout.get(_PREFIX[b], 0.0) for b in branches}
+    kept = [b for b in branches if rng.random() >= chance[b]]
+    if branches and not kept:
+        kept = [branches[int(rng.integers(len(branches)))]]
+    return {key: tensor for key, tensor in media.items() if key.split("_", 1)[0] in kept}
+
+
+def example(sample: Sample, media: dict[str, Tensor], shows_text: bool, ask: Ask) -> Example:
+    """Join media, words and question."""
+    clip = Clip(
+        name=sample.id,
+        subtitle=sample.subtitle if shows_text else None,
+        history=sample.turns if shows_text else (),
+    )
+    return Example(f"{sample.corpus}/{sample.id}/{sample.task}", clip, ask, media)
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Examples -> batch of tensors, padded right."""
+
+    processor: NanoEmoXProcessor
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Return the model's inputs, ``logits_to_keep`` bool[B, L] at positions before an answer token, and ids."""
+        batch = dict(
+            self.processor(
+                [e.clip for e in examples],
+                [e.ask for e in examples],
+                media=[{k: v.float() for k, v in e.media.items()} for e in examples],
+                padding_side="right",
+            )
+        )
+        answers = batch["labels"] != IGNORE_INDEX
+        batch["logits_to_keep"] = torch.cat([answers[:, 1:], torch.zeros_like(answers[:, :1])], 1)
+        batch[IDS] = [e.id for e in examples]
+        return batch

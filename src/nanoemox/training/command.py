@@ -1,0 +1,185 @@
+"""``nanoemox train``: from a recipe and a data root to trained weights.
+
+The output folder holds ``data/`` (the samples as they were used, what the overlap filter took out, bad files),
+``features/`` (the cache), one folder a phase (``adapters.safetensors``, ``resolved.yaml``, ``metrics.jsonl``,
+``result.json``, checkpoints) and ``model/``, a complete model directory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from nanoemox.data.corpora import read_corpora
+from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.manifest import Sample, read_manifest, write_manifest
+from nanoemox.data.overlap import drop_overlap, evaluation_overlap
+from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.recipes import write_resolved
+from nanoemox.training.collate import Collator, Draws
+from nanoemox.training.curriculum import Curriculum, load_curriculum
+from nanoemox.training.freeze import set_trainable
+from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
+from nanoemox.training.validate import Validator
+from nanoemox.types import RecipeError
+
+RESULT = "result.json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Run:
+    """A training in progress: what all phases share."""
+
+    curriculum: Curriculum
+    base: Path
+    out: Path
+    processor: NanoEmoXProcessor
+    samples: dict[str, list[Sample]]
+    cache: FeatureCache
+    resume: bool
+    show: bool
+
+
+def run_train(
+    recipe: str | Path,
+    data_root: Path,
+    out: Path,
+    model: str | Path,
+    *,
+    resume: bool = False,
+    max_steps: int | None = None,
+    seed: int | None = None,
+    features: Path | None = None,
+    show: bool = True,
+) -> dict[str, Any]:
+    """Train every phase of a recipe.
+
+    Args:
+        recipe: Name of one of the package's recipes, or path of a YAML file.
+        data_root: Folder that the corpora lie in.
+        out: Output folder.
+        model: Directory of the model to start from.
+        resume: Go on where a run in ``out`` stopped; finished phases are kept.
+        max_steps: At most so many steps a phase, for trying out.
+        seed: In place of the recipe's.
+        features: Folder of the feature cache; ``out/features`` by default. Runs may share one.
+        show: Show progress bars.
+
+    Returns:
+        Phase -> its result, ``model`` -> the folder written.
+
+    Raises:
+        RecipeError: The recipe, the data or the output folder do not hold together.
+    """
+    curriculum = _overridden(load_curriculum(recipe), max_steps, seed)
+    done = [name for name in curriculum.phases if (out / name).exists()]
+    if done and not resume:
+        raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: resume it, or name another folder")
+    samples = _samples(curriculum, data_root, out, resume=resume)
+    processor = NanoEmoXProcessor.from_pretrained(model)
+    loaded = _load(model)
+    options = CacheOptions(root=data_root, dtype=getattr(torch, curriculum.cache_dtype))
+    everything = [s for of in samples.values() for s in of]
+    cache = FeatureCache.open_or_build(everything, loaded, processor, features or out / "features", options)
+    if cache.bad:
+        logger.warning("%d file(s) cannot be used, see %s", len(cache.bad), out / "data" / "bad.json")
+    _write_json(out / "data" / "bad.json", cache.bad)
+    usable = {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}
+    run = Run(curriculum, Path(model), out, processor, usable, cache, resume, show)
+    results: dict[str, Any] = {name: _phase(run, name) for name in curriculum.phases}
+    final = _load(model)
+    last = next(reversed(curriculum.phases))
+    load_adapters(final, out / last / ADAPTERS)
+    if lora_layers(final):
+        fold_lora(final)
+    final.save_pretrained(out / "model")
+    processor.save_pretrained(out / "model")
+    return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
+
+
+def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None) -> Curriculum:
+    phases = {
+        name: phase if max_steps is None else phase.model_copy(update={"steps": min(phase.steps, max_steps)})
+        for name, phase in curriculum.phases.items()
+    }
+    return curriculum.model_copy(update={"phases": phases, "seed": curriculum.seed if seed is None else seed})
+
+
+def _load(model: str | Path) -> NanoEmoXForConditionalGeneration:
+    loaded: NanoEmoXForConditionalGeneration = NanoEmoXForConditionalGeneration.from_pretrained(
+        str(model), dtype=torch.float32
+    )
+    return loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool) -> dict[str, list[Sample]]:
+    """Read and filter the corpora, or take what the run that is resumed took."""
+    folder = out / "data"
+    files = {name: folder / f"{name}.jsonl" for name in curriculum.corpus_names}
+    if resume and all(file.is_file() for file in files.values()):
+        return {name: read_manifest(file) for name, file in files.items()}
+    read = read_corpora(data_root, curriculum.corpus_names)
+    kept, dropped = drop_overlap([s for of in read.values() for s in of], evaluation_overlap(data_root))
+    samples: dict[str, list[Sample]] = {name: [] for name in read}
+    for sample in kept:
+        samples[sample.corpus].append(sample)
+    for name, file in files.items():
+        write_manifest(samples[name], file)
+    _write_json(folder / "overlap.json", dropped)
+    logger.info("overlap filter: %d training samples dropped", sum(dropped.values()))
+    return samples
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(path)
+
+
+def _phase(run: Run, name: str) -> dict[str, Any]:
+    """Train one phase, or return the result that it left when it was finished."""
+    phase, folder = run.curriculum.phases[name], run.out / name
+    if run.resume and (folder / RESULT).is_file():
+        finished: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
+        return finished
+    started = time.monotonic()
+    write_resolved(run.curriculum, folder / "resolved.yaml")
+    # Seeded before LoRA draws its matrices.
+    set_seed(run.curriculum.seed)
+    model = _load(run.base)
+    for earlier in phase.start_from:
+        load_adapters(model, run.out / earlier / ADAPTERS)
+    if phase.lora is not None and not lora_layers(model):
+        attach_lora(model, LoraSpec(phase.lora.r, phase.lora.alpha, phase.lora.dropout))
+    trainable = set_trainable(model, phase.trainable)
+    arguments = training_arguments(folder / "checkpoints", run.curriculum, phase)
+    length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
+    data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length)
+    trainer = P2ETrainer(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
+    trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
+    save_adapters(model, folder / ADAPTERS, run.curriculum.held(name))
+    validator = Validator(model, run.processor, run.cache, phase)
+    held_out = phase.sources(run.samples, "validation")
+    measured = validator.measure(held_out, run.curriculum.validation_samples, run.curriculum.seed)
+    result = {
+        "steps": phase.steps,
+        "trainable_parameters": sum(p.numel() for n, p in model.named_parameters() if n in trainable),
+        "validation": measured,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    _write_json(folder / RESULT, result)
+    logger.info("phase %s: %s", name, json.dumps(result))
+    return result

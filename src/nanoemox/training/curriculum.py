@@ -1,0 +1,155 @@
+"""A curriculum is data: phases, each with what trains, on which mixture, and from which earlier phases it starts.
+
+Selectors of a mixture are ``corpus/task``; ``*/task`` stands for every corpus of the recipe's ``corpora`` that has
+the task, in proportion to size. Weights count samples and need not sum to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from nanoemox.data.manifest import Sample
+from nanoemox.data.mixture import Mixture
+from nanoemox.recipes import Strict, load_recipe
+from nanoemox.tasks import ALL_TASKS
+from nanoemox.types import Modality, RecipeError
+
+Group = Literal["vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"]
+Schedule = Literal["constant_with_warmup", "cosine", "linear"]
+
+
+class Lora(Strict):
+    """Size of LoRA. Paper: r 32, alpha 16. Reference: r 16, alpha 32, dropout 0.05."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class Phase(Strict):
+    """One phase.
+
+    Attributes:
+        start_from: Phases whose weights this one starts with (``from`` in the file).
+        trainable: Groups of parameters that train; everything else is frozen.
+        mixture: Selector -> weight.
+        modalities: What samples may show in this phase; the rest is withheld.
+        modality_dropout: Modality -> chance that a sample withholds it; media of a sample never vanish altogether.
+        think_share: Share of empathy samples that show the chain before the reply.
+        lr: Highest learning rate.
+        steps: Optimiser steps.
+        micro_batch: Samples per forward pass and process.
+        accumulation: Forward passes per step.
+        warmup: Share of the steps in which the rate rises.
+        schedule: Course of the rate after that.
+        clip_norm: Largest gradient norm.
+        weight_decay: Of matrices; vectors are not decayed.
+        lora: Size of LoRA, where ``lora`` trains.
+        save_every: Steps between checkpoints.
+    """
+
+    start_from: tuple[str, ...] = Field((), alias="from")
+    trainable: frozenset[Group] = Field(min_length=1)
+    mixture: dict[str, float] = Field(min_length=1)
+    modalities: tuple[Modality, ...] = ("vision", "speech", "face", "text")
+    modality_dropout: dict[Modality, float] = Field({})
+    think_share: float = Field(1.0, ge=0, le=1)
+    lr: float = Field(gt=0)
+    steps: int = Field(ge=1)
+    micro_batch: int = Field(ge=1)
+    accumulation: int = Field(1, ge=1)
+    warmup: float = Field(0.03, ge=0, lt=1)
+    schedule: Schedule = "cosine"
+    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    lora: Lora | None = None
+    save_every: int = Field(500, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if ("lora" in self.trainable) != (self.lora is not None):
+            raise ValueError("lora must be sized (lora: {r, alpha, dropout}) exactly where 'lora' is in trainable")
+        for selector, weight in self.mixture.items():
+            if selector.count("/") != 1 or selector.split("/")[1] not in ALL_TASKS:
+                raise ValueError(f"selector {selector!r} must be corpus/task with a task of {', '.join(ALL_TASKS)}")
+            if weight <= 0:
+                raise ValueError(f"weight of {selector!r} must be positive, got {weight}; remove the line instead")
+        for modality, chance in self.modality_dropout.items():
+            if not 0 <= chance < 1:
+                raise ValueError(f"modality_dropout.{modality} must be in 0..1 (1 excluded), got {chance}")
+        return self
+
+    def sources(self, samples: Mapping[str, Sequence[Sample]], split: str) -> dict[str, list[Sample]]:
+        """Pick the samples of each selector, ``*`` as one source: selector -> samples of that split."""
+        return {
+            selector: [s for s in _of(samples, selector.split("/")[0]) if s.split == split and s.task == task]
+            for selector, task in ((k, k.split("/")[1]) for k in self.mixture)
+        }
+
+    def draw(self, samples: Mapping[str, Sequence[Sample]], seed: int) -> Mixture:
+        """Build the training mixture."""
+        return Mixture(self.sources(samples, "train"), self.mixture, seed)
+
+
+class Curriculum(Strict):
+    """A whole training: phases in order.
+
+    Attributes:
+        name: What the recipe calls itself.
+        seed: Of everything random.
+        corpora: Corpora that ``*`` stands for; named ones are read in any case.
+        validation_samples: At most so many samples of each selector are measured after a phase.
+        cache_dtype: Precision of cached features.
+        precision: Of the arithmetic; trained weights are float32 either way.
+        log_every: Steps between lines of metrics.
+        keep_checkpoints: Checkpoints kept in a phase.
+        phases: Name -> phase.
+    """
+
+    name: str
+    seed: int = 7
+    corpora: tuple[str, ...] = ()
+    validation_samples: int = Field(200, ge=0)
+    cache_dtype: Literal["float16", "float32"] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
+    log_every: int = Field(20, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    phases: dict[str, Phase] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: list[str] = []
+        for name, phase in self.phases.items():
+            unknown = [p for p in phase.start_from if p not in seen]
+            if unknown:
+                raise ValueError(f"phase {name!r} starts from {unknown}, but only {seen} come before it")
+            seen.append(name)
+        return self
+
+    @property
+    def corpus_names(self) -> tuple[str, ...]:
+        """Every corpus that some phase draws from."""
+        named = (s.split("/")[0] for phase in self.phases.values() for s in phase.mixture)
+        return tuple(dict.fromkeys([*(n for n in named if n != "*"), *self.corpora]))
+
+    def held(self, name: str) -> frozenset[str]:
+        """Name the groups that a phase's weights hold: its own and those of all it starts from."""
+        phase = self.phases[name]
+        return frozenset(phase.trainable).union(*(self.held(p) for p in phase.start_from))
+
+
+def _of(samples: Mapping[str, Sequence[Sample]], corpus: str) -> Iterable[Sample]:
+    if corpus == "*":
+        return (s for of in samples.values() for s in of)
+    if corpus not in samples:
+        raise RecipeError(f"mixture: corpus {corpus!r} was not read; read: {', '.join(samples)}")
+    return samples[corpus]
+
+
+def load_curriculum(source: str | Path) -> Curriculum:
+    """Read a training recipe by name or path."""
+    return load_recipe(source, "train", Curriculum)

@@ -1,0 +1,95 @@
+"""What a phase's weights do on held-out samples: loss per answer token, and accuracy on closed tasks.
+
+Candidates are scored by brute force, each as an answer of its own with its terminator: slow but simple, and the
+oracle for the engine's faster way. Letters: ``B`` batch, ``L`` tokens, ``K`` candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nanoemox.data.features import FeatureCache
+from nanoemox.data.manifest import ClosedLabels, Sample, target_text
+from nanoemox.data.mixture import seeded
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import IGNORE_INDEX, Ask, NanoEmoXProcessor
+from nanoemox.scoring import accuracy, confusion_matrix, unweighted_average_recall
+from nanoemox.tasks import format_label
+from nanoemox.training.collate import IDS, Collator, Example, cited, example, withhold
+from nanoemox.training.curriculum import Phase
+
+BATCH = 64
+
+
+class Validator:
+    """Measures samples with everything shown that the phase allows and nothing withheld at random."""
+
+    def __init__(
+        self, model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, cache: FeatureCache, phase: Phase
+    ) -> None:
+        self.model, self.collator, self.cache = model, Collator(processor), cache
+        self.phase = phase.model_copy(update={"modality_dropout": {}})
+
+    def measure(self, sources: Mapping[str, Sequence[Sample]], limit: int, seed: int) -> dict[str, float]:
+        """Return ``selector/loss``, ``selector/accuracy``, ``selector/uar`` and ``selector/n`` of every source."""
+        self.model.eval()
+        out: dict[str, float] = {}
+        for selector, samples in sources.items():
+            order = seeded(seed, "validation", selector).permutation(len(samples))[:limit]
+            chosen = [samples[int(i)] for i in order]
+            if not chosen:
+                continue
+            summed, counted = self.answers([self._example(s, None) for s in chosen])
+            out[f"{selector}/n"] = len(chosen)
+            out[f"{selector}/loss"] = float(-summed.sum() / counted.sum())
+            if isinstance(chosen[0].labels, ClosedLabels):
+                out |= {f"{selector}/{k}": v for k, v in self._closed(chosen).items()}
+        return out
+
+    def _closed(self, samples: Sequence[Sample]) -> dict[str, float]:
+        asked = [(s, s.labels) for s in samples if isinstance(s.labels, ClosedLabels)]
+        scores = self.answers([self._example(s, format_label(c)) for s, labels in asked for c in labels.candidates])[0]
+        ends = np.cumsum([len(labels.candidates) for _, labels in asked])
+        parts = zip(np.split(scores, ends[:-1]), asked, strict=True)
+        guess = [labels.candidates[int(part.argmax())] for part, (_, labels) in parts]
+        confusion = confusion_matrix([labels.label for _, labels in asked], guess)
+        return {"accuracy": float(accuracy(confusion)), "uar": float(unweighted_average_recall(confusion))}
+
+    def _example(self, sample: Sample, answer: str | None) -> Example:
+        media = withhold(self.cache.media(sample), self.phase, seeded("nothing is drawn"))
+        shows_text = "text" in self.phase.modalities or not media
+        labels = sample.labels.candidates if isinstance(sample.labels, ClosedLabels) else None
+        text = target_text(sample, cited(media, shows_text)) if answer is None else answer
+        return example(sample, media, shows_text, Ask(sample.task, labels, answer=text))
+
+    @torch.inference_mode()
+    def answers(self, examples: Sequence[Example]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the log probability float64[N] and the number of tokens int64[N] of each example's answer."""
+        order = sorted(range(len(examples)), key=lambda i: _length(examples[i]))
+        summed, counted = np.zeros(len(examples)), np.zeros(len(examples), np.int64)
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            summed[rows], counted[rows] = self._batch([examples[i] for i in rows])
+        return summed, counted
+
+    def _batch(self, examples: Sequence[Example]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        batch = self.collator(examples)
+        labels, keep = batch.pop("labels"), batch.pop("logits_to_keep")
+        batch.pop(IDS)
+        tensors = {k: v.to(self.model.device) for k, v in batch.items()}
+        logits: Tensor = self.model(**tensors, logits_to_keep=keep.to(self.model.device), use_cache=False).logits
+        targets = labels[:, 1:][labels[:, 1:] != IGNORE_INDEX].to(logits.device)
+        picked = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].cpu().double().numpy()
+        row = keep.nonzero()[:, 0].numpy()
+        return np.bincount(row, picked, len(examples)), np.bincount(row, minlength=len(examples))
+
+
+def _length(item: Example) -> int:
+    """Guess how long a prompt gets, so that batches hold samples of a length."""
+    words = len(item.clip.subtitle or "") + sum(len(t.text) for t in item.clip.history) + len(item.ask.answer or "")
+    return words + 400 * bool(item.media)
