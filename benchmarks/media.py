@@ -19,12 +19,16 @@ import numpy as np
 
 from nanoemox.media import load_clip
 
+# Linux: VmHWM and not ru_maxrss, which a child inherits from the process that started it.
 CHILD = """
 import resource, sys
 from nanoemox.media import load_clip
 clip = load_clip(sys.argv[1])
 assert "torch" not in sys.modules and clip.frames.shape[0] == 8 and clip.waveform.size
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 2**20))
+if sys.platform == "linux":
+    print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 

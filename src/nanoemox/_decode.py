@@ -265,16 +265,20 @@ class _Scan:
             return None, None
         reader = PictureReader(self.container, self.video, self.index, self.opts.max_pixels)
         wanted = self.index.middles(self.opts.num_frames, start, end)
-        got = [reader.at(pts) for pts in wanted]
-        found = [f for f in got if f is not None]
+        shown: Any = None
+        pictures: list[npt.NDArray[np.uint8]] = []  # converted one by one: decoded frames are not held
+        times: list[float] = []
+        for pts in wanted:
+            frame = reader.at(pts)
+            if frame is None:
+                continue
+            if frame is not shown:
+                size = pictures[0].shape[:2] if pictures else None
+                picture = picture_of(frame, self.video, self.opts.max_frame_side, size)
+            shown = frame
+            pictures.append(picture)
+            times.append(float((frame.pts or 0) * self.video.time_base) - start)
         self.damaged += reader.damaged
-        if not found:
+        if not pictures:
             return None, None
-        cache: dict[int, npt.NDArray[np.uint8]] = {}
-        for frame in found:
-            if id(frame) not in cache:
-                size = next(iter(cache.values())).shape[:2] if cache else None
-                cache[id(frame)] = picture_of(frame, self.video, self.opts.max_frame_side, size)
-        frames = np.stack([cache[id(f)] for f in found])
-        times = np.array([float((f.pts or 0) * self.video.time_base) - start for f in found])
-        return frames, np.maximum(times, 0.0)
+        return np.stack(pictures), np.maximum(np.array(times), 0.0)

@@ -95,7 +95,8 @@ class AudioTrack:
         """Return float32[S] from the start of the clip to ``end_s`` at most."""
         if not self._pieces:
             return np.zeros(0, np.float32)
-        return np.concatenate(self._pieces)[: max(0, round((end_s - self.start_s) * SAMPLE_RATE_HZ))]
+        self._pieces = [np.concatenate(self._pieces)]  # the small pieces are let go
+        return self._pieces[0][: max(0, round((end_s - self.start_s) * SAMPLE_RATE_HZ))]
 
     @staticmethod
     def resample(waveform: npt.NDArray[Any], sample_rate_hz: int) -> npt.NDArray[np.float32]:

@@ -63,13 +63,7 @@ def load_clip(
     name = name or (path.name if path else None) or "clip"
     _check_source(source, path, name, opts.max_bytes)
     clip = decode_isolated(source, name, opts) if isolated else decode(source, name, opts)
-    words = subtitle
-    if subtitle == "auto":
-        words = None if clip.waveform is None else transcribe(clip.waveform, asr_model or "")
-    elif subtitle is None:
-        cues = read_sidecar(path) if path else None
-        stop = end_s if end_s is not None else float("inf")
-        words = clip.subtitle if cues is None else words_between(cues, start_s, stop)
+    words = _words(clip, path, subtitle, asr_model, opts)
     warnings = (
         clip.warnings if words and words.strip() else (*clip.warnings, "no words: no subtitle was given or found")
     )
@@ -119,6 +113,18 @@ def clip_from_arrays(
     if picked is None and sound is None and not subtitle:
         raise MediaError(f"{name}: no frames, no sound and no words: give at least one of them")
     return Clip(name, picked, times, sound, seconds, fps, subtitle, tuple(history), warnings=tuple(warnings))
+
+
+def _words(
+    clip: Clip, path: Path | None, subtitle: str | None, asr_model: str | Path | None, opts: MediaOptions
+) -> str | None:
+    if subtitle == "auto":
+        return None if clip.waveform is None else transcribe(clip.waveform, asr_model or "")
+    if subtitle is not None:
+        return subtitle
+    cues = read_sidecar(path) if path else None
+    stop_s = float("inf") if opts.end_s is None else opts.end_s
+    return clip.subtitle if cues is None else words_between(cues, opts.start_s, stop_s)
 
 
 def _check_source(source: Source, path: Path | None, name: str, max_bytes: int) -> None:
