@@ -1,0 +1,42 @@
+"""The words that stage 0 may read: the package's own corpora after its overlap filter, so that P2E splits alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nanoemox.data.corpora import read_corpora
+from nanoemox.data.manifest import ReplyLabels, Sample, target_text
+from nanoemox.data.overlap import Held, drop_overlap, evaluation_overlap, normalise
+
+CORPORA = ("goemotions", "esconv", "mustard", "mintrec", "mintrec2")
+
+
+def samples_of(data_root: Path) -> tuple[list[Sample], dict[str, int], Held]:
+    """Return all samples that remain, how many were dropped and why, and what is held out of training."""
+    held = evaluation_overlap(data_root)
+    every = [s for of in read_corpora(data_root, CORPORA).values() for s in of]
+    kept, dropped = drop_overlap(every, held)
+    for sample in kept:
+        if sample.split != "train":
+            held.add_text(sample.subtitle or "", f"{sample.corpus} {sample.split}")
+    return kept, dropped, held
+
+
+def documents(samples: list[Sample], held: Held) -> dict[str, list[str]]:
+    """Return every training text once, by corpus: comments, scenes, what a person says with the reply."""
+    out: dict[str, dict[str, None]] = {}
+    for sample in samples:
+        if sample.split != "train":
+            continue
+        turns = [*((t.role, t.text) for t in sample.history), ("speaker", sample.subtitle or "")]
+        turns = [t for t in turns if normalise(t[1]) not in held.texts]
+        if isinstance(sample.labels, ReplyLabels):
+            turns = [*turns[-1:], ("listener", sample.labels.reply)]
+        text = "\n".join(f"{role}: {text}" for role, text in turns) if len(turns) > 1 else sample.subtitle or ""
+        out.setdefault(sample.corpus, {})[text] = None
+    return {corpus: list(texts) for corpus, texts in out.items()}
+
+
+def answers(samples: list[Sample]) -> list[str]:
+    """Return the distinct training answers."""
+    return list(dict.fromkeys(target_text(s) for s in samples if s.split == "train"))
