@@ -113,6 +113,7 @@ class ClipBatch:
         model: The model, in eval mode.
         processor: Its processor.
         clips: The clips.
+        plan: What is asked about each of them.
 
     Attributes:
         branches: Branches that each clip gives rise to.
@@ -123,10 +124,14 @@ class ClipBatch:
     """
 
     def __init__(
-        self, model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, clips: Sequence[Clip]
+        self,
+        model: NanoEmoXForConditionalGeneration,
+        processor: NanoEmoXProcessor,
+        clips: Sequence[Clip],
+        plan: Plan,
     ) -> None:
         begin = time.perf_counter()
-        self.model, self.processor, self.clips = model, processor, clips
+        self.model, self.processor, self.clips, self.plan = model, processor, clips, plan
         media = [processor.media(clip) for clip in clips]
         self.branches = [processor.branches_of(m) for m in media]
         self._check_something_to_read()
@@ -139,15 +144,21 @@ class ClipBatch:
                 reads = ", ".join(b for b in (*self.processor.config.branches, "text") if b != "fusion")
                 raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
 
+    def _check_room(self, longest: int) -> None:
+        """Make sure that question and answer still fit behind the longest prompt."""
+        limit = int(self.model.config.text_config.max_position_embeddings)
+        answer = self.plan.generation.max_new_tokens if self.plan.open else 0
+        total = longest + max(len(self.processor.question_ids(a)) for a in self.plan.asks) + answer
+        if total > limit:
+            raise NanoEmoXError(
+                f"prompt of {longest} tokens needs {total} with question and answer, the model takes {limit}: "
+                "shorten subtitle or history, or lower max_new_tokens"
+            )
+
     def _prefill(self, media: Sequence[Mapping[str, Tensor]]) -> Prefix:
         processor, device = self.processor, self.model.device
         prompts = [processor.prefix_ids(c, b) for c, b in zip(self.clips, self.branches, strict=True)]
-        longest = max(map(len, prompts))
-        limit = int(self.model.config.text_config.max_position_embeddings)
-        if longest >= limit:
-            raise NanoEmoXError(
-                f"a prompt of {longest} tokens exceeds the model's {limit}: shorten subtitle or history"
-            )
+        self._check_room(max(map(len, prompts)))
         padded = processor.pad(prompts, "right")
         keys = dict.fromkeys(k for m in media for k in m)
         stacked = {k: torch.stack([m[k] for m in media if k in m]).to(device) for k in keys}
@@ -156,9 +167,9 @@ class ClipBatch:
         )
         return prefix
 
-    def closed(self, plan: Plan) -> list[dict[str, Reading]]:
+    def closed(self) -> list[dict[str, Reading]]:
         """Score the candidates of all closed tasks in one pass: task -> reading, for each clip."""
-        asks = plan.closed
+        asks = self.plan.closed
         if not asks:
             return [{} for _ in self.clips]
         texts = [[format_label(label) for label in a.labels or ()] for a in asks]
@@ -172,22 +183,22 @@ class ClipBatch:
             for i in range(len(self.clips))
         ]
 
-    def open(self, plan: Plan) -> list[dict[str, Reading]]:
+    def open(self) -> list[dict[str, Reading]]:
         """Write the open answers of all clips in step: task -> reading, for each clip."""
-        asks = plan.open
+        asks = self.plan.open
         if not asks:
             return [{} for _ in self.clips]
-        decoder = self.decoder(plan)
+        decoder = self.decoder()
         for _ in decoder:
             pass
         raws = [self.text(ids) for ids in decoder.answers]
         rows = [raws[i : i + len(asks)] for i in range(0, len(raws), len(asks))]
         return [{a.task: parse(a.task, raw) for a, raw in zip(asks, row, strict=True)} for row in rows]
 
-    def decoder(self, plan: Plan) -> Decoder:
+    def decoder(self) -> Decoder:
         """Return the decoder of the open questions, not yet started."""
-        questions = [self.processor.question_ids(a) for a in plan.open]
-        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, plan.generation)
+        questions = [self.processor.question_ids(a) for a in self.plan.open]
+        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, self.plan.generation)
 
     def text(self, ids: Sequence[int]) -> str:
         """Turn ids into the text that was written, tags included."""

@@ -197,11 +197,11 @@ class Engine:
         A closed task comes as one piece.
         """
         plan = make_plan((task,), labels, think, generation=generation)
-        batch = ClipBatch(self.model, self.processor, [self._read(clip)])
+        batch = ClipBatch(self.model, self.processor, [self._read(clip)], plan)
         if plan.closed:
-            yield batch.closed(plan)[0][task].raw
+            yield batch.closed()[0][task].raw
             return
-        decoder = batch.decoder(plan)
+        decoder = batch.decoder()
         # Ids that may yet turn out to be the start of the terminator are held back.
         held = len(self.processor.terminator_ids) - 1
         sent = 0
@@ -258,11 +258,11 @@ class Engine:
             begin = time.perf_counter()
             clips.append(self._read(source))
             load_s.append(time.perf_counter() - begin)
-        batch = ClipBatch(self.model, self.processor, clips)
+        batch = ClipBatch(self.model, self.processor, clips, plan)
         begin = time.perf_counter()
-        closed = batch.closed(plan)
+        closed = batch.closed()
         middle = time.perf_counter()
-        written = batch.open(plan)
+        written = batch.open()
         closed_s, open_s = (middle - begin) / len(clips), (time.perf_counter() - middle) / len(clips)
         answers = []
         for i, clip in enumerate(clips):

@@ -1,0 +1,288 @@
+"""The card equals six separate answers, whatever a clip lacks; batches, streams and timelines equal single answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nanoemox.decoding import GenerationOptions
+from nanoemox.engine import Engine
+from nanoemox.processing import Ask
+from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, LABEL_SETS, TASKS
+from nanoemox.types import Answer, CheckpointError, Clip, MediaError, NanoEmoXError, Turn
+from tests.tiny import save_tiny, tiny_clip, tiny_config, tiny_model, tiny_processor
+
+SHORT = GenerationOptions(max_new_tokens=16)
+SAMPLE = Path(__file__).parents[1] / "src/nanoemox/assets/sample.mp4"
+DIALOGUE = (Turn("A", "How did it go?"), Turn("B", "Wait."))
+CLIPS = {
+    "complete": tiny_clip(1),
+    "history": tiny_clip(2, history=DIALOGUE),
+    "no audio": tiny_clip(3, without=("speech",)),
+    "no face": tiny_clip(4, without=("face",)),
+    "no vision": tiny_clip(5, without=("vision",)),
+    "no words": tiny_clip(6, without=("text",)),
+    "text only": tiny_clip(7, without=("vision", "speech", "face"), subtitle="It is all over now, I am afraid."),
+    "audio only": tiny_clip(8, without=("vision", "face", "text")),
+}
+
+
+def make(**sections: Any) -> Engine:
+    config = tiny_config(**sections)
+    return Engine(tiny_model(config), tiny_processor(config), "tiny")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return make()
+
+
+def separate(engine: Engine, clip: Clip, ask: Ask) -> dict[str, float] | str:
+    """One task alone: a fresh full prompt, no shared prefix, the library's own loops."""
+    model, processor = engine.model, engine.processor
+    batch = processor([clip], [ask])
+    if not TASKS[ask.task].closed:
+        out = model.generate(**batch, max_new_tokens=16, do_sample=False, eos_token_id=processor.terminator_ids)
+        ids = out[0, batch["input_ids"].shape[1] :].tolist()
+        end = processor.terminator_ids[0]
+        return processor.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+    logs = []
+    for label in ask.labels or ():
+        full = processor([clip], [replace(ask, answer=label)])
+        with torch.no_grad():
+            logits = model(**{k: v for k, v in full.items() if k != "labels"}).logits.log_softmax(-1)
+        where = full["labels"][0] != -100
+        logs.append(logits[0, :-1][where[1:]].gather(1, full["input_ids"][0, where][:, None]).sum())
+    shares = torch.stack(logs).double().softmax(0).tolist()
+    return dict(zip(ask.labels or (), shares, strict=True))
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_card_equals_six_separate_answers(engine: Engine, name: str) -> None:
+    clip = CLIPS[name]
+    card = engine.answer(clip, generation=SHORT)
+    assert tuple(card.tasks) == ALL_TASKS
+    assert card.modalities == clip.modalities
+    for key, reading in card.tasks.items():
+        wanted = separate(engine, clip, Ask(key, labels=DEFAULT_LABELS.get(key)))
+        if isinstance(wanted, str):
+            assert reading.raw == wanted
+        else:
+            assert reading.probabilities == pytest.approx(wanted, abs=1e-5)
+            assert sum(wanted.values()) == pytest.approx(1)
+            assert reading.label == reading.raw == max(wanted, key=wanted.__getitem__)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3"])
+def test_card_equals_separate_answers_with_other_language_models(model_type: str) -> None:
+    config = tiny_config(model_type)
+    engine = Engine(tiny_model(config), tiny_processor(config))
+    card = engine.answer(CLIPS["history"], ("mir", "erg"), generation=SHORT)
+    wanted = separate(engine, CLIPS["history"], Ask("mir", labels=DEFAULT_LABELS["mir"]))
+    assert card.tasks["mir"].probabilities == pytest.approx(wanted, abs=1e-5)
+    assert card.tasks["erg"].raw == separate(engine, CLIPS["history"], Ask("erg"))
+
+
+def same(one: Answer, two: Answer) -> None:
+    assert (one.clip, one.modalities, one.warnings) == (two.clip, two.modalities, two.warnings)
+    assert one.gate == (None if two.gate is None else pytest.approx(two.gate, abs=1e-5))
+    assert one.tasks.keys() == two.tasks.keys()
+    for key, reading in one.tasks.items():
+        other = two.tasks[key]
+        assert reading.raw == other.raw
+        if reading.probabilities is not None:
+            assert reading.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("normalise", ["clip", "batch"])
+def test_many_equals_one_by_one(normalise: str) -> None:
+    engine = make(speech={"normalise": normalise})
+    answers = engine.answer_many(CLIPS.values(), generation=SHORT, explain=True, batch_size=3)
+    for clip, answer in zip(CLIPS.values(), answers, strict=True):
+        alone = engine.answer(clip, generation=SHORT, explain=True)
+        same(answer, alone)
+        assert answer.evidence is not None
+        assert alone.evidence is not None
+        for field in ("frame_attention", "window_attention"):
+            one, two = getattr(answer.evidence, field), getattr(alone.evidence, field)
+            assert (one is None) == (two is None)
+            if one is not None:
+                np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_many_is_lazy(engine: Engine) -> None:
+    taken = []
+
+    def clips() -> Any:
+        for i, clip in enumerate(CLIPS.values()):
+            taken.append(i)
+            yield clip
+
+    answers = engine.answer_many(clips(), ("msa",), batch_size=2)
+    assert not taken
+    next(answers)
+    assert taken == [0, 1]
+
+
+def test_many_goes_on_past_a_bad_clip(engine: Engine, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a clip")
+    clips = [CLIPS["complete"], bad, Clip("empty"), CLIPS["no face"]]
+    failed: dict[int, str] = {}
+    answers = list(engine.answer_many(clips, ("msa",), on_error=lambda i, e: failed.update({i: str(e)})))
+    assert [a.clip for a in answers] == ["noise-1", "noise-4"]
+    assert sorted(failed) == [1, 2]
+    with pytest.raises(MediaError):
+        list(engine.answer_many(clips, ("msa",)))
+
+
+@pytest.mark.parametrize("task", ALL_TASKS)
+def test_stream_pieces_join_to_the_answer(engine: Engine, task: str) -> None:
+    for clip in (CLIPS["complete"], CLIPS["text only"]):
+        whole = engine.answer(clip, (task,), generation=SHORT).tasks[task].raw
+        pieces = list(engine.stream(clip, task, generation=SHORT))
+        assert "".join(pieces) == whole
+        assert all(pieces)
+        assert len(pieces) == 1 or not TASKS[task].closed
+
+
+def test_tasks_do_not_influence_each_other(engine: Engine) -> None:
+    drawn = GenerationOptions(max_new_tokens=12, temperature=1.0, top_p=0.9, seed=3)
+    card = engine.answer(CLIPS["complete"], generation=drawn)
+    for key in ALL_TASKS:
+        alone = engine.answer(CLIPS["complete"], (key,), generation=drawn)
+        assert alone.tasks[key].raw == card.tasks[key].raw
+    other = engine.answer(CLIPS["complete"], ("eri",), generation=replace(drawn, seed=4))
+    assert other.tasks["eri"].raw != card.tasks["eri"].raw
+
+
+def test_labels_with_shared_starts(engine: Engine) -> None:
+    labels = LABEL_SETS["mintrec2"]
+    assert {"ask for help", "asking for opinions"} <= set(labels)
+    reading = engine.answer(CLIPS["complete"], ("mir",), labels).tasks["mir"]
+    wanted = separate(engine, CLIPS["complete"], Ask("mir", labels=labels))
+    assert reading.probabilities == pytest.approx(wanted, abs=1e-5)
+
+
+def test_own_labels_keep_their_spelling(engine: Engine) -> None:
+    reading = engine.answer(CLIPS["complete"], labels={"mer": ["Very_Happy", "Sad"]}).tasks["mer"]
+    assert set(reading.probabilities or ()) == {"Very_Happy", "Sad"}
+    assert reading.raw in ("very happy", "sad")
+    assert engine.answer(CLIPS["complete"], ("msa",), ["Positive", "Negative"]).tasks["msa"].valence is not None
+
+
+@pytest.mark.parametrize(
+    ("tasks", "labels", "says"),
+    [
+        (("mer",), [], "at least one"),
+        (("mer",), ["happy", " Happy"], "given twice: happy"),
+        (("mer",), ["happy", " "], "none that is empty"),
+        (("mer",), "happy", "not one string"),
+        (ALL_TASKS, ["happy"], "3 are asked"),
+        (("eri",), ["happy"], "0 are asked"),
+        (("eri",), {"mer": ["happy"]}, "no closed task that was asked"),
+        (("joy",), None, "the tasks are msa"),
+        ((), None, "no task"),
+    ],
+)
+def test_questions_that_cannot_be_meant(engine: Engine, tasks: Any, labels: Any, says: str) -> None:
+    with pytest.raises(NanoEmoXError, match=says):
+        engine.answer(CLIPS["complete"], tasks, labels)
+
+
+def test_without_think_the_question_changes(engine: Engine) -> None:
+    quick = engine.answer(CLIPS["complete"], ("erg",), think=False, generation=SHORT).tasks["erg"]
+    assert quick.raw == separate(engine, CLIPS["complete"], Ask("erg", think=False))
+
+
+def test_a_clip_with_nothing_to_read(engine: Engine) -> None:
+    with pytest.raises(MediaError, match="nothing to answer from"):
+        engine.answer(Clip("void"))
+
+
+def test_a_prompt_that_is_too_long(engine: Engine) -> None:
+    with pytest.raises(NanoEmoXError, match="the model takes 1024: shorten subtitle"):
+        engine.answer(tiny_clip(subtitle="word " * 3000))
+
+
+def test_gate_evidence_and_timing(engine: Engine) -> None:
+    answer = engine.answer(CLIPS["complete"], ("msa",), explain=True)
+    assert answer.gate is not None
+    assert len(answer.gate) == 3
+    assert sum(answer.gate) == pytest.approx(1, abs=1e-4)
+    evidence = answer.evidence
+    assert evidence is not None
+    assert evidence.frame_attention is not None
+    assert evidence.window_attention is not None
+    assert evidence.window_spans_s is not None
+    assert evidence.face_boxes is not None
+    assert evidence.frame_attention.sum() == pytest.approx(1, abs=1e-4)
+    assert evidence.window_attention.sum() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(evidence.window_spans_s[[0, -1]], [[0, 0.5], [1.0, 1.5]])
+    assert set(answer.timing_s) == {"load", "encode", "closed", "open", "total"}
+    assert engine.answer(CLIPS["no audio"], ("msa",)).gate is None
+    assert engine.answer(CLIPS["complete"], ("msa",)).evidence is None
+
+
+def test_long_clip_warns_of_what_was_not_seen(engine: Engine) -> None:
+    answer = engine.answer(tiny_clip(duration_s=9.0), ("msa",))
+    assert any("--every" in w for w in answer.warnings)
+
+
+def test_timeline_covers_the_file(engine: Engine) -> None:
+    answers = list(engine.timeline(SAMPLE, 1.0, 2.0, ("msa",)))
+    spans = [a.span_s for a in answers]
+    assert spans[0] == (0.0, 2.0)
+    assert len({a.tasks["msa"].probabilities["positive"] for a in answers if a.tasks["msa"].probabilities}) > 1
+    assert spans[-1] is not None
+    assert spans[-1][1] == pytest.approx(engine.load(SAMPLE).duration_s, abs=1e-6)
+    clip = engine.load(SAMPLE, span_s=(0.0, 2.0))
+    same(replace(answers[0], span_s=None), engine.answer(clip, ("msa",)))
+    with pytest.raises(NanoEmoXError, match="every_s"):
+        list(engine.timeline(SAMPLE, 0.0, 2.0))
+
+
+def test_saved_model_answers_the_same(engine: Engine, tmp_path: Path) -> None:
+    loaded = Engine.from_pretrained(save_tiny(tmp_path / "tiny"), device="cpu")
+    assert loaded.name == "tiny"
+    same(loaded.answer(CLIPS["complete"], generation=SHORT), engine.answer(CLIPS["complete"], generation=SHORT))
+
+
+def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
+    tiny_model().half().save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    assert Engine.from_pretrained(tmp_path, device="cpu").model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("no/such/folder", "no such model directory"),
+        ("nobody/nothing-here", "hf download nobody/nothing-here"),
+    ],
+)
+def test_models_that_are_not_there(model: str, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        Engine.from_pretrained(model)
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"lacks config\.json, model\.safetensors, tokenizer\.json"):
+        Engine.from_pretrained(tmp_path)
+    folder = save_tiny(tmp_path / "cut")
+    (folder / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        Engine.from_pretrained(folder)
+
+
+def test_devices_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="'quantum' is unknown"):
+        Engine.from_pretrained(tmp_path, device="quantum")
+    if not torch.cuda.is_available():
+        with pytest.raises(CheckpointError, match="choose auto or cpu"):
+            Engine.from_pretrained(tmp_path, device="cuda")
