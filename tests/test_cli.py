@@ -1,0 +1,258 @@
+"""The command line, driven as a user drives it, with a random tiny model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanoemox import cli
+from nanoemox.answer_files import columns, expand, read_done, read_history
+from nanoemox.render import card
+from nanoemox.tasks import ALL_TASKS
+from nanoemox.types import Answer, NanoEmoXError, Reading, Think, Turn
+from tests.tiny import save_tiny
+
+SAMPLE = Path(__file__).parents[1] / "src/nanoemox/assets/sample.mp4"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two clips of sound and a file that is none."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for i in range(2):
+        with wave.open(str(folder / f"voice{i}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            noise = np.random.default_rng(i).normal(0, 3000, 16_000).astype(np.int16)
+            file.writeframes(noise.tobytes())
+    (folder / "notes.txt").write_text("not a clip")
+    return folder
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def objects(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*args: object) -> Result:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        return Result(int(stop.value.code or 0), out, err)
+
+    return call
+
+
+def test_card_for_people(run, model: str) -> None:
+    done = run("answer", SAMPLE, "--model", model, "--explain", "--subtitle", "I got the job!")
+    assert done.code == 0, done.err
+    for word in ("sample.mp4", "sentiment", "valence", "emotion", "intent", "reason", "reply", "gate", "looked at"):
+        assert word in done.out
+    assert "tiny read vision, speech, face, text" in done.out
+
+
+def test_json_has_the_promised_keys(run, model: str) -> None:
+    done = run("answer", SAMPLE, "--model", model, "--json", "--explain")
+    assert done.code == 0, done.err
+    (answer,) = done.objects
+    assert list(answer) == ["clip", "model", "tasks", "modalities", "gate", "warnings", "timing_s", "evidence"]
+    assert answer["clip"] == "sample.mp4"
+    assert list(answer["tasks"]) == list(ALL_TASKS)
+    assert set(answer["tasks"]["erg"]) == {"think", "reply", "raw"}
+    assert done.out.count("\n") == 1
+
+
+def test_folder_in_json_lines(run, model: str, folder: Path) -> None:
+    done = run("answer", folder, SAMPLE, "--model", model, "--json", "--task", "msa,mir")
+    assert done.code == 0, done.err
+    assert [a["clip"] for a in done.objects] == ["voice0.wav", "voice1.wav", "sample.mp4"]
+    assert all(list(a["tasks"]) == ["msa", "mir"] for a in done.objects)
+    assert done.objects[0]["modalities"] == ["speech"]
+
+
+def test_bad_files_are_listed_and_the_others_answered(run, model: str, folder: Path) -> None:
+    (folder / "broken.mp4").write_bytes(b"\0" * 64)
+    missing = folder / "gone.mp4"
+    done = run("answer", folder, missing, "--model", model, "--json", "--task", "msa")
+    assert done.code == 2
+    assert [a["clip"] for a in done.objects] == ["voice0.wav", "voice1.wav"]
+    assert "2 clip(s) could not be answered" in done.err
+    assert "broken.mp4" in done.err
+    assert "gone.mp4: no such file" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_table_resumes(run, model: str, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "answers.csv"
+    args = ("--model", model, "--csv", table, "--task", "mer,eri")
+    assert run("answer", folder / "voice0.wav", *args).code == 0
+    first = table.read_text()
+    done = run("answer", folder, *args)
+    assert done.code == 0
+    assert "1 clip(s) are in answers.csv already" in done.err
+    assert done.out == ""
+    assert table.read_text().startswith(first)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [r["clip"] for r in rows] == ["voice0.wav", "voice1.wav"]
+    assert json.loads(rows[0]["mer_probabilities"])[rows[0]["mer_label"]] == float(rows[0]["mer_probability"])
+    before = table.read_text()
+    assert run("answer", folder, *args).code == 0
+    assert table.read_text() == before
+    other = run("answer", folder, "--model", model, "--csv", table, "--task", "msa")
+    assert other.code == 2
+    assert "other columns" in other.err
+
+
+def test_timeline(run, model: str, tmp_path: Path) -> None:
+    done = run("answer", SAMPLE, "--model", model, "--every", 1, "--window", 3, "--task", "msa", "--json")
+    assert done.code == 0, done.err
+    assert [a["span_s"][0] for a in done.objects] == pytest.approx([0.0, 1.0, 1.6], abs=0.1)
+    table = tmp_path / "t.csv"
+    args = ("answer", SAMPLE, "--model", model, "--every", 1, "--window", 3, "--task", "msa", "--csv", table)
+    assert run(*args).code == 0
+    assert len(table.read_text().splitlines()) == 1 + len(done.objects)
+
+
+def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: Path) -> None:
+    history = tmp_path / "history.json"
+    history.write_text('[{"role": "A", "text": "How are you?"}]')
+    args = ("answer", SAMPLE, "--model", model, "--json")
+    done = run(*args, "--task", "mer", "--labels", "glad, gloomy", "--history", history)
+    assert list(done.objects[0]["tasks"]["mer"]["probabilities"]) == ["glad", "gloomy"]
+    assert "text" in done.objects[0]["modalities"]
+    with_chain, without = run(*args, "--task", "erg"), run(*args, "--task", "erg", "--no-think")
+    assert with_chain.objects[0]["tasks"] != without.objects[0]["tasks"]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--task", "joy"], "unknown task 'joy'"),
+        (["--labels", "a,b"], "3 are asked"),
+        (["--task", "mer", "--labels", "a,,b"], "none that is empty"),
+        (["--task", "mer", "--labels", "a,A"], "given twice"),
+        (["--json", "--csv", "x.csv"], "exclude each other"),
+        (["--window", "5"], "needs --every"),
+        (["--every", "5", "--window", "2"], "at least as long as the hop"),
+        (["--subtitle", "auto"], "needs --asr-model"),
+        (["--face-index", "-1"], "must be 0"),
+        (["--face-index", "7"], "face index 7 does not exist"),
+        (["--history", "no.json"], "No such file"),
+        (["--device", "quantum"], "choose auto, cpu, cuda or mps"),
+        (["--model", "no/such/model/here"], "no such model directory"),
+        (["--model", "nobody/nothing"], "hf download nobody/nothing"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(run, model: str, args: list[str], says: str) -> None:
+    options = args if "--model" in args else [*args, "--model", model]
+    done = run("answer", SAMPLE, *options)
+    assert done.code == 2
+    assert says in " ".join(done.err.replace("│", " ").split())
+    assert done.out == ""
+
+
+def test_commands_and_examples_in_help(run) -> None:
+    assert "nanoemox answer talk.mp4" in run("--help").out
+    done = run("answer", "--help")
+    assert done.code == 0
+    assert "Example" in done.out
+    for option in ("--subtitle", "--every", "--face-index", "--csv", "--explain", "--no-think"):
+        assert option in done.out
+    assert run("train", "--help").code == 0
+    assert run("--version").out.strip()[0].isdigit()
+
+
+def test_env(run) -> None:
+    assert "decoders" in run("env").out
+    (found,) = [json.loads(run("env", "--json").out)]
+    assert found["packages"]["torch"]
+    assert found["decoders"]["h264"] is True
+    assert set(found) == {"python", "system", "packages", "device", "decoders", "models"}
+
+
+def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main([])
+
+
+def test_runs_as_a_module(model: str) -> None:
+    command = [sys.executable, "-m", "nanoemox", "answer", str(SAMPLE), "--model", model, "--task", "msa", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tasks"]["msa"]["label"] in ("positive", "negative", "neutral")
+    assert done.stderr == ""
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def test_expand_takes_named_files_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.mp4", "a.MOV", "deep/c.wav", "x.txt"):
+        (tmp_path / name).touch()
+    files, problems = expand([tmp_path, tmp_path / "x.txt", tmp_path / "b.mp4"])
+    assert [p.name for p in files] == ["a.MOV", "b.mp4", "c.wav", "x.txt"]
+    assert not problems
+    shutil.rmtree(tmp_path / "deep")
+    (tmp_path / "empty").mkdir()
+    assert list(expand([tmp_path / "empty"])[1]) == [tmp_path / "empty"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"role": "A"}]', "nonsense", "\xff"])
+def test_history_that_is_no_dialogue(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "h.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(NanoEmoXError, match="JSON list"):
+        read_history(path)
+    path.write_text('[{"role": "A", "text": "Hm."}]')
+    assert read_history(path) == (Turn("A", "Hm."),)
+
+
+def test_a_table_that_is_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    assert read_done(path, columns(ALL_TASKS)) == set()
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(NanoEmoXError, match="choose another file"):
+        read_done(path, columns(ALL_TASKS))
+
+
+def test_card_survives_markup_and_control_characters() -> None:
+    from rich.console import Console
+
+    think = Think("[bold]x", "sad", "a\x1b[2Jb", "g")
+    answer = Answer("[red]\x1b]0;evil\x07.mp4", "m", {"erg": Reading("erg", "r", think=think, reply="[/] hm")})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(card(answer))
+    text = console.export_text()
+    assert "\x1b" not in text
+    assert "[bold]x" in text
+    assert "[/] hm" in text
