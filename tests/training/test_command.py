@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.training.collate import IDS, Collator, Draws
+from nanoemox.training.command import run_train
+from nanoemox.training.curriculum import load_curriculum
+from nanoemox.training.trainer import NonFiniteError, P2ETrainer
+from nanoemox.types import RecipeError
+from tests.tiny import save_tiny, tiny_model, tiny_processor
+from tests.training.toy import RECIPE, toy_root, toy_samples
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root, base model and recipe."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "data").mkdir()
+    toy_root(folder / "data")
+    save_tiny(folder / "base")
+    (folder / "toy.yaml").write_text(RECIPE)
+    return folder
+
+
+def train(place: Path, name: str, *, resume: bool = False, max_steps: int | None = None) -> dict:
+    return run_train(
+        place / "toy.yaml", place / "data", place / name, place / "base", resume=resume, max_steps=max_steps,
+        features=place / "features", show=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> dict:
+    return train(place, "whole")
+
+
+def test_a_run_leaves_a_model_and_its_papers(place: Path, finished: dict) -> None:
+    out = place / "whole"
+    model = NanoEmoXForConditionalGeneration.from_pretrained(out / "model")
+    assert not any(".lora_" in n for n, _ in model.named_parameters())
+    NanoEmoXProcessor.from_pretrained(out / "model")
+    lines = [json.loads(line) for line in (out / "second" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    measured = finished["phases"]["second"]["validation"]
+    assert {"composed/mer/accuracy", "said/mir/uar", "said/erg/loss"} <= set(measured)
+    assert 0 <= measured["composed/mer/accuracy"] <= 1
+    assert (out / "second" / "resolved.yaml").is_file()
+
+
+def test_checkpoints_hold_what_trains_and_nothing_else(place: Path, finished: dict) -> None:
+    folder = place / "whole" / "second" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    with safe_open(str(folder / "checkpoint-4" / "adapters.safetensors"), framework="pt") as file:
+        heads = {".lora_" if ".lora_" in name else name.split(".")[0] for name in file.keys()}  # noqa: SIM118
+    assert heads == {"vision_adapter", "speech_adapter", "fusion", ".lora_"}
+    assert not list(folder.rglob("model.safetensors"))
+
+
+def test_resume_equals_an_uninterrupted_run(place: Path, finished: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = P2ETrainer.training_step
+
+    def dies(self: P2ETrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        if "second" in self.args.output_dir and self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(P2ETrainer, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(place, "killed")
+    monkeypatch.setattr(P2ETrainer, "training_step", real)
+    # What a SIGKILL during saving leaves must not be taken for a checkpoint.
+    (place / "killed" / "second" / "checkpoints" / ".partial" / "checkpoint-3").mkdir(parents=True)
+    again = train(place, "killed", resume=True)
+    for phase in ("first", "second"):
+        one = load_file(place / "whole" / phase / "adapters.safetensors")
+        two = load_file(place / "killed" / phase / "adapters.safetensors")
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[k], two[k]) for k in one)
+    assert again["phases"]["second"]["validation"] == finished["phases"]["second"]["validation"]
+    lines = [json.loads(line) for line in (place / "killed/second/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_an_old_run_is_not_overwritten(place: Path, finished: dict) -> None:
+    with pytest.raises(RecipeError, match="resume it, or name another folder"):
+        train(place, "whole")
+
+
+def test_a_frozen_part_is_untouched_and_the_trained_ones_move(place: Path, finished: dict) -> None:
+    before, after = load_file(place / "base/model.safetensors"), load_file(place / "whole/model/model.safetensors")
+    moved = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+    assert moved == {"vision_adapter", "speech_adapter", "fusion", "language_model"}
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = NanoEmoXForConditionalGeneration.forward
+
+    def breaks(self: NanoEmoXForConditionalGeneration, **kwargs: object) -> object:
+        out = real(self, **kwargs)
+        if out.loss is not None:
+            out.loss = out.loss * float("nan")
+        return out
+
+    monkeypatch.setattr(NanoEmoXForConditionalGeneration, "forward", breaks)
+    with pytest.raises(NonFiniteError, match=r"loss nan is not finite at step 1; samples: composed/c\d/") as error:
+        train(place, "nan", max_steps=1)
+    assert "--resume" in str(error.value)
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = P2ETrainer.training_step
+
+    def poisons(self: P2ETrainer, model: torch.nn.Module, *args: object) -> torch.Tensor:
+        loss = real(self, model, *args)
+        next(p for p in model.parameters() if p.grad is not None).grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(P2ETrainer, "training_step", poisons)
+    shutil.rmtree(place / "inf", ignore_errors=True)
+    with pytest.raises(NonFiniteError, match=r"gradient of \S+ and \d+ more is not finite at step 1; samples: c"):
+        train(place, "inf", max_steps=1)
+
+
+@pytest.fixture
+def draws(place: Path) -> Draws:
+    model, processor = tiny_model(), tiny_processor()
+    samples = toy_samples()
+    cache = FeatureCache.open_or_build(samples, model, processor, place / "f2", CacheOptions(root=place / "data"))
+    phase = load_curriculum(place / "toy.yaml").phases["second"]
+    by_corpus = {c: [s for s in samples if s.corpus == c] for c in ("composed", "said")}
+    return Draws(phase.draw(by_corpus, 3), phase, cache, 200)
+
+
+def test_examples_depend_on_their_position_only(draws: Draws) -> None:
+    one, two = draws[17], draws[17]
+    assert (one.id, one.ask, one.clip.subtitle, one.media.keys()) == (
+        two.id, two.ask, two.clip.subtitle, two.media.keys(),
+    )  # fmt: skip
+
+
+def test_dropout_leaves_something_and_answers_cite_what_is_shown(draws: Draws) -> None:
+    shown = [draws[i] for i in range(200)]
+    composed = [e for e in shown if e.id.startswith("composed")]
+    assert all(e.media for e in composed)
+    silent = sum("speech_last" not in e.media for e in composed) / len(composed)
+    wordless = sum(e.clip.subtitle is None for e in composed) / len(composed)
+    assert 0.15 < silent < 0.45
+    assert 0.3 < wordless < 0.7
+    assert all(e.clip.subtitle for e in shown if e.id.startswith("said"))
+    chains = [e.ask.answer.startswith("<think>") for e in shown if e.ask.task == "erg"]
+    assert 0.2 < sum(chains) / len(chains) < 0.8
+    orders = {e.ask.labels for e in shown if e.ask.task == "mer"}
+    assert len(orders) == 6
+
+
+def test_logits_at_answers_give_the_same_loss(draws: Draws) -> None:
+    model = tiny_model()
+    batch = Collator(tiny_processor())([draws[i] for i in range(6)])
+    batch.pop(IDS)
+    keep = batch.pop("logits_to_keep")
+    whole, part = model(**batch), model(**batch, logits_to_keep=keep)
+    assert part.logits.shape[0] == int((batch["labels"] != -100).sum())
+    torch.testing.assert_close(whole.loss, part.loss)
+
+
+def test_the_loss_counts_tokens_of_the_whole_window(draws: Draws) -> None:
+    model, collate = tiny_model(), Collator(tiny_processor())
+    together = collate([draws[i] for i in range(4)])
+    count = (together["labels"] != -100).sum()
+    parts = []
+    for i in (0, 2):
+        batch = collate([draws[i], draws[i + 1]])
+        batch.pop(IDS)
+        parts.append(model(**batch, num_items_in_batch=count).loss)
+    together.pop(IDS)
+    torch.testing.assert_close(sum(parts), model(**together).loss)
