@@ -89,7 +89,8 @@ class NanoEmoXProcessor(ProcessorMixin):
         path = cached_file(source, FILE_NAME, _raise_exceptions_for_missing_entries=False, **hub)
         return cls(
             feature_extractor=AutoFeatureExtractor.from_pretrained(source, **hub),
-            tokenizer=AutoTokenizer.from_pretrained(source, **hub),
+            # Without the configuration the library reads it again as one of no type, and warns about that.
+            tokenizer=AutoTokenizer.from_pretrained(source, config=config, **hub),
             config=config,
             templates=load_templates(Path(path) if path else None),
         )
