@@ -14,6 +14,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from nanoemox.checkpoints import find_checkpoint
 from nanoemox.training.command import run_train
 
 RECIPE = """
@@ -58,7 +59,8 @@ def main() -> None:
     (data / "manifests" / "mine.jsonl").write_text(manifest, "utf-8")
     recipe = data / "recipe.yaml"
     recipe.write_text(RECIPE, "utf-8")
-    result = run_train(str(recipe), data, out / "run", None, seed=7)
+    base, _, _ = find_checkpoint(None)  # the embedded model; or name a directory
+    result = run_train(str(recipe), data, out / "run", base, seed=7)
     for name, phase in result["phases"].items():
         print(name, phase["validation"])
     print("trained model:", result["model"])
