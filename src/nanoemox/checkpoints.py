@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+import nanoemox.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
