@@ -1,25 +1,31 @@
 """Names of the authors' checkpoints and of torchvision's Swin, mapped to ours. The only place that knows them.
 
-A conversion is strict: every tensor is renamed, or dropped for a stated reason, or it is an error.
+A conversion is strict: every tensor is renamed, or dropped for a stated reason, or it is an error, and every part of
+our model that it touches is complete and of the right shapes afterwards.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.model.adapters import TokenAdapter
+from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
+from nanoemox.model.face import FaceAdapter, FaceEncoder
+from nanoemox.model.fusion import build_fusion
 from nanoemox.types import CheckpointError
 
 DROPPED: tuple[tuple[str, str], ...] = (
     (r"facial_encoder\.lynorm\.(weight|bias)", "created, never called"),
     (r"image_llama_proj\.(weight|bias)", "no image branch in any phase"),
     (r"multi_(audio|video)_embs\.(weight|bias)", "belongs to the attention fusion, never called"),
-    (r".*\.position_ids", "a counting buffer"),
-    (r".*\.relative_position_index", "a counting buffer, checked against the window size by the library"),
+    (r".*\.position_ids", "a counting buffer, checked"),
+    (r".*\.relative_position_index", "a counting buffer, checked"),
     (r"llama_model\.base_model\.model\.lm_head\.weight", "tied to the word embeddings"),
     (r"visual_encoder\.model\.(logit_scale|text_.*|visual_projection\.weight)", "CLIP's text side, never called"),
     (r"facial_encoder\.facexformer\.backbone\.1\.(weight|bias)", "norm after the last stage, which is read before it"),
@@ -83,21 +89,28 @@ _FACE_BACKBONE = "facial_encoder.facexformer.backbone.0."
 
 
 def convert_state(
-    official: Mapping[str, Tensor], config: NanoEmoXConfig, lora_scale: float | None = None
+    official: Mapping[str, Tensor],
+    config: NanoEmoXConfig,
+    lora_scale: float | None = None,
+    parts: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
     """Rename an official state dict, or any part of one, to the names of our model.
 
     Args:
         official: Name -> tensor in the authors' layout.
         config: The model that receives it; vision blocks deeper than it reads are left out.
-        lora_scale: alpha / r: LoRA matrices are added to their base weights. None keeps them out as an error.
+        lora_scale: alpha / r: LoRA matrices are added to the base weights, which must be there. None keeps them under
+            the names that ``save_adapters`` writes (official files hold no base weights).
+        parts: Attributes of our model to fill, all of them whole, e.g. ``("speech_adapter",)`` for a file of phase 1-1,
+            which leaks half a face adapter. By default every part that the file touches.
 
     Raises:
-        CheckpointError: Names that no rule covers, all listed.
+        CheckpointError: Names that no rule covers, a part that stays incomplete, a shape that the configuration does
+            not give, a counting buffer with other numbers, a head that is not tied; all are listed.
     """
-    kept = {n: t for n, t in official.items() if drop_reason(n) is None}
+    _check_buffers(official)
     _check_tied_head(official)
-    kept = _merge_lora(kept, lora_scale)
+    kept = _merge_lora({n: t for n, t in official.items() if drop_reason(n) is None}, lora_scale)
     swin = {n.removeprefix(_FACE_BACKBONE): t for n, t in kept.items() if n.startswith(_FACE_BACKBONE)}
     out = {f"face_encoder.backbone.model.{n}": t for n, t in convert_swin(swin, prefix="").items()}
     unknown = []
@@ -111,6 +124,9 @@ def convert_state(
             out[new] = tensor
     if unknown:
         raise CheckpointError(f"{len(unknown)} tensor(s) of no known name: {sorted(unknown)}")
+    wanted = {_part(n) for n in out} if parts is None else set(parts)
+    out = {n: t for n, t in out.items() if _part(n) in wanted}
+    _check_complete(out, config, wanted)
     return out
 
 
@@ -126,6 +142,7 @@ def convert_swin(state: Mapping[str, Tensor], prefix: str = "features.") -> dict
         state: Name -> tensor; classifier and counting buffers are dropped.
         prefix: What precedes the index of a torchvision feature.
     """
+    _check_buffers(state)
     out: dict[str, Tensor] = {}
     unknown = []
     for name, tensor in state.items():
@@ -185,15 +202,89 @@ def _check_tied_head(official: Mapping[str, Tensor]) -> None:
         raise CheckpointError("lm_head.weight differs from embed_tokens.weight: this is not a tied Qwen2.5 checkpoint")
 
 
+def _check_buffers(official: Mapping[str, Tensor]) -> None:
+    """Refuse counting buffers that count otherwise: the weights beside them would mean something else."""
+    counted: dict[str, Callable[[int], Tensor]] = {
+        "position_ids": torch.arange,
+        "relative_position_index": _window_index,
+    }
+    wrong = [
+        name
+        for name, tensor in official.items()
+        if (count := counted.get(name.rpartition(".")[2])) is not None
+        and not torch.equal(tensor.flatten().cpu().long(), count(tensor.numel()))
+    ]
+    if wrong:
+        raise CheckpointError(f"counting buffer(s) that do not count as usual: {sorted(wrong)}")
+
+
+def _window_index(count: int) -> Tensor:
+    """Row of the bias table for each pair of places in a square window of count^(1/4) a side: int64[side^4]."""
+    side = round(count**0.25)
+    row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
+    down, right = (at[:, None] - at[None, :] + side - 1 for at in (row, column))
+    return (down * (2 * side - 1) + right).flatten()
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _check_complete(state: Mapping[str, Tensor], config: NanoEmoXConfig, parts: Iterable[str]) -> None:
+    """Compare what was converted with the parts that the configuration builds, shapes included."""
+    found = {n: t.shape for n, t in state.items() if ".lora_" not in n}
+    # Official files hold LoRA without the weights that it changes.
+    parts = [p for p in parts if p != "language_model" or any(_part(n) == p for n in found)]
+    own = {n: shape for part in parts for n, shape in _expected(part, config).items()}
+    missing, surplus = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
+    shapes = [
+        f"{n}: file {tuple(found[n])}, model {tuple(own[n])}"
+        for n in sorted(own.keys() & found.keys())
+        if own[n] != found[n]
+    ]
+    if missing or surplus or shapes:
+        raise CheckpointError(
+            f"the checkpoint does not fit the configuration (is it the preset `reference`?): missing {missing}, "
+            f"unknown to the model {surplus}, shapes {shapes}"
+        )
+
+
+def _expected(part: str, config: NanoEmoXConfig) -> dict[str, torch.Size]:
+    """Names and shapes of one part of our model; nothing is allocated."""
+    width = config.text_config.hidden_size
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "vision_encoder": lambda: VisionEncoder(config.vision),
+        "speech_encoder": lambda: SpeechEncoder(config.speech),
+        "face_encoder": lambda: FaceEncoder(config.face),
+        "vision_adapter": lambda: TokenAdapter(config.vision, width),
+        "speech_adapter": lambda: TokenAdapter(config.speech, width),
+        "face_adapter": lambda: FaceAdapter(config.face, width),
+        "fusion": lambda: build_fusion(config),
+        "language_model": lambda: AutoModelForCausalLM.from_config(config.text_config),
+    }
+    if part not in builders:
+        raise CheckpointError(f"{part!r} is no part of the model; parts: {sorted(builders)}")
+    with torch.device("meta"):
+        state = builders[part]().state_dict()
+    if part == "language_model" and config.text_config.tie_word_embeddings:
+        state.pop("lm_head.weight", None)
+    return {f"{part}.{n}": t.shape for n, t in state.items()}
+
+
 def _merge_lora(state: Mapping[str, Tensor], scale: float | None) -> dict[str, Tensor]:
-    """Add B @ A * scale to each base weight."""
+    """Add B @ A * scale to each base weight: W float[out, in], A float[r, in], B float[out, r]."""
     ends = (".lora_A.default.weight", ".lora_B.default.weight")
+    stems = {n.removesuffix(end) for n in state for end in ends if n.endswith(end)}
+    needed = {s + end for s in stems for end in ends} | {f"{s}.base_layer.weight" for s in stems if scale is not None}
+    if absent := sorted(needed - state.keys()):
+        raise CheckpointError(
+            f"LoRA of {len(stems)} layer(s) lacks {absent}; where only base weights are missing, convert with "
+            "lora_scale=None and load the result onto a base with LoRA attached"
+        )
     if scale is None:
         return dict(state)
     out = {n: t for n, t in state.items() if not n.endswith(ends)}
-    for name, down in state.items():
-        if name.endswith(ends[0]):
-            stem = name.removesuffix(ends[0])
-            base, up = f"{stem}.base_layer.weight", state[stem + ends[1]]
-            out[base] = (out[base].double() + scale * (up.double() @ down.double())).to(out[base].dtype)
+    for stem in stems:
+        base, down, up = f"{stem}.base_layer.weight", state[stem + ends[0]], state[stem + ends[1]]
+        out[base] = (out[base].double() + scale * (up.double() @ down.double())).to(out[base].dtype)
     return out
