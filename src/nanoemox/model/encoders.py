@@ -53,6 +53,8 @@ class VisionEncoder(FrozenEncoder):
         tower = copy.deepcopy(config.encoder)
         tower.num_hidden_layers = max(1, self.last, *self.taps)
         self.encoder = AutoModel.from_config(tower)
+        # Register tokens stand between the class token and the patches.
+        self.num_registers = int(getattr(tower, "num_register_tokens", 0))
         self.has_class_token = hasattr(self.encoder.get_input_embeddings(), "class_embedding") or any(
             name.endswith(("class_embedding", "cls_token")) for name, _ in self.encoder.named_parameters()
         )
@@ -96,7 +98,7 @@ class VisionEncoder(FrozenEncoder):
         """Reduce float[N, P (+ 1), D] to float[N, 1 or g * g, D]."""
         if not self.grid:
             return state[:, :1] if self.has_class_token else state.mean(dim=1, keepdim=True)
-        patches = state[:, 1:] if self.has_class_token else state
+        patches = state[:, int(self.has_class_token) + self.num_registers :]
         side = round(patches.shape[1] ** 0.5)
         grid = patches.transpose(1, 2).unflatten(2, (side, side))
         return functional.adaptive_avg_pool2d(grid, self.grid).flatten(2).transpose(1, 2)
@@ -133,9 +135,13 @@ class SpeechEncoder(FrozenEncoder):
         return Levels(tail.view(batch, windows, -1), taps.unflatten(0, (batch, windows)).transpose(1, 2))
 
     def _standardise(self, windows: Tensor) -> Tensor:
-        """Zero mean and unit variance over the scope that the configuration names: float[B, W, samples]."""
+        """Zero mean and unit variance over the scope that the configuration names: float[B, W, samples].
+
+        The statistics are taken in float32 whatever the encoder computes in: 1e-7 is lost in half precision.
+        """
+        dtype, windows = windows.dtype, windows.to(torch.promote_types(windows.dtype, torch.float32))
         if self.remove_mean:
             windows = windows - windows.mean(dim=-1, keepdim=True)
         scope = {"window": (2,), "clip": (1, 2), "batch": (0, 1, 2)}[self.normalise]
         variance, mean = torch.var_mean(windows, dim=scope, keepdim=True, correction=0)
-        return (windows - mean) / torch.sqrt(variance + VARIANCE_EPS)
+        return ((windows - mean) / torch.sqrt(variance + VARIANCE_EPS)).to(dtype)

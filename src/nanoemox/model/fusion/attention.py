@@ -22,7 +22,8 @@ class AttentionFusion(nn.Module):
         self.speech_projection = nn.Linear(taps * config.speech.feature_size, size)
         self.vision_projection = nn.Linear(taps * config.vision.feature_size, size)
         self.positions = nn.Embedding(section.max_positions, size) if section.time_position else None
-        self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1))
+        # A bias on the score would never train: the softmax over the steps takes it out again.
+        self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
         self.dropout = nn.Dropout(section.dropout)
         self.projection = nn.Linear(size, config.text_config.hidden_size)
         self.num_tokens = section.num_tokens
