@@ -1,4 +1,4 @@
-"""The authors' names: strict, complete, and a whole small checkpoint with LoRA merged or kept, down to its gradients."""
+"""The authors' names: strict and complete; a whole small checkpoint, LoRA merged or kept, down to its gradients."""
 
 from __future__ import annotations
 
