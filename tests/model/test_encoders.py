@@ -166,6 +166,14 @@ def test_silence_and_whispers_are_finite_in_every_precision(dtype: torch.dtype) 
     assert torch.isfinite(levels).all()
 
 
+def test_half_precision_takes_the_statistics_of_a_whisper_in_float32() -> None:
+    # At this loudness the variance is near 6e-8, the smallest step of float16.
+    encoder, values = speech(), (windows() * 2.5e-4).half()
+    full, half = encoder._standardise(values.float()), encoder._standardise(values)
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), full, atol=1e-3, rtol=1e-3)
+
+
 def test_a_log_mel_encoder_has_no_decoder() -> None:
     encoder = speech("whisper")
     assert not any("decoder" in name for name, _ in encoder.named_parameters())

@@ -44,7 +44,8 @@ def test_every_choice_uses_all_its_weights(fields: dict[str, Any]) -> None:
     assert out.tokens.shape == (2, 2, 32)
     assert torch.equal(out.tokens[:, 0], out.tokens[:, 1])
     out.tokens.square().sum().backward()
-    unused = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+    # A weight that the arithmetic cancels gets a gradient of rounding errors, not of exact zeros.
+    unused = [n for n, p in module.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-4]
     assert not unused
     if fields["kind"] == "attention":
         assert out.gate is None
