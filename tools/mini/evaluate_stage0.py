@@ -19,6 +19,8 @@ from nanoemox.types import Clip
 from tools.mini.data import arguments, say, score
 from tools.mini.texts import samples_of
 
+CLOSED = {"goemotions/mer": 1500, "mintrec/mir": 300, "mintrec2/mir": 300}
+"""Questions whose candidates are scored, by corpus and task: a fixed random draw."""
 GREEDY = {"goemotions/mer": 150, "mintrec/mir": 100, "goemotions/ovmer": 100, "goemotions/eri": 100, "esconv/erg": 100}
 """Greedy answers that are looked at, by corpus and task."""
 
@@ -40,8 +42,9 @@ def choose(model: Qwen3ForCausalLM, processor: NanoEmoXProcessor, samples: Seque
         ids = prompt(sample, processor)
         rows = [torch.tensor(ids + a) for a in answers]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        logp = functional.log_softmax(model(input_ids=batch).logits.float(), -1)
-        values = [sum(float(logp[i, len(ids) - 1 + k, t]) for k, t in enumerate(a)) for i, a in enumerate(answers)]
+        states = model.model(input_ids=batch).last_hidden_state[:, len(ids) - 1 :]
+        logp = functional.log_softmax(model.lm_head(states).float(), -1)
+        values = [sum(float(logp[i, k, t]) for k, t in enumerate(a)) for i, a in enumerate(answers)]
         out.append(labels[int(np.argmax(values))])
     return out
 
@@ -82,8 +85,9 @@ def measure(model: Qwen3ForCausalLM, processor: NanoEmoXProcessor, samples: Sequ
     model.eval()
     out: dict[str, object] = {}
     rng = np.random.default_rng(0)
-    for key in ("goemotions/mer", "mintrec/mir", "mintrec2/mir"):
+    for key, count in CLOSED.items():
         part = [s for s in samples if s.split == "validation" and f"{s.corpus}/{s.task}" == key]
+        part = [part[i] for i in rng.permutation(len(part))[:count]]
         got = choose(model, processor, part)
         names = list(part[0].labels.candidates)  # type: ignore[union-attr]
         truth = np.array([names.index(s.labels.label) for s in part])  # type: ignore[union-attr]
