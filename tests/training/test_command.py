@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from nanoemox.data.features import CacheOptions, FeatureCache
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
-from nanoemox.training.collate import IDS, Collator, Draws
+from nanoemox.training.collate import IDS, Collator, Draws, SortedWindows
 from nanoemox.training.command import run_train
 from nanoemox.training.curriculum import load_curriculum
 from nanoemox.training.trainer import NonFiniteError, P2ETrainer
@@ -184,3 +184,12 @@ def test_the_loss_counts_tokens_of_the_whole_window(draws: Draws) -> None:
         parts.append(model(**batch, num_items_in_batch=count).loss)
     together.pop(IDS)
     torch.testing.assert_close(sum(parts), model(**together).loss)
+
+
+def test_a_step_is_sorted_and_complete(draws: Draws) -> None:
+    order = list(SortedWindows(draws, 16))
+    assert len(order) == 200
+    for start in range(0, 200, 16):
+        window = order[start : start + 16]
+        assert sorted(window) == list(range(start, min(start + 16, 200)))
+        assert [draws.size(i) for i in window] == sorted(draws.size(i) for i in window)

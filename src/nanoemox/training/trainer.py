@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler, SequentialSampler
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from nanoemox.model.lora import load_adapters, save_adapters
-from nanoemox.training.collate import IDS
+from nanoemox.training.collate import IDS, Draws, SortedWindows
 from nanoemox.training.curriculum import Curriculum, Phase
 from nanoemox.types import NanoEmoXError
 
@@ -129,7 +129,7 @@ class P2ETrainer(Trainer):
     """
 
     def __init__(
-        self, model: nn.Module, args: TrainingArguments, data: Dataset[Any], collator: Any, groups: frozenset[str]
+        self, model: nn.Module, args: TrainingArguments, data: Draws, collator: Any, groups: frozenset[str]
     ) -> None:
         self.groups = groups
         self.guard = Guard()
@@ -138,7 +138,7 @@ class P2ETrainer(Trainer):
         self._run_dir: str | None = None
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        return SequentialSampler(train_dataset or self.train_dataset)
+        return SortedWindows(self.train_dataset, self.get_total_train_batch_size(self.args))
 
     def compute_loss(
         self,
