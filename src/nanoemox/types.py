@@ -201,7 +201,7 @@ class Evidence:
             "window_attention": self.window_attention,
             "face_boxes": self.face_boxes,
         }
-        return {k: None if v is None else np.round(v, 4).tolist() for k, v in pairs.items()}
+        return {k: None if v is None else np.round(v.astype(np.float64), 4).tolist() for k, v in pairs.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -193,3 +194,14 @@ def test_a_step_is_sorted_and_complete(draws: Draws) -> None:
         window = order[start : start + 16]
         assert sorted(window) == list(range(start, min(start + 16, 200)))
         assert [draws.size(i) for i in window] == sorted(draws.size(i) for i in window)
+
+
+def test_words_alone_before_a_frozen_language_model_teach_nothing_and_stop_nothing(place: Path) -> None:
+    words = yaml.safe_load(RECIPE)
+    words["name"] = "words"
+    words["phases"] = {"first": words["phases"]["first"] | {"mixture": {"said/mir": 1}}}
+    (place / "words.yaml").write_text(yaml.safe_dump(words))
+    out = place / "words"
+    run_train(place / "words.yaml", place / "data", out, place / "base", show=False)
+    logs = [json.loads(line) for line in (out / "first" / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["grad_norm"] == 0 for line in logs if "grad_norm" in line)

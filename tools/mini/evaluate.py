@@ -24,13 +24,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from nanoemox.data.features import CacheOptions, FeatureCache
-from nanoemox.data.manifest import ReplyLabels, Sample, TextLabels, read_manifest, target_text
+from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, TextLabels, read_manifest, target_text
 from nanoemox.data.targets import conclusion
 from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask, NanoEmoXProcessor
 from nanoemox.scoring import bootstrap_interval, classification_scores, mean_statistic
-from nanoemox.tasks import TASKS, format_label, parse
+from nanoemox.tasks import LABEL_SETS, TASKS, format_label, parse
 from nanoemox.types import Clip
 
 BATCH = 24
@@ -45,9 +45,9 @@ class Bench:
         self.processor = NanoEmoXProcessor.from_pretrained(model)
         self.model = NanoEmoXForConditionalGeneration.from_pretrained(str(model), dtype=torch.float32).eval()
         self.samples = {f.stem: read_manifest(f) for f in sorted((run / "data").glob("*.jsonl"))}
-        every = [s for of in self.samples.values() for s in of]
+        held_out = [s for of in self.samples.values() for s in of if s.split != "train"]
         options = CacheOptions(root=data_root)
-        self.cache = FeatureCache.open_or_build(every, self.model, self.processor, run / "features", options)
+        self.cache = FeatureCache.open_or_build(held_out, self.model, self.processor, run / "features", options)
 
     def held_out(self, corpus: str, task: str, limit: int | None = None, split: str = "validation") -> list[Sample]:
         """Samples of a held-out part, a fixed random draw where there are more than ``limit``."""
@@ -185,6 +185,19 @@ def normalised(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
 
 
+POLARITY = {
+    "joy": "positive", "anger": "negative", "disgust": "negative", "fear": "negative", "sadness": "negative",
+    "neutral": "neutral",
+}  # fmt: skip
+
+
+def as_sentiment(samples: Sequence[Sample]) -> list[Sample]:
+    """Ask the sentiment of comments whose emotion is known; surprise has no polarity and is left out."""
+    found = [s for s in samples if s.labels.label in POLARITY]
+    labels = [ClosedLabels(label=POLARITY[s.labels.label], candidates=LABEL_SETS["sentiment"]) for s in found]
+    return [s.model_copy(update={"task": "msa", "labels": x}) for s, x in zip(found, labels, strict=True)]
+
+
 def open_rows(bench: Bench, plan: dict[str, list[tuple[str, int]]]) -> dict:
     """Generate for each task on its corpora; measure format and what the clip changes."""
     shown = ("vision", "speech", "face", "text")
@@ -192,7 +205,8 @@ def open_rows(bench: Bench, plan: dict[str, list[tuple[str, int]]]) -> dict:
     for task, sources in plan.items():
         good, same, right, right_swapped, repeats, overlap, overlap_swapped, examples = [], [], [], [], [], [], [], []
         for corpus, limit in sources:
-            samples = bench.held_out(corpus, task, limit)
+            samples = bench.held_out(corpus, "mer" if task == "msa" else task, limit)
+            samples = as_sentiment(samples) if task == "msa" else samples
             media = [bench.media(s, shown) for s in samples]
             answers = bench.write(samples, media, shown)
             good += [well_formed(s, t, e) for s, (t, e) in zip(samples, answers, strict=True)]
@@ -262,6 +276,7 @@ def main() -> None:
             "composed: voice, face, scene": closed_row(bench, both, ["speech", "face", "vision"]),
             "goemotions: words": closed_row(bench, words, ["text"])
             | {"tfidf": tfidf(bench, "goemotions", "mer", words)},
+            "goemotions sentiment, never trained: words": closed_row(bench, as_sentiment(words), ["text"]),
             "mintrec dev: words": closed_row(bench, intents, ["text"])
             | {"tfidf": tfidf(bench, "mintrec", "mir", intents)},
             "mintrec2 dev: words": closed_row(bench, intents2, ["text"])
@@ -270,6 +285,7 @@ def main() -> None:
         "open": open_rows(
             bench,
             {
+                "msa": [("goemotions", few or 150)],
                 "mer": [("ravdess", few or 100), ("goemotions", few or 100)],
                 "ovmer": [("ravdess", few or 60), ("goemotions", few or 60), ("composed", few or 60)],
                 "mir": [("mintrec2", few or 150)],

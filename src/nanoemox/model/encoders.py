@@ -125,6 +125,8 @@ class SpeechEncoder(FrozenEncoder):
         """Encode waveform windows float[B, W, samples] or log-mel windows float[B, W, mels, steps]."""
         batch, windows = speech_values.shape[:2]
         values = speech_values if self.takes_log_mel else self._standardise(speech_values)
+        # Rounded only now: an offset in the waveform would cost the precision of the signal on it.
+        values = values.to(next(self.encoder.parameters()).dtype)
         # Reference: no attention mask, so padded silence is heard as silence.
         out = self.encoder(values.flatten(0, 1), output_hidden_states=True)
         # Reference: the last state is the one after the encoder's final norm; versions of the library disagree on
@@ -139,9 +141,9 @@ class SpeechEncoder(FrozenEncoder):
 
         The statistics are taken in float32 whatever the encoder computes in: 1e-7 is lost in half precision.
         """
-        dtype, windows = windows.dtype, windows.to(torch.promote_types(windows.dtype, torch.float32))
+        windows = windows.to(torch.promote_types(windows.dtype, torch.float32))
         if self.remove_mean:
             windows = windows - windows.mean(dim=-1, keepdim=True)
         scope = {"window": (2,), "clip": (1, 2), "batch": (0, 1, 2)}[self.normalise]
         variance, mean = torch.var_mean(windows, dim=scope, keepdim=True, correction=0)
-        return ((windows - mean) / torch.sqrt(variance + VARIANCE_EPS)).to(dtype)
+        return (windows - mean) / torch.sqrt(variance + VARIANCE_EPS)

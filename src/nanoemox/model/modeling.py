@@ -187,7 +187,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             seen: Levels = self.vision_encoder(media.pixel_values.to(self.dtype))
             out.vision_last, out.vision_levels = seen
         if media.speech_values is not None and self.speech_encoder is not None:
-            heard: Levels = self.speech_encoder(media.speech_values.to(self.dtype))
+            heard: Levels = self.speech_encoder(media.speech_values)
             out.speech_last, out.speech_levels = heard
         if media.face_values is not None and self.face_encoder is not None:
             out.face_vectors = self.face_encoder(media.face_values.to(self.dtype))

@@ -154,6 +154,10 @@ class P2ETrainer(Trainer):
         loss: Tensor = result[0] if return_outputs else result
         if not torch.isfinite(loss):
             raise NonFiniteError(self.guard.message(f"loss {loss.item()}", self.state.global_step))
+        if model.training and not loss.requires_grad:
+            # Words alone in front of a frozen language model: nothing to learn here, but the step goes on.
+            nothing = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0
+            return (loss + nothing, result[1]) if return_outputs else loss + nothing
         return result
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
