@@ -24,7 +24,7 @@ tags: [nanoemox, emotion-recognition, empathy, multimodal]
 
 The demonstration model inside the `nanoemox` package: {parameters:.1f}M parameters, every part of Nano-EmoX (vision, voice,
 face, fusion, language model), trained with the P2E curriculum by this repository on openly available data. Stored in
-float16 ({megabytes:.1f} MB), computed in float32 on a CPU.
+float16, the vision tower in float32 ({megabytes:.1f} MB), computed in float32 on a CPU.
 
 **Do not use it to judge people.** It knows twenty acted voices saying two sentences, under a thousand photographs and some
 English text. Its explanations are sentences of our own templates filled with what it believes, its replies are those of
