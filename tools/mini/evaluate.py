@@ -25,7 +25,6 @@ from sklearn.pipeline import make_pipeline
 
 from nanoemox.data.features import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, TextLabels, read_manifest, target_text
-from nanoemox.data.targets import conclusion
 from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask, NanoEmoXProcessor
@@ -293,7 +292,6 @@ def main() -> None:
                 "erg": [("esconv", few or 150), ("composed", few or 60)],
             },
         ),
-        "conclusions": [conclusion(label) for label in ("happy", "sad")],
     }
     args.out.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
     for name, row in card["closed"].items():
