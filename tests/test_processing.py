@@ -11,9 +11,9 @@ import torch
 from skimage import data
 from transformers import CLIPImageProcessorPil
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.images import fit_square, normalise
-from nanoemox.processing import IGNORE_INDEX, Ask, NanoEmoXProcessor
+from nanoemox.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import CheckpointError, Turn
 from tests.tiny import WHISPER_TINY, tiny_clip, tiny_config, tiny_processor, tiny_tokenizer

@@ -14,6 +14,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from nanoemox.backbones import CLIP_VIT_L14, HUBERT_LARGE, QWEN25_15B, SWIN_B
 
+IGNORE_INDEX = -100
+"""Label of a token that is not learnt."""
 BRANCHES = ("vision", "speech", "face", "fusion")
 """Media branches; the words are always there."""
 

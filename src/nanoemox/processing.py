@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 from transformers.utils import cached_file
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.faces import crop_faces
 from nanoemox.images import fit_square, normalise
 from nanoemox.tasks import DEFAULT_LABELS, TASKS
@@ -29,7 +29,6 @@ from nanoemox.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
 from nanoemox.windows import speech_window_starts
 
-IGNORE_INDEX = -100
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MEDIA_KEYS = ("pixel_values", "speech_values", "face_values")
 """Model inputs that hold media, in the order vision, speech, face."""

@@ -17,15 +17,13 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.adapters import TokenAdapter
 from nanoemox.model.encoders import Levels, SpeechEncoder, VisionEncoder
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import build_fusion
 from nanoemox.model.splice import holders, splice
 from nanoemox.types import CheckpointError
-
-IGNORE_INDEX = -100
 
 
 @dataclass

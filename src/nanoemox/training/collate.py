@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from nanoemox.configuration import IGNORE_INDEX
 from nanoemox.data.features import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
 from nanoemox.data.mixture import Mixture, seeded
-from nanoemox.processing import IGNORE_INDEX, Ask, NanoEmoXProcessor
+from nanoemox.processing import Ask, NanoEmoXProcessor
 from nanoemox.training.curriculum import Phase
 from nanoemox.types import Clip, Modality
 

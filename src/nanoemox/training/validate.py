@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nanoemox.configuration import IGNORE_INDEX
 from nanoemox.data.features import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample, target_text
 from nanoemox.data.mixture import seeded
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import IGNORE_INDEX, Ask, NanoEmoXProcessor
+from nanoemox.processing import Ask, NanoEmoXProcessor
 from nanoemox.scoring import accuracy, confusion_matrix, unweighted_average_recall
 from nanoemox.tasks import format_label
 from nanoemox.training.collate import IDS, Collator, Example, cited, example, withhold

@@ -57,20 +57,7 @@ def read(data_root: Path) -> list[Sample]:
     heard = voices(data_root)
     out: list[Sample] = []
     for row in rows(data_root, SPEECH):
-        actor = int(row["actor"])
-        source = Source(
-            id=Path(row["file"]).stem,
-            corpus="ravdess",
-            split=split_of(actor),
-            media=str(SPEECH / row["file"]),
-            subtitle=row["sentence"] + ".",
-            speaker=f"actor-{actor:02d}",
-        )
-        out += recognition(source, row["emotion"], LABELS, strong=row["intensity"] == "strong")
-        words = heard[row["file"]]
-        if words is not None:
-            parts: dict[Cited, str] = {"speech": voice_sentence(words), "text": PLAIN_WORDS}
-            out.append(explanation(source, row["emotion"], parts))
+        out += _samples(row, "ravdess", SPEECH / row["file"], heard[row["file"]])
     return out
 
 
@@ -79,22 +66,31 @@ def read_audiovisual(data_root: Path) -> list[Sample]:
     heard = voices(data_root)
     out: list[Sample] = []
     for row in rows(data_root, AUDIOVISUAL):
-        actor = int(row["actor"])
-        source = Source(
-            id=Path(row["clip"]).stem,
-            corpus="ravdess_av",
-            split=split_of(actor),
-            media=str(AUDIOVISUAL / "clips" / row["clip"]),
-            subtitle=row["sentence"] + ".",
-            speaker=f"actor-{actor:02d}",
-        )
-        out += recognition(source, row["emotion"], LABELS, strong=row["intensity"] == "strong")
-        words = heard.get(f"Actor_{actor:02d}/{row['audio_take']}.flac")
-        if words is not None:
-            parts: dict[Cited, str] = {
-                "speech": voice_sentence(words),
-                "face": face_sentence(row["emotion"]),
-                "text": PLAIN_WORDS,
-            }
-            out.append(explanation(source, row["emotion"], parts))
+        words = heard.get(f"Actor_{int(row['actor']):02d}/{row['audio_take']}.flac")
+        seen: dict[Cited, str] = {"face": face_sentence(row["emotion"])}
+        out += _samples(row, "ravdess_av", AUDIOVISUAL / "clips" / row["clip"], words, seen)
+    return out
+
+
+def _samples(
+    row: dict[str, str],
+    corpus: str,
+    media: Path,
+    words: tuple[str, ...] | None,
+    seen: dict[Cited, str] | None = None,
+) -> list[Sample]:
+    """Ask about one take; without a measured voice it is not explained."""
+    actor = int(row["actor"])
+    source = Source(
+        id=media.stem,
+        corpus=corpus,
+        split=split_of(actor),
+        media=str(media),
+        subtitle=row["sentence"] + ".",
+        speaker=f"actor-{actor:02d}",
+    )
+    out = recognition(source, row["emotion"], LABELS, strong=row["intensity"] == "strong")
+    if words is not None:
+        parts: dict[Cited, str] = {"speech": voice_sentence(words), **(seen or {}), "text": PLAIN_WORDS}
+        out.append(explanation(source, row["emotion"], parts))
     return out
