@@ -263,8 +263,8 @@ class _Scan:
     def _pictures(self, start: float, end: float) -> tuple[Any, Any]:
         if self.video is None or not self.index.pts:
             return None, None
-        reader = PictureReader(self.container, self.video, self.index, self.opts.max_pixels)
         wanted = self.index.middles(self.opts.num_frames, start, end)
+        reader = PictureReader(self.container, self.video, self.index, self.opts.max_pixels, wanted)
         shown: Any = None
         pictures: list[npt.NDArray[np.uint8]] = []  # converted one by one: decoded frames are not held
         times: list[float] = []
