@@ -115,7 +115,8 @@ def test_part_of_a_clip_equals_the_whole(video: Path) -> None:
     assert np.corrcoef(part.waveform[800:15_000], whole[32_800:47_000])[0, 1] > 0.95
 
 
-def test_real_frames_equal_a_full_decode(shared: Path) -> None:
+@pytest.mark.parametrize("num_frames", [8, 60])  # 60: neighbours, which a threaded decoder has in flight together
+def test_real_frames_equal_a_full_decode(shared: Path, num_frames: int) -> None:
     for name in (
         "clips/sample_00000694.mp4",
         "other/echo-hereweare.webm",
@@ -123,7 +124,7 @@ def test_real_frames_equal_a_full_decode(shared: Path) -> None:
         "other/av1_video.mkv",
     ):
         path = shared / "data/media" / name
-        clip, every = load_clip(path), decode_all(path)
+        clip, every = load_clip(path, num_frames=num_frames), decode_all(path)
         assert clip.frames is not None
         assert clip.frame_times_s is not None
         first = min(every)
