@@ -1,12 +1,16 @@
 """Stage 0, language: a tiny Qwen3 that reads and writes our task prompts, from texts alone.
 
-First plain language modelling on the allowed texts, then the package's own text-only samples of the tasks, laid out
-by the package's own processor. Sentiment is never among them: the paper leaves it untrained.
+First plain language modelling on the allowed texts, half of them written twice in a row: finding a text again in its
+own context is what every quote and every choice from a list needs, and a small model learns it late or never from
+texts alone. Then the package's own text-only samples of the tasks, laid out by the package's own processor, and
+drills that offer words of no emotion at all, so that an answer is taken from the list and not from a vocabulary.
+Sentiment is never among them: the paper leaves it untrained.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,15 +33,21 @@ LIMIT = 256
 """Longest prompt + answer in tokens that is trained on."""
 TOKENS = 4096
 """Tokens in a batch."""
-COMMENTS = 12_000
+COMMENTS = 24_000
 """Comments that are read plainly; all of them come again as subtitles."""
-SHARES = {"goemotions/mer": 20_000, "goemotions/ovmer": 3_000, "goemotions/eri": 2_500, "esconv/erg": 2_800}
+READINGS = 2
+"""How often every text is read."""
+DRILLS = 6_000
+"""Drills in one epoch."""
+SHARES = {"goemotions/mer": 18_000, "goemotions/ovmer": 3_000, "goemotions/eri": 4_000, "esconv/erg": 2_800}
 """Samples drawn of a corpus and task in one epoch; of others all."""
 NAMES = {
     "anger": ("anger", "angry"), "disgust": ("disgust", "disgusted"), "fear": ("fear", "fearful", "afraid"),
     "joy": ("joy", "happy", "happiness"), "neutral": ("neutral",), "sadness": ("sadness", "sad"),
     "surprise": ("surprise", "surprised"),
 }  # fmt: skip
+UNTRAINED = frozenset({"positive", "negative", "neutral"})
+"""Words of sentiment that no drill offers."""
 EXTRA = ("calm", "contempt", "worried", "doubt")
 """Candidates that are sometimes offered and never right here."""
 
@@ -47,6 +57,22 @@ def renamed(labels: ClosedLabels, rng: random.Random) -> ClosedLabels:
     names = {k: rng.choice(v) for k, v in NAMES.items()}
     extra = tuple(rng.sample(EXTRA, rng.randint(1, 2))) if rng.random() < 0.4 else ()
     return ClosedLabels(label=names[labels.label], candidates=(*(names[c] for c in labels.candidates), *extra))
+
+
+def drills(samples: list[Sample], rng: random.Random) -> list[Sample]:
+    """Ask which of some words was said: the candidates are words of comments, one of them of this comment."""
+    found = rng.sample([s for s in samples if s.corpus == "goemotions" and s.task == "mer"], 2 * DRILLS)
+    said = [sorted(set(re.findall(r"[a-z]{4,}", (s.subtitle or "").lower())) - UNTRAINED) for s in found]
+    pool = [word for words in said for word in words]
+    out = []
+    for sample, words in zip(found, said, strict=True):
+        others = {w for w in rng.sample(pool, rng.randint(2, 7)) if w not in words}
+        if words and others:
+            label = rng.choice(words)
+            labels = ClosedLabels(label=label, candidates=(label, *sorted(others)))
+            task = rng.choice(("mer", "mir"))
+            out.append(sample.model_copy(update={"corpus": "drill", "task": task, "labels": labels}))
+    return out[:DRILLS]
 
 
 def offered(labels: ClosedLabels, rng: random.Random) -> tuple[str, ...]:
@@ -73,13 +99,14 @@ def ids_of(sample: Sample, processor: NanoEmoXProcessor, rng: random.Random) -> 
 
 
 def epoch_of(samples: list[Sample], rng: random.Random) -> list[Sample]:
-    """Draw one epoch; neutral comments at two thirds of their share."""
+    """Draw one epoch with its drills; neutral comments at two thirds of their share."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.corpus == "goemotions" and target_text(sample) == "neutral" and rng.random() > 0.67:
             continue
         groups.setdefault(f"{sample.corpus}/{sample.task}", []).append(sample)
-    return [s for key, of in groups.items() for s in rng.sample(of, min(len(of), SHARES.get(key, len(of))))]
+    picked = [s for key, of in groups.items() for s in rng.sample(of, min(len(of), SHARES.get(key, len(of))))]
+    return [*picked, *drills(samples, rng)]
 
 
 def instruction_batches(
@@ -135,16 +162,16 @@ def step(model: Qwen3ForCausalLM, optimiser: torch.optim.Optimizer, loss: Tensor
 
 
 def read(model: Qwen3ForCausalLM, texts: list[str], processor: NanoEmoXProcessor, rng: random.Random) -> None:
-    """First part: plain language modelling, every text once."""
+    """First part: plain language modelling; every second text is followed by itself."""
     optimiser = torch.optim.AdamW(decay_groups(model, 0.1), lr=0.0, betas=(0.9, 0.95))
-    rng.shuffle(texts)
-    stream = [i for text in texts for i in [*processor._ids(text), processor.tokenizer.pad_token_id]]
-    rows, size, started, total = (
-        torch.tensor(stream[: len(stream) // PACKED * PACKED]).view(-1, PACKED),
-        16,
-        time.time(),
-        0.0,
-    )
+    stream: list[int] = []
+    for _ in range(READINGS):
+        rng.shuffle(texts)
+        for i, text in enumerate(texts):
+            ids = [*processor._ids(text), processor.tokenizer.pad_token_id]
+            stream += ids * (2 if i % 2 and 2 * len(ids) <= PACKED else 1)
+    rows = torch.tensor(stream[: len(stream) // PACKED * PACKED]).view(-1, PACKED)
+    size, started, total = 16, time.time(), 0.0
     steps = len(rows) // size
     say(f"reading {rows.numel()} tokens, {steps} steps")
     for done in range(steps):
