@@ -173,8 +173,9 @@ class ClipBatch:
         if not asks:
             return [{} for _ in self.clips]
         texts = [[format_label(label) for label in a.labels or ()] for a in asks]
+        processor = self.processor
         choices = [
-            Choice(self.processor.question_ids(a), [self.processor.answer_ids(t) for t in candidates])
+            Choice(processor.question_ids(a), [processor.answer_ids(processor.answer_text(a, t)) for t in candidates])
             for a, candidates in zip(asks, texts, strict=True)
         ]
         shares = [s.double().softmax(dim=1).tolist() for s in score(self.model, self.prefix, choices)]

@@ -191,8 +191,11 @@ class NanoEmoXProcessor(ProcessorMixin):
 
     def _plain(self, text: str) -> str:
         """Break up special tokens in a user's words, so that a subtitle can never close the prompt."""
-        for token in self.tokenizer.get_added_vocab():
-            text = text.replace(token, f"{token[0]} {token[1:]}")
+        for token in (*self.tokenizer.get_added_vocab(), *self.templates.reserved):
+            broken = f"{token[0]} {token[1:]}"
+            # Again and again: of ####, a ### is left the first time. A token of spaces cannot be broken up by one.
+            while token in text and token not in broken:
+                text = text.replace(token, broken)
         return text
 
     def prefix_ids(self, clip: Clip, branches: Sequence[str]) -> list[int]:
@@ -211,7 +214,8 @@ class NanoEmoXProcessor(ProcessorMixin):
             ids += self._ids(words.history.format(history=turns.rstrip("\n")))
         if clip.subtitle:
             ids += self._ids(words.subtitle.format(subtitle=self._plain(clip.subtitle)))
-        return ids
+        closing = words.closing_history if clip.history else None
+        return ids + self._ids(words.closing if closing is None else closing)
 
     def question_ids(self, ask: Ask) -> list[int]:
         """Ids of the question and of what stands between it and the answer."""
@@ -226,6 +230,10 @@ class NanoEmoXProcessor(ProcessorMixin):
     def answer_ids(self, text: str) -> list[int]:
         """Ids of an answer and its terminator."""
         return self._ids(text) + self.terminator_ids
+
+    def answer_text(self, ask: Ask, text: str) -> str:
+        """Put a bare answer into the sentence that the templates answer the question with."""
+        return self.templates.answer_of(ask.task, text, think=ask.think)
 
     @property
     def terminator_ids(self) -> list[int]:
@@ -264,7 +272,7 @@ class NanoEmoXProcessor(ProcessorMixin):
         tensors = [self.media(c) for c in clips] if media is None else list(media)
         train = all(a.answer is not None for a in asks)
         prompts = [self.prompt_ids(c, a, self.branches_of(m)) for c, a, m in zip(clips, asks, tensors, strict=True)]
-        answers = [self.answer_ids(a.answer or "") if train else [] for a in asks]
+        answers = [self.answer_ids(self.answer_text(a, a.answer or "")) if train else [] for a in asks]
         side = padding_side or ("right" if train else "left")
         batch = self.pad([p + a for p, a in zip(prompts, answers, strict=True)], side)
         if train:

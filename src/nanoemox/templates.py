@@ -1,14 +1,16 @@
 """The words around a clip: prompt sentences, questions and answer patterns, read from ``templates.yaml``.
 
 A model directory carries its own ``templates.yaml``, because a checkpoint answers best in the words it was
-trained with; the package's file is the default. The file is data: nothing in it is evaluated.
+trained with; the package's own files are the default (``chatml``) and the authors' layout (``reference``). A file is
+data: nothing in it is evaluated.
 """
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -17,6 +19,9 @@ from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import CheckpointError
 
 FILE_NAME = "templates.yaml"
+Layout = Literal["chatml", "reference"]
+_OWN: dict[Layout, str] = {"chatml": FILE_NAME, "reference": "templates_reference.yaml"}
+_FIELD = re.compile(r"\{(?:label|labels|text|chain|reply)\}")
 
 
 class _Strict(BaseModel):
@@ -41,6 +46,9 @@ class Templates(_Strict):
         history: Sentence with ``{history}``.
         history_turn: One turn, with ``{role}`` and ``{text}``.
         subtitle: Sentence with ``{subtitle}``.
+        closing: Ends what all questions of a clip share.
+        closing_history: The same where there is a dialogue; ``closing`` by default.
+        reserved: What the layout itself is made of and a user's words may therefore not hold, beside special tokens.
         suffix: Stands between the question and the answer.
         terminator: Ends every answer.
         tasks: Task key -> its questions.
@@ -52,6 +60,9 @@ class Templates(_Strict):
     history: str
     history_turn: str
     subtitle: str
+    closing: str = ""
+    closing_history: str | None = None
+    reserved: tuple[str, ...] = ()
     suffix: str
     terminator: str
     tasks: dict[str, TaskTemplate]
@@ -64,7 +75,17 @@ class Templates(_Strict):
         for branch, sentence in self.media.items():
             if sentence.count("{tokens}") != 1:
                 raise ValueError(f"media.{branch}: {sentence!r} must hold {{tokens}} once")
+        for task, template in self.tasks.items():
+            for pattern in (template.answer, template.answer_no_think or template.answer):
+                if len(_FIELD.findall(pattern)) != 1:
+                    raise ValueError(f"tasks.{task}: answer {pattern!r} must hold one of {_FIELD.pattern} once")
         return self
+
+    def answer_of(self, task: str, text: str, *, think: bool = True) -> str:
+        """Put a bare answer (a label, a list, a chain with its reply) into the sentence that the task answers with."""
+        template = self.tasks[task]
+        pattern = template.answer if think else template.answer_no_think or template.answer
+        return _FIELD.sub(lambda _: text, pattern)
 
     def save(self, folder: Path) -> Path:
         """Write ``templates.yaml`` into ``folder``."""
@@ -73,14 +94,15 @@ class Templates(_Strict):
         return path
 
 
-def load_templates(path: Path | None = None) -> Templates:
-    """Read templates from a file, or the package's own.
+def load_templates(path: Path | None = None, layout: Layout = "chatml") -> Templates:
+    """Read templates from a file, or the package's own of a layout.
 
     Raises:
         CheckpointError: The file is not what a templates file must be; the message says where.
     """
-    text = (files("nanoemox") / FILE_NAME).read_text("utf-8") if path is None else path.read_text("utf-8")
+    own = _OWN[layout]
+    text = (files("nanoemox") / own).read_text("utf-8") if path is None else path.read_text("utf-8")
     try:
         return Templates.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
-        raise CheckpointError(f"{path or FILE_NAME}: not a valid templates file: {error}") from error
+        raise CheckpointError(f"{path or own}: not a valid templates file: {error}") from error
