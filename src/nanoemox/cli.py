@@ -131,6 +131,32 @@ def train(
         typer.echo(f"trained: {result['model']}")
 
 
+@app.command(epilog="Example:  nanoemox convert phase3.pth --base reference --out authors")
+def convert(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="PTH...", help="The authors' files; later ones are laid over earlier ones.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Model directory that gives the frozen weights; without it: adapters alone.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Turn the authors' checkpoints into a model directory."""
+    from nanoemox.checkpoints import find_checkpoint
+    from nanoemox.model.convert import convert_checkpoints
+
+    if base is not None:
+        find_checkpoint(base)
+    report = convert_checkpoints(checkpoints, out, base)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(report.to_dict()))
+    else:
+        typer.echo(report.text())
+
+
 @app.command(epilog="Example:  nanoemox env --json")
 def env(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -18,15 +18,17 @@ from nanoemox.model.adapters import TokenAdapter
 from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import build_fusion
+from nanoemox.model.lora import TARGETS
 from nanoemox.types import CheckpointError
 
+HEAD = "llama_model.base_model.model.lm_head.weight"
 DROPPED: tuple[tuple[str, str], ...] = (
     (r"facial_encoder\.lynorm\.(weight|bias)", "created, never called"),
     (r"image_llama_proj\.(weight|bias)", "no image branch in any phase"),
     (r"multi_(audio|video)_embs\.(weight|bias)", "belongs to the attention fusion, never called"),
     (r".*\.position_ids", "a counting buffer, checked"),
     (r".*\.relative_position_index", "a counting buffer, checked"),
-    (r"llama_model\.base_model\.model\.lm_head\.weight", "tied to the word embeddings"),
+    (re.escape(HEAD), "tied to the word embeddings"),
     (r"visual_encoder\.model\.(logit_scale|text_.*|visual_projection\.weight)", "CLIP's text side, never called"),
     (r"facial_encoder\.facexformer\.backbone\.1\.(weight|bias)", "norm after the last stage, which is read before it"),
     (r"(features\.head|head|norm)\.(weight|bias)", "classifier of the face backbone"),
@@ -85,6 +87,7 @@ _SWIN_BLOCK = {
     "mlp.0": "mlp.fc1",
     "mlp.3": "mlp.fc2",
 }
+_LORA = (".lora_A.default.weight", ".lora_B.default.weight")
 _FACE_BACKBONE = "facial_encoder.facexformer.backbone.0."
 
 
@@ -109,7 +112,8 @@ def convert_state(
             not give, a counting buffer with other numbers, a head that is not tied; all are listed.
     """
     _check_buffers(official)
-    _check_tied_head(official)
+    if HEAD in official and (words := official.get(HEAD.replace("lm_head", "model.embed_tokens"))) is not None:
+        check_tied_head(official[HEAD], words)
     kept = _merge_lora({n: t for n, t in official.items() if drop_reason(n) is None}, lora_scale)
     swin = {n.removeprefix(_FACE_BACKBONE): t for n, t in kept.items() if n.startswith(_FACE_BACKBONE)}
     out = {f"face_encoder.backbone.model.{n}": t for n, t in convert_swin(swin, prefix="").items()}
@@ -195,11 +199,17 @@ def _too_deep(name: str, config: NanoEmoXConfig) -> bool:
     return match is not None and int(match[1]) >= max(config.vision.last, *config.vision.taps)
 
 
-def _check_tied_head(official: Mapping[str, Tensor]) -> None:
-    root = "llama_model.base_model.model."
-    head, words = official.get(f"{root}lm_head.weight"), official.get(f"{root}model.embed_tokens.weight")
-    if head is not None and words is not None and not torch.equal(head, words):
-        raise CheckpointError("lm_head.weight differs from embed_tokens.weight: this is not a tied Qwen2.5 checkpoint")
+def check_tied_head(head: Tensor, words: Tensor) -> None:
+    """Refuse a head float[V, H] that is not the word embeddings float[V, H], up to rounding to half precision."""
+    rows = 8192  # 50 MB at a time
+    if head.shape != words.shape or not all(
+        torch.allclose(h.float(), w.float(), rtol=2**-7, atol=1e-6)
+        for h, w in zip(head.split(rows), words.split(rows), strict=True)
+    ):
+        raise CheckpointError(
+            f"lm_head.weight {tuple(head.shape)} of the checkpoint differs from embed_tokens.weight "
+            f"{tuple(words.shape)}: it was trained with another language model (the authors': Qwen2.5-1.5B-Instruct)"
+        )
 
 
 def _check_buffers(official: Mapping[str, Tensor]) -> None:
@@ -272,10 +282,9 @@ def _expected(part: str, config: NanoEmoXConfig) -> dict[str, torch.Size]:
 
 
 def _merge_lora(state: Mapping[str, Tensor], scale: float | None) -> dict[str, Tensor]:
-    """Add B @ A * scale to each base weight: W float[out, in], A float[r, in], B float[out, r]."""
-    ends = (".lora_A.default.weight", ".lora_B.default.weight")
-    stems = {n.removesuffix(end) for n in state for end in ends if n.endswith(end)}
-    needed = {s + end for s in stems for end in ends} | {f"{s}.base_layer.weight" for s in stems if scale is not None}
+    """Add LoRA to the base weights, where there is a scale; half a pair is an error in any case."""
+    stems = {n.removesuffix(end) for n in state for end in _LORA if n.endswith(end)}
+    needed = {s + end for s in stems for end in _LORA} | {f"{s}.base_layer.weight" for s in stems if scale is not None}
     if absent := sorted(needed - state.keys()):
         raise CheckpointError(
             f"LoRA of {len(stems)} layer(s) lacks {absent}; where only base weights are missing, convert with "
@@ -283,8 +292,39 @@ def _merge_lora(state: Mapping[str, Tensor], scale: float | None) -> dict[str, T
         )
     if scale is None:
         return dict(state)
-    out = {n: t for n, t in state.items() if not n.endswith(ends)}
+    out = {n: t for n, t in state.items() if not n.endswith(_LORA)}
     for stem in stems:
-        base, down, up = f"{stem}.base_layer.weight", state[stem + ends[0]], state[stem + ends[1]]
-        out[base] = (out[base].double() + scale * (up.double() @ down.double())).to(out[base].dtype)
+        base, (down, up) = f"{stem}.base_layer.weight", (state[stem + end] for end in _LORA)
+        out[base] = fold_pair(out[base], down, up, scale)
     return out
+
+
+def fold_pair(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """Return W + scale * B @ A in the precision of W float[out, in]; A float[r, in], B float[out, r]."""
+    return (weight.double() + scale * (up.double() @ down.double())).to(weight.dtype)
+
+
+def lora_pairs(state: Mapping[str, Tensor], config: NanoEmoXConfig) -> dict[str, tuple[Tensor, Tensor]]:
+    """Collect the LoRA of a converted state: layer of our language model -> (A, B), all layers or none.
+
+    Raises:
+        CheckpointError: Layers are missing or unknown, or sizes differ from the configuration's or among each other.
+    """
+    stems = {n.removesuffix(_LORA[0]) for n in state if n.endswith(_LORA[0])}
+    if not stems:
+        return {}
+    own = {n.removesuffix(".weight"): shape for n, shape in _expected("language_model", config).items()}
+    targets = {n for n in own if re.fullmatch(TARGETS, n)}
+    pairs = {stem: (state[stem + _LORA[0]], state[stem + _LORA[1]]) for stem in sorted(stems)}
+    rank = len(next(iter(pairs.values()))[0])
+    shapes = [
+        f"{stem}: A {tuple(down.shape)}, B {tuple(up.shape)}, layer {tuple(own[stem])}"
+        for stem, (down, up) in pairs.items()
+        if stem in targets and (down.shape != (rank, own[stem][1]) or up.shape != (own[stem][0], rank))
+    ]
+    if stems != targets or shapes:
+        raise CheckpointError(
+            f"LoRA does not fit the language model: missing {sorted(targets - stems)}, "
+            f"unknown {sorted(stems - targets)}, shapes {shapes}"
+        )
+    return pairs

@@ -8,7 +8,7 @@ used: it freezes adapters and fusion, and its ``save_pretrained`` then writes Lo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -106,13 +106,27 @@ def adapter_state(model: nn.Module, groups: Iterable[str] = GROUPS) -> dict[str,
     return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
 
 
-def save_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] = GROUPS) -> Path:
-    """Write adapters, fusion and LoRA (or only some groups) into one safetensors file."""
-    spec = _spec_of(model)
+def save_adapters(
+    model: nn.Module, path: str | Path, groups: Iterable[str] = GROUPS, dtype: torch.dtype | None = None
+) -> Path:
+    """Write adapters, fusion and LoRA (or only some groups) into one safetensors file.
+
+    Args:
+        model: The model.
+        path: The file.
+        groups: What to write.
+        dtype: Precision in the file; by default the model's. At full size bfloat16 is 180 MB, float32 twice that.
+    """
+    state = adapter_state(model, groups)
+    return write_adapters({n: t.to(dtype or t.dtype) for n, t in state.items()}, path, _spec_of(model))
+
+
+def write_adapters(state: Mapping[str, Tensor], path: str | Path, spec: LoraSpec | None) -> Path:
+    """Write tensors under the names of :func:`adapter_state` into a file for :func:`load_adapters`."""
     metadata = {"format": "pt"} | ({} if spec is None else {_META: json.dumps(asdict(spec))})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(adapter_state(model, groups), str(path), metadata=metadata)
+    save_file({n: t.contiguous() for n, t in state.items()}, str(path), metadata=metadata)
     return path
 
 
