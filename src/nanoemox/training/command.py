@@ -3,6 +3,9 @@
 The output folder holds ``data/`` (the samples as they were used, what the overlap filter took out, bad files),
 ``features/`` (the cache), one folder a phase (``adapters.safetensors``, ``resolved.yaml``, ``metrics.jsonl``,
 ``result.json``, checkpoints) and ``model/``, a complete model directory.
+
+Started by ``torchrun`` or ``accelerate launch``, every process trains its share of each step; the first one alone
+reads corpora, fills the cache, measures and writes, while the others wait. All must see the same folders.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from nanoemox.recipes import write_resolved
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
-from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
+from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, processes, training_arguments
 from nanoemox.training.validate import Validator
 from nanoemox.types import RecipeError
 
@@ -85,25 +88,30 @@ def run_train(
     done = [name for name in curriculum.phases if (out / name).exists()]
     if done and not resume:
         raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: resume it, or name another folder")
-    samples = _samples(curriculum, data_root, out, resume=resume)
+    place = processes()
+    place.wait_for_everyone()  # nobody looks at OUT after the first has begun to write there
     processor = NanoEmoXProcessor.from_pretrained(model)
     loaded = _load(model)
     options = CacheOptions(root=data_root, dtype=getattr(torch, curriculum.cache_dtype))
-    everything = [s for of in samples.values() for s in of]
-    cache = FeatureCache.open_or_build(everything, loaded, processor, features or out / "features", options)
-    if cache.bad:
-        logger.warning("%d file(s) cannot be used, see %s", len(cache.bad), out / "data" / "bad.json")
-    _write_json(out / "data" / "bad.json", cache.bad)
+    with place.main_process_first():
+        samples = _samples(curriculum, data_root, out, resume=resume or not place.is_main_process)
+        everything = [s for of in samples.values() for s in of]
+        cache = FeatureCache.open_or_build(everything, loaded, processor, features or out / "features", options)
+    if place.is_main_process:
+        if cache.bad:
+            logger.warning("%d file(s) cannot be used, see %s", len(cache.bad), out / "data" / "bad.json")
+        _write_json(out / "data" / "bad.json", cache.bad)
     usable = {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}
     run = Run(curriculum, Path(model), out, processor, usable, cache, resume, show)
     results: dict[str, Any] = {name: _phase(run, name) for name in curriculum.phases}
-    final = _load(model)
-    last = next(reversed(curriculum.phases))
-    load_adapters(final, out / last / ADAPTERS)
-    if lora_layers(final):
-        fold_lora(final)
-    final.save_pretrained(out / "model")
-    processor.save_pretrained(out / "model")
+    if place.is_main_process:
+        final = _load(model)
+        load_adapters(final, out / next(reversed(curriculum.phases)) / ADAPTERS)
+        if lora_layers(final):
+            fold_lora(final)
+        final.save_pretrained(out / "model")
+        processor.save_pretrained(out / "model")
+    place.wait_for_everyone()
     return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
 
 
@@ -119,7 +127,7 @@ def _load(model: str | Path) -> NanoEmoXForConditionalGeneration:
     loaded: NanoEmoXForConditionalGeneration = NanoEmoXForConditionalGeneration.from_pretrained(
         str(model), dtype=torch.float32
     )
-    return loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+    return loaded.to(processes().device)
 
 
 def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool) -> dict[str, list[Sample]]:
@@ -155,7 +163,8 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
         finished: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
         return finished
     started = time.monotonic()
-    write_resolved(run.curriculum, folder / "resolved.yaml")
+    if processes().is_main_process:
+        write_resolved(run.curriculum, folder / "resolved.yaml")
     # Seeded before LoRA draws its matrices.
     set_seed(run.curriculum.seed)
     model = _load(run.base)
@@ -170,16 +179,28 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     trainer = P2ETrainer(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
+    with processes().main_process_first():
+        if processes().is_main_process:
+            _finish(run, name, model, trainable, time.monotonic() - started)
+    result: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
+    return result
+
+
+def _finish(
+    run: Run, name: str, model: NanoEmoXForConditionalGeneration, trainable: frozenset[str], seconds: float
+) -> None:
+    """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
+    phase, folder = run.curriculum.phases[name], run.out / name
     save_adapters(model, folder / ADAPTERS, run.curriculum.held(name))
-    validator = Validator(model, run.processor, run.cache, phase)
     held_out = phase.sources(run.samples, "validation")
-    measured = validator.measure(held_out, run.curriculum.validation_samples, run.curriculum.seed)
+    measured = Validator(model, run.processor, run.cache, phase).measure(
+        held_out, run.curriculum.validation_samples, run.curriculum.seed
+    )
     result = {
         "steps": phase.steps,
         "trainable_parameters": sum(p.numel() for n, p in model.named_parameters() if n in trainable),
         "validation": measured,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
     }
     _write_json(folder / RESULT, result)
     logger.info("phase %s: %s", name, json.dumps(result))
-    return result

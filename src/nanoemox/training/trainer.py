@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -192,11 +193,21 @@ class P2ETrainer(Trainer):
                 shutil.rmtree(old)
 
 
+def processes() -> PartialState:
+    """Return this process' place among those that train together.
+
+    Without an accelerator the library must be told so: otherwise every process of ``torchrun`` believes that it is
+    alone, and all train the same model side by side.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
 def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> TrainingArguments:
     """Translate a phase into the library's arguments."""
     loggers = [name for name in ("trackio", "tensorboard") if find_spec(name)]
     return TrainingArguments(
         output_dir=str(folder),
+        use_cpu=not torch.accelerator.is_available(),
         max_steps=phase.steps,
         per_device_train_batch_size=phase.micro_batch,
         gradient_accumulation_steps=phase.accumulation,

@@ -1,0 +1,60 @@
+"""More than one process: the same steps as one, started as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from tests.tiny import save_tiny, tiny_config
+from tests.training.toy import RECIPE, toy_root
+
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root, base model, and recipes of the same steps for one process and for two, without dropout."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "data").mkdir()
+    toy_root(folder / "data")
+    calm = {branch: {"dropout": 0.0} for branch in ("vision", "speech", "face", "fusion")}
+    save_tiny(folder / "base", tiny_config(**calm))
+    fields = yaml.safe_load(RECIPE)
+    fields["phases"]["second"]["lora"]["dropout"] = 0.0
+    for processes, name in ((1, "one.yaml"), (2, "two.yaml")):
+        for phase in fields["phases"].values():
+            phase["accumulation"] = 2 // processes
+        (folder / name).write_text(yaml.safe_dump(fields))
+    return folder
+
+
+def train(place: Path, recipe: str, out: str, *launch: str) -> None:
+    options = ["--data-root", place / "data", "--out", place / out, "--model", place / "base", "--json"]
+    command = [sys.executable, *launch, "-m", "nanoemox", "train", place / recipe, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+
+
+def losses(folder: Path) -> list[float]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(place: Path) -> None:
+    train(place, "one.yaml", "alone")
+    train(place, "two.yaml", "together", *LAUNCH)
+    for phase in ("first", "second"):
+        assert losses(place / "together" / phase) == pytest.approx(losses(place / "alone" / phase), abs=1e-4)
+        # Not the weights: Adam makes a whole step of a gradient that is zero but for rounding.
+    one, two = (json.loads((place / out / "second/result.json").read_text()) for out in ("alone", "together"))
+    assert one["validation"] == pytest.approx(two["validation"], abs=1e-3)
+    NanoEmoXForConditionalGeneration.from_pretrained(place / "together" / "model")
