@@ -76,8 +76,8 @@ Greedy generation without constraints on held-out samples. A closed answer count
 the letter, an ERG answer only with its four fields and a reply; all must end by themselves. `another clip` asks the same
 question with another sample's words and media.
 
-| task | n | format holds | same answer for another clip | right conclusion | with another clip | word F1 with the reference | with another clip | repeats a training reply |
-|---|---|---|---|---|---|---|---|---|
+| task | n | format holds | same answer for another clip | right conclusion | with another clip | quoted words were said | word F1 with the reference | with another clip | repeats a training reply |
+|---|---|---|---|---|---|---|---|---|---|
 {open}
 
 {marks}
@@ -119,8 +119,8 @@ def closed_table(card: dict) -> tuple[str, str]:
 def open_table(card: dict) -> str:
     """Rows of the open tasks."""
     keys = (
-        "unchanged_by_another_clip", "conclusion_accuracy", "conclusion_accuracy_shuffled", "word_f1",
-        "word_f1_shuffled", "repeats_training_reply",
+        "unchanged_by_another_clip", "conclusion_accuracy", "conclusion_accuracy_shuffled", "quotes_were_said",
+        "word_f1", "word_f1_shuffled", "repeats_training_reply",
     )  # fmt: skip
     rows = []
     for task, row in card["open"].items():

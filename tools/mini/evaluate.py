@@ -203,6 +203,7 @@ def open_rows(bench: Bench, plan: dict[str, list[tuple[str, int]]]) -> dict:
     out: dict = {}
     for task, sources in plan.items():
         good, same, right, right_swapped, repeats, overlap, overlap_swapped, examples = [], [], [], [], [], [], [], []
+        quotes: list[bool] = []
         for corpus, limit in sources:
             samples = bench.held_out(corpus, "mer" if task == "msa" else task, limit)
             samples = as_sentiment(samples) if task == "msa" else samples
@@ -218,6 +219,8 @@ def open_rows(bench: Bench, plan: dict[str, list[tuple[str, int]]]) -> dict:
                 swapped = bench.write(rotated(samples), rotated(media), shown)
                 same += [a == b for (a, _), (b, _) in zip(answers, swapped, strict=True)]
                 for sample, (a, _), (b, _) in zip(samples, answers, swapped, strict=True):
+                    said = normalised(sample.subtitle or "")
+                    quotes += [normalised(quote) in said for quote in re.findall(r'"([^"]+)"', a)]
                     if isinstance(sample.labels, TextLabels):
                         right.append(sample.labels.conclusion in a)
                         right_swapped.append(sample.labels.conclusion in b)
@@ -237,6 +240,8 @@ def open_rows(bench: Bench, plan: dict[str, list[tuple[str, int]]]) -> dict:
             row["unchanged_by_another_clip"] = interval(same)
         if right:
             row["conclusion_accuracy"], row["conclusion_accuracy_shuffled"] = interval(right), interval(right_swapped)
+        if quotes and task == "eri":
+            row["quotes_were_said"] = interval(quotes)
         if overlap:
             row["word_f1"], row["word_f1_shuffled"] = interval(overlap), interval(overlap_swapped)
         if repeats:
