@@ -7,6 +7,7 @@ Letters: ``B`` samples that have the branch, ``T`` frames, ``W`` speech windows,
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import NamedTuple, Self
 
 import torch
@@ -16,6 +17,7 @@ from transformers import AutoModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
+from nanoemox.types import CheckpointError
 
 VARIANCE_EPS = 1e-7  # Reference: the feature extractor's, added to the variance
 
@@ -53,6 +55,7 @@ class VisionEncoder(FrozenEncoder):
         tower = copy.deepcopy(config.encoder)
         tower.num_hidden_layers = max(1, self.last, *self.taps)
         self.encoder = AutoModel.from_config(tower)
+        _check_inputs(self.encoder)
         # Register tokens stand between the class token and the patches.
         self.num_registers = int(getattr(tower, "num_register_tokens", 0))
         self.has_class_token = hasattr(self.encoder.get_input_embeddings(), "class_embedding") or any(
@@ -102,6 +105,17 @@ class VisionEncoder(FrozenEncoder):
         side = round(patches.shape[1] ** 0.5)
         grid = patches.transpose(1, 2).unflatten(2, (side, side))
         return functional.adaptive_avg_pool2d(grid, self.grid).flatten(2).transpose(1, 2)
+
+
+def _check_inputs(tower: nn.Module) -> None:
+    """Refuse a tower whose forward needs more than pictures of one size."""
+    given = inspect.signature(tower.forward).parameters.values()
+    more = [p.name for p in given if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if more := [name for name in more if name != "pixel_values"]:
+        raise CheckpointError(
+            f"{type(tower).__name__} needs {', '.join(more)} beside pictures: use a tower of fixed resolution (for "
+            "SigLIP2 those of model_type siglip_vision_model, not the ones for any aspect ratio)"
+        )
 
 
 def _first(args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
