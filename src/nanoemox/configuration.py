@@ -243,6 +243,8 @@ class NanoEmoXConfig(PreTrainedConfig):
         vision, speech, face, fusion: One section a branch.
         text_config: Any causal language model.
         branches: Branches that exist in this model, a subset of ``BRANCHES``.
+        trained_branches: Branches whose adapters were trained (default: all). The engine leaves the others out.
+        placeholder: Why these weights are good for nothing but trying out; None in a real model. Training refuses it.
         vision_token_id, speech_token_id, face_token_id, fusion_token_id: Placeholder ids. They may lie past the
             vocabulary: the embedding is never read at a placeholder.
     """
@@ -262,6 +264,8 @@ class NanoEmoXConfig(PreTrainedConfig):
     fusion: Any = None
     text_config: Any = None
     branches: list[str] | tuple[str, ...] = BRANCHES
+    trained_branches: list[str] | tuple[str, ...] = BRANCHES
+    placeholder: str | None = None
     vision_token_id: int = 151_665
     speech_token_id: int = 151_666
     face_token_id: int = 151_667
@@ -281,6 +285,7 @@ class NanoEmoXConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.fusion.kind == "none":
             self.branches = [b for b in self.branches if b != "fusion"]
+        self.trained_branches = [b for b in self.branches if b in self.trained_branches]
         if "fusion" in self.branches:
             _require(
                 {"vision", "speech"} <= set(self.branches),
