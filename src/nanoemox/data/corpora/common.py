@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, Split, TextLabels
+from nanoemox.data.manifest import ClosedLabels, HistoryTurn, OpenLabels, ReplyLabels, Sample, Split, TextLabels
 from nanoemox.data.targets import conclusion, emotion_words, explain
 
 Cited = Literal["speech", "face", "text"]
@@ -22,9 +22,11 @@ class Source:
     media: str | None = None
     audio: str | None = None
     subtitle: str | None = None
+    history: tuple[HistoryTurn, ...] = ()
     speaker: str | None = None
+    language: str = "en"
 
-    def sample(self, task: str, labels: ClosedLabels | OpenLabels | TextLabels) -> Sample:
+    def sample(self, task: str, labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels) -> Sample:
         """Ask one task of this source."""
         return Sample(
             id=self.id,
@@ -34,9 +36,15 @@ class Source:
             labels=labels,
             media=self.media,
             audio=self.audio,
-            subtitle=self.subtitle,
+            subtitle=self.subtitle or None,
+            history=self.history,
             speaker=self.speaker,
+            language=self.language,
         )
+
+    def closed(self, task: str, label: str, candidates: tuple[str, ...]) -> Sample:
+        """Ask a closed task."""
+        return self.sample(task, ClosedLabels(label=label, candidates=candidates))
 
 
 def recognition(source: Source, label: str, candidates: tuple[str, ...], *, strong: bool = False) -> list[Sample]:

@@ -72,7 +72,7 @@ def read(data_root: Path) -> list[Sample]:
 def _worded(data_root: Path, clips: list[Sample]) -> list[Sample]:
     """Let composed clips say a comment of their own emotion in place of RAVDESS' sentence, which says nothing."""
     comments: dict[tuple[str, str], list[Sample]] = {}
-    for comment in goemotions.read(data_root):
+    for comment in goemotions.read(data_root / goemotions.FOLDER):
         if isinstance(comment.labels, ClosedLabels):
             comments.setdefault((comment.split, family(comment.labels.label)), []).append(comment)
     spoken = {c.id: family(c.labels.label) for c in clips if isinstance(c.labels, ClosedLabels)}
@@ -101,7 +101,7 @@ def _dialogues(data_root: Path, clips: list[Sample]) -> list[Sample]:
             voices.setdefault((clip.split, clip.labels.label), []).append(clip)  # type: ignore[union-attr]
     fitting = {feeling: voice for voice, feelings in _SOUNDS.items() for feeling in feelings}
     out: list[Sample] = []
-    for said in esconv.read(data_root):
+    for said in esconv.read(data_root / esconv.FOLDER):
         labels = said.labels
         if not isinstance(labels, ReplyLabels) or labels.think is None:
             continue

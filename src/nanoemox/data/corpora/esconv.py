@@ -1,4 +1,6 @@
-"""ESConv: emotional support between strangers (CC BY-NC 4.0); the development file trains, the test file validates.
+"""ESConv: emotional support between strangers (CC BY-NC 4.0).
+
+Without the release's large training file, the development file trains and the test file validates.
 
 Every line of the files is a window of a dialogue that ends in the listener's reply, with the listener's strategy in
 brackets. Talks in which help failed teach how people speak but not how to help, so only their replies that the
@@ -7,11 +9,12 @@ seeker rated 4 or 5 are used, and those say what the seeker's annotated emotion 
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Final
 
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.releases import find, find_or_none, read_json, read_text
 from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, Split
 from nanoemox.data.targets import chain
 
@@ -20,23 +23,24 @@ HISTORY_TURNS: Final = 4
 REPLY_WORDS: Final = range(4, 41)
 SPEAKER, LISTENER = "speaker", "listener"
 _TURN = re.compile(r"\s*[\d.]+ +\d+ +\d+ +(?:\[(?P<strategy>[A-Z][^\]]*)\] *)?(?P<text>.*)", re.DOTALL)
-_FILES: Final[tuple[tuple[str, Split], ...]] = (
-    ("devWithStrategy_short.tsv", "train"),
-    ("testWithStrategy_short.tsv", "validation"),
-)
+_FILE: Final = "{}WithStrategy_short.tsv"
+_RELEASE: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("dev", "validation"), ("test", "test"))
+_WITHOUT_TRAIN: Final[tuple[tuple[str, Split], ...]] = (("dev", "train"), ("test", "validation"))
 Utterance = tuple[str, str, str]
 """Role, text, strategy (empty for the speaker)."""
 
 
-def read(data_root: Path) -> list[Sample]:
-    """Return one sample for each reply that answers something."""
+def read(root: Path) -> list[Sample]:
+    """Return one sample for each reply that answers something; ``root`` holds the ``*WithStrategy_short.tsv``."""
+    files = _WITHOUT_TRAIN if find_or_none(root, _FILE.format("train")) is None else _RELEASE
     out: list[Sample] = []
-    for file, split in _FILES:
-        for number, line in enumerate((data_root / FOLDER / file).read_text("utf-8").split("\n"), 1):
+    for part, split in files:
+        for number, line in enumerate(read_text(find(root, _FILE.format(part))).split("\n"), 1):
             if line.strip():
                 turns = [_utterance(turn) for turn in line.split(" EOS ")]
-                out += _sample(f"{file[:4].strip('W')}-{number}", split, turns, None)
-    for number, talk in enumerate(json.loads((data_root / FOLDER / "FailedESConv.json").read_text("utf-8"))):
+                out += _sample(f"{part}-{number}", split, turns, None)
+    failed = find_or_none(root, "FailedESConv.json")
+    for number, talk in enumerate(read_json(failed) if failed else ()):
         out += _failed(number, talk)
     return out
 
@@ -78,17 +82,14 @@ def _sample(key: str, split: Split, turns: list[Utterance], feeling: str | None)
         return []
     *history, (_, subtitle) = merged[-1 - HISTORY_TURNS :]
     think = chain([text for who, text in merged if who == SPEAKER], strategy, feeling)
-    return [
-        Sample(
-            id=key,
-            corpus="esconv",
-            split=split,
-            task="erg",
-            labels=ReplyLabels(
-                think=Chain(scenario=think.scenario, emotion=think.emotion, cause=think.cause, goal=think.goal),
-                reply=reply,
-            ),
-            subtitle=subtitle,
-            history=tuple(HistoryTurn(role=who, text=text) for who, text in history),
-        )
-    ]
+    source = Source(
+        id=key,
+        corpus="esconv",
+        split=split,
+        subtitle=subtitle,
+        history=tuple(HistoryTurn(role=who, text=text) for who, text in history),
+    )
+    labels = ReplyLabels(
+        think=Chain(scenario=think.scenario, emotion=think.emotion, cause=think.cause, goal=think.goal), reply=reply
+    )
+    return [source.sample("erg", labels)]

@@ -5,12 +5,12 @@ A fifth is held out by a hash of the file name, which anyone can repeat.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from pathlib import Path
 from typing import Final
 
 from nanoemox.data.corpora.common import Source, explanation, recognition
+from nanoemox.data.corpora.releases import read_table
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.data.targets import face_sentence
 from nanoemox.tasks import LABEL_SETS
@@ -27,19 +27,22 @@ def split_of(image: str) -> Split:
 
 def photographs(data_root: Path) -> list[tuple[str, str]]:
     """List ``(image, label)`` in the order of the legend."""
-    with (data_root / FOLDER / "legend.csv").open(encoding="utf-8", newline="") as file:
-        return [(row["image"], row["emotion"].lower()) for row in csv.DictReader(file)]
+    return _legend(data_root / FOLDER)
 
 
-def read(data_root: Path) -> list[Sample]:
-    """Return recognition and explanation of every photograph."""
+def _legend(root: Path) -> list[tuple[str, str]]:
+    return [(row["image"], row["emotion"].lower()) for row in read_table(root / "legend.csv", "image", "emotion")]
+
+
+def read(root: Path) -> list[Sample]:
+    """Return recognition and explanation of every photograph; ``root`` holds ``legend.csv`` and ``images``."""
     out: list[Sample] = []
-    for image, label in photographs(data_root):
+    for image, label in _legend(root):
         source = Source(
             id=Path(image).stem,
             corpus="facial_expressions",
             split=split_of(image),
-            media=str(FOLDER / "images" / image),
+            media=f"images/{image}",
         )
         out += recognition(source, label, LABELS)
         out.append(explanation(source, label, {"face": face_sentence(label)}))

@@ -1,32 +1,74 @@
-"""MIntRec and MIntRec2.0: intents in television dialogue (research only); the words, as no clip is at hand.
+"""MIntRec and MIntRec2.0: intents in television dialogue (research only).
 
-The authors trained on the development clips; here every clip of MMLA's development lists validates and never trains.
+Releases: the corpora's own ``train/dev/test.tsv``; or the authors' JSON, whose training file holds most of the
+development clips too, beside MMLA's lists of development and test clips. A clip that some list holds out never
+trains. Reference: the authors trained on the development clips; see ``merge_validation`` of
+:func:`nanoemox.data.corpora.read_corpora`.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from nanoemox.data.manifest import ClosedLabels, Sample, Split
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.messages import SAID as SAID
+from nanoemox.data.corpora.messages import Message, read_messages, read_mmla
+from nanoemox.data.corpora.releases import Clips, find, find_or_none, match_label, read_table
+from nanoemox.data.manifest import Sample, Split
 from nanoemox.tasks import LABEL_SETS, format_label
-from nanoemox.types import RecipeError
 
-SAID = re.compile(r"the speaker says: (?P<text>.*?)\.? Based on the text", re.DOTALL)
-_DEV: Final = Path("annotations/mmla")
-_TRAIN: Final = Path("annotations/mintrec")
-
-
-def read(data_root: Path) -> list[Sample]:
-    """Return MIntRec: training clips outside the development list, and that list to validate."""
-    return _read(data_root, "mintrec", "train_MIntRec_ann.json", "MIntRec_dev_intent_llamafactory.json")
+_SPELT: Final[Mapping[str, str]] = {
+    "ask help": "ask for help", "apologize": "apologise", "criticise": "criticize",
+    "ask for opinions": "asking for opinions", "emphasise": "emphasize",
+}  # fmt: skip
+_TSV: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("dev", "validation"), ("test", "test"))
 
 
-def read_second(data_root: Path) -> list[Sample]:
-    """Return MIntRec2.0 in the same way."""
-    return _read(data_root, "mintrec2", "train_MIntRec2_ann.json", "MIntRec2.0_dev_intent_llamafactory.json")
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How one of the two corpora is released.
+
+    Attributes:
+        corpus: Our name.
+        authors: ``NAME`` of the authors' ``train_NAME_ann.json``.
+        mmla: MMLA's name.
+        folder: Folder of a release's in-scope tables.
+        key: From a row of its tables to the clip's name and where its video may lie.
+    """
+
+    corpus: str
+    authors: str
+    mmla: str
+    folder: str
+    key: Callable[[Mapping[str, str]], tuple[str, str]]
+
+
+def _first_key(row: Mapping[str, str]) -> tuple[str, str]:
+    season, episode, clip = row["season"], row["episode"], row["clip"]
+    return f"{season}_{episode}_{clip}", f"raw_data/{season}/{episode}/{clip}.mp4"
+
+
+def _second_key(row: Mapping[str, str]) -> tuple[str, str]:
+    name = f"dia{row['dialogue_id']}_utt{row['utterance_id']}"
+    return name, f"raw_data/{name}.mp4"
+
+
+_FIRST: Final = _Layout("mintrec", "MIntRec", "MIntRec", "MIntRec", _first_key)
+_SECOND: Final = _Layout("mintrec2", "MIntRec2", "MIntRec2.0", "in-scope_data", _second_key)
+
+
+def read(root: Path) -> list[Sample]:
+    """Return MIntRec."""
+    return _read(root, _FIRST)
+
+
+def read_second(root: Path) -> list[Sample]:
+    """Return MIntRec2.0, its in-scope utterances."""
+    return _read(root, _SECOND)
 
 
 def clip_name(path: str) -> str:
@@ -36,33 +78,49 @@ def clip_name(path: str) -> str:
     return f"dia{second[1]}_utt{second[2]}" if second else stem.removeprefix("MIntRec_")
 
 
-def _read(data_root: Path, corpus: str, train: str, dev: str) -> list[Sample]:
-    candidates = LABEL_SETS[corpus]
-    held: dict[str, Sample] = {}
-    for row in json.loads((data_root / _DEV / dev).read_text("utf-8")):
-        said = SAID.search(row["conversations"][0]["value"])
-        answer = row["conversations"][1]["value"].split(":", 1)[-1]
-        name = clip_name(row["videos"][0])
-        held[name] = _sample(corpus, name, said["text"] if said else "", answer, candidates, "validation")
-    out = list(held.values())
-    rows: list[dict[str, Any]] = json.loads((data_root / _TRAIN / train).read_text("utf-8"))
-    for row in rows:
-        name = clip_name(row["videos"][0])
-        if name not in held:
-            text, answer = row["messages"][0]["content"], row["messages"][1]["content"]
-            out.append(_sample(corpus, name, text, answer, candidates, "train"))
-    return out
+def _read(root: Path, layout: _Layout) -> list[Sample]:
+    tables = find_or_none(root, "train.tsv", f"{layout.folder}/train.tsv", "in-scope/train.tsv")
+    listed = _listed(root, layout) if tables is None else _tabled(tables.parent, layout)
+    clips = Clips(root, "video/{name}.mp4")
+    out: dict[str, Sample] = {}
+    for split, message in listed:
+        sample = _sample(layout.corpus, split, message, clips)
+        out.setdefault(sample.id, sample)  # held out lists come first
+    return list(out.values())
 
 
-def _sample(corpus: str, name: str, text: str, answer: str, candidates: tuple[str, ...], split: Split) -> Sample:
-    label = format_label(answer)
-    if label not in candidates:
-        raise RecipeError(f"{corpus}: clip {name} has intent {label!r}, not one of {', '.join(candidates)}")
-    return Sample(
-        id=name,
-        corpus=corpus,
-        split=split,
-        task="mir",
-        labels=ClosedLabels(label=label, candidates=candidates),
-        subtitle=text.strip(),
+def _tabled(folder: Path, layout: _Layout) -> Iterator[tuple[Split, Message]]:
+    """Read the release's own tables; an utterance out of scope has no intent to learn."""
+    for stem, split in _TSV:
+        for row in read_table(find(folder, f"{stem}.tsv"), "text", "label"):
+            if format_label(row["label"]) not in {"uncertain", "unk", "oos"}:
+                name, place = layout.key(row)
+                yield split, Message(name, place, row["text"], row["label"])
+
+
+def _listed(root: Path, layout: _Layout) -> Iterator[tuple[Split, Message]]:
+    """Read the lists of others: development, training, test."""
+
+    def authors(part: str) -> tuple[str, ...]:
+        file = f"{part}_{layout.authors}_ann.json"
+        return file, f"mintrec/{file}", f"{layout.authors}/{file}"
+
+    development = f"{layout.mmla}_dev_intent_llamafactory.json"
+    lists = (
+        ("validation", find_or_none(root, development, f"mmla/{development}")),
+        ("train", find(root, *authors("train"))),
+        ("test", find_or_none(root, f"mmla/swift/{layout.mmla}/test.jsonl", *authors("test"))),
     )
+    for split, path in lists:
+        if path is not None:
+            for message in read_messages(path) if path.name.endswith("_ann.json") else read_mmla(path):
+                yield split, message  # type: ignore[misc]
+
+
+def _sample(corpus: str, split: Split, message: Message, clips: Clips) -> Sample:
+    candidates = LABEL_SETS[corpus]
+    name, spelt = clip_name(message.name), format_label(message.answer)
+    label = match_label(_SPELT.get(spelt, spelt), candidates, f"{corpus}: clip {name}")
+    media = message.path if message.path in clips else clips.path(name, message.name)
+    source = Source(id=name, corpus=corpus, split=split, media=media, subtitle=message.text.strip())
+    return source.closed("mir", label, candidates)

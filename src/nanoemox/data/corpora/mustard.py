@@ -7,32 +7,31 @@ overlap filter.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
-from nanoemox.data.manifest import ClosedLabels, HistoryTurn, Sample
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.releases import Clips, find, read_json
+from nanoemox.data.manifest import HistoryTurn, Sample
 
-FILE: Final = Path("annotations/mustard/sarcasm_data.json")
 CANDIDATES: Final = ("sincere", "sarcastic")
 
 
-def read(data_root: Path) -> list[Sample]:
-    """Return one sample an utterance, all for training."""
+def read(root: Path) -> list[Sample]:
+    """Return one sample an utterance, all for training; ``root`` holds ``sarcasm_data.json``."""
+    rows = read_json(find(root, "sarcasm_data.json", "data/sarcasm_data.json"))
+    clips = Clips(root, "utterances_final/{name}.mp4")
     out = []
-    for key, row in json.loads((data_root / FILE).read_text("utf-8")).items():
+    for key, row in rows.items():
         pairs = zip(row["context_speakers"], row["context"], strict=False)
-        history = tuple(HistoryTurn(role=who.title(), text=text) for who, text in list(pairs)[-4:])
-        out.append(
-            Sample(
-                id=key,
-                corpus="mustard",
-                split="train",
-                task="mir",
-                labels=ClosedLabels(label=CANDIDATES[bool(row["sarcasm"])], candidates=CANDIDATES),
-                subtitle=row["utterance"],
-                history=history,
-                speaker=row["speaker"].title(),
-            )
+        source = Source(
+            id=key,
+            corpus="mustard",
+            split="train",
+            media=clips.path(key),
+            subtitle=row["utterance"],
+            history=tuple(HistoryTurn(role=who.title(), text=text) for who, text in list(pairs)[-4:]),
+            speaker=row["speaker"].title(),
         )
+        out.append(source.closed("mir", CANDIDATES[bool(row["sarcasm"])], CANDIDATES))
     return out

@@ -1,27 +1,35 @@
-"""RAVDESS: acted speech of 20 actors, and 52 audiovisual clips of the first (CC BY-NC-SA 4.0).
+"""RAVDESS: acted speech (CC BY-NC-SA 4.0), audiovisual or voice alone, as its file names tell.
 
-Split by actor: 1 to 16 train, 17 to 20 validate. The two sentences say nothing about the feeling.
+Split by actor: 1 to 16 train, 17 to 20 validate, 21 to 24 test. The two sentences say nothing about the feeling. Songs
+and the takes without sound are left out; where a take is there with and without picture, the one with picture is taken.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from nanoemox.data.corpora.common import Cited, Source, explanation, recognition
+from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.data.targets import PLAIN_WORDS, Voice, face_sentence, measure_voice, median_voice, voice_sentence
 from nanoemox.data.targets import voice_words as words_for
 from nanoemox.media import load_clip
 from nanoemox.tasks import LABEL_SETS
+from nanoemox.types import MediaError
 
 SPEECH: Final = Path("corpora/ravdess_speech_16k")
 AUDIOVISUAL: Final = Path("corpora/ravdess_av_actor01")
 LABELS: Final = LABEL_SETS["ravdess"]
 TRAIN_ACTORS: Final = range(1, 17)
 VALIDATION_ACTORS: Final = range(17, 21)
+_SILENT, _SPOKEN = "02", "01"
+_EMOTIONS: Final = {f"{i:02d}": label for i, label in enumerate(LABELS, 1)}
+_INTENSITIES: Final = {"01": "normal", "02": "strong"}
+_SENTENCES: Final = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
 
 
 def split_of(actor: int) -> Split:
@@ -30,19 +38,42 @@ def split_of(actor: int) -> Split:
 
 
 def rows(data_root: Path, folder: Path) -> list[dict[str, str]]:
-    """Read ``labels.csv``."""
+    """Read ``labels.csv`` of the corpora that the embedded model is made of."""
     with (data_root / folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-@lru_cache(maxsize=2)
-def voices(data_root: Path) -> dict[str, tuple[str, ...] | None]:
+def takes(root: Path) -> list[dict[str, str]]:
+    """List the spoken takes under a folder in the order of their paths: ``file`` and what its name tells."""
+    found: dict[str, tuple[bool, dict[str, str]]] = {}
+    for path in sorted(root.rglob("*-*-*-*-*-*-*.*")):
+        fields = path.stem.split("-")
+        seen = path.suffix.lower() in VIDEO_SUFFIXES
+        if len(fields) != 7 or not (seen or path.suffix.lower() in AUDIO_SUFFIXES):
+            continue
+        modality, channel, emotion, intensity, sentence, _, actor = fields
+        known = emotion in _EMOTIONS and intensity in _INTENSITIES and sentence in _SENTENCES and actor.isdecimal()
+        if modality == _SILENT or channel != _SPOKEN or not known:
+            continue
+        take = "-".join(fields[1:])
+        if take not in found or (seen and not found[take][0]):
+            row = {"file": path.relative_to(root).as_posix(), "actor": str(int(actor))}
+            row |= {"emotion": _EMOTIONS[emotion], "intensity": _INTENSITIES[intensity]}
+            found[take] = seen, row | {"sentence": _SENTENCES[sentence]}
+    return [row for _, row in found.values()]
+
+
+def voices(data_root: Path) -> Mapping[str, tuple[str, ...] | None]:
     """Measure every utterance: file -> words for its voice beside the median training voice; None if unmeasurable."""
+    return _voices(data_root / SPEECH)
+
+
+@lru_cache(maxsize=2)
+def _voices(root: Path) -> Mapping[str, tuple[str, ...] | None]:
     measured: dict[str, Voice | None] = {}
     training: list[Voice] = []
-    for row in rows(data_root, SPEECH):
-        waveform = load_clip(data_root / SPEECH / row["file"]).waveform
-        voice = None if waveform is None else measure_voice(waveform)
+    for row in takes(root):
+        voice = _measured(root / row["file"])
         measured[row["file"]] = voice
         if voice is not None and int(row["actor"]) in TRAIN_ACTORS:
             training.append(voice)
@@ -52,40 +83,51 @@ def voices(data_root: Path) -> dict[str, tuple[str, ...] | None]:
     return {file: None if voice is None else words_for(voice, usual) for file, voice in measured.items()}
 
 
-def read(data_root: Path) -> list[Sample]:
-    """Return recognition and explanation of every utterance."""
-    heard = voices(data_root)
+def _measured(path: Path) -> Voice | None:
+    """Measure one voice; a file that cannot be read is not explained, and ``nanoemox check`` lists it."""
+    try:
+        waveform = load_clip(path, num_frames=1).waveform
+    except MediaError:
+        return None
+    return None if waveform is None else measure_voice(waveform)
+
+
+def read(root: Path) -> list[Sample]:
+    """Return recognition and explanation of every utterance under a folder."""
+    heard = _voices(root)
+    if not heard:
+        raise FileNotFoundError(2, "no such file", f"{root}/**/03-01-*.wav or 01-01-*.mp4")
     out: list[Sample] = []
-    for row in rows(data_root, SPEECH):
-        out += _samples(row, "ravdess", SPEECH / row["file"], heard[row["file"]])
+    for row in takes(root):
+        out += _samples(row, "ravdess", row["file"], heard[row["file"]])
     return out
 
 
 def read_audiovisual(data_root: Path) -> list[Sample]:
-    """Return recognition and explanation of the audiovisual clips, all for training: their one actor is a trainer."""
+    """Return recognition and explanation of 52 clips of actor 1, all for training, beside ``ravdess``' voices."""
     heard = voices(data_root)
     out: list[Sample] = []
     for row in rows(data_root, AUDIOVISUAL):
         words = heard.get(f"Actor_{int(row['actor']):02d}/{row['audio_take']}.flac")
         seen: dict[Cited, str] = {"face": face_sentence(row["emotion"])}
-        out += _samples(row, "ravdess_av", AUDIOVISUAL / "clips" / row["clip"], words, seen)
+        out += _samples(row, "ravdess_av", str(AUDIOVISUAL / "clips" / row["clip"]), words, seen)
     return out
 
 
 def _samples(
     row: dict[str, str],
     corpus: str,
-    media: Path,
+    media: str,
     words: tuple[str, ...] | None,
     seen: dict[Cited, str] | None = None,
 ) -> list[Sample]:
     """Ask about one take; without a measured voice it is not explained."""
     actor = int(row["actor"])
     source = Source(
-        id=media.stem,
+        id=Path(media).stem,
         corpus=corpus,
         split=split_of(actor),
-        media=str(media),
+        media=media,
         subtitle=row["sentence"] + ".",
         speaker=f"actor-{actor:02d}",
     )

@@ -1,0 +1,162 @@
+"""What readers of released files share: finding files, reading tables, spelling labels, locating clips."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from nanoemox.data.targets import family
+from nanoemox.tasks import format_label
+from nanoemox.types import RecipeError
+
+VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
+AUDIO_SUFFIXES: Final = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def find_or_none(root: Path, *names: str) -> Path | None:
+    """Return the first file of these names under ``root`` that exists."""
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def find(root: Path, *names: str) -> Path:
+    """Return the first file of these names under ``root`` that exists.
+
+    Raises:
+        FileNotFoundError: None does; its ``filename`` lists them.
+    """
+    path = find_or_none(root, *names)
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file", " or ".join(str(root / name) for name in names))
+    return path
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8, with or without a byte order mark.
+
+    Raises:
+        RecipeError: The file is in another encoding.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        RecipeError: It is none.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"{path}: not JSON: {error}; download it again") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Read JSON, one value a line.
+
+    Raises:
+        RecipeError: A line is none.
+    """
+    out = []
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            try:
+                out.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise RecipeError(f"{path}:{number}: not JSON: {error}; download it again") from error
+    return out
+
+
+def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
+    """Read a CSV or TSV file whose first line names the columns; names are taken in lower case.
+
+    Args:
+        path: The file; ``.tsv`` is separated by tabs, without quotes.
+        columns: Columns, in lower case, that must be there.
+
+    Raises:
+        RecipeError: A column is missing or the file is not UTF-8.
+    """
+    lines = read_text(path).splitlines(keepends=True)
+    if path.suffix == ".tsv":
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.DictReader(lines)
+    names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise RecipeError(f"{path}: no column {', '.join(missing)}; its columns are {', '.join(names) or 'none'}")
+    reader.fieldnames = names
+    return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in reader]
+
+
+def match_label(label: str, candidates: Sequence[str], where: str) -> str:
+    """Return the candidate that a label spells: ``Happy``, ``happiness`` and ``joy`` are one.
+
+    Raises:
+        RecipeError: None; the message names ``where``.
+    """
+    folded = format_label(label)
+    if folded in candidates:
+        return folded
+    for candidate in candidates:
+        if family(candidate) == family(folded):
+            return candidate
+    raise RecipeError(f"{where}: label {label!r} is none of {', '.join(candidates)}")
+
+
+def open_labels(text: str) -> tuple[str, ...]:
+    """Read a printed list of emotion words, ``['a', 'b']`` or ``[a, b]``; an empty one means ``neutral``."""
+    words = (format_label(part.strip(" '\"")) for part in text.strip(" []").split(","))
+    return tuple(dict.fromkeys(filter(None, words))) or ("neutral",)
+
+
+class Clips:
+    """The media files under a root by name without suffix; a name heard and seen is taken as video.
+
+    Args:
+        root: Folder that paths are relative to; all of it is searched.
+        expected: Where a clip that is not there should lie, with ``{name}``.
+    """
+
+    def __init__(self, root: Path, expected: str) -> None:
+        self._expected = expected
+        self._found: dict[str, str] = {}
+        rank = {suffix: i for i, suffix in enumerate((*VIDEO_SUFFIXES, *AUDIO_SUFFIXES))}
+        best: dict[str, int] = {}
+        self._places: set[str] = set()
+        for folder, folders, files in os.walk(root):
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for file in sorted(files):
+                stem, suffix = os.path.splitext(file)
+                order = rank.get(suffix.lower())
+                # macOS archives hold a second file "._name" of attributes beside every clip.
+                if order is None or stem.startswith("."):
+                    continue
+                place = (Path(folder) / file).relative_to(root).as_posix()
+                self._places.add(place)
+                if order < best.get(stem, len(rank)):
+                    best[stem] = order
+                    self._found[stem] = place
+
+    def path(self, name: str, *others: str) -> str:
+        """Return the path of a clip, known by any of these names; where there is none, the expected one."""
+        found = (self._found[n] for n in (name, *others) if n in self._found)
+        return next(found, self._expected.format(name=name))
+
+    def at(self, *places: str) -> str:
+        """Return the first of these paths that there is, else the first: for names that repeat between folders."""
+        return next((place for place in places if place in self._places), places[0])
+
+    def __contains__(self, place: str) -> bool:
+        """Say whether there is a media file at a path."""
+        return place in self._places
