@@ -16,7 +16,7 @@ from torch import Tensor
 from nanoemox.configuration import NanoEmoXConfig
 from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, format_label, get_task, parse, valence
 from nanoemox.types import MODALITIES, SAMPLE_RATE_HZ, Clip, Evidence, MediaError, Modality, NanoEmoXError, Reading
 from nanoemox.windows import coverage_warning
@@ -98,8 +98,23 @@ def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]
     return tuple(m for m in MODALITIES if (words if m == "text" else m in branches))
 
 
-def coverage(clip: Clip, config: NanoEmoXConfig) -> tuple[str, ...]:
+def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
+    """Name the branches whose adapters nobody has trained: what they say would be noise."""
+    return tuple(b for b in config.branches if b not in config.trained_branches)
+
+
+def untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:
+    """Warn of branches that a clip gave rise to and that were left out because their adapters are untrained."""
+    if not left_out:
+        return ()
+    rest = "they are left out" if used else "only the words are used"
+    return (f"adapters of {', '.join(left_out)} are untrained: {rest}; train with nanoemox train",)
+
+
+def coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tuple[str, ...]:
     """Warn when the model looks at less than half of a long clip."""
+    if not branches:
+        return ()
     steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows
     seen_s = min(clip.duration_s, steps * config.speech.window_s)
     warning = coverage_warning(clip.duration_s, seen_s)
@@ -116,7 +131,8 @@ class ClipBatch:
         plan: What is asked about each of them.
 
     Attributes:
-        branches: Branches that each clip gives rise to.
+        branches: Branches at work for each clip.
+        left_out: Branches that each clip would give rise to, were their adapters trained.
         encode_s: Seconds of encoding and prefill for each clip.
 
     Raises:
@@ -132,15 +148,25 @@ class ClipBatch:
     ) -> None:
         begin = time.perf_counter()
         self.model, self.processor, self.clips, self.plan = model, processor, clips, plan
+        off = untrained_branches(processor.config)
         media = [processor.media(clip) for clip in clips]
-        self.branches = [processor.branches_of(m) for m in media]
+        offered = [processor.branches_of(m) for m in media]
+        self.branches = [tuple(b for b in of if b not in off) for of in offered]
+        self.left_out = [tuple(b for b in of if b in off) for of in offered]
+        # Without the media of a branch its encoder never runs.
+        media = [{k: v for k, v in m.items() if MEDIA_BRANCHES[k] not in off} for m in media]
         self._check_something_to_read()
         self.prefix = self._prefill(media)
         self.encode_s = (time.perf_counter() - begin) / len(clips)
 
     def _check_something_to_read(self) -> None:
-        for clip, branches in zip(self.clips, self.branches, strict=True):
+        for clip, branches, left_out in zip(self.clips, self.branches, self.left_out, strict=True):
             if not used_modalities(clip, branches):
+                if left_out:
+                    raise MediaError(
+                        f"{clip.name}: nothing to answer from; the adapters of {', '.join(left_out)} are untrained and "
+                        "the clip has no words: give its subtitle, or train with nanoemox train"
+                    )
                 reads = ", ".join(b for b in (*self.processor.config.branches, "text") if b != "fusion")
                 raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
 

@@ -15,7 +15,16 @@ from typing import BinaryIO
 
 import torch
 
-from nanoemox.answering import ClipBatch, Labels, Plan, coverage, make_plan, used_modalities
+from nanoemox.answering import (
+    ClipBatch,
+    Labels,
+    Plan,
+    coverage,
+    make_plan,
+    untrained_branches,
+    untrained_warning,
+    used_modalities,
+)
 from nanoemox.checkpoints import load_checkpoint
 from nanoemox.decoding import GenerationOptions
 from nanoemox.faces import with_face
@@ -87,8 +96,9 @@ class Engine:
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
         )
-        # A model that reads whole frames or precomputed vectors has no use for a detector.
-        wanted = "face" in config.branches and config.face.kind != "precomputed" and config.face.crop == "detector"
+        # A model that reads whole frames, precomputed vectors or no face (yet) has no use for a detector.
+        reads = "face" in config.branches and "face" not in untrained_branches(config)
+        wanted = reads and config.face.kind != "precomputed" and config.face.crop == "detector"
         return with_face(clip, face_index) if wanted else clip
 
     def answer(
@@ -276,7 +286,11 @@ class Engine:
                     tasks={a.task: readings[a.task] for a in plan.asks},
                     modalities=used_modalities(clip, batch.branches[i]),
                     gate=batch.gate(i),
-                    warnings=(*clip.warnings, *coverage(clip, self.processor.config)),
+                    warnings=(
+                        *clip.warnings,
+                        *coverage(clip, self.processor.config, batch.branches[i]),
+                        *untrained_warning(batch.left_out[i], batch.branches[i]),
+                    ),
                     timing_s={k: round(v, 4) for k, v in timing.items()},
                     evidence=batch.evidence(i) if plan.explain else None,
                 )

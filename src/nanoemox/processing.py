@@ -30,8 +30,8 @@ from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
 from nanoemox.windows import speech_window_starts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MEDIA_KEYS = ("pixel_values", "speech_values", "face_values")
-"""Model inputs that hold media, in the order vision, speech, face."""
+MEDIA_BRANCHES = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
+"""Model input that holds media -> its branch."""
 
 
 @dataclass(frozen=True, slots=True)

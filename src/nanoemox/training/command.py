@@ -33,7 +33,7 @@ from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
 from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, processes, training_arguments
 from nanoemox.training.validate import Validator
-from nanoemox.types import RecipeError
+from nanoemox.types import CheckpointError, RecipeError
 
 RESULT = "result.json"
 logger = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ def run_train(
 
     Raises:
         RecipeError: The recipe, the data or the output folder do not hold together.
+        CheckpointError: The model is a placeholder that says of itself that training it makes no sense.
     """
     curriculum = _overridden(load_curriculum(recipe), max_steps, seed)
     done = [name for name in curriculum.phases if (out / name).exists()]
@@ -91,6 +92,8 @@ def run_train(
     place = processes()
     place.wait_for_everyone()  # nobody looks at OUT after the first has begun to write there
     processor = NanoEmoXProcessor.from_pretrained(model)
+    if processor.config.placeholder:
+        raise CheckpointError(f"{model} cannot be trained: {processor.config.placeholder}")
     loaded = _load(model)
     options = CacheOptions(root=data_root, dtype=getattr(torch, curriculum.cache_dtype))
     with place.main_process_first():
@@ -105,12 +108,7 @@ def run_train(
     run = Run(curriculum, Path(model), out, processor, usable, cache, resume, show)
     results: dict[str, Any] = {name: _phase(run, name) for name in curriculum.phases}
     if place.is_main_process:
-        final = _load(model)
-        load_adapters(final, out / next(reversed(curriculum.phases)) / ADAPTERS)
-        if lora_layers(final):
-            fold_lora(final)
-        final.save_pretrained(out / "model")
-        processor.save_pretrained(out / "model")
+        _write_model(run)
     place.wait_for_everyone()
     return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
 
@@ -140,7 +138,8 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
     kept, dropped = drop_overlap([s for of in read.values() for s in of], evaluation_overlap(data_root))
     samples: dict[str, list[Sample]] = {name: [] for name in read}
     for sample in kept:
-        samples[sample.corpus].append(sample)
+        merged = sample.split == "validation" and sample.corpus in curriculum.merge_validation
+        samples[sample.corpus].append(sample.model_copy(update={"split": "train"}) if merged else sample)
     for name, file in files.items():
         write_manifest(samples[name], file)
     _write_json(folder / "overlap.json", dropped)
@@ -154,6 +153,19 @@ def _write_json(path: Path, value: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(path)
+
+
+def _write_model(run: Run) -> None:
+    """Write the model that the last phase ends with; its configuration tells whose adapters are trained by now."""
+    model, last = _load(run.base), next(reversed(run.curriculum.phases))
+    load_adapters(model, run.out / last / ADAPTERS)
+    if lora_layers(model):
+        fold_lora(model)
+    groups = run.curriculum.held(last)
+    trained = {g.removesuffix("_adapter") for g in groups} | set(model.config.trained_branches)
+    model.config.trained_branches = [b for b in model.config.branches if b in trained]
+    model.save_pretrained(run.out / "model")
+    run.processor.save_pretrained(run.out / "model")
 
 
 def _phase(run: Run, name: str) -> dict[str, Any]:
@@ -191,7 +203,9 @@ def _finish(
 ) -> None:
     """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
     phase, folder = run.curriculum.phases[name], run.out / name
-    save_adapters(model, folder / ADAPTERS, run.curriculum.held(name))
+    # A run in half precision keeps its result in half precision; only what a run resumes from is exact.
+    stored = torch.bfloat16 if run.curriculum.precision == "bf16" else None
+    save_adapters(model, folder / ADAPTERS, run.curriculum.held(name), stored)
     held_out = phase.sources(run.samples, "validation")
     measured = Validator(model, run.processor, run.cache, phase).measure(
         held_out, run.curriculum.validation_samples, run.curriculum.seed
