@@ -103,6 +103,32 @@ def answer(
     raise typer.Exit(answer_files(clips, request))
 
 
+@app.command(epilog="Example:  nanoemox prepare crema_d downloads/CREMA-D --out manifests/crema_d")
+def prepare(
+    corpus: Annotated[str, typer.Argument(help="Name of a corpus; --list shows them.")] = "",
+    root: Annotated[Path | None, typer.Argument(help="Folder that the corpus was unpacked in.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the manifests and the summary.")] = None,
+    trust_npz: Annotated[
+        bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
+    ] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List the corpora with their licences.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Turn a corpus as released, or your own clips and a table, into manifests."""
+    from json import dumps
+
+    from nanoemox.data.prepare import format_corpora, format_summary, list_corpora
+    from nanoemox.data.prepare import prepare as write_manifests
+
+    if show_list:
+        typer.echo(dumps(list_corpora(), indent=1) if json else format_corpora())
+        return
+    if not corpus or root is None or out is None:
+        raise typer.BadParameter("give a corpus, its folder and --out FOLDER; --list shows the corpora")
+    summary = write_manifests(corpus, root, out, trust_npz=trust_npz)
+    typer.echo(dumps(summary, indent=1, ensure_ascii=False) if json else format_summary(summary, out))
+
+
 @app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],

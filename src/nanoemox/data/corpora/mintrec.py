@@ -2,8 +2,7 @@
 
 Releases: the corpora's own ``train/dev/test.tsv``; or the authors' JSON, whose training file holds most of the
 development clips too, beside MMLA's lists of development and test clips. A clip that some list holds out never
-trains. Reference: the authors trained on the development clips; see ``merge_validation`` of
-:func:`nanoemox.data.corpora.read_corpora`.
+trains. Reference: the authors trained on the development clips; a recipe says so with ``merge_validation``.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ _SPELT: Final[Mapping[str, str]] = {
     "ask help": "ask for help", "apologize": "apologise", "criticise": "criticize",
     "ask for opinions": "asking for opinions", "emphasise": "emphasize",
 }  # fmt: skip
+_RAW: Final = "raw_data/"
 _TSV: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("dev", "validation"), ("test", "test"))
 
 
@@ -49,12 +49,12 @@ class _Layout:
 
 def _first_key(row: Mapping[str, str]) -> tuple[str, str]:
     season, episode, clip = row["season"], row["episode"], row["clip"]
-    return f"{season}_{episode}_{clip}", f"raw_data/{season}/{episode}/{clip}.mp4"
+    return f"{season}_{episode}_{clip}", f"{_RAW}{season}/{episode}/{clip}.mp4"
 
 
 def _second_key(row: Mapping[str, str]) -> tuple[str, str]:
     name = f"dia{row['dialogue_id']}_utt{row['utterance_id']}"
-    return name, f"raw_data/{name}.mp4"
+    return name, f"{_RAW}{name}.mp4"
 
 
 _FIRST: Final = _Layout("mintrec", "MIntRec", "MIntRec", "MIntRec", _first_key)
@@ -121,6 +121,8 @@ def _sample(corpus: str, split: Split, message: Message, clips: Clips) -> Sample
     candidates = LABEL_SETS[corpus]
     name, spelt = clip_name(message.name), format_label(message.answer)
     label = match_label(_SPELT.get(spelt, spelt), candidates, f"{corpus}: clip {name}")
-    media = message.path if message.path in clips else clips.path(name, message.name)
+    media = clips.path(name, message.name)
+    if message.path.startswith(_RAW):
+        media = clips.at(message.path, media)
     source = Source(id=name, corpus=corpus, split=split, media=media, subtitle=message.text.strip())
     return source.closed("mir", label, candidates)

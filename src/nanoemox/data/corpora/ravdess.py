@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nanoemox.data.corpora.common import Cited, Source, explanation, recognition
-from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, VIDEO_SUFFIXES, missing
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.data.targets import PLAIN_WORDS, Voice, face_sentence, measure_voice, median_voice, voice_sentence
 from nanoemox.data.targets import voice_words as words_for
@@ -96,7 +96,7 @@ def read(root: Path) -> list[Sample]:
     """Return recognition and explanation of every utterance under a folder."""
     heard = _voices(root)
     if not heard:
-        raise FileNotFoundError(2, "no such file", f"{root}/**/03-01-*.wav or 01-01-*.mp4")
+        raise missing(root, "03-01-*.wav", "01-01-*.mp4")
     out: list[Sample] = []
     for row in takes(root):
         out += _samples(row, "ravdess", row["file"], heard[row["file"]])

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +33,13 @@ def find(root: Path, *names: str) -> Path:
     """
     path = find_or_none(root, *names)
     if path is None:
-        raise FileNotFoundError(errno.ENOENT, "no such file", " or ".join(str(root / name) for name in names))
+        raise missing(root, *names)
     return path
+
+
+def missing(root: Path, *names: str) -> FileNotFoundError:
+    """Return the error of files, any of which would do."""
+    return FileNotFoundError(errno.ENOENT, "no such file", f"{' or '.join(names)} in {root}")
 
 
 def read_text(path: Path) -> str:
@@ -86,8 +92,8 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     Raises:
         RecipeError: A column is missing or the file is not UTF-8.
     """
-    lines = read_text(path).splitlines(keepends=True)
-    if path.suffix == ".tsv":
+    lines = StringIO(read_text(path), newline="")
+    if path.suffix.lower() == ".tsv":
         reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         reader = csv.DictReader(lines)
@@ -156,7 +162,3 @@ class Clips:
     def at(self, *places: str) -> str:
         """Return the first of these paths that there is, else the first: for names that repeat between folders."""
         return next((place for place in places if place in self._places), places[0])
-
-    def __contains__(self, place: str) -> bool:
-        """Say whether there is a media file at a path."""
-        return place in self._places

@@ -1,0 +1,72 @@
+"""AvaMERG: dialogues in which an avatar speaks, with the emotion, its cause and a reply (research only).
+
+Every turn trains; of a test dialogue the last turn is asked. A turn's clip is numbered twice the turn, because the
+listener's reply lies between. Reference: the authors put the turn's ``context`` into the question; it may tell the
+scenario that is asked for, so it stays out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.releases import Clips, find, find_or_none, read_json
+from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, Split
+from nanoemox.tasks import LABEL_SETS, format_label
+
+LABELS: Final = LABEL_SETS["avamerg"]
+_TRAIN: Final = ("train.json",)
+_TEST: Final = ("v_test_v5_0.json", "test.json")
+logger = logging.getLogger(__name__)
+
+
+def read(root: Path) -> list[Sample]:
+    """Return reply and emotion of every turn asked; an emotion outside the 32 words asks for the reply alone."""
+    train, test = find_or_none(root, *_TRAIN), find_or_none(root, *_TEST)
+    if train is None and test is None:
+        find(root, *_TRAIN, *_TEST)
+    clips = Clips(root, "video/{name}.mp4")
+    out: list[Sample] = []
+    unknown: Counter[str] = Counter()
+    for talk in read_json(train) if train else ():
+        for turn in talk["turns"]:
+            out += _samples(talk, turn, "train", clips, unknown)
+    for talk in read_json(test) if test else ():
+        out += _samples(talk, talk["turns"][-1], "test", clips, unknown)
+    if unknown:
+        logger.warning("avamerg: no recognition sample for %d turns, emotions %s", unknown.total(), dict(unknown))
+    return out
+
+
+def _samples(
+    talk: Mapping[str, Any], turn: Mapping[str, Any], split: Split, clips: Clips, unknown: Counter[str]
+) -> list[Sample]:
+    *history, said = turn["dialogue_history"]
+    key, number, who = str(talk["conversation_id"]), 2 * int(turn["turn_id"]), talk["speaker_profile"]["ID"]
+    name = f"dia{key}utt{number}_{who}"
+    source = Source(
+        id=name,
+        corpus="avamerg",
+        split=split,
+        media=clips.path(name, f"dia{key.lstrip('0') or '0'}utt{number}"),
+        subtitle=said["utterance"].strip(),
+        history=tuple(HistoryTurn(role=t["role"], text=t["utterance"].strip()) for t in history),
+        speaker=str(who),
+    )
+    think = turn["chain_of_empathy"]
+    emotion = format_label(think["speaker_emotion"])
+    chain = Chain(
+        scenario=think["event_scenario"].strip(),
+        emotion=emotion,
+        cause=think["emotion_cause"].strip(),
+        goal=think["goal_to_response"].strip(),
+    )
+    reply = source.sample("erg", ReplyLabels(think=chain, reply=turn["response"].strip()))
+    if emotion not in LABELS:
+        unknown[emotion] += 1
+        return [reply]
+    return [reply, source.closed("mer", emotion, LABELS)]

@@ -1,0 +1,65 @@
+"""CREMA-D: 91 actors say 12 sentences in six emotions (ODbL 1.0). There is no official split: everything trains.
+
+The words are known from the sentence's code. Reference: the authors' file leaves them empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.messages import read_messages
+from nanoemox.data.corpora.releases import Clips, find, find_or_none, read_table
+from nanoemox.data.manifest import Sample
+from nanoemox.tasks import LABEL_SETS
+from nanoemox.types import RecipeError
+
+LABELS: Final = LABEL_SETS["crema_d"]
+_EMOTIONS: Final[Mapping[str, str]] = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), LABELS, strict=True))
+_SENTENCES: Final[Mapping[str, str]] = {
+    "IEO": "It's eleven o'clock.",
+    "TIE": "That is exactly what happened.",
+    "IOM": "I'm on my way to the meeting.",
+    "IWW": "I wonder what this is about.",
+    "TAI": "The airplane is almost full.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "IWL": "I would like a new alarm clock.",
+    "ITH": "I think I have a doctor's appointment.",
+    "DFA": "Don't forget a jacket.",
+    "ITS": "I think I've seen this before.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+_NAME: Final = re.compile(r"(?:[A-Z][a-z]+_)?(?P<id>(?P<actor>\d{4})_(?P<said>[A-Z]{3})_(?P<felt>[A-Z]{3})_[A-Z]{1,2})")
+
+
+def read(root: Path) -> list[Sample]:
+    """Return one sample a take, of the authors' JSON or of the release's list of names."""
+    listed = find_or_none(root, "crema_d_annotations.json")
+    if listed is not None:
+        names = [message.name for message in read_messages(listed)]
+    else:
+        rows = read_table(find(root, "SentenceFilenames.csv"), "filename")
+        names = [row["filename"] for row in rows]
+    clips = Clips(root, "AudioWAV/{name}.wav")
+    return [_sample(name, clips) for name in names]
+
+
+def _sample(name: str, clips: Clips) -> Sample:
+    take = _NAME.fullmatch(name)
+    if take is None or take["felt"] not in _EMOTIONS or take["said"] not in _SENTENCES:
+        raise RecipeError(f"crema_d: {name!r} is no take's name, such as 1001_DFA_ANG_XX")
+    # Paper: speech alone. So a sound file comes before the release's Flash video of the same take.
+    media = clips.at(f"AudioWAV/{take['id']}.wav", clips.path(take["id"], name))
+    source = Source(
+        id=take["id"],
+        corpus="crema_d",
+        split="train",
+        media=media,
+        subtitle=_SENTENCES[take["said"]],
+        speaker=f"actor-{take['actor']}",
+    )
+    return source.closed("mer", _EMOTIONS[take["felt"]], LABELS)

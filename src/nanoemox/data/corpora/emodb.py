@@ -1,0 +1,55 @@
+"""EmoDB: ten actors say ten German sentences in seven emotions, as the file names tell (free; cite the paper).
+
+There is no official split: speakers 03 to 12 train, 13 and 14 validate, 15 and 16 test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.releases import missing
+from nanoemox.data.manifest import Sample, Split
+
+_EMOTIONS: Final[Mapping[str, str]] = {
+    "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "N": "neutral", "T": "sadness",
+}  # fmt: skip
+LABELS: Final = tuple(_EMOTIONS.values())
+_SENTENCES: Final[Mapping[str, str]] = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
+_NAME: Final = re.compile(r"(?P<speaker>\d\d)(?P<said>[ab]\d\d)(?P<felt>[WLEAFTN])[a-z]?")
+_HELD: Final[Mapping[str, Split]] = {"13": "validation", "14": "validation", "15": "test", "16": "test"}
+
+
+def read(root: Path) -> list[Sample]:
+    """Return one sample a recording."""
+    out = []
+    for path in sorted(root.rglob("*.wav")):
+        take = _NAME.fullmatch(path.stem)
+        if take is not None:
+            source = Source(
+                id=path.stem,
+                corpus="emodb",
+                split=_HELD.get(take["speaker"], "train"),
+                media=path.relative_to(root).as_posix(),
+                subtitle=_SENTENCES.get(take["said"]),
+                speaker=take["speaker"],
+                language="de",
+            )
+            out.append(source.closed("mer", _EMOTIONS[take["felt"]], LABELS))
+    if not out:
+        raise missing(root, "wav/03a01Fa.wav and the others")
+    return out

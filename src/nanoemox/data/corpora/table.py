@@ -1,0 +1,90 @@
+"""Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language]``.
+
+The table is ``labels.csv`` (or the only CSV or TSV file of the folder). A closed task's candidates are the labels that
+the table holds for it. Without a column ``split``, every tenth speaker (or file, where speakers are not named) is held
+out to validate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.releases import missing, open_labels, read_table
+from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels
+from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, format_label
+from nanoemox.types import RecipeError
+
+_SPLITS: Final[Mapping[str, Split]] = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "dev": "validation", "test": "test",
+}  # fmt: skip
+HELD_OUT: Final = 10
+"""One of so many is held out where the table names no split."""
+
+
+def read(root: Path) -> list[Sample]:
+    """Return one sample a row."""
+    path = _table(root)
+    rows = read_table(path, "file", "label")
+    for number, row in enumerate(rows, 2):
+        row["task"] = row.get("task", "").strip() or "mer"
+        if row["task"] not in TASKS:
+            raise RecipeError(f"{path}:{number}: task {row['task']!r} is none of {', '.join(ALL_TASKS)}")
+        if not row["file"].strip() or not row["label"].strip():
+            raise RecipeError(f"{path}:{number}: file and label must not be empty")
+    candidates = {task: _candidates(path, task, rows) for task in dict.fromkeys(row["task"] for row in rows)}
+    return [_sample(f"{path}:{number}", row, candidates[row["task"]]) for number, row in enumerate(rows, 2)]
+
+
+def _table(root: Path) -> Path:
+    found = sorted(p for p in root.iterdir() if p.suffix.lower() in {".csv", ".tsv"})
+    named = [p for p in found if p.stem == "labels"]
+    if len(named or found) > 1:
+        raise RecipeError(f"{root}: {len(found)} tables, call the one to read labels.csv")
+    if not found:
+        raise missing(root, "labels.csv")
+    return (named or found)[0]
+
+
+def _candidates(path: Path, task: str, rows: list[dict[str, str]]) -> tuple[str, ...]:
+    if not TASKS[task].closed:
+        return ()
+    used = {format_label(row["label"]) for row in rows if row["task"] == task}
+    if task == "msa" and used <= set(LABEL_SETS["sentiment"]):
+        return LABEL_SETS["sentiment"]
+    if len(used) < 2:
+        raise RecipeError(f"{path}: task {task} has one label, {', '.join(used)}: a choice needs two")
+    return tuple(sorted(used))
+
+
+def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> Sample:
+    file, spelt = row["file"].strip().replace("\\", "/"), row.get("split", "").strip().lower()
+    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+        raise RecipeError(f"{where}: file {file!r} must lie in the table's folder")
+    if spelt and spelt not in _SPLITS:
+        raise RecipeError(f"{where}: split {spelt!r} is none of {', '.join(_SPLITS)}")
+    speaker = row.get("speaker", "").strip() or None
+    source = Source(
+        id=PurePosixPath(file).with_suffix("").as_posix(),
+        corpus="table",
+        split=_SPLITS[spelt] if spelt else _held_out(speaker or file),
+        media=file,
+        subtitle=row.get("subtitle", "").strip(),
+        speaker=speaker,
+        language=row.get("language", "").strip() or "en",
+    )
+    task, label = row["task"], row["label"].strip()
+    if candidates:
+        return source.closed(task, format_label(label), candidates)
+    if task == "ovmer":
+        return source.sample(task, OpenLabels(labels=open_labels(label.replace(";", ","))))
+    return source.sample(task, TextLabels(text=label) if task == "eri" else ReplyLabels(reply=label))
+
+
+def _held_out(key: str) -> Split:
+    digest = hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()
+    return "validation" if int(digest, 16) % HELD_OUT == 0 else "train"

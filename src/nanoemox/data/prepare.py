@@ -1,0 +1,139 @@
+"""``nanoemox prepare``: from a released folder to manifests and what they hold.
+
+``train.jsonl``, ``val.jsonl`` and ``test.jsonl`` hold the samples of the splits that the corpus has; ``summary.json``
+counts them and names the licence. Files need not be there yet: the summary counts the missing ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from nanoemox.data.corpora import READERS, reader
+from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, Split, write_manifest
+from nanoemox.types import RecipeError
+
+FILES: Final[Mapping[Split, str]] = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
+SUMMARY: Final = "summary.json"
+MOST_WORDS: Final = 20
+"""Emotion words of the open vocabulary that a summary lists."""
+
+
+def prepare(corpus: str, root: Path, out: Path, *, trust_npz: bool = False) -> dict[str, Any]:
+    """Read a corpus and write its manifests and summary.
+
+    Args:
+        corpus: Name of a corpus, see :data:`nanoemox.data.corpora.READERS`.
+        root: The released folder; media paths in the manifests are relative to it.
+        out: Folder to write to; manifests of splits that the corpus lacks are removed.
+        trust_npz: Open pickled ``.npz`` files, which can run any code.
+
+    Returns:
+        The summary.
+
+    Raises:
+        RecipeError: There is no such corpus, a file is missing or not as released.
+    """
+    record = reader(corpus)
+    samples, repeated = _unique(record.read(root, trust_npz=trust_npz))
+    if not samples:
+        raise RecipeError(f"{root} holds no sample of {corpus}; files read: {record.files}")
+    summary: dict[str, Any] = {
+        "corpus": corpus,
+        "licence": record.licence,
+        "root": str(root.resolve()),
+        "repeated": repeated,
+        "splits": {},
+    }
+    for split, file in FILES.items():
+        part = [s for s in samples if s.split == split]
+        if part:
+            write_manifest(part, out / file)
+            summary["splits"][split] = summarise(part, root)
+        else:
+            (out / file).unlink(missing_ok=True)
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return summary
+
+
+def _unique(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
+    """Keep the first sample of each id and task; return how many were left out."""
+    kept: dict[tuple[str, str], Sample] = {}
+    count = 0
+    for count, sample in enumerate(samples, 1):  # noqa: B007
+        kept.setdefault((sample.id, sample.task), sample)
+    return list(kept.values()), count - len(kept)
+
+
+def summarise(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
+    """Count the samples of a split: clips, tasks, labels, languages, speakers, what is missing."""
+    clips = {s.id: s for s in samples}
+    files = {file for s in samples for file in (s.media, s.audio) if file}
+    labels: dict[str, Counter[str]] = {}
+    for sample in samples:
+        of = sample.labels
+        words = (of.label,) if isinstance(of, ClosedLabels) else of.labels if isinstance(of, OpenLabels) else ()
+        if words:
+            labels.setdefault(sample.task, Counter()).update(words)
+    missing = {
+        "picture": sum(not (s.media and _suffix(s.media) not in AUDIO_SUFFIXES) for s in clips.values()),
+        "sound": sum(not (s.audio or (s.media and _suffix(s.media) not in IMAGE_SUFFIXES)) for s in clips.values()),
+        "words": sum(not (s.subtitle or s.history) for s in clips.values()),
+    }
+    return {
+        "samples": len(samples),
+        "clips": len(clips),
+        "tasks": dict(Counter(s.task for s in samples)),
+        "labels": {
+            task: dict(counts.most_common(MOST_WORDS if task == "ovmer" else None)) for task, counts in labels.items()
+        },
+        "languages": dict(Counter(s.language for s in clips.values())),
+        "speakers": len({s.speaker for s in samples if s.speaker}),
+        "clips_without": missing,
+        "files": len(files),
+        "files_missing": sum(not (root / file).is_file() for file in files),
+    }
+
+
+def _suffix(file: str) -> str:
+    return PurePosixPath(file).suffix.lower()
+
+
+def format_summary(summary: Mapping[str, Any], out: Path) -> str:
+    """Return the summary for people."""
+    lines = [f"{summary['corpus']}  ({summary['licence']})"]
+    for split, part in summary["splits"].items():
+        tasks = ", ".join(f"{count} {task}" for task, count in part["tasks"].items())
+        lines.append(f"\n{FILES[split]}: {part['samples']} samples of {part['clips']} clips: {tasks}")
+        for task, counts in part["labels"].items():
+            lines.append(f"  {task}: " + ", ".join(f"{label} {count}" for label, count in counts.items()))
+        without = ", ".join(f"{count} without {what}" for what, count in part["clips_without"].items() if count)
+        languages = ", ".join(f"{count} {language}" for language, count in part["languages"].items())
+        lines.append(f"  languages: {languages}; speakers: {part['speakers'] or 'not named'}")
+        if without:
+            lines.append(f"  clips: {without}")
+        if part["files_missing"]:
+            lines.append(f"  files: {part['files_missing']} of {part['files']} are not in {summary['root']}")
+    if summary["repeated"]:
+        lines.append(f"\n{summary['repeated']} samples came twice; the first was kept")
+    return "\n".join([*lines, f"\nwritten: {out}"])
+
+
+def list_corpora() -> list[dict[str, str]]:
+    """Return name, licence, what to do to have it, and files of every corpus that can be prepared."""
+    return [
+        {"corpus": name, "licence": corpus.licence, "get": corpus.get, "files": corpus.files}
+        for name, corpus in READERS.items()
+    ]
+
+
+def format_corpora() -> str:
+    """Return the list for people."""
+    width = max(map(len, READERS))
+    return "\n".join(
+        f"{name:{width}}  {corpus.licence}\n{'':{width}}  {corpus.get}" for name, corpus in READERS.items()
+    )
