@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,8 @@ EMBEDDED = "mini"
 """Name of the model that comes with the package."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+_WEIGHTS = "model.safetensors"
+_NEEDED = ("config.json", _WEIGHTS, "tokenizer.json")
 
 
 def load_checkpoint(
@@ -62,13 +64,24 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
         return str(folder), EMBEDDED, True
     folder = Path(path_or_id).expanduser()
     if folder.is_dir():
-        missing = [f for f in _NEEDED if not (folder / f).is_file() and not (folder / f"{f}.index.json").is_file()]
-        if missing:
+        if missing := _missing(folder):
             raise CheckpointError(f"{folder}: not a model directory, it lacks {', '.join(missing)}")
         return str(folder), folder.resolve().name, True
     if isinstance(path_or_id, str) and _HUB_ID.fullmatch(path_or_id):
         return path_or_id, path_or_id, False
     raise CheckpointError(f"{path_or_id}: no such model directory, and not a hub id of the form owner/name")
+
+
+def _missing(folder: Path) -> list[str]:
+    """Name the files that a model directory lacks; the weights may lie in several files that an index names."""
+    index = folder / f"{_WEIGHTS}.index.json"
+    if (folder / _WEIGHTS).is_file() or not index.is_file():
+        return [f for f in _NEEDED if not (folder / f).is_file()]
+    try:
+        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index}: not a usable index of weight files") from error
+    return [f for f in (*_NEEDED, *shards) if f != _WEIGHTS and not (folder / f).is_file()]
 
 
 def pick_device(device: str) -> torch.device:

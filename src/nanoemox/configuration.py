@@ -8,6 +8,7 @@ language model.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -21,12 +22,19 @@ BRANCHES = ("vision", "speech", "face", "fusion")
 
 
 def _as_config(value: dict[str, Any] | PreTrainedConfig | None, default: dict[str, Any]) -> PreTrainedConfig:
-    """Turn a plain mapping with a ``model_type`` into the configuration class of that type."""
+    """Turn a plain mapping with a ``model_type`` into the configuration class of that type.
+
+    The precision that a part was once saved in is forgotten: the part would be built in it whatever the whole model
+    is loaded in, and no two parts would fit together.
+    """
     if isinstance(value, PreTrainedConfig):
-        return value
-    fields = dict(default if value is None else value)
-    model_type = fields.pop("model_type", default["model_type"])
-    return AutoConfig.for_model(model_type, **fields)
+        config = copy.copy(value)
+    else:
+        fields = dict(default if value is None else value)
+        model_type = fields.pop("model_type", default["model_type"])
+        config = AutoConfig.for_model(model_type, **fields)
+    config.dtype = None
+    return config
 
 
 def _require(ok: bool, message: str) -> None:
