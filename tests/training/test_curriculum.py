@@ -22,7 +22,55 @@ def test_the_paper_in_numbers() -> None:
     assert p2e.held("multitask") == {"vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"}
 
 
-@pytest.mark.parametrize("name", ["p2e", "p2e-mini"])
+def test_the_fast_recipe_sees_as_many_samples() -> None:
+    slow, fast = load_curriculum("p2e"), load_curriculum("p2e-fast")
+    for name, phase in slow.phases.items():
+        quick = fast.phases[name]
+        seen = phase.steps * phase.micro_batch * phase.accumulation
+        assert quick.steps * quick.micro_batch * quick.accumulation == pytest.approx(seen, rel=0.001)
+        assert quick.mixture == phase.mixture
+
+
+def test_the_controls_of_the_paper() -> None:
+    p2e, joint, reverse = (load_curriculum(name) for name in ("p2e", "joint", "reverse"))
+    assert [p.steps for p in joint.phases.values()] == [sum(p.steps for p in p2e.phases.values())]
+    assert joint.phases["multitask"].start_from == ()
+    assert joint.phases["multitask"].mixture == p2e.phases["multitask"].mixture
+    assert list(reverse.phases) == ["multitask", "fusion", "vision", "speech"]
+    assert [p.start_from for p in reverse.phases.values()] == [(), ("multitask",), ("fusion",), ("vision",)]
+    assert reverse.held("speech") == p2e.held("multitask")
+    for name in ("p2e-msa", "joint-msa"):
+        mixture = load_curriculum(name).phases["multitask"].mixture
+        level_one = sum(w for s, w in mixture.items() if s.split("/")[1] in {"msa", "mer"})
+        assert level_one == pytest.approx(18)
+        assert "cmu_mosei/msa" in mixture
+    only = load_curriculum("mercaption-only").phases["multitask"].mixture
+    assert {s.split("/")[0] for s in only} == {"mercaptionplus"}
+
+
+def test_the_authors_loader_in_numbers() -> None:
+    reference = load_curriculum("reference")
+    assert {p.micro_batch * p.accumulation for p in reference.phases.values()} == {3}
+    shares = dict.fromkeys(("mer", "ovmer", "mir", "eri", "erg"), 0.0)
+    last = reference.phases["multitask"]
+    for selector, weight in last.mixture.items():
+        shares[selector.split("/")[1]] += weight
+    assert shares == {"mer": 10, "ovmer": 10, "mir": 40, "eri": 30, "erg": 10}
+    assert (last.subset["mintrec/mir"], last.subset["mintrec2/mir"]) == (0.02, 0.03)
+    assert (last.lora.r, last.lora.alpha) == (16, 32)
+
+
+def test_a_subset_stays_the_same() -> None:
+    samples = toy_samples(20)
+    phase = load_curriculum("finetune").phases["finetune"]
+    phase = phase.model_copy(update={"mixture": {"composed/mer": 1.0}, "subset": {"composed/mer": 0.25}})
+    by_corpus = {"composed": [s for s in samples if s.corpus == "composed"]}
+    drawn = [{phase.draw(by_corpus, seed)[i][1].id for i in range(500)} for seed in (1, 1, 2)]
+    assert len(drawn[0]) == 4  # of the 18 that train
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("name", ["p2e", "p2e-mini", "p2e-fast", "reverse", "joint"])
 def test_the_ratio_of_tasks(name: str) -> None:
     shares = dict.fromkeys(("mer", "ovmer", "mir", "eri", "erg"), 0.0)
     for selector, weight in load_curriculum(name).phases["multitask"].mixture.items():
@@ -31,7 +79,7 @@ def test_the_ratio_of_tasks(name: str) -> None:
 
 
 def test_sentiment_is_never_trained() -> None:
-    for name in ("p2e", "p2e-mini"):
+    for name in ("p2e", "p2e-mini", "p2e-fast", "reverse", "joint", "reference"):
         assert not any(s.endswith("/msa") for p in load_curriculum(name).phases.values() for s in p.mixture)
 
 
@@ -51,6 +99,9 @@ def test_overlay(tmp_path: Path) -> None:
         ("composed/mer: 3", "composed/dance: 3", "composed/dance"),
         ("composed/mer: 3", "composed/mer: 0", "must be positive, got 0"),
         ("from: [first]", "from: [zeroth]", "zeroth"),
+        ("micro_batch: 2", "micro_batch: 2\n    subset: {said/mir: 0.5}", "subset.said/mir"),
+        ("micro_batch: 2", "micro_batch: 2\n    min_lr: 1.0e-5", "min_lr"),
+        ("seed: 3", "seed: 3\norder: [second]", "must name every phase once"),
         ("lora: {r: 4, alpha: 8, dropout: 0.5}", "", "lora must be sized"),
         ("[speech_adapter, fusion, lora]", "[speech_encoder, fusion, lora]", "speech_encoder"),
     ],

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from nanoemox.data.manifest import Sample
-from nanoemox.data.mixture import Mixture
+from nanoemox.data.mixture import Mixture, seeded
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Modality, RecipeError
 
 Group = Literal["vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"]
-Schedule = Literal["constant_with_warmup", "cosine", "linear"]
+Schedule = Literal["constant_with_warmup", "cosine", "cosine_with_min_lr", "linear"]
 
 
 class Lora(Strict):
@@ -37,10 +37,12 @@ class Phase(Strict):
         start_from: Phases whose weights this one starts with (``from`` in the file).
         trainable: Groups of parameters that train; everything else is frozen.
         mixture: Selector -> weight.
+        subset: Selector -> share of its training samples that is drawn from, the same ones throughout.
         modalities: What samples may show in this phase; the rest is withheld.
         modality_dropout: Modality -> chance that a sample withholds it; media of a sample never vanish altogether.
         think_share: Share of empathy samples that show the chain before the reply.
         lr: Highest learning rate.
+        min_lr: Lowest one, for ``cosine_with_min_lr``.
         steps: Optimiser steps.
         micro_batch: Samples per forward pass and process.
         accumulation: Forward passes per step.
@@ -55,10 +57,12 @@ class Phase(Strict):
     start_from: tuple[str, ...] = Field((), alias="from")
     trainable: frozenset[Group] = Field(min_length=1)
     mixture: dict[str, float] = Field(min_length=1)
+    subset: dict[str, float] = Field({})
     modalities: tuple[Modality, ...] = ("vision", "speech", "face", "text")
     modality_dropout: dict[Modality, float] = Field({})
     think_share: float = Field(1.0, ge=0, le=1)
     lr: float = Field(gt=0)
+    min_lr: float = Field(0.0, ge=0)
     steps: int = Field(ge=1)
     micro_batch: int = Field(ge=1)
     accumulation: int = Field(1, ge=1)
@@ -78,6 +82,11 @@ class Phase(Strict):
                 raise ValueError(f"selector {selector!r} must be corpus/task with a task of {', '.join(ALL_TASKS)}")
             if weight <= 0:
                 raise ValueError(f"weight of {selector!r} must be positive, got {weight}; remove the line instead")
+        for selector, share in self.subset.items():
+            if selector not in self.mixture or not 0 < share <= 1:
+                raise ValueError(f"subset.{selector} must be a line of the mixture with a share in 0..1, got {share}")
+        if (self.min_lr > 0) != (self.schedule == "cosine_with_min_lr") or self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} belongs to schedule cosine_with_min_lr and lies below lr {self.lr}")
         for modality, chance in self.modality_dropout.items():
             if not 0 <= chance < 1:
                 raise ValueError(f"modality_dropout.{modality} must be in 0..1 (1 excluded), got {chance}")
@@ -92,7 +101,12 @@ class Phase(Strict):
 
     def draw(self, samples: Mapping[str, Sequence[Sample]], seed: int) -> Mixture:
         """Build the training mixture."""
-        return Mixture(self.sources(samples, "train"), self.mixture, seed)
+        sources = self.sources(samples, "train")
+        for selector, share in self.subset.items():
+            of = sources[selector]
+            kept = seeded(seed, "subset", selector).permutation(len(of))[: int(len(of) * share)]
+            sources[selector] = [of[i] for i in sorted(kept.tolist())]
+        return Mixture(sources, self.mixture, seed)
 
 
 class Curriculum(Strict):
@@ -108,6 +122,8 @@ class Curriculum(Strict):
         log_every: Steps between lines of metrics.
         keep_checkpoints: Checkpoints kept in a phase.
         phases: Name -> phase.
+        order: Names of all phases in the order in which they run; as written by default.
+        merge_validation: Corpora whose validation part trains too (Reference: both MIntRec sets).
     """
 
     name: str
@@ -119,6 +135,20 @@ class Curriculum(Strict):
     log_every: int = Field(20, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     phases: dict[str, Phase] = Field(min_length=1)
+    order: tuple[str, ...] = ()
+    merge_validation: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ordered(cls, fields: Any) -> Any:
+        """Bring the phases into ``order``, so that nothing else needs to know of it."""
+        order = fields.get("order") if isinstance(fields, dict) else None
+        phases = fields.get("phases") if isinstance(fields, dict) else None
+        if not order or not isinstance(phases, dict):
+            return fields
+        if sorted(order) != sorted(phases):
+            raise ValueError(f"order {list(order)} must name every phase once: {list(phases)}")
+        return fields | {"phases": {name: phases[name] for name in order}}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -213,6 +213,7 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
         gradient_accumulation_steps=phase.accumulation,
         learning_rate=phase.lr,
         lr_scheduler_type=phase.schedule,
+        lr_scheduler_kwargs={"min_lr": phase.min_lr} if phase.min_lr else None,
         warmup_steps=round(phase.warmup * phase.steps),
         weight_decay=phase.weight_decay,
         max_grad_norm=phase.clip_norm,
