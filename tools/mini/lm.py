@@ -1,8 +1,8 @@
 """Stage 0, language: a tiny Qwen3 that reads and writes our task prompts, from texts alone.
 
-First plain language modelling on the allowed texts, half of them written twice in a row: finding a text again in its
-own context is what every quote and every choice from a list needs, and a small model learns it late or never from
-texts alone. Then the package's own text-only samples of the tasks, laid out by the package's own processor, and
+First plain language modelling on the allowed texts. Then echoes: sequences of random tokens that come twice, because
+copying from the context is what every quote and every choice from a list needs, and a small model does not learn it
+from texts alone. Then the package's own text-only samples of the tasks, laid out by the package's own processor, and
 drills that offer words of no emotion at all, so that an answer is taken from the list and not from a vocabulary.
 Sentiment is never among them: the paper leaves it untrained.
 """
@@ -35,9 +35,11 @@ TOKENS = 4096
 """Tokens in a batch."""
 COMMENTS = 24_000
 """Comments that are read plainly; all of them come again as subtitles."""
-READINGS = 2
-"""How often every text is read."""
-DRILLS = 6_000
+ECHOED, ECHOES, ECHO_LOSS = 16, 64, 0.05
+"""Longest echoed sequence, sequences in a batch, and the loss at which echoing counts as learnt."""
+ECHO_STEPS = 2_000
+"""Most steps of echoes."""
+DRILLS = 10_000
 """Drills in one epoch."""
 SHARES = {"goemotions/mer": 18_000, "goemotions/ovmer": 3_000, "goemotions/eri": 4_000, "esconv/erg": 2_800}
 """Samples drawn of a corpus and task in one epoch; of others all."""
@@ -162,14 +164,10 @@ def step(model: Qwen3ForCausalLM, optimiser: torch.optim.Optimizer, loss: Tensor
 
 
 def read(model: Qwen3ForCausalLM, texts: list[str], processor: NanoEmoXProcessor, rng: random.Random) -> None:
-    """First part: plain language modelling; every second text is followed by itself."""
+    """First part: plain language modelling, every text once."""
     optimiser = torch.optim.AdamW(decay_groups(model, 0.1), lr=0.0, betas=(0.9, 0.95))
-    stream: list[int] = []
-    for _ in range(READINGS):
-        rng.shuffle(texts)
-        for i, text in enumerate(texts):
-            ids = [*processor._ids(text), processor.tokenizer.pad_token_id]
-            stream += ids * (2 if i % 2 and 2 * len(ids) <= PACKED else 1)
+    rng.shuffle(texts)
+    stream = [i for text in texts for i in [*processor._ids(text), processor.tokenizer.pad_token_id]]
     rows = torch.tensor(stream[: len(stream) // PACKED * PACKED]).view(-1, PACKED)
     size, started, total = 16, time.time(), 0.0
     steps = len(rows) // size
@@ -183,10 +181,29 @@ def read(model: Qwen3ForCausalLM, texts: list[str], processor: NanoEmoXProcessor
             total = 0.0
 
 
+def echo(model: Qwen3ForCausalLM, vocabulary: int) -> int:
+    """Second part: random tokens, then the same again; only the second half counts. Returns the steps it took."""
+    optimiser = torch.optim.AdamW(decay_groups(model, 0.01), lr=0.0, betas=(0.9, 0.95))
+    started, mean = time.time(), float("inf")
+    for done in range(ECHO_STEPS):
+        length = int(torch.randint(ECHOED // 2, ECHOED + 1, ()))
+        once = torch.stack([torch.randperm(vocabulary)[:length] for _ in range(ECHOES)])
+        ids = torch.cat([once, once], 1)
+        labels = torch.cat([torch.full_like(once, -1), once], 1)
+        labels[:, length] = -1  # the first token of an echo cannot be known
+        loss = step(model, optimiser, loss_of(model, ids, labels, (labels >= 0).float()), 1e-3 * min(1, done / 50))
+        mean = loss if done == 0 else 0.95 * mean + 0.05 * loss
+        if done % 100 == 99:
+            say(f"echoed {done + 1} loss {mean:.3f} {time.time() - started:.0f} s")
+        if mean < ECHO_LOSS:
+            return done + 1
+    return ECHO_STEPS
+
+
 def practise(
     model: Qwen3ForCausalLM, samples: list[Sample], processor: NanoEmoXProcessor, epochs: int, rng: random.Random
 ) -> Counter[str]:
-    """Second part: the tasks. Returns how many samples of each corpus and task were drawn."""
+    """Third part: the tasks. Returns how many samples of each corpus and task were drawn."""
     optimiser = torch.optim.AdamW(decay_groups(model, 0.1), lr=0.0, betas=(0.9, 0.98))
     started, done, total, drawn = time.time(), 0, 0.0, Counter[str]()
     for epoch in range(epochs):
@@ -227,6 +244,7 @@ def main() -> None:
     say(f"{len(training)} training samples, {time.time() - started:.0f} s")
     model.train()
     read(model, [t for of in corpora.values() for t in of], processor, rng)
+    echoes = echo(model, len(processor.tokenizer))
     drawn = practise(model, training, processor, args.epochs or 2, rng)
     trained = time.time() - started
     args.out.mkdir(parents=True, exist_ok=True)
@@ -235,6 +253,7 @@ def main() -> None:
     metrics = {
         "seed": args.seed,
         "read": {name: len(of) for name, of in corpora.items()},
+        "echo_steps": echoes,
         "dropped": dropped,
         "samples_drawn": dict(drawn),
         "parameters": sum(p.numel() for p in model.parameters()),
