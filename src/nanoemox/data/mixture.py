@@ -9,6 +9,7 @@ another position, needs nothing but the number.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -70,6 +71,29 @@ class Mixture:
     def _shuffled_epoch(self, source: int, epoch: int) -> Indices:
         order: Indices = seeded(self.seed, self.names[source], epoch).permutation(len(self._samples[source]))
         return order
+
+
+class BalancedMixture:
+    """A mixture whose weights change at known positions; between two changes it is a :class:`Mixture`."""
+
+    def __init__(self, sources: Mapping[str, Sequence[Sample]], weights: Mapping[str, float], seed: int) -> None:
+        self.seed = seed
+        self._sources = sources
+        self._starts = [0]
+        self._parts = [Mixture(sources, weights, seed)]
+
+    def change(self, position: int, weights: Mapping[str, float]) -> None:
+        """Draw with other weights from a position on, which must lie after the last change."""
+        if position <= self._starts[-1]:
+            raise RecipeError(f"mixture: weights change at {self._starts[-1]} already, cannot at {position}")
+        self._starts.append(position)
+        # Another seed: a part begins with new epochs and must not repeat the start of the one before.
+        self._parts.append(Mixture(self._sources, weights, self.seed + position))
+
+    def __getitem__(self, position: int) -> tuple[str, Sample]:
+        """Return source name and sample at a position >= 0."""
+        part = bisect_right(self._starts, position) - 1
+        return self._parts[part][position - self._starts[part]]
 
 
 def _counts(weights: Sequence[float], names: Sequence[str]) -> Indices:

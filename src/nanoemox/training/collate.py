@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from nanoemox.configuration import IGNORE_INDEX
 from nanoemox.data.features import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
-from nanoemox.data.mixture import Mixture, seeded
+from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
 from nanoemox.processing import Ask, NanoEmoXProcessor
 from nanoemox.training.curriculum import Phase
 from nanoemox.types import Clip, Modality
@@ -43,7 +43,7 @@ class Example:
 class Draws(Dataset[Example]):
     """The first ``length`` positions of a phase's mixture as examples."""
 
-    def __init__(self, mixture: Mixture, phase: Phase, cache: FeatureCache, length: int) -> None:
+    def __init__(self, mixture: Mixture | BalancedMixture, phase: Phase, cache: FeatureCache, length: int) -> None:
         self.mixture, self.phase, self.cache, self.length = mixture, phase, cache, length
 
     def __len__(self) -> int:

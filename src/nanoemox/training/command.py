@@ -14,6 +14,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from transformers import set_seed
 from nanoemox.data.corpora import read_corpora
 from nanoemox.data.features import CacheOptions, FeatureCache
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
+from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.recipes import write_resolved
+from nanoemox.training.balance import Balancer
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
@@ -190,6 +193,11 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length)
     trainer = P2ETrainer(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
+    if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
+        validator = Validator(model, run.processor, run.cache, phase)
+        held_out, samples, seed = phase.sources(run.samples, "validation"), phase.balance.samples, run.curriculum.seed
+        measure = partial(validator.losses, held_out, samples, seed)
+        trainer.add_callback(Balancer(data.mixture, phase.mixture, phase.balance, measure, folder / "balance.jsonl"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
     with processes().main_process_first():
         if processes().is_main_process:

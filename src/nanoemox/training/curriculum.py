@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from nanoemox.data.manifest import Sample
-from nanoemox.data.mixture import Mixture, seeded
+from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Modality, RecipeError
@@ -28,6 +28,22 @@ class Lora(Strict):
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class Balance(Strict):
+    """Adaptive task weights.
+
+    Attributes:
+        every: Steps between decisions.
+        strength: Exponent on how much more of its loss a task has kept than the others; 0 changes nothing.
+        most: Largest factor by which a weight rises or falls.
+        samples: Held-out samples of each selector that are measured.
+    """
+
+    every: int = Field(200, ge=1)
+    strength: float = Field(1.0, ge=0)
+    most: float = Field(2.0, ge=1)
+    samples: int = Field(32, ge=1)
 
 
 class Phase(Strict):
@@ -52,6 +68,7 @@ class Phase(Strict):
         weight_decay: Of matrices; vectors are not decayed.
         lora: Size of LoRA, where ``lora`` trains.
         save_every: Steps between checkpoints.
+        balance: Adaptive task weights; none by default.
     """
 
     start_from: tuple[str, ...] = Field((), alias="from")
@@ -72,6 +89,7 @@ class Phase(Strict):
     weight_decay: float = Field(0.05, ge=0)
     lora: Lora | None = None
     save_every: int = Field(500, ge=1)
+    balance: Balance | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -99,14 +117,14 @@ class Phase(Strict):
             for selector, task in ((k, k.split("/")[1]) for k in self.mixture)
         }
 
-    def draw(self, samples: Mapping[str, Sequence[Sample]], seed: int) -> Mixture:
-        """Build the training mixture."""
+    def draw(self, samples: Mapping[str, Sequence[Sample]], seed: int) -> Mixture | BalancedMixture:
+        """Build the training mixture; it can change its weights where ``balance`` asks for it."""
         sources = self.sources(samples, "train")
         for selector, share in self.subset.items():
             of = sources[selector]
             kept = seeded(seed, "subset", selector).permutation(len(of))[: int(len(of) * share)]
             sources[selector] = [of[i] for i in sorted(kept.tolist())]
-        return Mixture(sources, self.mixture, seed)
+        return (Mixture if self.balance is None else BalancedMixture)(sources, self.mixture, seed)
 
 
 class Curriculum(Strict):

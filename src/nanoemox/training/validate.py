@@ -40,16 +40,21 @@ class Validator:
         """Return ``selector/loss``, ``selector/accuracy``, ``selector/uar`` and ``selector/n`` of every source."""
         self.model.eval()
         out: dict[str, float] = {}
-        for selector, samples in sources.items():
-            order = seeded(seed, "validation", selector).permutation(len(samples))[:limit]
-            chosen = [samples[int(i)] for i in order]
-            if not chosen:
-                continue
+        for selector, chosen in _drawn(sources, limit, seed).items():
             summed, counted = self.answers([self._example(s, None) for s in chosen])
             out[f"{selector}/n"] = len(chosen)
             out[f"{selector}/loss"] = float(-summed.sum() / counted.sum())
             if isinstance(chosen[0].labels, ClosedLabels):
                 out |= {f"{selector}/{k}": v for k, v in self._closed(chosen).items()}
+        return out
+
+    def losses(self, sources: Mapping[str, Sequence[Sample]], limit: int, seed: int) -> dict[str, float]:
+        """Return the loss per answer token of every source that has held-out samples."""
+        self.model.eval()
+        out = {}
+        for selector, chosen in _drawn(sources, limit, seed).items():
+            summed, counted = self.answers([self._example(s, None) for s in chosen])
+            out[selector] = float(-summed.sum() / counted.sum())
         return out
 
     def _closed(self, samples: Sequence[Sample]) -> dict[str, float]:
@@ -88,6 +93,12 @@ class Validator:
         picked = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].cpu().double().numpy()
         row = keep.nonzero()[:, 0].numpy()
         return np.bincount(row, picked, len(examples)), np.bincount(row, minlength=len(examples))
+
+
+def _drawn(sources: Mapping[str, Sequence[Sample]], limit: int, seed: int) -> dict[str, list[Sample]]:
+    """Pick at most ``limit`` samples of each source, the same ones every time; sources without any are left out."""
+    orders = {k: seeded(seed, "validation", k).permutation(len(of))[:limit] for k, of in sources.items() if of}
+    return {k: [sources[k][int(i)] for i in order] for k, order in orders.items()}
 
 
 def _length(item: Example) -> int:
