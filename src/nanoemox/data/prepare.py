@@ -7,18 +7,17 @@ counts them and names the licence. Files need not be there yet: the summary coun
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from nanoemox.data.corpora import READERS, reader
+from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, reader
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, IMAGE_SUFFIXES
-from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, Split, write_manifest
+from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, write_manifest
 from nanoemox.types import RecipeError
 
-FILES: Final[Mapping[Split, str]] = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
-SUMMARY: Final = "summary.json"
 MOST_WORDS: Final = 20
 """Emotion words of the open vocabulary that a summary lists."""
 
@@ -45,11 +44,11 @@ def prepare(corpus: str, root: Path, out: Path, *, trust_npz: bool = False) -> d
     summary: dict[str, Any] = {
         "corpus": corpus,
         "licence": record.licence,
-        "root": str(root.resolve()),
+        "root": os.path.abspath(root),
         "repeated": repeated,
         "splits": {},
     }
-    for split, file in FILES.items():
+    for split, file in MANIFESTS.items():
         part = [s for s in samples if s.split == split]
         if part:
             write_manifest(part, out / file)
@@ -108,7 +107,7 @@ def format_summary(summary: Mapping[str, Any], out: Path) -> str:
     lines = [f"{summary['corpus']}  ({summary['licence']})"]
     for split, part in summary["splits"].items():
         tasks = ", ".join(f"{count} {task}" for task, count in part["tasks"].items())
-        lines.append(f"\n{FILES[split]}: {part['samples']} samples of {part['clips']} clips: {tasks}")
+        lines.append(f"\n{MANIFESTS[split]}: {part['samples']} samples of {part['clips']} clips: {tasks}")
         for task, counts in part["labels"].items():
             lines.append(f"  {task}: " + ", ".join(f"{label} {count}" for label, count in counts.items()))
         without = ", ".join(f"{count} without {what}" for what, count in part["clips_without"].items() if count)

@@ -7,14 +7,24 @@ are relative to the folder that was read. Official splits are kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 from nanoemox.data.corpora.catalogue import READERS, Corpus
-from nanoemox.data.manifest import Sample, read_manifest
+from nanoemox.data.corpora.releases import read_json
+from nanoemox.data.manifest import COMPOSED, Sample, Split, read_manifest
 from nanoemox.types import RecipeError
 
-__all__ = ["READERS", "Corpus", "read_corpora", "reader"]
+__all__ = ["MANIFESTS", "READERS", "SUMMARY", "Corpus", "read_corpora", "reader"]
+MANIFESTS: Final[Mapping[Split, str]] = MappingProxyType(
+    {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
+)
+"""Files of a prepared corpus."""
+SUMMARY: Final = "summary.json"
+"""File beside them that tells, among other things, which folder media paths are relative to."""
 logger = logging.getLogger(__name__)
 
 
@@ -30,10 +40,11 @@ def reader(name: str) -> Corpus:
 
 
 def read_corpora(data_root: Path, names: Iterable[str], *, trust_npz: bool = False) -> dict[str, list[Sample]]:
-    """Read corpora by name; a manifest of that name under the data root comes before the package's own reader.
+    """Read corpora by name; manifests of that name under the data root come before the package's own reader.
 
     Args:
-        data_root: Folder of ``manifests`` and of released corpora.
+        data_root: Folder of released corpora and of ``manifests``: a file ``NAME.jsonl``, media paths relative to the
+            data root, or a folder ``NAME`` that ``nanoemox prepare`` wrote.
         names: The corpora.
         trust_npz: Open pickled ``.npz`` files, which can run any code.
 
@@ -49,6 +60,8 @@ def read_corpora(data_root: Path, names: Iterable[str], *, trust_npz: bool = Fal
         manifest = data_root / "manifests" / f"{name}.jsonl"
         if manifest.is_file():
             out[name] = read_manifest(manifest)
+        elif (prepared := data_root / "manifests" / name / SUMMARY).is_file():
+            out[name] = _prepared(name, prepared, data_root)
         elif name in READERS:
             out[name] = _read(name, data_root, trust_npz=trust_npz)
         else:
@@ -70,6 +83,21 @@ def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
         logger.warning("corpus %s: none of its clips is there: its words alone are used", name)
         return [s.model_copy(update={"media": None}) for s in samples if s.subtitle]
     return [_under(s, folder) for s in samples] if folder else samples
+
+
+def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
+    """Read the manifests of a prepared corpus; it is called as its folder, so that a user may have several tables."""
+    found: dict[str, Any] = read_json(summary)
+    root, base = Path(found["root"]), Path(os.path.abspath(data_root))
+    if not root.is_relative_to(base):
+        raise RecipeError(
+            f"{summary}: the media lie in {root}, outside of --data-root {base}: prepare them from a folder inside it"
+        )
+    folder = root.relative_to(base).as_posix()
+    paths = (summary.parent / file for file in MANIFESTS.values())
+    samples = [s for path in paths if path.is_file() for s in read_manifest(path)]
+    called = [s if s.corpus == COMPOSED else s.model_copy(update={"corpus": name}) for s in samples]
+    return called if folder == "." else [_under(s, folder) for s in called]
 
 
 def _under(sample: Sample, folder: str) -> Sample:

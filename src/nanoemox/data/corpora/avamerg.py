@@ -19,13 +19,17 @@ from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, Spli
 from nanoemox.tasks import LABEL_SETS, format_label
 
 LABELS: Final = LABEL_SETS["avamerg"]
+_STEPS: Final = ("event_scenario", "speaker_emotion", "emotion_cause", "goal_to_response")
 _TRAIN: Final = ("train.json",)
 _TEST: Final = ("v_test_v5_0.json", "test.json")
 logger = logging.getLogger(__name__)
 
 
 def read(root: Path) -> list[Sample]:
-    """Return reply and emotion of every turn asked; an emotion outside the 32 words asks for the reply alone."""
+    """Return reply and emotion of every turn asked.
+
+    An emotion outside the 32 words asks for the reply alone; a turn without reply is left out; both are logged.
+    """
     train, test = find_or_none(root, *_TRAIN), find_or_none(root, *_TEST)
     if train is None and test is None:
         find(root, *_TRAIN, *_TEST)
@@ -38,7 +42,7 @@ def read(root: Path) -> list[Sample]:
     for talk in read_json(test) if test else ():
         out += _samples(talk, talk["turns"][-1], "test", clips, unknown)
     if unknown:
-        logger.warning("avamerg: no recognition sample for %d turns, emotions %s", unknown.total(), dict(unknown))
+        logger.warning("avamerg: nothing recognised or said in %d turns: %s", unknown.total(), dict(unknown))
     return out
 
 
@@ -57,16 +61,23 @@ def _samples(
         history=tuple(HistoryTurn(role=t["role"], text=t["utterance"].strip()) for t in history),
         speaker=str(who),
     )
-    think = turn["chain_of_empathy"]
-    emotion = format_label(think["speaker_emotion"])
-    chain = Chain(
-        scenario=think["event_scenario"].strip(),
-        emotion=emotion,
-        cause=think["emotion_cause"].strip(),
-        goal=think["goal_to_response"].strip(),
-    )
-    reply = source.sample("erg", ReplyLabels(think=chain, reply=turn["response"].strip()))
-    if emotion not in LABELS:
-        unknown[emotion] += 1
-        return [reply]
-    return [reply, source.closed("mer", emotion, LABELS)]
+    reply = (turn.get("response") or "").strip()
+    if not reply:
+        unknown["(no reply)"] += 1
+        return []
+    think = _chain(turn.get("chain_of_empathy") or {})
+    emotion = think.emotion if think else ""
+    out = [source.sample("erg", ReplyLabels(think=think, reply=reply))]
+    if emotion in LABELS:
+        out.append(source.closed("mer", emotion, LABELS))
+    else:
+        unknown[emotion or "(no chain)"] += 1
+    return out
+
+
+def _chain(steps: Mapping[str, str | None]) -> Chain | None:
+    """Return the chain where all four steps are there."""
+    scenario, emotion, cause, goal = ((steps.get(name) or "").strip() for name in _STEPS)
+    if not (scenario and emotion and cause and goal):
+        return None
+    return Chain(scenario=scenario, emotion=format_label(emotion), cause=cause, goal=goal)

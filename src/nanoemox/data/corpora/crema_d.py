@@ -35,6 +35,9 @@ _SENTENCES: Final[Mapping[str, str]] = {
 }
 _NAME: Final = re.compile(r"(?:[A-Z][a-z]+_)?(?P<id>(?P<actor>\d{4})_(?P<said>[A-Z]{3})_(?P<felt>[A-Z]{3})_[A-Z]{1,2})")
 
+_MISSPELT: Final[Mapping[str, str]] = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}
+"""Name in the release's list -> name of its file."""
+
 
 def read(root: Path) -> list[Sample]:
     """Return one sample a take, of the authors' JSON or of the release's list of names."""
@@ -43,7 +46,7 @@ def read(root: Path) -> list[Sample]:
         names = [message.name for message in read_messages(listed)]
     else:
         rows = read_table(find(root, "SentenceFilenames.csv"), "filename")
-        names = [row["filename"] for row in rows]
+        names = [_MISSPELT.get(row["filename"], row["filename"]) for row in rows]
     clips = Clips(root, "AudioWAV/{name}.wav")
     return [_sample(name, clips) for name in names]
 

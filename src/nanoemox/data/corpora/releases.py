@@ -92,15 +92,16 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     Raises:
         RecipeError: A column is missing or the file is not UTF-8.
     """
-    lines = StringIO(read_text(path), newline="")
+    text = read_text(path)
+    first = text.partition("\n")[0]
     if path.suffix.lower() == ".tsv":
-        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.DictReader(lines)
+        reader = csv.DictReader(StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:  # spreadsheets of countries with a decimal comma write semicolons
+        reader = csv.DictReader(StringIO(text, newline=""), delimiter="," if "," in first else ";")
     names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise RecipeError(f"{path}: no column {', '.join(missing)}; its columns are {', '.join(names) or 'none'}")
+    absent = [column for column in columns if column not in names]
+    if absent:
+        raise RecipeError(f"{path}: no column {', '.join(absent)}; its columns are {', '.join(names) or 'none'}")
     reader.fieldnames = names
     return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in reader]
 
