@@ -263,6 +263,9 @@ def test_files_that_are_no_checkpoint(phases: Path) -> None:
             convert(phases, "none", files=(name,))
     with pytest.raises(CheckpointError, match="not an empty folder"):
         convert(phases, "base", files=("phase3.pth",))
+    # Without a base the preset says what must fit.
+    with pytest.raises(CheckpointError, match=r"preset `reference`.*file \(1, 4, 32\), model \(1, 32, 768\)"):
+        convert_checkpoints([phases / "phase1_1.pth"], phases / "none")
 
 
 def test_the_command(phases: Path, capsys: pytest.CaptureFixture[str]) -> None:

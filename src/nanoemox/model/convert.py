@@ -25,6 +25,7 @@ from torch import Tensor
 from nanoemox.configuration import BRANCHES, NanoEmoXConfig
 from nanoemox.model.convert_reference import HEAD, check_tied_head, convert_state, drop_reason, fold_pair, lora_pairs
 from nanoemox.model.lora import LoraSpec, write_adapters
+from nanoemox.model.presets import load_preset, model_config
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.templates import load_templates
 from nanoemox.types import CheckpointError
@@ -124,9 +125,7 @@ def convert_checkpoints(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} exists and is not an empty folder: name another one")
     if config is None:
-        # The fields of the preset that change a shape.
-        fields = {"face": {"time_position": False}, "fusion": {"shared_projection": True, "time_position": False}}
-        config = NanoEmoXConfig.from_pretrained(base) if base else NanoEmoXConfig(**fields)
+        config = NanoEmoXConfig.from_pretrained(base) if base else model_config(load_preset("reference"))
     official = read_official(files)
     state = convert_state(official.state, config)
     pairs = lora_pairs(state, config)
