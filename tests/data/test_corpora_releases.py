@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import wave
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from nanoemox.data.corpora import READERS
-from nanoemox.data.manifest import Chain, ClosedLabels, ReplyLabels, Sample, target_text
+from nanoemox.data.manifest import Chain, ReplyLabels, Sample, target_text
 from nanoemox.types import RecipeError
 
 
@@ -320,140 +319,3 @@ def test_avamerg_trains_on_every_turn_and_asks_the_last(tmp_path: Path) -> None:
     assert found["dia00012utt2_7/mer"].split == "test"
     assert found["dia00012utt2_7/mer"].media == "video/dia12utt2.mp4"
     assert not any("gold" in s.model_dump_json() for s in found.values())
-
-
-def tone(path: Path, hz: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    t = np.arange(16_000) / 16_000
-    sound = sum(np.sin(2 * np.pi * hz * k * t) / k for k in range(1, 6)) * 3000 * (0.55 + 0.45 * np.sin(25 * t))
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(sound.astype("<i2").tobytes())
-
-
-def test_ravdess_by_its_file_names(tmp_path: Path) -> None:
-    tone(tmp_path / "Audio_Speech_Actors_01-24/Actor_01/03-01-05-02-01-01-01.wav", 150)
-    tone(tmp_path / "Audio_Speech_Actors_01-24/Actor_18/03-01-01-01-02-01-18.wav", 300)
-    tone(tmp_path / "Audio_Song/Actor_01/03-02-05-02-01-01-01.wav", 200)
-    put(tmp_path, "Video_Speech_Actor_18/Actor_18/01-01-01-01-02-01-18.mp4")
-    put(tmp_path, "Video_Speech_Actor_18/Actor_18/02-01-01-01-02-01-18.mp4")
-    put(tmp_path, "Audio_Speech_Actors_01-24/Actor_02/03-01-99-01-01-01-02.wav")
-    found = read("ravdess", tmp_path)
-    # The broken video of actor 18 stands for its take: it is not explained, and it is not replaced.
-    assert list(found) == [
-        "03-01-05-02-01-01-01/mer", "03-01-05-02-01-01-01/ovmer", "03-01-05-02-01-01-01/eri",
-        "01-01-01-01-02-01-18/mer", "01-01-01-01-02-01-18/ovmer",
-    ]  # fmt: skip
-    loud, calm = found["03-01-05-02-01-01-01/mer"], found["01-01-01-01-02-01-18/mer"]
-    assert (loud.split, loud.labels.label, loud.subtitle) == ("train", "angry", "Kids are talking by the door.")
-    assert (calm.split, calm.labels.label, calm.speaker) == ("validation", "neutral", "actor-18")
-    assert said(found["03-01-05-02-01-01-01/ovmer"])[1] == "furious, outraged"
-
-
-def test_emodb(tmp_path: Path) -> None:
-    for name in ("03a01Wa", "13b10Nc", "16a07Ta", "README"):
-        put(tmp_path, f"wav/{name}.wav")
-    found = read("emodb", tmp_path)
-    assert [said(s)[:3] for s in found.values()] == [
-        ("train", "anger", "wav/03a01Wa.wav"),
-        ("validation", "neutral", "wav/13b10Nc.wav"),
-        ("test", "sadness", "wav/16a07Ta.wav"),
-    ]
-    assert found["03a01Wa/mer"].language == "de"
-
-
-def test_empathetic_dialogues(tmp_path: Path) -> None:
-    head = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags\n"
-    rows = [
-        'h:1,1,guilty,I felt bad,1,I lied_comma_ "sorry".,5|5|5,',
-        "h:1,2,guilty,I felt bad,0,Why?,5|5|5,",
-        "h:1,3,guilty,I felt bad,1,I was afraid.,5|5|5,",
-        "h:1,4,guilty,I felt bad,0,Tell them.,5|5|5,",
-        "h:2,1,joyful,p,1,I won!,5|5|5,<HI>",
-    ]
-    put(tmp_path, "train.csv", head + "\n".join(rows) + "\n")
-    found = read("empathetic_dialogues", tmp_path)
-    assert list(found) == ["h:1/mer", "h:1-1/erg", "h:1-3/erg", "h:2/mer"]
-    assert found["h:1/mer"].subtitle == 'I lied, "sorry".'
-    assert found["h:1/mer"].labels.label == "guilty"
-    last = found["h:1-3/erg"]
-    assert (last.subtitle, last.labels) == ("I was afraid.", ReplyLabels(reply="Tell them."))
-    assert [t.role for t in last.history] == ["speaker", "listener"]
-    put(tmp_path, "valid.csv", head + "broken line\n")
-    with pytest.raises(RecipeError, match=r"valid\.csv:2: 1 fields, not 8"):
-        read("empathetic_dialogues", tmp_path)
-
-
-def test_esconv_in_its_three_parts(tmp_path: Path) -> None:
-    line = "1.0 0 0 I lost my job and I am sad. EOS 1.0 1 1 [Question] Oh, how did that happen to you?\n"
-    for part in ("train", "dev", "test"):
-        put(tmp_path, f"{part}WithStrategy_short.tsv", line)
-    assert {s.id: s.split for s in read("esconv", tmp_path).values()} == {
-        "train-1": "train", "dev-1": "validation", "test-1": "test"
-    }  # fmt: skip
-
-
-def test_mustard_with_its_clips(tmp_path: Path) -> None:
-    row = {"utterance": "Great.", "speaker": "SHELDON", "context": ["Hm."], "context_speakers": ["PENNY"]}
-    put(tmp_path, "sarcasm_data.json", json.dumps({"1_60": {**row, "show": "BBT", "sarcasm": True}}))
-    put(tmp_path, "mmsd_raw_data/utterances_final/1_60.mp4")
-    sample = read("mustard", tmp_path)["1_60/mir"]
-    assert said(sample) == ("train", "sarcastic", "mmsd_raw_data/utterances_final/1_60.mp4", "Great.")
-    assert (sample.history[0].role, sample.speaker) == ("Penny", "Sheldon")
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_an_empty_folder_tells_what_to_download(name: str, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="is missing; ") as error:
-        READERS[name].read(tmp_path)
-    assert READERS[name].get in str(error.value)
-    with pytest.raises(RecipeError, match="no such folder"):
-        READERS[name].read(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "text", "says"),
-    [
-        ("mintrec", "train_MIntRec_ann.json", "{oops", "train_MIntRec_ann.json: not JSON"),
-        ("mintrec", "train_MIntRec_ann.json", '[{"messages": []}]', "not laid out as released"),
-        ("mintrec", "train_MIntRec_ann.json", "[1]", "not laid out as released"),
-        ("merr", "MERR_fine_grained.json", "[]", "not laid out as released"),
-        ("avamerg", "train.json", '[{"turns": [{}]}]', "not laid out as released"),
-        ("meld", "train_sent_emo.csv", "Utterance,Emotion\n", "no column dialogue_id, utterance_id"),
-        ("cmu_mosi", "label.csv", "video_id,clip_id,text,label,mode\na,1,x,0.5,later\n", "mode 'later' is none of"),
-        ("cmu_mosi", "label.csv", "video_id,clip_id,text,label,mode\na,1,x,good,test\n", "not laid out as released"),
-        ("ferv39k", "train_All.csv", "Action/Happy/0267 9\n", "not laid out as released"),
-        ("ferv39k", "train_All.csv", "Action/Happy/0267 Joke\n", "label 'Joke' is none of happy, sad"),
-    ],
-)
-def test_a_file_that_is_not_as_released_is_named(tmp_path: Path, name: str, file: str, text: str, says: str) -> None:
-    put(tmp_path, file, text)
-    with pytest.raises(RecipeError) as error:
-        read(name, tmp_path)
-    assert says in str(error.value)
-
-
-def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
-    (tmp_path / "check-openset.csv").write_bytes("name,openset\na,[fiancé]\n".encode("latin-1"))
-    with pytest.raises(RecipeError, match=r"check-openset\.csv: not UTF-8 at byte"):
-        read("ov_merd", tmp_path)
-
-
-def test_a_label_file_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "label.npz").write_bytes(b"PK not an archive")
-    with pytest.raises(RecipeError, match=r"label\.npz: not a label file"):
-        read("meld", tmp_path, trust_npz=True)
-
-
-def test_spellings_of_a_label_are_one() -> None:
-    from nanoemox.data.corpora.releases import match_label
-
-    candidates = ("anger", "happy", "sad", "surprise")
-    for spelt in ("Happy", "happiness", "JOY", " happy "):
-        assert match_label(spelt, candidates, "x") == "happy"
-    assert match_label("Angry", candidates, "x") == "anger"
-    with pytest.raises(RecipeError, match=r"^clip 3: label 'bored' is none of anger, happy"):
-        match_label("bored", candidates, "clip 3")
-    assert ClosedLabels(label="anger", candidates=candidates)

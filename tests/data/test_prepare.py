@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nanoemox.cli import app
+from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY
+from nanoemox.data.manifest import Sample, read_manifest
+from nanoemox.data.prepare import list_corpora, prepare, summarise
+from nanoemox.types import RecipeError
+
+DOCS = Path(__file__).resolve().parents[2] / "docs/data.md"
+
+
+def clips(root: Path) -> Path:
+    rows = [
+        "a.mp4,happy,Yes!,train,ann,mer,", "a.mp4,happy,Yes!,train,ann,mer,", "b.wav,sad,,train,bob,mer,de",
+        "c.jpg,sad,,train,,mer,", "a.mp4,cross; sad,Yes!,train,ann,ovmer,", "d.mp4,sad,No.,test,ann,mer,",
+    ]  # fmt: skip
+    (root / "labels.csv").write_text("file,label,subtitle,split,speaker,task,language\n" + "\n".join(rows))
+    (root / "a.mp4").touch()
+    return root
+
+
+def test_manifests_and_summary(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "val.jsonl").write_text("of an earlier run\n")
+    summary = prepare("table", clips(tmp_path), out)
+    assert sorted(p.name for p in out.iterdir()) == ["summary.json", "test.jsonl", "train.jsonl"]
+    assert json.loads((out / SUMMARY).read_text()) == summary
+    assert (summary["corpus"], summary["licence"], summary["repeated"]) == ("table", "yours", 1)
+    assert summary["splits"]["train"] == {
+        "samples": 4,
+        "clips": 3,
+        "tasks": {"mer": 3, "ovmer": 1},
+        "labels": {"mer": {"sad": 2, "happy": 1}, "ovmer": {"cross": 1, "sad": 1}},
+        "languages": {"en": 2, "de": 1},
+        "speakers": 2,
+        "clips_without": {"picture": 1, "sound": 1, "words": 2},
+        "files": 3,
+        "files_missing": 2,
+    }
+    assert [s.media for s in read_manifest(out / MANIFESTS["train"])] == ["a.mp4", "b.wav", "c.jpg", "a.mp4"]
+    assert summary["splits"]["test"]["samples"] == len(read_manifest(out / MANIFESTS["test"])) == 1
+
+
+def test_samples_of_words_alone(tmp_path: Path) -> None:
+    labels = {"label": "x", "candidates": ["x", "y"]}
+    row = {"id": "1", "corpus": "c", "split": "train", "task": "mer", "labels": labels, "subtitle": "w"}
+    counted = summarise([Sample.model_validate(row)], tmp_path)
+    assert counted["clips_without"] == {"picture": 1, "sound": 1, "words": 0}
+    assert (counted["files"], counted["files_missing"], counted["speakers"]) == (0, 0, 0)
+
+
+def test_nothing_is_written_where_nothing_could_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"labels\.csv in .* is missing; write labels\.csv"):
+        prepare("table", tmp_path, tmp_path / "out")
+    (tmp_path / "SentenceFilenames.csv").write_text("Stimulus_Number,Filename\n")
+    with pytest.raises(RecipeError, match="holds no sample of crema_d"):
+        prepare("crema_d", tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_annotations(shared: Path, tmp_path: Path) -> None:
+    summary = prepare("mintrec", shared / "data/annotations", tmp_path)
+    parts = {split: part["samples"] for split, part in summary["splits"].items()}
+    assert parts == {"train": 1334, "validation": 445, "test": 445}
+    assert summary["splits"]["test"]["labels"]["mir"]["complain"] == 57
+    for split, file in MANIFESTS.items():
+        assert len(read_manifest(tmp_path / file)) == parts[split]
+
+
+def run(*args: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["prepare", *map(str, args)])
+    return done.exit_code, done.output
+
+
+def test_command(tmp_path: Path) -> None:
+    code, text = run("table", clips(tmp_path), "--out", tmp_path / "out")
+    assert code == 0
+    for part in (
+        "table  (yours)",
+        "train.jsonl: 4 samples of 3 clips: 3 mer, 1 ovmer",
+        "mer: sad 2, happy 1",
+        "languages: 2 en, 1 de; speakers: 2",
+        "clips: 1 without picture, 1 without sound, 2 without words",
+        "files: 2 of 3 are not in",
+        "1 samples came twice",
+    ):
+        assert part in text
+    code, text = run("table", tmp_path, "--out", tmp_path / "out", "--json")
+    assert (code, json.loads(text)["splits"]["test"]["samples"]) == (0, 1)
+
+
+def test_command_lists_corpora() -> None:
+    code, text = run("--list", "--json")
+    assert (code, [c["corpus"] for c in json.loads(text)]) == (0, list(READERS))
+    code, text = run("--list")
+    assert code == 0
+    assert "crema_d" in text
+    assert "ODbL 1.0" in text
+
+
+def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
+    assert run("table")[0] == 2
+    code = "from nanoemox.cli import main\nmain(['prepare', 'cremad', '.', '--out', 'x'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("nanoemox: corpus 'cremad' has no reader; there are caer")
+    assert "Example:  nanoemox prepare crema_d" in run("--help")[1]
+
+
+def test_every_corpus_is_documented() -> None:
+    text = DOCS.read_text("utf-8").partition("## Corpora")[2]
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    assert set(rows) == set(READERS)
+    for corpus in list_corpora():
+        assert corpus["licence"] in rows[corpus["corpus"]], corpus["corpus"]
