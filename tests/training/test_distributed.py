@@ -58,3 +58,28 @@ def test_two_processes_take_the_steps_of_one(place: Path) -> None:
     one, two = (json.loads((place / out / "second/result.json").read_text()) for out in ("alone", "together"))
     assert one["validation"] == pytest.approx(two["validation"], abs=1e-3)
     NanoEmoXForConditionalGeneration.from_pretrained(place / "together" / "model")
+
+
+def launch(folder: Path, mode: str, processes: int) -> dict:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["-m", "tests.training.sharded", mode, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads((folder / f"{mode}-{processes}.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_model_split_over_two_processes_trains_as_one_and_moves_between_them(tmp_path: Path) -> None:
+    """Asked of ``fully_shard`` itself: on a CPU the Trainer's way to it silently trains without splitting."""
+    two = launch(tmp_path, "train", 2)
+    assert two["dtensor"]
+    assert two["here"] < 0.6 * two["whole"]
+    one = launch(tmp_path, "load", 1)  # 2 -> 1: another seed, so that nothing but the checkpoint can bring the loss
+    assert not one["dtensor"]
+    assert one["losses"][0] == pytest.approx(two["after"], abs=1e-4)
+    alone = launch(tmp_path, "train", 1)
+    assert alone["losses"] == pytest.approx(two["losses"], abs=1e-4)
+    again = launch(tmp_path, "load", 2)  # 1 -> 2
+    assert again["dtensor"]
+    assert again["losses"][0] == pytest.approx(alone["after"], abs=1e-4)
