@@ -278,6 +278,8 @@ def test_sentiment(tmp_path: Path, name: str, clip: str, language: str) -> None:
     found = list(read(name, tmp_path).values())
     assert [said(s)[:2] for s in found] == [("train", "positive"), ("validation", "neutral"), ("test", "negative")]
     assert (found[0].id, found[0].media, found[0].language) == (f"v_{clip}", f"Raw/v/{clip}.mp4", language)
+    put(tmp_path, "transcription-engchi-polish.csv", f"name,english,chinese\nv_{clip},Good!,好\n")
+    assert [s.subtitle for s in read(name, tmp_path).values()] == ["Good!", "so so", "bad"]
     (tmp_path / "label.csv").unlink()
     npz(tmp_path / "label.npz", test_corpus={"a_1": {"emo": 0, "val": -2.0}, "a_2": {"emo": 0, "val": 0.0}})
     assert [said(s)[:2] for s in read(name, tmp_path, trust_npz=True).values()] == [

@@ -94,12 +94,13 @@ def _measured(path: Path) -> Voice | None:
 
 def read(root: Path) -> list[Sample]:
     """Return recognition and explanation of every utterance under a folder."""
-    heard = _voices(root)
-    if not heard:
+    spoken = takes(root)
+    if not spoken:
         raise missing(root, "03-01-*.wav", "01-01-*.mp4")
+    heard = _voices(root)
     out: list[Sample] = []
-    for row in takes(root):
-        out += _samples(row, "ravdess", row["file"], heard[row["file"]])
+    for row in spoken:
+        out += _samples(row, "ravdess", row["file"], heard.get(row["file"]))
     return out
 
 

@@ -60,6 +60,7 @@ read_sims_v2 = _reader(_Set("ch_sims_v2", "zh", "Ch-sims"))
 
 def _sources(part: _Set, root: Path, clips: Clips, *, trust_npz: bool) -> Iterator[tuple[Source, str]]:
     table = find_or_none(root, *_TABLES)
+    said = read_transcripts(root, "english")  # Reference: the protocol reads CH-SIMS in translation
     lists = [] if part.mmla is None else _lists(root, part.mmla)
     if table is not None:
         for row in read_table(table, "video_id", "clip_id", "text", "label", "mode"):
@@ -69,7 +70,9 @@ def _sources(part: _Set, root: Path, clips: Clips, *, trust_npz: bool) -> Iterat
             # Tables that passed through a spreadsheet have lost the zeros of CH-SIMS' clip numbers.
             clip = clip.zfill(4) if part.corpus == "ch_sims" else clip
             media = clips.at(f"Raw/{video}/{clip}.mp4", f"{video}/{clip}.mp4")
-            yield _source(part, _MODES[row["mode"]], f"{video}_{clip}", media, row["text"]), sign(float(row["label"]))
+            name = f"{video}_{clip}"
+            words = said.get(name, row["text"])
+            yield _source(part, _MODES[row["mode"]], name, media, words), sign(float(row["label"]))
     elif lists:
         for split, path in lists:
             for message in read_mmla(path):
@@ -78,7 +81,6 @@ def _sources(part: _Set, root: Path, clips: Clips, *, trust_npz: bool) -> Iterat
                 label = match_label(message.answer, LABELS, f"{path}: {name}")
                 yield _source(part, split, name, media, message.text), label
     else:
-        said = read_transcripts(root, "english")
         npz = find(root, "label.npz", *_TABLES)
         for split, name, row in by_split(read_labels(npz, trust_npz=trust_npz)):
             yield _source(part, split, name, clips.path(name), said.get(name, "")), sign(float(row["val"]))

@@ -32,7 +32,7 @@ def read_labels(path: Path, *, trust_npz: bool) -> dict[str, dict[str, dict[str,
     if not trust_npz:
         raise RecipeError(
             f"{path} holds pickled objects, which can run any code when opened: "
-            "pass --trust-npz if you trust where it comes from"
+            "read it with `nanoemox prepare --trust-npz` if you trust where it comes from"
         )
     try:
         with np.load(path, allow_pickle=True) as arrays:
