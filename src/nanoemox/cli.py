@@ -103,7 +103,7 @@ def answer(
     raise typer.Exit(answer_files(clips, request))
 
 
-@app.command(epilog="Example:  nanoemox prepare crema_d downloads/CREMA-D --out manifests/crema_d")
+@app.command(epilog="Example:  nanoemox prepare crema_d data/CREMA-D --out data/manifests/crema_d")
 def prepare(
     corpus: Annotated[str, typer.Argument(help="Name of a corpus; --list shows them.")] = "",
     root: Annotated[Path | None, typer.Argument(help="Folder that the corpus was unpacked in.")] = None,
