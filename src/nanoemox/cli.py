@@ -157,6 +157,38 @@ def train(
         typer.echo(f"trained: {result['model']}")
 
 
+@app.command(epilog="Example:  nanoemox assemble nanoemox --out base")
+def assemble(
+    preset: Annotated[str, typer.Argument(help="Name of a model recipe of the package, or a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    vision: Annotated[str | None, typer.Option(help="Vision tower: directory or hub id.")] = None,
+    speech: Annotated[str | None, typer.Option(help="Speech encoder: directory or hub id.")] = None,
+    face: Annotated[str | None, typer.Option(help="Face backbone: file, directory or hub id.")] = None,
+    lm: Annotated[str | None, typer.Option(help="Language model: directory or hub id.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Random weights, no download: a placeholder.")] = False,
+    seed: Annotated[int, typer.Option(help="Of what is drawn: adapters and fusion, or everything.")] = 0,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    max_shard_size: Annotated[str, typer.Option(help="Limit of one file, such as 2GB or 500MB.")] = "2GB",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Put public backbones together into a model whose adapters are untrained."""
+    from nanoemox.model.assemble import WriteOptions
+    from nanoemox.model.assemble import assemble as write_model
+    from nanoemox.model.presets import PARTS
+
+    sources = {p: s for p, s in zip(PARTS, (vision, speech, face, lm), strict=True) if s is not None}
+    report = write_model(preset, out, sources, WriteOptions(random, seed, dtype, max_shard_size))
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(report.to_dict()))
+    else:
+        from nanoemox.render import show_sizes
+
+        typer.echo(report.text())
+        show_sizes(report.sizes.rows())
+
+
 @app.command(epilog="Example:  nanoemox convert phase3.pth --base reference --out authors")
 def convert(
     checkpoints: Annotated[

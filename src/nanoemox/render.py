@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,15 @@ def show_card(answer: Answer, console: Console | None = None) -> None:
     """Print one answer on stdout."""
     console = console or Console(highlight=False)
     console.print(card(answer), width=min(console.width, MAX_WIDTH))
+
+
+def show_sizes(rows: Sequence[tuple[str, int, str]], console: Console | None = None) -> None:
+    """Print a table of parts of a model: name, number of parameters, remark."""
+    table = Table("part", "parameters", "", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for part, count, remark in rows:
+        table.add_row(part, f"{count / 1e6:.2f} M", Text(remark, style="dim"))
+    (console or Console(highlight=False)).print(table)
 
 
 def card(answer: Answer) -> Panel:

@@ -19,9 +19,10 @@ from nanoemox.recipes import Strict, load_recipe
 from nanoemox.templates import Layout
 from nanoemox.types import RecipeError
 
-PARTS = ("vision", "speech", "face", "text")
-"""Parts of the model that have a public backbone."""
 Part = Literal["vision", "speech", "face", "text"]
+Branch = Literal["vision", "speech", "face", "fusion"]
+PARTS: tuple[Part, ...] = ("vision", "speech", "face", "text")
+"""Parts of the model that have a public backbone."""
 
 
 class Backbones(Strict):
@@ -47,15 +48,14 @@ class ModelRecipe(Strict):
     speech: dict[str, Any] = Field(default_factory=dict)
     face: dict[str, Any] = Field(default_factory=dict)
     fusion: dict[str, Any] = Field(default_factory=dict)
-    branches: tuple[Literal["vision", "speech", "face", "fusion"], ...] = BRANCHES
+    branches: tuple[Branch, ...] = ("vision", "speech", "face", "fusion")
     backbones: Backbones = Backbones()
     templates: Layout = "chatml"
 
     def parts(self) -> tuple[Part, ...]:
         """Name the parts that need a backbone."""
         needless = {"face"} if self.face.get("kind") == "precomputed" else set()
-        here: tuple[Part, ...] = tuple(p for p in PARTS if p == "text" or (p in self.branches and p not in needless))
-        return here
+        return tuple(p for p in PARTS if p == "text" or (p in self.branches and p not in needless))
 
 
 def load_preset(source: str | Path) -> ModelRecipe:

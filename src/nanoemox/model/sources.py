@@ -1,0 +1,180 @@
+"""Where public backbones lie, and their tensors one by one: a directory, a file, or a hub id in the local cache.
+
+Nothing of a file but the tensor asked for is held in memory, and no pickle is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers.utils import cached_file
+
+from nanoemox.types import CheckpointError
+
+CONFIG = "config.json"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_EXTRAS = (
+    "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+"""Fetched where the hub has them."""
+_HUB = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>\w[\w./-]*))?")
+_FACE_FILE = "ckpts/model.pt"  # where FaceXFormer's repository keeps its weights
+
+
+def locate(source: str | Path) -> Path:
+    """Return the folder or file that a source names, fetching a hub id where that is possible.
+
+    Args:
+        source: A folder, a file, a hub id ``owner/name``, or a file of one, ``owner/name/folder/model.pt``.
+
+    Raises:
+        CheckpointError: There is none and it cannot be fetched; the message names the command to fetch it elsewhere.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        only_face = (path / _FACE_FILE).is_file() and not (path / CONFIG).is_file()
+        return path / _FACE_FILE if only_face else path
+    match = _HUB.fullmatch(str(source))
+    if match is None:
+        raise CheckpointError(f"{source}: no such file or directory, and not a hub id of the form owner/name")
+    if match["file"]:
+        return _fetch(match["id"], match["file"])
+    folder = _fetch(match["id"], CONFIG).parent
+    for name in _EXTRAS:
+        _cached(match["id"], name)
+    _fetch_weights(match["id"])
+    return folder
+
+
+def _fetch(hub_id: str, name: str) -> Path:
+    found = _cached(hub_id, name)
+    if found is None:
+        whole = name in (CONFIG, *_WEIGHTS)
+        command = f"hf download {hub_id}{'' if whole else f' {name}'} --local-dir DIR"
+        raise CheckpointError(
+            f"{hub_id}: {name} is neither in the local cache nor could it be fetched. On a machine with network run "
+            f"`{command}`, copy DIR here and name {'DIR' if whole else f'DIR/{name}'} instead"
+        )
+    return found
+
+
+def _cached(hub_id: str, name: str) -> Path | None:
+    try:
+        found = cached_file(hub_id, name, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError):
+        return None
+    return Path(found) if found else None
+
+
+def _fetch_weights(hub_id: str) -> None:
+    """Bring the weights into the cache, safetensors if there are any."""
+    for name in _WEIGHTS:
+        if _cached(hub_id, name):
+            return
+        if index := _cached(hub_id, f"{name}.index.json"):
+            for shard in _shards(index):
+                _fetch(hub_id, shard)
+            return
+    _fetch(hub_id, _WEIGHTS[0])
+
+
+def weight_files(place: Path) -> list[Path]:
+    """List the weight files of a folder, or the file itself."""
+    if place.is_file():
+        return [place]
+    for name in _WEIGHTS:
+        if (place / name).is_file():
+            return [place / name]
+        if (place / f"{name}.index.json").is_file():
+            return [place / shard for shard in _shards(place / f"{name}.index.json")]
+    raise CheckpointError(f"{place}: holds no weights: expected {' or '.join(_WEIGHTS)}, whole or in shards")
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: not an index of weight files: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The tensors of one backbone.
+
+    Attributes:
+        place: Folder or file they come from.
+        shapes: Name -> shape.
+        files: Name -> safetensors file that holds it.
+        mapped: Name -> tensor of a torch file, mapped from the disk.
+    """
+
+    place: Path
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    mapped: dict[str, Tensor] = field(default_factory=dict)
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor; nothing keeps it or its file open afterwards."""
+        if name in self.mapped:
+            return self.mapped[name]
+        try:
+            with safe_open(str(self.files[name]), framework="pt") as handle:
+                return handle.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{self.files[name]}: {name} cannot be read: {error}") from error
+
+
+def open_weights(place: Path) -> Weights:
+    """List the tensors of a folder or file without reading them.
+
+    Raises:
+        CheckpointError: A file is missing, cut off, not a file of weights, or a pickle that would run code.
+    """
+    out = Weights(place)
+    for file in weight_files(place):
+        if file.suffix == ".safetensors":
+            _list_safetensors(file, out)
+        else:
+            state = _load_torch(file)
+            out.mapped.update(state)
+            out.shapes.update({n: t.shape for n, t in state.items()})
+    return out
+
+
+def _list_safetensors(file: Path, out: Weights) -> None:
+    try:
+        with safe_open(str(file), framework="pt") as handle:
+            for name in handle.keys():  # noqa: SIM118 (not a dict)
+                out.shapes[name] = torch.Size(handle.get_slice(name).get_shape())
+                out.files[name] = file
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: not a readable safetensors file (is it whole?): {error}") from error
+
+
+def _load_torch(file: Path) -> Mapping[str, Tensor]:
+    """Read a torch file without executing anything in it; FaceXFormer's keeps its weights under a key."""
+    try:
+        # Files of torch before 1.6 are no zip archives and cannot be mapped.
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{file}: not a file of plain tensors, so it is not loaded: {first}") from error
+    state = loaded.get("state_dict_backbone", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise CheckpointError(
+            f"{file}: holds no weights: expected name -> tensor, at the top or under the key 'state_dict_backbone'"
+        )
+    return state
