@@ -35,7 +35,7 @@ LORA_ALPHA = 32  # Reference: whatever the rank; the weights do not tell it
 FROZEN = ("vision_encoder", "speech_encoder", "face_encoder", "language_model")
 _EMBEDDINGS = "language_model.model.embed_tokens.weight"
 _LEAK = re.compile(r"facial_encoder\.(query|attn\..+)")
-_LEAK_REASON = "leaks into phase 1-1, where it never trains; its projector is in no file"
+_LEAK_REASON = "leaks into phase 1-1, where it never trains and has no projector"
 
 
 @dataclass(slots=True)
@@ -156,19 +156,17 @@ def read_official(files: Sequence[Path]) -> Official:
     for file in files:
         state, alpha = _load(file)
         out.alpha = alpha or out.alpha
-        for name, tensor in state.items():
-            if name in out.state:
-                out.overlaps.append(name)
-            out.state[name] = tensor
+        # By file: the leak of phase 1-1 must not undo what phase 1-2 trained, in whichever order they come.
+        if not any(n.startswith("facial_encoder.face_proj.") for n in state):
+            leaked = [n for n in state if _LEAK.fullmatch(n)]
+            state = {n: t for n, t in state.items() if n not in leaked}
+            out.dropped |= {_LEAK_REASON: leaked} if leaked else {}
+        out.overlaps += [n for n in state if n in out.state and n not in out.overlaps and drop_reason(n) is None]
+        out.state |= state
     out.head = out.state.get(HEAD)
     for name in out.state:
         if (reason := drop_reason(name)) is not None:
             out.dropped.setdefault(reason, []).append(name)
-    out.overlaps = [n for n in dict.fromkeys(out.overlaps) if drop_reason(n) is None]
-    if not any(n.startswith("facial_encoder.face_proj.") for n in out.state):
-        leaked = [n for n in out.state if _LEAK.fullmatch(n)]
-        out.state = {n: t for n, t in out.state.items() if n not in set(leaked)}
-        out.dropped |= {_LEAK_REASON: leaked} if leaked else {}
     return out
 
 
