@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 import yaml
@@ -32,12 +34,16 @@ from transformers import (
     WhisperModel,
 )
 
+from nanoemox.backbones import CLIP_VIT_L14, HUBERT_LARGE, QWEN25_15B, SWIN_T
 from nanoemox.cli import main
 from nanoemox.configuration import BRANCHES
 from nanoemox.engine import Engine
 from nanoemox.model.assemble import Assembly, WriteOptions, assemble, parse_size
+from nanoemox.model.matching import OURS, match
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.presets import Part
+from nanoemox.model.presets import Part, load_preset, model_config
+from nanoemox.model.sizes import tensor_table
+from nanoemox.model.sources import Weights
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError, RecipeError
 from tests.tiny import CLIP_TINY, HUBERT_TINY, QFORMER_TINY, WHISPER_TINY, text_config, tiny_clip, tiny_tokenizer
@@ -369,6 +375,65 @@ def test_random_needs_no_file_and_says_what_it_is(recipe: Path, tmp_path: Path) 
     assert model.config.trained_branches == []
     assert len(model.get_input_embeddings().weight) == 6000
     assert Engine.from_pretrained(outs[0], device="cpu").answer(tiny_clip(), tasks=("msa",)).tasks["msa"].label
+
+
+# ---------------------------------------------------------------- names and places of what is published
+
+
+def test_published_names_at_full_size() -> None:
+    """Every tensor of the full-size model is found under the names that the hub's files have."""
+    recipe = load_preset("paper")
+    config = model_config(recipe)
+    table = tensor_table(config)
+    with torch.device("meta"):
+        models: dict[Part, PreTrainedModel] = {
+            "vision": CLIPModel(CLIPConfig(vision_config=fields_of(CLIP_VIT_L14))),
+            "speech": HubertModel(HubertConfig(**fields_of(HUBERT_LARGE))),
+            "text": Qwen2ForCausalLM(Qwen2Config(**fields_of(QWEN25_15B))),
+        }
+    extra = {"vision": ["vision_model.embeddings.position_ids", "text_model.embeddings.position_ids"]}
+    for part, model in models.items():
+        shapes = {
+            n.replace("parametrizations.weight.original0", "weight_g")
+            .replace("parametrizations.weight.original1", "weight_v"): t.shape
+            for n, t in model.state_dict().items() if n != "lm_head.weight"
+        } | {n: torch.Size([1, 50]) for n in extra.get(part, [])}  # fmt: skip
+        found = match(part, Weights(Path("published"), shapes), table, config)
+        assert found.used.keys() == {n for n in table if n.startswith(OURS[part])}
+        assert not found.initialised
+        dropped = [n for names in found.dropped.values() for n in names]
+        assert len(found.used) + len(dropped) == len(shapes)
+
+
+def test_published_names_of_the_librarys_swin() -> None:
+    recipe = load_preset("light")
+    swin = tensor_table(model_config(recipe))
+    with torch.device("meta"):
+        model = SwinForImageClassification(SwinConfig(**fields_of(SWIN_T)))
+    old = {"attention.q_proj": "attention.self.query", "attention.k_proj": "attention.self.key",
+           "attention.v_proj": "attention.self.value", "attention.o_proj": "attention.output.dense",
+           "attention.relative_position_bias.relative": "attention.self.relative",
+           "mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}  # fmt: skip
+    shapes = {}
+    for name, tensor in model.state_dict().items():
+        for new, published in old.items():
+            name = name.replace(new, published)
+        shapes[name] = tensor.shape
+    found = match("face", Weights(Path("published"), shapes), swin, model_config(recipe))
+    assert found.used.keys() == {n for n in swin if n.startswith(OURS["face"])}
+
+
+def test_a_cached_id_serves_like_a_folder(
+    whole: tuple[Path, Assembly], parts: dict[str, Path], recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in ("speech", "text"):
+        home = tmp_path / "cache" / f"models--nobody--{name}"
+        (home / "refs").mkdir(parents=True)
+        (home / "refs" / "main").write_text("abc", "utf-8")
+        shutil.copytree(parts[name], home / "snapshots" / "abc")
+    assemble(recipe, tmp_path / "out", given(parts, speech="nobody/speech", text="nobody/text"), FLOAT32)
+    assert same(*(load_file(f / "model.safetensors") for f in (tmp_path / "out", whole[0])))
 
 
 # ---------------------------------------------------------------- hostile files

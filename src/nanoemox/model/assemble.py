@@ -7,6 +7,7 @@ right size and shape.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import Counter
@@ -20,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
-from transformers.image_processing_utils import BaseImageProcessor
 
 from nanoemox.configuration import BRANCHES, NanoEmoXConfig
 from nanoemox.model.matching import OURS, Match, match
@@ -211,7 +211,10 @@ def _image_statistics(place: Path) -> dict[str, Any]:
     """Return the statistics of RGB that a tower was trained with, where its folder tells them."""
     if not (place / "preprocessor_config.json").is_file():
         return {}
-    fields, _ = BaseImageProcessor.get_image_processor_dict(place, local_files_only=True)
+    try:
+        fields = json.loads((place / "preprocessor_config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{place / 'preprocessor_config.json'}: not JSON: {error}") from error
     return {n: list(fields[n]) for n in ("image_mean", "image_std") if n in fields}
 
 

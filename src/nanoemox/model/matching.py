@@ -131,7 +131,8 @@ def _match_names(
     for name in weights.shapes.keys() - set(pairs.values()):
         why = _reason(_DROPPED[part], name) or _too_deep(name, targets)
         if part == "text" and name.endswith(_HEAD) and config.text_config.tie_word_embeddings:
-            check_tied_head(weights.read(name), weights.read(pairs[_WORDS]) if _WORDS in pairs else weights.read(name))
+            if _WORDS in pairs:
+                check_tied_head(weights.read(name), weights.read(pairs[_WORDS]))
             why = "tied to the word embeddings"
         if why is None:
             unknown.append(name)
