@@ -142,7 +142,7 @@ def convert_checkpoints(
         trained_branches=[b for b in BRANCHES if b in trained],
     )
     (_write_adapters if base is None else _Base(base, config, official.head).write)(state, out, result)
-    result.written = sorted(f.name for f in out.iterdir())
+    result.written = sorted([*(f.name for f in out.iterdir()), REPORT])
     (out / REPORT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", "utf-8")
     return result
 
