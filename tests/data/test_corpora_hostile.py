@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,37 @@ def test_a_file_that_is_not_as_released_is_named(tmp_path: Path, name: str, file
     with pytest.raises(RecipeError) as error:
         read(name, tmp_path)
     assert says in str(error.value)
+
+
+LISTED = [
+    ("caer", "caer_ferv39k_ann.json"), ("ferv39k", "train_All.csv"), ("crema_d", "SentenceFilenames.csv"),
+    ("m3ed", "m3ed_annotaton.json"), ("m3ed", "fold_1/m3ed_test_fold_1.jsonl"), ("mintrec", "train.tsv"),
+    ("mintrec2", "train_MIntRec2_ann.json"), ("mercaptionplus", "track2_train_mercaptionplus.csv"),
+    ("merr", "MERR_fine_grained.json"), ("avamerg", "v_test_v5_0.json"), ("mer2023", "test1-label.csv"),
+    ("mer2024", "label-6way.npz"), ("meld", "test_sent_emo.csv"), ("iemocap", "iemocap_test_fold_5.jsonl"),
+    ("cmu_mosi", "label.csv"), ("ch_sims_v2", "mmla/swift/Ch-sims/test.jsonl"), ("ov_merd", "check-openset.csv"),
+    ("emer", "gt-eng.csv"), ("goemotions", "dev.tsv"), ("esconv", "devWithStrategy_short.tsv"),
+    ("empathetic_dialogues", "test.csv"), ("dfew", "annotation.xlsx"), ("dfew", "split01_test.csv"),
+    ("mustard", "sarcasm_data.json"), ("facial_expressions", "legend.csv"), ("table", "labels.csv"),
+]  # fmt: skip
+HEADS = {".csv": "name,discrete,openset,file,label,image,emotion,names,reasons\n", ".tsv": "text\tlabel\n"}
+
+
+@pytest.mark.parametrize(("name", "file"), LISTED)
+def test_whatever_a_file_holds_the_error_is_ours(name: str, file: str, tmp_path: Path) -> None:
+    path = put(tmp_path, file)
+    put(tmp_path, "labels.txt", "joy")
+    head = HEADS.get(path.suffix, "").encode()
+    deep, wide = b"[" * 100_000, b"x" * 200_000
+    held = (b"", b"\n\n", b"\x00\x01", b"\xff\xfe\x00", b"null", b"[null]", b'{"a": 1}', b'[[{"a": []}]]', deep, wide)
+    for content in (*held, *(head + more for more in held), head + b'"never closed\n', b"{}\n[]\n3\n"):
+        path.write_bytes(content)
+        with suppress(RecipeError):
+            READERS[name].read(tmp_path, trust_npz=True)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RecipeError):
+        READERS[name].read(tmp_path, trust_npz=True)
 
 
 def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:

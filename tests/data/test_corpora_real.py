@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanoemox.data.corpora import READERS
+from nanoemox.data.corpora import READERS, ravdess
+from nanoemox.data.corpora.messages import read_messages
 from nanoemox.data.manifest import ClosedLabels, Sample
 from nanoemox.types import RecipeError
 
@@ -48,6 +49,7 @@ def labels(samples: list[Sample]) -> dict[str, str]:
         ("emer", "emer", {"test eri": 100}),
         ("ov_merd", "mer2024/ov_store", {"test ovmer": 332}),
         ("mustard", "mustard", {"train mir": 690}),
+        ("esconv", "../corpora/text/esconv", {"train erg": 2967, "validation erg": 2460}),
     ],
 )
 def test_counts(shared: Path, name: str, folder: str, expected: dict[str, int]) -> None:
@@ -84,6 +86,29 @@ def test_crema_d_by_its_own_list_of_names(shared: Path, tmp_path: Path) -> None:
     root = shared / "data/annotations/crema_d"
     (tmp_path / "SentenceFilenames.csv").symlink_to(root / "SentenceFilenames.csv")
     assert labels(read("crema_d", tmp_path)) == labels(read("crema_d", root))
+
+
+def test_crema_d_codes_are_the_authors_labels(shared: Path) -> None:
+    root = shared / "data/annotations/crema_d"
+    written = {m.name.split("_", 1)[1]: m.answer for m in read_messages(root / "crema_d_annotations.json")}
+    assert labels(read("crema_d", root)) == written
+
+
+def test_emer_second_version(shared: Path, tmp_path: Path) -> None:
+    name = "final-EMER-reason.csv"
+    (tmp_path / name).symlink_to(shared / "data/annotations/emer" / name)
+    second = read("emer", tmp_path)
+    assert counts(second) == {"test eri": 332}
+    merd = read("ov_merd", shared / "data/annotations/mer2024/ov_store")
+    assert {s.id for s in second} == {s.id for s in merd}
+
+
+def test_ravdess_file_names_tell_what_its_table_says(shared: Path) -> None:
+    data = shared / "data"
+    written = ravdess.rows(data, ravdess.SPEECH)
+    told = ravdess.takes(data / ravdess.SPEECH)
+    assert len(told) == 1200
+    assert told == [{key: row[key] for key in told[0]} for row in written]
 
 
 def test_goemotions_folded_equals_the_release_in_ekman_classes(shared: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,10 @@ class Corpus:
             raise RecipeError(f"{error.filename} is missing; {self.get}; files read: {self.files}") from error
         except NanoEmoXError:
             raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            found = f"{type(error).__name__}: {error}"
+        except OSError as error:
+            raise RecipeError(f"{error.filename}: {error.strerror}; make it a file that you may read") from error
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, csv.Error, RecursionError) as error:
+            found = f"{type(error).__name__}: {str(error)[:200]}"
             raise RecipeError(f"{root}: not laid out as released ({found}); files read: {self.files}") from error
 
 

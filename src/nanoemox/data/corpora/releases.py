@@ -101,7 +101,7 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
     absent = [column for column in columns if column not in names]
     if absent:
-        raise RecipeError(f"{path}: no column {', '.join(absent)}; its columns are {', '.join(names) or 'none'}")
+        raise RecipeError(f"{path}: no column {', '.join(absent)}; its columns are {', '.join(names)[:200] or 'none'}")
     reader.fieldnames = names
     return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in reader]
 
@@ -118,7 +118,7 @@ def match_label(label: str, candidates: Sequence[str], where: str) -> str:
     for candidate in candidates:
         if family(candidate) == family(folded):
             return candidate
-    raise RecipeError(f"{where}: label {label!r} is none of {', '.join(candidates)}")
+    raise RecipeError(f"{where}: label {label[:80]!r} is none of {', '.join(candidates)}")
 
 
 def open_labels(text: str) -> tuple[str, ...]:
