@@ -8,6 +8,7 @@ right size and shape.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -20,9 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, WhisperFeatureExtractor
 
-from nanoemox.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.configuration import BRANCHES, NanoEmoXConfig, SpeechBranchConfig
 from nanoemox.model.matching import OURS, Match, match
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.presets import ModelRecipe, Part, known_sizes, load_preset, model_config, option
@@ -35,6 +36,7 @@ from nanoemox.types import CheckpointError
 
 PLACEHOLDER = "its weights were drawn at random (`nanoemox assemble --random`): assemble it from public backbones first"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_MEL_POSITIONS_PER_S = 50  # log-mel frames every 10 ms, halved by the encoder
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG])B", re.IGNORECASE)
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -184,6 +186,10 @@ def _processor(recipe: ModelRecipe, places: Mapping[Part, Path | None], options:
     elif places.get("face") is not None and "encoder" not in recipe.face:
         encoders["face"] = known_sizes(recipe.backbones.face, "face")
     tokenizer = _tokenizer(places["text"], options.random)
+    if (speech := encoders.get("speech")) is not None and speech.model_type == "whisper":
+        # Trained on half a minute: of a short window padded to that, the mean would be the mean of silence.
+        positions = _MEL_POSITIONS_PER_S * _whole_seconds(recipe)
+        speech.max_source_positions = min(speech.max_source_positions, positions)
     config = model_config(
         recipe.model_copy(update=sections),
         encoders,
@@ -194,7 +200,7 @@ def _processor(recipe: ModelRecipe, places: Mapping[Part, Path | None], options:
     )
     config.dtype = _dtype(options.dtype)
     _check_vocabulary(tokenizer, config)
-    extractor = _extractor(config, places.get("speech"))
+    extractor = _extractor(config, places.get("speech"), _whole_seconds(recipe))
     return NanoEmoXProcessor(extractor, tokenizer, config, load_templates(layout=recipe.templates))
 
 
@@ -228,11 +234,12 @@ def _tokenizer(place: Path | None, random: bool) -> Any:
     The embeddings keep their size: an embedding is never read at a placeholder, so its id may lie past them.
     """
     if place is None or (random and not (place / "tokenizer_config.json").is_file()):
-        place = Path(str(files("nanoemox") / "assets" / "mini"))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place}: no usable tokenizer: {error}") from error
+        tokenizer = NanoEmoXProcessor.from_pretrained(str(files("nanoemox") / "assets" / "mini")).tokenizer
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{place}: no usable tokenizer: {error}") from error
     own = [_token(b) for b in BRANCHES if _token(b) not in tokenizer.get_vocab()]
     tokenizer.add_tokens(own, special_tokens=True)
     if tokenizer.pad_token is None:
@@ -250,14 +257,20 @@ def _check_vocabulary(tokenizer: Any, config: NanoEmoXConfig) -> None:
         )
 
 
-def _extractor(config: NanoEmoXConfig, place: Path | None) -> Any:
-    """Load the feature extractor of an encoder that takes log-mel pictures; others take the waveform."""
+def _whole_seconds(recipe: ModelRecipe) -> int:
+    return math.ceil(recipe.speech.get("window_s", SpeechBranchConfig.window_s))
+
+
+def _extractor(config: NanoEmoXConfig, place: Path | None, seconds: int) -> Any:
+    """Load the feature extractor of an encoder that takes log-mel pictures, for short windows."""
     if not config.speech.takes_log_mel or place is None:
         return None
     try:
-        return AutoFeatureExtractor.from_pretrained(place, local_files_only=True)
+        own = WhisperFeatureExtractor.from_pretrained(place, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{place}: a log-mel encoder needs its preprocessor_config.json: {error}") from error
+    sizes = {n: getattr(own, n) for n in ("feature_size", "sampling_rate", "hop_length", "n_fft")}
+    return WhisperFeatureExtractor(chunk_length=min(own.chunk_length, seconds), **sizes)
 
 
 # ---------------------------------------------------------------- weights

@@ -65,6 +65,7 @@ _OPTIONAL = (
     (r"face_encoder\.(projections|fuse|norms)\..*", "fuses the stages, not in this file: drawn at random"),
 )
 _FACEX = "facial_encoder.facexformer."
+_POSITIONS = "speech_encoder.encoder.embed_positions.weight"
 _HEAD, _WORDS = "lm_head.weight", "model.embed_tokens.weight"
 
 
@@ -126,7 +127,12 @@ def _match_names(
     prefix = OURS[part]
     targets = {n.removeprefix(prefix) for n in table if n.startswith(prefix)}
     pairs = _pairs(weights.shapes, targets)
+    shapes = {prefix + ours: tuple(weights.shapes[theirs]) for ours, theirs in pairs.items()}
     out = Match({prefix + ours: _reader(weights, theirs) for ours, theirs in pairs.items()})
+    if part == "speech" and _POSITIONS in shapes and len(table[_POSITIONS]) < shapes[_POSITIONS][0]:
+        # Whisper's positions are a fixed sinusoid: a shorter window reads the first of them.
+        out.used[_POSITIONS] = _reader(weights, pairs[_POSITIONS.removeprefix(prefix)], len(table[_POSITIONS]))
+        shapes[_POSITIONS] = (len(table[_POSITIONS]), *shapes[_POSITIONS][1:])
     unknown = []
     for name in weights.shapes.keys() - set(pairs.values()):
         why = _reason(_DROPPED[part], name) or _too_deep(name, targets)
@@ -138,7 +144,7 @@ def _match_names(
             unknown.append(name)
         else:
             out.dropped[why].append(name)
-    return out, {prefix + ours: tuple(weights.shapes[theirs]) for ours, theirs in pairs.items()}, sorted(unknown)
+    return out, shapes, sorted(unknown)
 
 
 def _pairs(names: Iterable[str], targets: set[str]) -> dict[str, str]:
@@ -199,8 +205,8 @@ def _reason(rules: Iterable[tuple[str, str]], name: str) -> str | None:
     return next((why for pattern, why in rules if re.fullmatch(pattern, name)), None)
 
 
-def _reader(weights: Weights, name: str) -> Callable[[], Tensor]:
-    return lambda: weights.read(name)
+def _reader(weights: Weights, name: str, rows: int | None = None) -> Callable[[], Tensor]:
+    return lambda: weights.read(name)[:rows] if rows else weights.read(name)
 
 
 def _holder(tensor: Tensor) -> Callable[[], Tensor]:

@@ -47,7 +47,7 @@ class Sizes:
         """Lay out the table: part, parameters, remark."""
         rows = [(part.replace("_", " "), count, "") for part, count in self.parts.items()]
         if self.vision_tower:
-            deep = f"{self.vision_tower / 1e6:.1f} M in the public file; deeper blocks than are read are not built"
+            deep = f"{self.vision_tower / 1e6:.1f} M in the public file, built up to the last block read"
             rows = [(p, n, deep if p == "vision encoder" else r) for p, n, r in rows]
         rows.append(("total", self.total, f"of which adapters + fusion {self.adapters / 1e6:.1f} M"))
         return rows + [(f"LoRA r={rank}", count, "in phase 3, beside the total") for rank, count in self.lora.items()]
