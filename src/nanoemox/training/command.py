@@ -141,6 +141,8 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
     kept, dropped = drop_overlap([s for of in read.values() for s in of], evaluation_overlap(data_root))
     samples: dict[str, list[Sample]] = {name: [] for name in read}
     for sample in kept:
+        if sample.split == "test":
+            continue  # read so that the filter knows it; neither trained on nor chosen by
         merged = sample.split == "validation" and sample.corpus in curriculum.merge_validation
         samples[sample.corpus].append(sample.model_copy(update={"split": "train"}) if merged else sample)
     for name, file in files.items():
