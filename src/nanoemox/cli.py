@@ -129,6 +129,36 @@ def prepare(
     typer.echo(dumps(summary, indent=1, ensure_ascii=False) if json else format_summary(summary, out))
 
 
+@app.command(epilog="Example:  nanoemox features manifests/meld --model base --out cache --workers 8")
+def features(
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, or folders that prepare wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the cache, for train --features.")],
+    model: ModelOption = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes; default: the cores.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16,
+    dtype: Annotated[str, typer.Option(help="float16 or float32, as cache_dtype of the recipe.")] = "float16",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run the frozen encoders once over the clips, so that training need not."""
+    from nanoemox.checkpoints import find_checkpoint
+
+    if dtype not in ("float16", "float32"):
+        raise typer.BadParameter(f"--dtype {dtype}: float16 or float32")
+    base, _, _ = find_checkpoint(model)
+
+    from nanoemox.data.feature_command import FeatureRequest, format_features, make_features
+
+    request = FeatureRequest(base, out, data_root, workers, batch, dtype, show=not json)
+    told = make_features(manifests, request)
+    if told is not None:
+        from json import dumps
+
+        typer.echo(dumps(told, ensure_ascii=False) if json else format_features(told))
+
+
 @app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],

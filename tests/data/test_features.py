@@ -20,7 +20,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(root: Path, folder: Path, dtype: torch.dtype = torch.float32, samples: list[Sample] | None = None):
-    options = CacheOptions(root=root, dtype=dtype, batch_size=3, shard_size=4)
+    options = CacheOptions(root=root, dtype=dtype, batch_size=2, shard_size=4)
     return FeatureCache.open_or_build(samples or toy_samples(4), tiny_model(), tiny_processor(), folder, options)
 
 
@@ -55,11 +55,11 @@ def test_half_precision_is_near(root: Path, tmp_path: Path) -> None:
 def test_a_second_run_encodes_nothing_and_a_killed_one_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nanoemox.data import features
+    from nanoemox.data import fill
 
     encoded: list[int] = []
-    real = features._encode
-    monkeypatch.setattr(features, "_encode", lambda items, *rest: encoded.append(len(items)) or real(items, *rest))
+    real = fill._encode
+    monkeypatch.setattr(fill, "_encode", lambda items, *rest: encoded.append(len(items)) or real(items, *rest))
     first = build(root, tmp_path)
     assert sum(encoded) == 8
     shards = sorted(first.folder.glob("*.safetensors"))

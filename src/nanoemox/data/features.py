@@ -12,27 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nanoemox.data.fill import CacheOptions, Filler, Filling
 from nanoemox.data.manifest import Sample
-from nanoemox.faces import with_face
-from nanoemox.media import load_clip
-from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
+from nanoemox.data.shards import Shards
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import MediaError, RecipeError
 
+__all__ = ["CacheOptions", "FeatureCache", "fingerprint"]
 PREPROCESSING_VERSION: Final = 1
 """Raised by hand whenever decoding, face finding or windowing gives other numbers."""
 VISION_KEYS: Final = ("vision_last", "vision_levels", "face_vectors")
@@ -42,13 +37,6 @@ _SECTIONS: Final = {
     "speech": ("encoder", "last_states", "taps", "grid", "normalise", "remove_mean", "num_windows", "window_s"),
     "face": ("kind", "encoder", "fuse_size", "raw_stages", "vector_size", "crop", "normalise", "image_size"),
 }
-logger = logging.getLogger(__name__)
-
-
-def content_key(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, dtype: torch.dtype) -> str:
@@ -76,15 +64,18 @@ class FeatureCache:
     Attributes:
         folder: Where the shards lie.
         root: What media paths are relative to.
-        keys: Media path -> content key, for files that were asked for and could be read.
+        shards: The shards themselves.
+        keys: Media path -> content key, for files that were asked for and could be opened.
         bad: Media path -> why it cannot be used.
+        filling: What it took to have them all.
     """
 
     folder: Path
     root: Path
+    shards: Shards
     keys: dict[str, str] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
-    _entries: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    filling: Filling = field(default_factory=Filling)
 
     @classmethod
     def open_or_build(
@@ -99,6 +90,7 @@ class FeatureCache:
 
         Raises:
             RecipeError: The model normalises voices over the batch, so a clip has no features of its own.
+            CheckpointError: A shard is damaged; the message says which file to delete.
         """
         options = options or CacheOptions()
         speech: Any = model.config.speech
@@ -106,11 +98,11 @@ class FeatureCache:
             raise RecipeError(
                 "speech.normalise=batch makes features depend on neighbours: use clip or window, or train uncached"
             )
-        cache = cls(folder / fingerprint(model, processor, options.dtype), options.root)
-        cache.folder.mkdir(parents=True, exist_ok=True)
-        cache._read_shards()
-        cache._build(_files(samples), model, processor, options)
-        return cache
+        place = folder / fingerprint(model, processor, options.dtype)
+        shards = Shards(place)
+        filler = Filler(shards, model, processor, options)
+        filler.run(_files(samples))
+        return cls(place, options.root, shards, filler.keys, filler.bad, filler.state)
 
     def media(self, sample: Sample) -> dict[str, Tensor]:
         """Return the features of a sample: picture and face of ``media``, voice of ``audio`` or else of ``media``.
@@ -121,6 +113,7 @@ class FeatureCache:
 
         Raises:
             MediaError: A file of the sample is bad.
+            CheckpointError: Its shard is damaged; the message says which file to delete.
         """
         seen = self._entry(sample.media)
         heard = self._entry(sample.audio) if sample.audio else seen
@@ -135,125 +128,8 @@ class FeatureCache:
             return {}
         if path in self.bad:
             raise MediaError(f"{path}: {self.bad[path]}")
-        return self._entries[self.keys[path]]
-
-    def _read_shards(self) -> None:
-        """Map every shard; pages are read when an entry is."""
-        for shard in sorted(self.folder.glob("*.safetensors")):
-            with safe_open(str(shard), framework="pt") as handle:
-                for name in handle.keys():  # noqa: SIM118 (not a dict)
-                    key, _, tensor = name.partition("/")
-                    self._entries.setdefault(key, {})[tensor] = handle.get_tensor(name)
-
-    def _build(
-        self, files: Sequence[str], model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor,
-        options: CacheOptions,
-    ) -> None:  # fmt: skip
-        missing: dict[str, str] = {}
-        for file in files:
-            try:
-                self.keys[file] = content_key(self.root / file)
-            except OSError as error:
-                self.bad[file] = f"cannot be opened: {error.strerror}"
-                continue
-            if self.keys[file] not in self._entries:
-                missing.setdefault(self.keys[file], file)
-        decoded = _decoded(list(missing.items()), self.root, processor, options.threads)
-        done = 0
-        for shard in _batched(decoded, options.shard_size):
-            fresh: dict[str, dict[str, Tensor]] = {}
-            for batch in _batched(shard, options.batch_size):
-                fresh |= _encode([(k, m) for k, m, _ in batch if m is not None], model, options.dtype)
-                self.bad |= {missing[k]: why for k, _, why in batch if why is not None}
-            _write_shard(self.folder, fresh)
-            self._entries |= fresh
-            done += len(shard)
-            logger.info("features: %d of %d files", done, len(missing))
-        for file, key in self.keys.items():
-            if key not in self._entries and file not in self.bad:
-                self.bad[file] = self.bad[missing[key]]  # a byte-for-byte copy of a bad file
-
-
-@dataclass(frozen=True, slots=True)
-class CacheOptions:
-    """How a cache is built.
-
-    Attributes:
-        root: What media paths are relative to.
-        dtype: Stored precision; float16 halves the disk, float32 is exact.
-        batch_size: Files encoded at once.
-        shard_size: Files per shard, hence at most lost when killed.
-        threads: Decoding threads.
-    """
-
-    root: Path = Path()
-    dtype: torch.dtype = torch.float32
-    batch_size: int = 16
-    shard_size: int = 256
-    threads: int = 2
-
-
-Item = TypeVar("Item")
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Cut into lists of ``size``, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+        return self.shards.read(self.keys[path])
 
 
 def _files(samples: Iterable[Sample]) -> list[str]:
     return list(dict.fromkeys(p for s in samples for p in (s.media, s.audio) if p))
-
-
-_Decoded = tuple[str, dict[str, Tensor] | None, str | None]
-
-
-def _decoded(
-    items: Sequence[tuple[str, str]], root: Path, processor: NanoEmoXProcessor, threads: int
-) -> Iterator[_Decoded]:
-    """Decode ahead of the encoders, in order, a bounded number of files at a time."""
-    vision: Any = processor.config.vision
-
-    def decode(item: tuple[str, str]) -> _Decoded:
-        key, file = item
-        try:
-            clip = with_face(load_clip(root / file, num_frames=vision.num_frames))
-        except MediaError as error:
-            return key, None, str(error)
-        media = processor.media(clip)
-        return (key, media, None) if media else (key, None, "holds neither picture nor sound")
-
-    with ThreadPoolExecutor(threads) as pool:
-        for group in _batched(items, 4 * threads):
-            yield from pool.map(decode, group)
-
-
-@torch.inference_mode()
-def _encode(
-    items: Sequence[tuple[str, dict[str, Tensor]]], model: NanoEmoXForConditionalGeneration, dtype: torch.dtype
-) -> dict[str, dict[str, Tensor]]:
-    """Encode the branches that files have, each branch in one batch."""
-    out: dict[str, dict[str, Tensor]] = {key: {} for key, _ in items}
-    for name in ("pixel_values", "speech_values", "face_values"):
-        have = [(key, media[name]) for key, media in items if name in media]
-        if not have:
-            continue
-        stacked = torch.stack([tensor for _, tensor in have]).to(model.device)
-        features = model.encode(Media(**{name: stacked}))
-        for feature, values in features.items():
-            for (key, _), value in zip(have, values, strict=True):
-                out[key][feature] = value.to("cpu", dtype, copy=True).contiguous()
-    return out
-
-
-def _write_shard(folder: Path, entries: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write a shard under a name of its own; a reader never meets half of one."""
-    tensors = {f"{key}/{name}": tensor for key, parts in entries.items() for name, tensor in parts.items()}
-    if not tensors:
-        return
-    name = hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16]
-    partial = folder / f".{name}.{os.getpid()}.partial"
-    save_file(tensors, str(partial))
-    partial.replace(folder / f"{name}.safetensors")

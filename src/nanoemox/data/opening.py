@@ -1,0 +1,81 @@
+"""Samples and where their media lie: from a manifest, a prepared folder or a released corpus."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanoemox.data.corpora import MANIFESTS, SUMMARY, reader
+from nanoemox.data.corpora.releases import read_json
+from nanoemox.data.manifest import Sample, read_manifest
+from nanoemox.types import RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Samples of one source.
+
+    Attributes:
+        name: What to call the source.
+        root: Folder that media paths of the samples are relative to.
+        samples: The samples.
+    """
+
+    name: str
+    root: Path
+    samples: list[Sample]
+
+
+def media_root(manifest: Path, data_root: Path | None = None) -> Path:
+    """Return the folder that media paths of a manifest are relative to.
+
+    Args:
+        manifest: The file, or the folder that ``nanoemox prepare`` wrote.
+        data_root: Where given, this; else what ``summary.json`` beside the manifest says; else the manifest's folder.
+    """
+    folder = manifest if manifest.is_dir() else manifest.parent
+    if data_root is not None:
+        return data_root
+    if (folder / SUMMARY).is_file():
+        summary: dict[str, Any] = read_json(folder / SUMMARY)
+        return Path(summary.get("root", folder))
+    return folder
+
+
+def manifest_files(path: Path) -> list[Path]:
+    """Return the manifests that a path stands for: itself, or those of a prepared folder.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if path.is_dir():
+        files = [path / file for file in MANIFESTS.values() if (path / file).is_file()]
+        if not files:
+            raise RecipeError(f"{path} holds none of {', '.join(MANIFESTS.values())}: name a manifest")
+        return files
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such file: name a manifest, or a corpus and its folder")
+    return [path]
+
+
+def open_manifests(path: Path, data_root: Path | None = None) -> Opened:
+    """Read a manifest, or those of a prepared folder."""
+    samples = [sample for file in manifest_files(path) for sample in read_manifest(file)]
+    return Opened(str(path), media_root(path, data_root), samples)
+
+
+def open_corpus(name: str, root: Path, *, trust_npz: bool = False) -> Opened:
+    """Read a released corpus."""
+    return Opened(name, root, reader(name).read(root, trust_npz=trust_npz))
+
+
+def absolute(opened: Opened) -> list[Sample]:
+    """Return the samples with media paths that hold wherever one stands."""
+    out = []
+    for sample in opened.samples:
+        paths = {"media": sample.media, "audio": sample.audio}
+        found = {field: os.path.abspath(opened.root / path) for field, path in paths.items() if path}
+        out.append(sample.model_copy(update=found))
+    return out

@@ -1,0 +1,151 @@
+"""Tensors by key in safetensors shards: whole or absent, checked when they are read.
+
+A shard is written under another name, flushed to the disk and renamed, so a process that is killed leaves what was
+there. Its header holds a checksum of every entry (CRC-32 of its tensors' bytes), compared when the entry is first read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nanoemox.types import CheckpointError
+
+_PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.(?P<pid>\d+)@(?P<host>.+)\.partial")
+_CHECKSUMS: Final = "crc32"
+
+
+class Shards:
+    """A folder of shards.
+
+    Args:
+        folder: Made if it is not there; shards in it are opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._handles: dict[Path, Any] = {}
+        self._where: dict[str, Path] = {}
+        self._names: dict[str, list[str]] = {}
+        self._checksums: dict[str, int] = {}
+        self._checked: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        self.scan()
+
+    def __contains__(self, key: str) -> bool:
+        """Say whether there is an entry."""
+        return key in self._where
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._where)
+
+    def scan(self) -> None:
+        """Open the shards that have come since.
+
+        Raises:
+            CheckpointError: A shard is not whole.
+        """
+        for shard in sorted(self.folder.glob("*.safetensors")):
+            if shard in self._handles:
+                continue
+            try:
+                handle = safe_open(str(shard), framework="pt")
+                names, told = list(handle.keys()), handle.metadata() or {}
+                checksums = json.loads(told.get(_CHECKSUMS, "{}"))
+            except (SafetensorError, OSError, ValueError) as error:
+                raise _damaged(shard, str(error)) from error
+            self._handles[shard] = handle
+            for name in names:
+                key, _, tensor = name.partition("/")
+                if self._where.setdefault(key, shard) == shard:
+                    self._names.setdefault(key, []).append(tensor)
+                    if key in checksums:
+                        self._checksums[key] = checksums[key]
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        """Return the tensors of an entry.
+
+        Raises:
+            KeyError: There is no such entry.
+            CheckpointError: The shard has changed since it was written.
+        """
+        shard = self._where[key]
+        entry = {name: self._handles[shard].get_tensor(f"{key}/{name}") for name in self._names[key]}
+        if key not in self._checked:
+            if key in self._checksums and checksum(entry) != self._checksums[key]:
+                raise _damaged(shard, f"checksum of {key[:16]}... differs")
+            self._checked.add(key)
+        return entry
+
+    def write(self, entries: Mapping[str, Mapping[str, Tensor]]) -> int:
+        """Write a shard and return the bytes of its tensors."""
+        tensors = {f"{key}/{name}": tensor for key, parts in entries.items() for name, tensor in parts.items()}
+        if not tensors:
+            return 0
+        name = hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16]
+        partial = self.folder / f".{name}.{os.getpid()}@{platform.node()}.partial"
+        checksums = {key: checksum(parts) for key, parts in entries.items()}
+        save_file(tensors, str(partial), metadata={_CHECKSUMS: json.dumps(checksums)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(self.folder / f"{name}.safetensors")
+        self.scan()
+        return sum(t.nbytes for t in tensors.values())
+
+
+def checksum(entry: Mapping[str, Tensor]) -> int:
+    """Return the CRC-32 of the tensors' bytes in the order of their names."""
+    value = 0
+    for _, tensor in sorted(entry.items()):
+        value = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy(), value)
+    return value
+
+
+def _damaged(shard: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{shard} is damaged ({why}): delete this file; its clips will be encoded anew")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are no more had begun to write."""
+    for path in folder.glob(".*.partial"):
+        found = _PARTIAL.fullmatch(path.name)
+        if found and found["host"] == platform.node() and not _lives(int(found["pid"])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    if os.name != "posix":  # there, signal 0 is no question
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_lines(paths: Iterable[Path]) -> list[Any]:
+    """Read JSON lines; a line that a killed process left half is passed over."""
+    out = []
+    for path in paths:
+        for line in path.read_text("utf-8", errors="replace").splitlines():
+            try:
+                out.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return out
