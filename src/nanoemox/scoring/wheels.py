@@ -23,12 +23,12 @@ Rows = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SetScores:
+class WheelScores:
     """Scores of sets of emotion words on W wheels, each in 0..1.
 
     A sample has a precision |P & T| / |P| and a recall |P & T| / |T| of classes on each wheel, both 0 where nothing
     was predicted. A wheel's precision and recall are means over the samples that count on it, its F the harmonic mean
-    of the two; the scores of the whole are means over wheels.
+    of the two; the scores of the whole are means over the wheels on which any sample counts.
 
     Attributes:
         rows: float64[W, N, 2], precision and recall of every sample; NaN where the sample does not count.
@@ -38,7 +38,7 @@ class SetScores:
 
     @property
     def per_wheel(self) -> Rows:
-        """float64[W, 3]: F, precision and recall."""
+        """float64[W, 3]: F, precision and recall; NaN on a wheel where no sample counts."""
         return _per_wheel(self.rows, np.arange(self.rows.shape[1])[None])[:, 0]
 
     @property
@@ -54,17 +54,17 @@ class SetScores:
     @property
     def f1(self) -> float:
         """Mean over wheels of the F of a wheel's mean precision and recall."""
-        return float(self.per_wheel[:, 0].mean())
+        return self._mean("f1")
 
     @property
     def precision(self) -> float:
         """Mean over wheels of mean precision."""
-        return float(self.per_wheel[:, 1].mean())
+        return self._mean("precision")
 
     @property
     def recall(self) -> float:
         """Mean over wheels of mean recall."""
-        return float(self.per_wheel[:, 2].mean())
+        return self._mean("recall")
 
     @property
     def hit_rate(self) -> float:
@@ -76,35 +76,47 @@ class SetScores:
         column = {"f1": 0, "precision": 1, "recall": 2, "hit_rate": 2}[name]
 
         def of(indices: npt.NDArray[np.int64]) -> Rows:
-            scores: Rows = _per_wheel(self.rows, indices)[..., column].mean(0)
-            return scores
+            return _over_wheels(_per_wheel(self.rows, indices)[..., column])
 
         return of
+
+    def _mean(self, name: str) -> float:
+        return float(self.statistic(name)(np.arange(self.n)[None])[0])
 
 
 class WheelScorer(Protocol):
     """A way to score emotion words."""
 
-    def set_scores(self, truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> SetScores:
+    def set_scores(self, truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> WheelScores:
         """Score sets of words against sets of words (open vocabulary)."""
         ...
 
-    def hit_rate(self, truth: Sequence[str], predicted: Sequence[Sequence[str]]) -> SetScores:
+    def hit_rate(self, truth: Sequence[str], predicted: Sequence[Sequence[str]]) -> WheelScores:
         """Score sets of words against one word each (emotion recognition); ``hit_rate`` is the field's score."""
         ...
 
 
 def _per_wheel(rows: Rows, indices: npt.NDArray[np.int64]) -> Rows:
     """float64[W, R, 3]: F, precision and recall of each wheel on resampled samples; NaN where none counts."""
-    counts = ~np.isnan(rows[..., 1])
-    filled = np.where(counts[..., None], rows, 0.0)
-    kept = counts[:, indices].sum(-1)
-    with np.errstate(invalid="ignore"):
-        means = filled[:, indices].sum(2) / kept[..., None]
-    precision, recall = means[..., 0], means[..., 1]
-    total = precision + recall
-    f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total != 0)
-    return np.stack([np.where(np.isnan(total), np.nan, f1), precision, recall], -1)
+    out = np.full((len(rows), len(indices), 3), np.nan)
+    for w, wheel in enumerate(rows):
+        counts = ~np.isnan(wheel[:, 1])
+        kept = counts[indices].sum(1)
+        scored = kept > 0
+        for column, values in enumerate(np.where(counts[:, None], wheel, 0.0).T, 1):
+            np.divide(values[indices].sum(1), kept, out=out[w, :, column], where=scored)
+        total = out[w, :, 1] + out[w, :, 2]
+        product = 2 * out[w, :, 1] * out[w, :, 2]
+        out[w, :, 0] = np.where(scored, np.divide(product, total, out=np.zeros_like(total), where=total > 0), np.nan)
+    return out
+
+
+def _over_wheels(scores: Rows) -> Rows:
+    """float64[R]: the mean over the wheels on which samples count, 0 where there is none."""
+    counted = ~np.isnan(scores)
+    total = np.where(counted, scores, 0.0).sum(0)
+    means: Rows = np.divide(total, counted.sum(0), out=np.zeros_like(total), where=counted.any(0))
+    return means
 
 
 def check_lengths(truth: Sequence[object], predicted: Sequence[object]) -> None:
