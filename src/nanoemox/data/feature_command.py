@@ -18,8 +18,9 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from transformers.utils.logging import disable_progress_bar
 
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features import CacheOptions, FeatureCache, entry_bytes
 from nanoemox.data.fill import Filling, Share
 from nanoemox.data.opening import absolute, open_manifests
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -58,6 +59,7 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
     Returns:
         What was done, ``bad`` among it: path -> why; None in all processes but the first.
     """
+    disable_progress_bar()
     place = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
     samples = [s for path in manifests for s in absolute(open_manifests(path, request.data_root))]
     processor = NanoEmoXProcessor.from_pretrained(request.model)
@@ -73,7 +75,9 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
         cache = FeatureCache.open_or_build(samples, model, processor, request.out, options)
     if not place.is_main_process:
         return None
-    return {"cache": str(cache.folder), **_told(cache, place.num_processes), "bad": cache.bad}
+    talking = entry_bytes(processor.config, options.dtype)
+    told = {"cache": str(cache.folder), **_told(cache, place.num_processes), "bytes_per_talking_clip": talking}
+    return {**told, "bad": cache.bad}
 
 
 def _encoders(model: str, device: torch.device) -> NanoEmoXForConditionalGeneration:
@@ -116,7 +120,8 @@ def format_features(told: dict[str, Any]) -> str:
     ]
     if told["encoded"]:
         lines.append(
-            f"{told['bytes_per_clip'] / 1000:.0f} KB a clip, {told['clips_per_s']:g} clips/s, bound by "
+            f"{told['bytes_per_clip'] / 1024:.1f} KiB a clip ({told['bytes_per_talking_clip'] / 1024:.1f} KiB with "
+            f"picture, face and voice), {told['clips_per_s']:g} clips/s, bound by "
             f"{told['bound']} (waited {told['decode_wait_s']:g} s for clips, encoded for {told['encode_s']:g} s)"
         )
     if told["bad"]:

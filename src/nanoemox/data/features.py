@@ -20,6 +20,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from nanoemox.configuration import NanoEmoXConfig
 from nanoemox.data.fill import CacheOptions, Filler, Filling
 from nanoemox.data.manifest import Sample
 from nanoemox.data.shards import Shards
@@ -27,7 +28,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import MediaError, RecipeError
 
-__all__ = ["CacheOptions", "FeatureCache", "fingerprint"]
+__all__ = ["CacheOptions", "FeatureCache", "entry_bytes", "fingerprint"]
 PREPROCESSING_VERSION: Final = 1
 """Raised by hand whenever decoding, face finding or windowing gives other numbers."""
 VISION_KEYS: Final = ("vision_last", "vision_levels", "face_vectors")
@@ -55,6 +56,18 @@ def fingerprint(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProc
     described["extractor"] = processor.feature_extractor.to_dict()
     text = json.dumps(described, sort_keys=True, default=str) + weights.hexdigest()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def entry_bytes(config: NanoEmoXConfig, dtype: torch.dtype) -> int:
+    """Return the bytes of a talking clip's features: ``1 + E`` levels of each picture and window, and the faces."""
+    sections: tuple[Any, Any, Any] = (config.vision, config.speech, config.face)
+    vision, speech, face = sections
+    numbers = {
+        "vision": vision.num_frames * vision.tokens_per_frame * (1 + len(vision.taps)) * vision.feature_size,
+        "speech": speech.num_windows * (1 + len(speech.taps)) * speech.feature_size,
+        "face": vision.num_frames * face.feature_size,
+    }
+    return sum(count for branch, count in numbers.items() if branch in config.branches) * dtype.itemsize
 
 
 @dataclass(slots=True)

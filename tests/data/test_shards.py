@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nanoemox.data.shards import Shards, read_lines
+from nanoemox.types import CheckpointError
+
+
+def entry(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(4, 8, generator=generator).half() for name in ("vision_last", "speech_last")}
+
+
+def written(folder: Path) -> Path:
+    shards = Shards(folder)
+    assert shards.write({f"{i:064d}": entry(i) for i in range(3)}) == 3 * 2 * 32 * 2
+    return next(folder.glob("*.safetensors"))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    written(tmp_path)
+    shards = Shards(tmp_path)
+    assert len(shards) == 3
+    assert "x" not in shards
+    for i in range(3):
+        read = shards.read(f"{i:064d}")
+        assert set(read) == set(entry(i))
+        assert all(torch.equal(read[name], value) for name, value in entry(i).items())
+    assert shards.write({}) == 0
+
+
+@pytest.mark.parametrize("keep", [0, 4, 300, -1])
+def test_a_shard_cut_off_is_named(tmp_path: Path, keep: int) -> None:
+    shard = written(tmp_path)
+    shard.write_bytes(shard.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=rf"{shard.name} is damaged .*: delete this file"):
+        Shards(tmp_path)
+
+
+def test_changed_bytes_are_found_when_they_are_read(tmp_path: Path) -> None:
+    shard = written(tmp_path)
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1  # of the last entry
+    shard.write_bytes(content)
+    shards = Shards(tmp_path)
+    good = []
+    for i in range(3):
+        with suppress(CheckpointError):
+            good.append(shards.read(f"{i:064d}"))
+    assert len(good) == 2
+    with pytest.raises(CheckpointError, match=r"checksum of 0.* differs\): delete this file"):
+        [shards.read(f"{i:064d}") for i in range(3)]
+
+
+def test_shards_without_checksums_are_read(tmp_path: Path) -> None:
+    save_file({"a/vision_last": torch.ones(2)}, tmp_path / "old.safetensors")
+    assert torch.equal(Shards(tmp_path).read("a")["vision_last"], torch.ones(2))
+
+
+def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    name = f".{'0' * 16}"
+    dead, alive, elsewhere = (
+        tmp_path / f"{name}.{pid}@{host}.partial"
+        for pid, host in ((2**22 + 1, platform.node()), (os.getpid(), platform.node()), (2**22 + 1, "elsewhere"))
+    )
+    for path in (dead, alive, elsewhere):
+        path.write_bytes(b"half")
+    Shards(tmp_path)
+    assert not dead.exists() or os.name != "posix"
+    assert alive.exists()
+    assert elsewhere.exists()
+
+
+def test_half_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "files-0.jsonl"
+    path.write_text('{"a": 1}\n{"b"\n\n{"c": 2}\n')
+    assert read_lines([path]) == [{"a": 1}, {"c": 2}]
