@@ -2,15 +2,14 @@
 
 First plain language modelling on the allowed texts. Then echoes: sequences of random tokens that come twice, because
 copying from the context is what every quote and every choice from a list needs, and a small model does not learn it
-from texts alone. Then the package's own text-only samples of the tasks, laid out by the package's own processor, and
-drills that offer words of no emotion at all, so that an answer is taken from the list and not from a vocabulary.
-Sentiment is never among them: the paper leaves it untrained.
+from texts alone. Then the package's own text-only samples of the tasks, laid out by the package's own processor;
+among them questions that offer words of no emotion at all, so that an answer is taken from the list. Sentiment is
+never among them: the paper leaves it untrained.
 """
 
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,18 +37,19 @@ COMMENTS = 24_000
 ECHOED, ECHOES, ECHO_LOSS = 16, 64, 0.05
 """Longest echoed sequence, sequences in a batch, and the loss at which echoing counts as learnt."""
 ECHO_STEPS = 2_000
-"""Most steps of echoes."""
-DRILLS = 10_000
-"""Drills in one epoch."""
-SHARES = {"goemotions/mer": 18_000, "goemotions/ovmer": 3_000, "goemotions/eri": 4_000, "esconv/erg": 2_800}
+"""Most steps of echoes at a time."""
+PRACTICE = (2, 1)
+"""Epochs of practice after each time of echoes: who reads prompts already learns to echo in a quarter of the steps."""
+SHARES = {
+    "goemotions/mer": 18_000, "goemotions/ovmer": 3_000, "goemotions/eri": 4_000, "esconv/erg": 2_800,
+    "word_choice/mer": 5_000, "word_choice/mir": 5_000,
+}  # fmt: skip
 """Samples drawn of a corpus and task in one epoch; of others all."""
 NAMES = {
     "anger": ("anger", "angry"), "disgust": ("disgust", "disgusted"), "fear": ("fear", "fearful", "afraid"),
     "joy": ("joy", "happy", "happiness"), "neutral": ("neutral",), "sadness": ("sadness", "sad"),
     "surprise": ("surprise", "surprised"),
 }  # fmt: skip
-UNTRAINED = frozenset({"positive", "negative", "neutral"})
-"""Words of sentiment that no drill offers."""
 EXTRA = ("calm", "contempt", "worried", "doubt")
 """Candidates that are sometimes offered and never right here."""
 
@@ -59,22 +59,6 @@ def renamed(labels: ClosedLabels, rng: random.Random) -> ClosedLabels:
     names = {k: rng.choice(v) for k, v in NAMES.items()}
     extra = tuple(rng.sample(EXTRA, rng.randint(1, 2))) if rng.random() < 0.4 else ()
     return ClosedLabels(label=names[labels.label], candidates=(*(names[c] for c in labels.candidates), *extra))
-
-
-def drills(samples: list[Sample], rng: random.Random) -> list[Sample]:
-    """Ask which of some words was said: the candidates are words of comments, one of them of this comment."""
-    found = rng.sample([s for s in samples if s.corpus == "goemotions" and s.task == "mer"], 2 * DRILLS)
-    said = [sorted(set(re.findall(r"[a-z]{4,}", (s.subtitle or "").lower())) - UNTRAINED) for s in found]
-    pool = [word for words in said for word in words]
-    out = []
-    for sample, words in zip(found, said, strict=True):
-        others = {w for w in rng.sample(pool, rng.randint(2, 7)) if w not in words}
-        if words and others:
-            label = rng.choice(words)
-            labels = ClosedLabels(label=label, candidates=(label, *sorted(others)))
-            task = rng.choice(("mer", "mir"))
-            out.append(sample.model_copy(update={"corpus": "drill", "task": task, "labels": labels}))
-    return out[:DRILLS]
 
 
 def offered(labels: ClosedLabels, rng: random.Random) -> tuple[str, ...]:
@@ -101,14 +85,13 @@ def ids_of(sample: Sample, processor: NanoEmoXProcessor, rng: random.Random) -> 
 
 
 def epoch_of(samples: list[Sample], rng: random.Random) -> list[Sample]:
-    """Draw one epoch with its drills; neutral comments at two thirds of their share."""
+    """Draw one epoch; neutral comments at two thirds of their share."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.corpus == "goemotions" and target_text(sample) == "neutral" and rng.random() > 0.67:
             continue
         groups.setdefault(f"{sample.corpus}/{sample.task}", []).append(sample)
-    picked = [s for key, of in groups.items() for s in rng.sample(of, min(len(of), SHARES.get(key, len(of))))]
-    return [*picked, *drills(samples, rng)]
+    return [s for key, of in groups.items() for s in rng.sample(of, min(len(of), SHARES.get(key, len(of))))]
 
 
 def instruction_batches(
@@ -244,8 +227,10 @@ def main() -> None:
     say(f"{len(training)} training samples, {time.time() - started:.0f} s")
     model.train()
     read(model, [t for of in corpora.values() for t in of], processor, rng)
-    echoes = echo(model, len(processor.tokenizer))
-    drawn = practise(model, training, processor, args.epochs or 2, rng)
+    echoes, drawn = [], Counter[str]()
+    for epochs in PRACTICE if args.epochs is None else (args.epochs,):
+        echoes.append(echo(model, len(processor.tokenizer)))
+        drawn += practise(model, training, processor, epochs, rng)
     trained = time.time() - started
     args.out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(args.out)

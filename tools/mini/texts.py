@@ -8,7 +8,7 @@ from nanoemox.data.corpora import read_corpora
 from nanoemox.data.manifest import ReplyLabels, Sample, target_text
 from nanoemox.data.overlap import Held, drop_overlap, evaluation_overlap, normalise
 
-CORPORA = ("goemotions", "esconv", "mustard", "mintrec", "mintrec2")
+CORPORA = ("goemotions", "word_choice", "esconv", "mustard", "mintrec", "mintrec2")
 
 
 def samples_of(data_root: Path) -> tuple[list[Sample], dict[str, int], Held]:
@@ -26,7 +26,7 @@ def documents(samples: list[Sample], held: Held) -> dict[str, list[str]]:
     """Return every training text once, by corpus: comments, scenes, what a person says with the reply."""
     out: dict[str, dict[str, None]] = {}
     for sample in samples:
-        if sample.split != "train":
+        if sample.split != "train" or sample.corpus == "word_choice":  # comments that are there already
             continue
         turns = [*((t.role, t.text) for t in sample.history), ("speaker", sample.subtitle or "")]
         turns = [t for t in turns if normalise(t[1]) not in held.texts]
@@ -38,5 +38,5 @@ def documents(samples: list[Sample], held: Held) -> dict[str, list[str]]:
 
 
 def answers(samples: list[Sample]) -> list[str]:
-    """Return the distinct training answers."""
-    return list(dict.fromkeys(target_text(s) for s in samples if s.split == "train"))
+    """Return the distinct training answers, but for words that were merely said."""
+    return list(dict.fromkeys(target_text(s) for s in samples if s.split == "train" and s.corpus != "word_choice"))

@@ -28,6 +28,7 @@ from nanoemox.data.corpora import (
     ravdess,
     sentiment,
     table,
+    word_choice,
 )
 from nanoemox.data.manifest import Sample
 from nanoemox.types import NanoEmoXError, RecipeError
@@ -235,6 +236,13 @@ READERS: Final[Mapping[str, Corpus]] = MappingProxyType(
             "download GoEmotions from github.com/google-research/google-research/tree/master/goemotions",
             "emotions.txt or labels.txt, train.tsv, dev.tsv, test.tsv",
             folder=str(goemotions.FOLDER),
+        ),
+        "word_choice": Corpus(
+            word_choice.read,
+            "CC BY 4.0",
+            "made of GoEmotions: download that",
+            "those of goemotions",
+            folder=str(word_choice.FOLDER),
         ),
         "esconv": Corpus(
             esconv.read,
