@@ -129,6 +129,39 @@ def prepare(
     typer.echo(dumps(summary, indent=1, ensure_ascii=False) if json else format_summary(summary, out))
 
 
+@app.command(epilog="Example:  nanoemox check manifests/calls --against manifests/meld/test.jsonl")
+def check(
+    source: Annotated[str, typer.Argument(metavar="MANIFEST|CORPUS", help="Manifest, prepared folder, or corpus.")],
+    root: Annotated[Path | None, typer.Argument(help="With a corpus: the folder that it was unpacked in.")] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Manifest, prepared folder, or annotation file (JSON, CSV) to find leaks into."),
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that open the files; 0: threads.")] = 0,
+    media: Annotated[bool, typer.Option("--media/--no-media", help="Open every file.")] = True,
+    trust_npz: Annotated[
+        bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
+) -> None:
+    """Look for what would break or spoil training: bad clips, leaks, misspelt labels. Exit code 2 if there is any."""
+    from nanoemox.data.doctor import CheckOptions
+    from nanoemox.data.doctor import check as examine
+    from nanoemox.data.doctor_table import looking, show_report
+
+    with looking(show=not json) as done:
+        options = CheckOptions(tuple(against or ()), data_root, workers, media, trust_npz, done)
+        report = examine(source, root, options)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(report.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        show_report(report)
+    raise typer.Exit(0 if report.sound else 2)
+
+
 @app.command(epilog="Example:  nanoemox features manifests/meld --model base --out cache --workers 8")
 def features(
     manifests: Annotated[

@@ -7,7 +7,6 @@ its part, all then see the same index, and each takes its part of the contents t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nanoemox.data.opening import content_key
 from nanoemox.data.shards import Shards, read_lines
 from nanoemox.data.workers import Workers
 from nanoemox.faces import with_face
@@ -121,12 +121,6 @@ class Filling:
     def bytes_per_clip(self) -> int:
         """Mean size of what was written."""
         return self.num_bytes // self.encoded if self.encoded else 0
-
-
-def content_key(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Filler:

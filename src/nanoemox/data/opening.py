@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,3 +80,9 @@ def absolute(opened: Opened) -> list[Sample]:
         found = {field: os.path.abspath(opened.root / path) for field, path in paths.items() if path}
         out.append(sample.model_copy(update=found))
     return out
+
+
+def content_key(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,49 @@
+"""What the doctor can find, how bad it is, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+Level = Literal["error", "warning", "note"]
+LEVELS: Final[tuple[Level, ...]] = ("error", "warning", "note")
+"""``error``: training would break on it or be spoilt by it; ``warning``: look at it; ``note``: good to know."""
+
+REMEDIES: Final = MappingProxyType(
+    {
+        "line": "correct the line, or write the manifest again with `nanoemox prepare`",
+        "missing": "download or unpack the file, or correct the path (is --data-root right?)",
+        "unreadable": "download it again (git lfs pull for LFS pointers), else remove the sample",
+        "truncated": "download it again or recut it, else remove the sample",
+        "long": "look whether it was cut wrongly; remove the sample if so",
+        "silent": "nothing, if that is as recorded: the voice is left out; else extract the sound again",
+        "faceless": "nothing, if nobody is in the picture: the face is left out; else recut it",
+        "duplicate": "keep one of the copies; where their labels differ, find out which is right",
+        "leak by name": "remove the clip from what trains",
+        "leak by content": "remove the clip from what trains, whatever it is called there",
+        "leak by speaker": "split by speaker, or say with the result that speakers are shared",
+        "leak by words": "remove the sample from what trains",
+        "label": "correct the spelling",
+        "encoding": "save the source as UTF-8 and prepare it again; take lost characters from the original",
+        "known": "see the sample's line: remove it from what trains, keep it in official test sets",
+    }
+)
+"""Kind of finding -> what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: One of :data:`REMEDIES`.
+        level: How bad it is.
+        where: Sample, file or line.
+        what: What was found, with the value.
+    """
+
+    kind: str
+    level: Level
+    where: str
+    what: str
