@@ -220,6 +220,39 @@ def train(
         typer.echo(f"trained: {result['model']}")
 
 
+@app.command(epilog="Example:  nanoemox score runs/eval --scorer legacy --wheel-tables emotion_wheel")
+def score(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_FILE", help="A run, a result file, or a folder of the authors' checkpoints."),
+    ],
+    benchmark: Annotated[str | None, typer.Option(help="Id; default: what the run or the path says.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Label file or corpus folder; default: what the run holds.")
+    ] = None,
+    scorer: Annotated[str, typer.Option(help="corrected, or legacy: the published protocol with its quirks.")] = (
+        "corrected"
+    ),
+    wheel_tables: Annotated[
+        Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")
+    ] = None,
+    trust_npz: Annotated[
+        bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
+) -> None:
+    """Score predictions, of this package or the authors', without a model."""
+    from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
+
+    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz))
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(result, indent=1, ensure_ascii=False))
+    else:
+        typer.echo(format_result(result))
+
+
 @app.command(epilog="Example:  nanoemox assemble nanoemox --out base")
 def assemble(
     preset: Annotated[str, typer.Argument(help="Name of a model recipe of the package, or a YAML file.")],

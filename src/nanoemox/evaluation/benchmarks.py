@@ -1,0 +1,135 @@
+"""The benchmarks: what is asked about which clips, which labels there are, which scores count.
+
+The first nine are MER-UniBench (Lian et al., AffectGPT, ICML 2025). A record says everything that a number depends
+on; whoever changes one raises its ``version``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from nanoemox.tasks import LABEL_SETS, TASKS
+from nanoemox.types import NanoEmoXError
+
+HIT_RATE: Final = ("hit_rate", "precision", "labels_per_answer")
+SETS: Final = ("f1", "precision", "recall", "labels_per_answer")
+SENTIMENT: Final = ("weighted_f1", "accuracy", "unweighted_average_recall")
+INTENT: Final = ("accuracy", "weighted_f1", "weighted_precision", "macro_f1", "unweighted_average_recall")
+REASONS: Final = ("clue_overlap", "label_overlap")
+REPLIES: Final = ("accuracy", "hit_rate", "distinct_1", "distinct_2")
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One benchmark.
+
+    Attributes:
+        id: Name in options, files and tables.
+        title: Name for people.
+        task: What is scored, a key of ``nanoemox.tasks.TASKS``.
+        corpus: Reader or prepared folder that gives the clips: a manifest, of which ``test`` is asked.
+        metrics: Scores in the order of importance; the first is the one to compare.
+        labels: Ordered candidates of a closed task; of ``erg`` the emotions of the corpus.
+        num_samples: Clips of the official test part, None where it is not published.
+        published_name: The authors' name of the set, in names of folders and files.
+        list_file: Label file that restricts the clips, where the test part is not the corpus' own.
+        version: Of this record.
+    """
+
+    id: str
+    title: str
+    task: str
+    corpus: str
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...]
+    num_samples: int | None
+    published_name: str
+    list_file: str | None = None
+    version: int = 1
+
+    @property
+    def question(self) -> str:
+        """Task whose question is asked; the words are the model's own (``templates.yaml``)."""
+        return self.task
+
+    @property
+    def published_question(self) -> str:
+        """Task whose question the published protocol asks: open vocabulary for all of MER-UniBench."""
+        return "ovmer" if self.id in GROUPS["mer-unibench"] else self.task
+
+    @property
+    def identifier(self) -> str:
+        """The tag that starts the question."""
+        return TASKS[self.question].identifier
+
+
+def _emotion(key: str, title: str, num_samples: int, published_name: str) -> Benchmark:
+    return Benchmark(key, title, "mer", key, HIT_RATE, LABEL_SETS[key], num_samples, published_name)
+
+
+def _sentiment(key: str, title: str, num_samples: int, published_name: str) -> Benchmark:
+    return Benchmark(key, title, "msa", key, SENTIMENT, LABEL_SETS["sentiment"], num_samples, published_name)
+
+
+BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
+    {
+        record.id: record
+        for record in (
+            _emotion("mer2023", "MER2023", 411, "mer2023"),
+            _emotion("mer2024", "MER2024", 1169, "mer2024"),
+            _emotion("meld", "MELD", 2610, "meld"),
+            _emotion("iemocap", "IEMOCAP", 1241, "iemocapfour"),
+            _sentiment("cmu_mosi", "CMU-MOSI", 686, "cmumosi"),
+            _sentiment("cmu_mosei", "CMU-MOSEI", 4659, "cmumosei"),
+            _sentiment("ch_sims", "CH-SIMS", 457, "sims"),
+            _sentiment("ch_sims_v2", "CH-SIMS v2", 1034, "simsv2"),
+            # The paper's set has 532 clips (OV-MERD+); the one that is released, 332 of these.
+            Benchmark("ov_merd", "OV-MERD", "ovmer", "ov_merd", SETS, (), 332, "ovmerdplus"),
+            Benchmark("emer", "EMER", "eri", "emer", REASONS, (), 100, "emer"),
+            Benchmark("mintrec", "MIntRec", "mir", "mintrec", INTENT, LABEL_SETS["mintrec"], 445, "mintrec"),
+            Benchmark("mintrec2", "MIntRec2.0", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"], 2033, "mintrec2"),
+            Benchmark(
+                "mintrec2_paper", "MIntRec2.0, the paper's subset", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"],
+                1044, "mintrec2", list_file="test_MIntRec2_ann.json",
+            ),
+            Benchmark("avamerg", "AvaMERG", "erg", "avamerg", REPLIES, LABEL_SETS["avamerg"], None, "avamerg"),
+        )
+    }
+)  # fmt: skip
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "mer-unibench": tuple(BENCHMARKS)[:9],
+        "intent": ("mintrec", "mintrec2", "mintrec2_paper"),
+        "all": tuple(BENCHMARKS),
+    }
+)
+
+
+def get_benchmark(key: str) -> Benchmark:
+    """Return a benchmark by its id.
+
+    Raises:
+        NanoEmoXError: There is none; the message lists them.
+    """
+    try:
+        return BENCHMARKS[key]
+    except KeyError:
+        raise NanoEmoXError(f"unknown benchmark {key!r}; there are {', '.join(BENCHMARKS)}") from None
+
+
+def expand(keys: Iterable[str]) -> tuple[Benchmark, ...]:
+    """Return the benchmarks of ids and groups, each once."""
+    found: dict[str, Benchmark] = {}
+    for key in keys:
+        found |= {name: get_benchmark(name) for name in GROUPS.get(key, (key,))}
+    return tuple(found.values())
+
+
+def guess(path: str) -> Benchmark | None:
+    """Return the benchmark that a result file's path names (``.../results-meld/...``), or None."""
+    names = {b.published_name: b for b in reversed(tuple(BENCHMARKS.values()))} | {b.id: b for b in BENCHMARKS.values()}
+    parts = path.replace("\\", "/").lower().split("/")
+    return next((names[p] for part in reversed(parts) if (p := part.removeprefix("results-")) in names), None)

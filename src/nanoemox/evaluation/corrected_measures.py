@@ -1,0 +1,98 @@
+"""Our scores: what is asked for is what is scored, and a clip without answer is a wrong one.
+
+Differences from the published protocol, task by task: emotion words are mapped by a lexicon of our own (``fear`` is
+fear, ``neutral`` counts, naming everything loses); a ``neutral`` sentiment is neither positive nor negative; intents
+are read whatever their spelling; both emotions of a reply are folded by one map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nanoemox.evaluation.measures import CLASSIFICATION, Measured, Words, classified, on_wheels
+from nanoemox.scoring.bootstrap import mean_statistic
+from nanoemox.scoring.classification import classification_scores
+from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n
+from nanoemox.scoring.legacy_tasks import EIGHT_CLASSES
+from nanoemox.scoring.lexicon import look_up
+from nanoemox.scoring.wheels import WheelScorer
+from nanoemox.tasks import LABEL_SETS, format_label, parse, parse_label
+
+_CLASS_OF_FAMILY: Final = {
+    "joy": "happy", "pride": "happy", "love": "happy", "calm": "happy", "interest": "happy", "surprise": "surprised",
+    "fear": "fear", "sadness": "sad", "anger": "angry", "disgust": "disgusted", "contempt": "contempt",
+    "neutral": "neutral",
+}  # fmt: skip
+_OURS: Final = {"embarrassed": "sad"}  # the published map lists it twice, as sad and as disgusted
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedMeasures:
+    """Our scores, the default."""
+
+    wheels: WheelScorer
+    name: str = "corrected"
+
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None]) -> Measured:
+        """Return hit rate and, because long answers hit more, precision."""
+        return on_wheels(self.wheels.hit_rate(truth, [a or () for a in answers]), answers, "hit_rate")
+
+    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
+        """Return F, precision and recall of sets."""
+        return on_wheels(self.wheels.set_scores(truth, [a or () for a in answers]), answers, "f1")
+
+    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+        """Return scores over three classes, and beside them over the clips that are not neutral (``_nonzero``)."""
+        labels = LABEL_SETS["sentiment"]
+        read = [parse_label(a, labels) if a else None for a in answers]
+        pairs = list(zip(truth, read, strict=True))
+        names = ("weighted_f1", "accuracy", "unweighted_average_recall")
+        whole = classified(classification_scores(truth, read, labels), pairs, names)
+        rest = [pair for pair in pairs if pair[0] != "neutral"]
+        if rest:
+            scores = classification_scores([t for t, _ in rest], [p for _, p in rest], labels)
+            whole.metrics.update(weighted_f1_nonzero=scores.weighted_f1, accuracy_nonzero=scores.accuracy)
+        return whole
+
+    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
+        """Return classification scores of the intents that the answers name."""
+        wanted = [_spelt(label, labels) for label in truth]
+        read = [parse_label(a, labels) if a else None for a in answers]
+        names = tuple(dict.fromkeys([*labels, *wanted]))
+        pairs = list(zip(wanted, read, strict=True))
+        return classified(classification_scores(wanted, read, names), pairs, tuple(CLASSIFICATION))
+
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+        """Return accuracy of the emotion word, the hit rate of its class, and variety a reply and over all."""
+        readings = [parse("erg", a) if a else None for a in answers]
+        named = [format_label(r.think.emotion) if r and r.think else "" for r in readings]
+        wanted = [format_label(word) for word in truth]
+        right = [w == n for w, n in zip(wanted, named, strict=True)]
+        classes = [eight_class(word) for word in named]
+        hits = [c is not None and c == eight_class(w) for w, c in zip(wanted, classes, strict=True)]
+        replies = [r.reply for r in readings if r and r.reply]
+        metrics: dict[str, float | None] = {"accuracy": sum(right) / len(right), "hit_rate": sum(hits) / len(hits)}
+        for n in (1, 2):
+            metrics[f"distinct_{n}"] = distinct_n(replies, n)
+            metrics[f"corpus_distinct_{n}"] = corpus_distinct_n(replies, n)
+        metrics["chains"] = sum(map(bool, named)) / len(named)
+        statistics = {
+            "accuracy": (mean_statistic(right), len(right)),
+            "hit_rate": (mean_statistic(hits), len(hits)),
+        }
+        return Measured(metrics, statistics, len(truth))
+
+
+def eight_class(word: str) -> str | None:
+    """Return the class of MEAD that an emotion word falls into, or None for a word that names no emotion."""
+    if word in _OURS or word in EIGHT_CLASSES:
+        return _OURS.get(word) or EIGHT_CLASSES[word]
+    known = look_up(word)
+    return _CLASS_OF_FAMILY.get(known.family) if known else None
+
+
+def _spelt(label: str, labels: Words) -> str:
+    """Return a true label in our spelling; one that is not ours stays as it is."""
+    return parse_label(label, labels) or format_label(label)

@@ -1,0 +1,165 @@
+"""From aligned truths and answers to the scores of a task: by the published protocol, or corrected.
+
+``LegacyMeasures`` and ``CorrectedMeasures`` have one method a task, with equal arguments. An answer is None where a
+clip has none. Every score is a fraction of one and comes with its function of resampled clips, for intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from nanoemox.scoring.bootstrap import Statistic, mean_statistic
+from nanoemox.scoring.classification import (
+    ClassificationScores,
+    Metric,
+    accuracy,
+    confusion_statistic,
+    macro_f1,
+    unweighted_average_recall,
+    weighted_f1,
+    weighted_precision,
+)
+from nanoemox.scoring.legacy_tasks import fold_truth, legacy_emotion, legacy_intent, legacy_replies, legacy_sentiment
+from nanoemox.scoring.wheels import WheelScorer, WheelScores
+from nanoemox.types import NanoEmoXError
+
+Words = Sequence[str]
+CLASSIFICATION: Final[Mapping[str, Metric]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "weighted_f1": weighted_f1,
+    "weighted_precision": weighted_precision,
+    "unweighted_average_recall": unweighted_average_recall,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores of one task.
+
+    Attributes:
+        metrics: Name -> score, None where it is not defined.
+        statistics: Name -> score as a function of resampled clips, and how many clips there are to resample.
+        num_counted: Clips that count.
+        per_wheel: One record a wheel, where words were scored on wheels.
+        notes: Sentences for the reader.
+    """
+
+    metrics: dict[str, float | None]
+    statistics: dict[str, tuple[Statistic, int]]
+    num_counted: int
+    per_wheel: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Measures(Protocol):
+    """A way to score the tasks; a list per argument, one entry a clip."""
+
+    @property
+    def name(self) -> str:
+        """``legacy`` or ``corrected``."""
+        ...
+
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None]) -> Measured:
+        """Score emotion words against one emotion each."""
+        ...
+
+    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
+        """Score emotion words against emotion words."""
+        ...
+
+    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+        """Score sentiment against sentiment."""
+        ...
+
+    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
+        """Score written intents against labels."""
+        ...
+
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+        """Score chains and replies against the speaker's emotion."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyMeasures:
+    """The published protocol, for comparison with printed tables."""
+
+    wheels: WheelScorer | None
+    name: str = "legacy"
+
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None]) -> Measured:
+        """Return the hit rate; its precision is the protocol's unprinted "mscore"."""
+        return on_wheels(self._wheels().hit_rate(truth, _lists(answers)), answers, "hit_rate")
+
+    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
+        """Return F, precision and recall of sets."""
+        return on_wheels(self._wheels().set_scores(truth, _lists(answers)), answers, "f1")
+
+    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+        """Return weighted F1 and accuracy without neutral clips; whatever is not positive is negative."""
+        scores = legacy_sentiment(truth, answers)
+        pairs = [(t, "positive" if a == "positive" else "negative") for t, a in zip(truth, answers, strict=True)]
+        return classified(scores, [p for p in pairs if p[0] != "neutral"], ("weighted_f1", "accuracy"))
+
+    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
+        """Return the scores of answers that are the label letter by letter; unanswered clips are left out."""
+        pairs = [(t, a) for t, a in zip(truth, answers, strict=True) if a is not None]
+        wanted, written = ({str(i): pair[k] for i, pair in enumerate(pairs)} for k in (0, 1))
+        return classified(legacy_intent(wanted, written), pairs, tuple(CLASSIFICATION))
+
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+        """Return accuracy, hit rate and variety; unanswered clips are left out."""
+        wanted = {str(i): word for i, word in enumerate(truth)}
+        scores = legacy_replies(wanted, {str(i): a for i, a in enumerate(answers) if a is not None})
+        notes = []
+        if scores.unfolded is not None:
+            notes = [
+                f"no hit rate: the published code fails on {scores.unfolded!r}, which has none of its eight classes"
+            ]
+        metrics = {
+            "accuracy": scores.accuracy,
+            "hit_rate": scores.hit_rate,
+            "distinct_1": scores.distinct_1,
+            "distinct_2": scores.distinct_2,
+        }
+        right = [fold_truth(t) == legacy_emotion(a) for t, a in zip(truth, answers, strict=True) if a is not None]
+        statistics = {"accuracy": (mean_statistic(right), len(right))} if right else {}
+        return Measured(metrics, statistics, scores.num_samples, notes=notes)
+
+    def _wheels(self) -> WheelScorer:
+        if self.wheels is None:
+            raise NanoEmoXError(
+                "the published scorer needs its tables: name their folder with --wheel-tables "
+                "(wheel1..5.xlsx, synonym.xlsx, format.csv of the release of AffectGPT)"
+            )
+        return self.wheels
+
+
+def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: str) -> Measured:
+    """Return what was scored on wheels; ``headline`` is ``f1`` (sets) or ``hit_rate`` (one word each)."""
+    names = ("f1", "precision", "recall") if headline == "f1" else ("hit_rate", "precision")
+    metrics: dict[str, float | None] = {name: getattr(scores, name) for name in names}
+    metrics["labels_per_answer"] = sum(len(a or ()) for a in answers) / len(answers)
+    columns = {"f1": 0, "precision": 1, "recall": 2, "hit_rate": 2}
+    per_wheel = [
+        {"wheel": w, "n": n} | {name: float(row[columns[name]]) if n else None for name in names}
+        for w, (n, row) in enumerate(zip(scores.counted, scores.per_wheel, strict=True), 1)
+    ]
+    statistics = {name: (scores.statistic(name), scores.n) for name in names}
+    return Measured(metrics, statistics, max(scores.counted, default=0), per_wheel)
+
+
+def classified(scores: ClassificationScores, pairs: Sequence[tuple[str, str | None]], names: Sequence[str]) -> Measured:
+    """Return classification scores by name; ``pairs`` are the truths and answers that they were made from."""
+    truth, answers = [t for t, _ in pairs], [a for _, a in pairs]
+    statistics = {
+        name: (confusion_statistic(truth, answers, CLASSIFICATION[name], scores.labels), len(pairs)) for name in names
+    }
+    return Measured({name: getattr(scores, name) for name in names}, statistics, scores.num_samples)
+
+
+def _lists(answers: Sequence[Words | None]) -> list[Words]:
+    return [answer or () for answer in answers]

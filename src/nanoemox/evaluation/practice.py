@@ -1,0 +1,72 @@
+"""How the printed numbers of MER-UniBench came about: the best of several checkpoints, chosen on test clips.
+
+The published evaluator scores every checkpoint on the test part and prints the best, one set at a time, so that one
+row of a table mixes checkpoints. Here the best stands beside mean and standard deviation over the checkpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.score import Score
+from nanoemox.types import NanoEmoXError
+
+_FILE: Final = re.compile(r"^checkpoint_0*(?P<epoch>\d+)_.*?(?P<kind>(?:-openset)?(?:-sentiment)?)\.npz$")
+_KINDS: Final = {"mer": "-openset", "ovmer": "-openset", "msa": "-openset-sentiment"}
+
+PRINTED: Final[Mapping[str, float]] = {
+    "mer2023": 0.7854, "mer2024": 0.7880, "meld": 0.5565, "iemocap": 0.6054, "cmu_mosi": 0.8130, "cmu_mosei": 0.8090,
+    "ch_sims": 0.8849, "ch_sims_v2": 0.8618, "ov_merd": 0.6252,
+}  # fmt: skip
+"""Benchmark -> the row of AffectGPT as its authors print it (arXiv 2501.16566): hit rate, weighted F1 or F."""
+
+
+def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
+    """Return epoch -> result file of the kind that the benchmark scores.
+
+    Raises:
+        NanoEmoXError: The folder, searched with its folders, holds none.
+    """
+    kind = _KINDS.get(benchmark.task, "")
+    found = {
+        int(match["epoch"]): path
+        for path in sorted(folder.rglob("checkpoint_*.npz"))
+        if (match := _FILE.match(path.name)) and match["kind"] == kind
+    }
+    if not found:
+        raise NanoEmoXError(f"{folder}: holds neither predictions.jsonl nor checkpoint_*{kind}.npz")
+    return dict(sorted(found.items()))
+
+
+def practice(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any]:
+    """Return every checkpoint's scores, and the best on test beside mean, standard deviation and the printed number.
+
+    Args:
+        benchmark: What was scored.
+        scores: Epoch -> score; the best epoch is that of the headline metric, as published.
+    """
+    metrics = {epoch: one.measured.metrics for epoch, one in scores.items()}
+    headline = next(name for name in benchmark.metrics if any(m.get(name) is not None for m in metrics.values()))
+    best = max(metrics, key=lambda epoch: metrics[epoch].get(headline) or 0.0)
+    first = next(iter(scores.values()))
+    return {
+        "benchmark": benchmark.id,
+        "scorer": first.scorer,
+        "n": first.num_samples,
+        "metrics": {name: _spread(name, metrics, best) for name, v in first.measured.metrics.items() if v is not None},
+        "printed": {headline: PRINTED[benchmark.id]} if benchmark.id in PRINTED else {},
+        "checkpoints": {str(epoch): one.to_dict() for epoch, one in scores.items()},
+    }
+
+
+def _spread(name: str, metrics: Mapping[int, Mapping[str, float | None]], best: int) -> dict[str, Any]:
+    """Return the score at the best epoch, mean and sample standard deviation."""
+    values = np.array([m[name] for m in metrics.values() if m.get(name) is not None], np.float64)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {"best": metrics[best].get(name), "best_epoch": best, "mean": float(values.mean()), "sd": sd}

@@ -1,0 +1,175 @@
+"""Scores of a prediction file: align with the truth, measure, resample, set baselines beside.
+
+Nothing here needs a model, torch or transformers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.measures import Measured, Measures
+from nanoemox.evaluation.official_files import Predictions
+from nanoemox.evaluation.truth import Truth, Value
+from nanoemox.evaluation.words import as_sentiment, as_words
+from nanoemox.scoring.bootstrap import bootstrap_interval
+from nanoemox.types import NanoEmoXError
+
+BLIND_WORDS: Final = 8
+"""Words of the blind list: about as many as the longest answers of published models hold."""
+_CHAIN: Final = "<think>\nscenario: -\nemotion: {0}\ncause: -\ngoal: the emotion of the speaker is {0}\n</think>\n"
+Answer = tuple[str, ...] | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """Truths and answers, clip by clip.
+
+    Attributes:
+        names: The clips that are scored.
+        truth: What is right.
+        answers: What was answered, None where nothing was.
+        notes: Sentences about clips that only one side knows.
+    """
+
+    names: tuple[str, ...]
+    truth: tuple[Value, ...]
+    answers: tuple[Answer, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The scores of one prediction file on one benchmark."""
+
+    benchmark: Benchmark
+    scorer: str
+    measured: Measured
+    num_samples: int
+    num_unanswered: int
+    intervals: dict[str, tuple[float, float]]
+    baselines: dict[str, dict[str, float | None]]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the command line."""
+        return {
+            "benchmark": self.benchmark.id,
+            "benchmark_version": self.benchmark.version,
+            "scorer": self.scorer,
+            "metrics": self.measured.metrics,
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "per_wheel": self.measured.per_wheel,
+            "n": self.num_samples,
+            "n_counted": self.measured.num_counted,
+            "n_unanswered": self.num_unanswered,
+            "baselines": self.baselines,
+            "notes": list(self.notes),
+        }
+
+
+def align(benchmark: Benchmark, truth: Truth, predictions: Predictions, *, keep_unanswered: bool) -> Aligned:
+    """Pair truths with answers.
+
+    A clip of the truth without answer stays, unanswered. It goes only where the published protocol leaves it out
+    (``keep_unanswered`` false), or where truth and answers are of different lists of clips: the truth holds more than
+    the benchmark, or the answers hold at least as many unknown clips as there are unanswered ones.
+
+    Raises:
+        NanoEmoXError: They have no clip in common.
+    """
+    answers = _answers(benchmark, predictions)
+    missing = [name for name in truth if name not in answers]
+    unknown = [name for name in answers if name not in truth]
+    if len(missing) == len(truth):
+        raise NanoEmoXError(
+            f"{benchmark.id}: no clip in common: the truth has {_some(truth)}, the answers {_some(answers)}; "
+            "is it the right benchmark and label file?"
+        )
+    size = benchmark.num_samples
+    other_list = len(missing) > 0 and (len(unknown) >= len(missing) or (size is not None and len(truth) > size))
+    left_out = set(missing) if other_list or not keep_unanswered else set()
+    names = tuple(name for name in truth if name not in left_out)
+    notes = [] if not unknown else [f"{len(unknown)} answered clips are not in the truth and are not scored"]
+    if missing:
+        how = "left out" if left_out else "counted as wrong"
+        notes.append(f"{len(missing)} clips of the truth have no answer and are {how}")
+    if size is not None and len(names) != size:
+        notes.append(f"{len(names)} clips are scored; the official test part has {size}")
+    return Aligned(
+        names, tuple(truth[name] for name in names), tuple(answers.get(name) for name in names), tuple(notes)
+    )
+
+
+def score(benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_resamples: int = 1000) -> Score:
+    """Measure answers, with 95 % intervals, beside two baselines that know the truth's words but no clip."""
+    measured = measure(benchmark, aligned.truth, aligned.answers, measures)
+    intervals = {}
+    for name, (statistic, size) in measured.statistics.items():
+        interval = bootstrap_interval(statistic, size, num_resamples=num_resamples)
+        intervals[name] = (interval.low, interval.high)
+    rows = {
+        name: measure(benchmark, aligned.truth, [answer] * len(aligned.truth), measures).metrics
+        for name, answer in blind_answers(benchmark, aligned.truth).items()
+    }
+    return Score(
+        benchmark=benchmark,
+        scorer=measures.name,
+        measured=measured,
+        num_samples=len(aligned.names),
+        num_unanswered=sum(a is None for a in aligned.answers),
+        intervals=intervals,
+        baselines=rows,
+        notes=(*aligned.notes, *measured.notes),
+    )
+
+
+def measure(benchmark: Benchmark, truth: Sequence[Value], answers: Sequence[Answer], measures: Measures) -> Measured:
+    """Measure aligned answers by the benchmark's task."""
+    one = [value if isinstance(value, str) else ", ".join(value) for value in truth]
+    texts = [a if a is None or isinstance(a, str) else ", ".join(a) for a in answers]
+    lists = [(a,) if isinstance(a, str) else a for a in answers]
+    if benchmark.task == "mer":
+        return measures.emotion(one, lists)
+    if benchmark.task in ("ovmer", "eri"):
+        return measures.open([(v,) if isinstance(v, str) else v for v in truth], lists)
+    if benchmark.task == "msa":
+        return measures.sentiment(one, texts)
+    if benchmark.task == "mir":
+        return measures.intent(one, texts, benchmark.labels)
+    return measures.replies(one, texts)
+
+
+def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Answer]:
+    """Return what to answer to every clip without looking: the most common label, and a list of the most common.
+
+    Both take the words from the truth itself, which is more than a model may know: a model below them is no good, and
+    a scorer under which the list wins is no good either.
+    """
+    words = Counter(word for value in truth for word in ((value,) if isinstance(value, str) else value))
+    common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])) if word]
+    if not common:
+        return {}
+    if benchmark.task == "erg":
+        return {"majority": _CHAIN.format(common[0])}
+    if benchmark.task in ("mir", "msa"):
+        return {"majority": common[0]}
+    return {"majority": (common[0],), "blind_list": tuple(common[:BLIND_WORDS])}
+
+
+def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, Answer]:
+    """Return clip -> answer in the form that the benchmark's task needs."""
+    if benchmark.task in ("mer", "ovmer", "eri"):
+        return as_words(predictions)
+    if benchmark.task == "msa":
+        return as_sentiment(predictions)
+    if predictions.kind == "words":
+        return {name: ", ".join(words) for name, words in predictions.words.items()}
+    return dict(predictions.texts)
+
+
+def _some(names: Mapping[str, Any]) -> str:
+    return f"{len(names)} such as {next(iter(names), 'none')!r}"
