@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -163,11 +163,13 @@ class Filler:
         folder, share = self.shards.folder, self.options.share
         known = _known(folder)
         own = folder / f"files-{share.rank}.jsonl"
-        with own.open("a", encoding="utf-8") as index:
-            index.write("\n")  # a killed run may have left half a line
-            part = [self._path(file) for file in files[share.rank :: share.world]]
-            for _, row in Workers(_identify, dict, (known,)).run(part):
-                if row is not None:
+        part = [self._path(file) for file in files[share.rank :: share.world]]
+        rows = (row for _, row in Workers(_identify, dict, (known,)).run(part) if row is not None)
+        first = next(rows, None)
+        if first is not None:  # a cache that knows all files may be read-only
+            with own.open("a", encoding="utf-8") as index:
+                index.write("\n")  # a killed run may have left half a line
+                for row in chain([first], rows):
                     index.write(json.dumps(row) + "\n")
         share.wait()
         known = _known(folder)
@@ -235,7 +237,7 @@ class Filler:
                 self.bad |= json.loads((folder / f"bad-{rank}.json").read_text("utf-8"))
             share.wait()
             (folder / f"bad-{share.rank}.json").unlink()
-        if share.rank == 0:
+        if share.rank == 0 and (self.bad or (folder / "bad.json").exists()):
             write_json(folder / "bad.json", self.bad)
 
 
