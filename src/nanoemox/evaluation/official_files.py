@@ -6,6 +6,8 @@ from it; ``X-openset-sentiment.npz`` the sentiment that it gave these words. Tab
 
 from __future__ import annotations
 
+import csv
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,8 @@ def _read_csv(path: Path) -> Predictions:
         rows = read_table(path)
     except OSError as error:
         raise NanoEmoXError(f"{path}: {error.strerror or error}") from error
+    except csv.Error as error:
+        raise NanoEmoXError(f"{path}: not a table: {error}") from error
     columns = tuple(rows[0]) if rows else ()
     key = next((name for name in _NAMES if name in columns), None)
     text = next((name for name in _TEXTS if name in columns), None)
@@ -135,6 +139,8 @@ def read_wheel_tables(folder: Path) -> WheelTables:
         raise NanoEmoXError(f"{error.filename}: {error.strerror}; the folder lacks a published table") from error
     except KeyError as error:
         raise NanoEmoXError(f"{folder / 'synonym.xlsx'}: no column {error}; download it again") from error
+    except (csv.Error, zlib.error, IndexError, EOFError, RuntimeError) as error:
+        raise NanoEmoXError(f"{folder}: a damaged table: {error}; download the folder again") from error
 
 
 def _wheel_row(path: Path, row: Mapping[str, str]) -> WheelRow:

@@ -6,6 +6,7 @@ text (``eri``), the speaker's emotion (``erg``). Names of clips are the corpora'
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -47,7 +48,9 @@ def read_truth(path: Path, benchmark: Benchmark, *, trust_npz: bool = False) -> 
         truth = readers[path.suffix](path, benchmark)
     except OSError as error:
         raise NanoEmoXError(f"{error.filename or path}: {error.strerror or error}") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except NanoEmoXError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise NanoEmoXError(f"{path}: not a label file of {benchmark.id} ({type(error).__name__}: {error})") from error
     if not truth:
         raise NanoEmoXError(f"{path}: holds no label of {benchmark.id}'s test part")
@@ -75,8 +78,8 @@ def _folder(path: Path, benchmark: Benchmark, *, trust_npz: bool) -> Truth:
     if (path / SUMMARY).is_file() or prepared.is_file():
         samples = read_manifest(prepared)
     else:
-        samples = [s for s in reader(benchmark.corpus).read(path, trust_npz=trust_npz) if s.split == "test"]
-    truth = truth_of(samples, benchmark)
+        samples = reader(benchmark.corpus).read(path, trust_npz=trust_npz)
+    truth = truth_of((s for s in samples if s.split == "test"), benchmark)
     if not truth:
         raise NanoEmoXError(f"{path}: holds no test clip of {benchmark.id}")
     return truth

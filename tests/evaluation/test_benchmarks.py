@@ -1,0 +1,63 @@
+"""The records of the benchmarks."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanoemox.data.corpora import READERS
+from nanoemox.evaluation.benchmarks import BENCHMARKS, GROUPS, expand, get_benchmark, guess
+from nanoemox.tasks import TASKS
+from nanoemox.types import NanoEmoXError
+
+
+def test_ids_and_groups() -> None:
+    ids = (
+        "mer2023 mer2024 meld iemocap cmu_mosi cmu_mosei ch_sims ch_sims_v2 ov_merd emer mintrec mintrec2 "
+        "mintrec2_paper avamerg"
+    )
+    assert list(BENCHMARKS) == ids.split()
+    assert GROUPS["mer-unibench"] == tuple(ids.split()[:9])
+    assert GROUPS["all"] == tuple(ids.split())
+    assert all(key == record.id for key, record in BENCHMARKS.items())
+
+
+@pytest.mark.parametrize("record", BENCHMARKS.values(), ids=lambda b: b.id)
+def test_every_record_can_be_asked(record: object) -> None:
+    assert isinstance(record, type(get_benchmark("meld")))
+    assert record.corpus in READERS
+    assert record.task in TASKS
+    assert record.identifier.startswith("[")
+    assert TASKS[record.task].closed == bool(record.labels) or record.task == "erg"
+    assert record.metrics
+
+
+def test_sizes_of_the_two_second_intent_sets() -> None:
+    assert get_benchmark("mintrec2").num_samples == 2033
+    assert get_benchmark("mintrec2_paper").num_samples == 1044
+    assert get_benchmark("mintrec2_paper").list_file is not None
+
+
+def test_expand_takes_ids_and_groups_once() -> None:
+    assert [b.id for b in expand(["intent", "meld", "mintrec"])] == ["mintrec", "mintrec2", "mintrec2_paper", "meld"]
+    with pytest.raises(NanoEmoXError, match="unknown benchmark 'mosi'; there are mer2023, "):
+        expand(["mosi"])
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("out/results-iemocapfour/run/checkpoint_1.npz", "iemocap"),
+        ("results-MELD\\x.npz", "meld"),
+        ("runs/ch_sims_v2/predictions.jsonl", "ch_sims_v2"),
+        ("results-mintrec2", "mintrec2"),
+        ("meld-notes/x.npz", None),
+    ],
+)
+def test_a_path_may_name_its_benchmark(path: str, found: str | None) -> None:
+    benchmark = guess(path)
+    assert (benchmark and benchmark.id) == found
+
+
+def test_the_published_protocol_asks_openly() -> None:
+    assert get_benchmark("cmu_mosi").published_question == "ovmer"
+    assert get_benchmark("mintrec").published_question == "mir"
