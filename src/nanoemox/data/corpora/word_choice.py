@@ -25,7 +25,7 @@ def read(root: Path) -> list[Sample]:
     """Return a question about the words of each comment, asked as of emotion or intent; one that was said is right."""
     comments = [s for s in goemotions.read(root) if s.task == "mer"]
     words = {s.id: sorted(set(_WORD.findall((s.subtitle or "").lower())) - _UNTRAINED) for s in comments}
-    pool = sorted({word for of in words.values() for word in of})
+    pool = [word for of in words.values() for word in of]  # with repeats: common words are offered often
     out = []
     for comment in comments:
         said, key = words[comment.id], f"{comment.split}/{comment.id}"
