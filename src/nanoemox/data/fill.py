@@ -300,7 +300,7 @@ def decode(processor: NanoEmoXProcessor, path: str, careful: bool) -> _Arrays | 
     try:
         clip = with_face(load_clip(path, num_frames=vision.num_frames, isolated=careful))
     except (MediaError, MemoryError) as error:
-        return str(error) or "too large for the memory"
+        return str(error).removeprefix(f"{os.path.basename(path)}: ") or "too large for the memory"
     media = {name: tensor.numpy() for name, tensor in processor.media(clip).items()}
     return media or NO_MEDIA
 
