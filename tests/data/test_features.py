@@ -263,7 +263,7 @@ def test_two_ranks_of_torchrun(root: Path, model: str, tmp_path: Path) -> None:
 def test_killed_at_random_moments_and_resumed(model: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    toy_root(root, 10)
+    toy_root(root, 6)
     out, draw = tmp_path / "cache", random.Random(0)
     kills, shards = 0, 0
     for _ in range(40):
@@ -294,12 +294,12 @@ def test_killed_at_random_moments_and_resumed(model: str, tmp_path: Path) -> Non
 
         with safe_open(str(shard), framework="pt") as handle:
             seen += {name.partition("/")[0] for name in handle.keys()}  # noqa: SIM118
-    assert len(seen) == len(set(seen)) == 20
+    assert len(seen) == len(set(seen)) == 12
     whole = FeatureCache.open_or_build(
-        toy_samples(10), tiny_model(), tiny_processor(), tmp_path / "whole", CacheOptions(root=root)
+        toy_samples(6), tiny_model(), tiny_processor(), tmp_path / "whole", CacheOptions(root=root)
     )
-    resumed = FeatureCache.open_or_build(toy_samples(10), tiny_model(), tiny_processor(), out, CacheOptions(root=root))
-    assert resumed.filling == Filling(files=20, present=20)
-    for sample in toy_samples(10):
+    resumed = FeatureCache.open_or_build(toy_samples(6), tiny_model(), tiny_processor(), out, CacheOptions(root=root))
+    assert resumed.filling == Filling(files=12, present=12)
+    for sample in toy_samples(6):
         torch.testing.assert_close(resumed.media(sample), whole.media(sample), rtol=0, atol=1e-5)
     assert not list(out.rglob("*.partial"))
