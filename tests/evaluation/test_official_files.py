@@ -35,6 +35,16 @@ def test_tables(tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "emer.csv").texts == {"a": "Two\nlines, quoted"}
 
 
+def test_objects(tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text('{"a": ["sad"], "b": []}', "utf-8")
+    (tmp_path / "texts.json").write_text('{"a": "Sad.", "b": null}', "utf-8")
+    (tmp_path / "none.json").write_text("[1]", "utf-8")
+    assert read_predictions(tmp_path / "words.json").words == {"a": ("sad",), "b": ()}
+    assert read_predictions(tmp_path / "texts.json").texts == {"a": "Sad.", "b": ""}
+    with pytest.raises(NanoEmoXError, match="not an object of clips"):
+        read_predictions(tmp_path / "none.json")
+
+
 def test_real_files_of_every_kind(shared: Path) -> None:
     folder = shared / "data" / "predictions"
     kinds = {}

@@ -83,6 +83,13 @@ def test_dialogues(tmp_path: Path) -> None:
     assert read_truth(tmp_path / "test.json", get_benchmark("avamerg")) == {"dia03998utt2_60": "anxious"}
 
 
+def test_truths_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("name,label\na,anxious\n", "utf-8")
+    (tmp_path / "own.json").write_text('{"a": ["sad", "low"], "b": "joy"}', "utf-8")
+    assert read_truth(tmp_path / "own.csv", get_benchmark("avamerg")) == {"a": "anxious"}
+    assert read_truth(tmp_path / "own.json", get_benchmark("ov_merd")) == {"a": ("sad", "low"), "b": "joy"}
+
+
 def sample(name: str, task: str, split: Any = "test") -> Sample:
     labels = ClosedLabels(label="sad", candidates=LABELS) if task == "mer" else OpenLabels(labels=("cross", "sad"))
     return Sample(id=name, corpus="meld", split=split, task=task, labels=labels, subtitle="Oh.")

@@ -7,17 +7,17 @@ are read whatever their spelling; both emotions of a reply are folded by one map
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nanoemox.evaluation.measures import CLASSIFICATION, Measured, Words, classified, on_wheels
 from nanoemox.scoring.bootstrap import mean_statistic
 from nanoemox.scoring.classification import classification_scores
+from nanoemox.scoring.corrected import LEVELS, CorrectedScorer, emotion_report, unknown_words
 from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n
 from nanoemox.scoring.legacy_tasks import EIGHT_CLASSES
 from nanoemox.scoring.lexicon import look_up
-from nanoemox.scoring.wheels import WheelScorer
 from nanoemox.tasks import LABEL_SETS, format_label, parse, parse_label
 
 _CLASS_OF_FAMILY: Final = {
@@ -32,16 +32,33 @@ _OURS: Final = {"embarrassed": "sad"}  # the published map lists it twice, as sa
 class CorrectedMeasures:
     """Our scores, the default."""
 
-    wheels: WheelScorer
     name: str = "corrected"
 
-    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None]) -> Measured:
-        """Return hit rate and, because long answers hit more, precision."""
-        return on_wheels(self.wheels.hit_rate(truth, [a or () for a in answers]), answers, "hit_rate")
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> Measured:
+        """Return the hit rate of the one label that an answer is read as, and what else one label each allows.
+
+        ``recall`` is the field's hit rate, for which any word of the answer may be right.
+        """
+        given = [a or () for a in answers]
+        report = emotion_report(truth, answers, labels)
+        hits = CorrectedScorer(labels=tuple(labels)).hit_rate(truth, given)
+        statistics = {
+            "hit_rate": (hits.statistic("hit_rate"), hits.n),
+            "precision": (report.sets.statistic("precision"), report.sets.n),
+            "recall": (report.sets.statistic("recall"), report.sets.n),
+        }
+        return Measured(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
 
     def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
-        """Return F, precision and recall of sets."""
-        return on_wheels(self.wheels.set_scores(truth, [a or () for a in answers]), answers, "f1")
+        """Return F, precision and recall of sets of families; ``per_wheel`` tells groups of synonyms and words too."""
+        given = [a or () for a in answers]
+        levels = {level: CorrectedScorer(level).set_scores(truth, given) for level in LEVELS}
+        found = on_wheels(levels["family"], answers, "f1")
+        rows = [
+            {"wheel": level, "n": s.counted[0], "f1": s.f1, "precision": s.precision, "recall": s.recall}
+            for level, s in levels.items()
+        ]
+        return replace(found, per_wheel=rows, notes=_unknown(unknown_words(given)))
 
     def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
         """Return scores over three classes, and beside them over the clips that are not neutral (``_nonzero``)."""
@@ -64,8 +81,9 @@ class CorrectedMeasures:
         pairs = list(zip(wanted, read, strict=True))
         return classified(classification_scores(wanted, read, names), pairs, tuple(CLASSIFICATION))
 
-    def replies(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
-        """Return accuracy of the emotion word, the hit rate of its class, and variety a reply and over all."""
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
+        """Return accuracy of the emotion word, the hit rate of its class, and variety; strays do not count."""
+        del strays
         readings = [parse("erg", a) if a else None for a in answers]
         named = [format_label(r.think.emotion) if r and r.think else "" for r in readings]
         wanted = [format_label(word) for word in truth]
@@ -96,3 +114,11 @@ def eight_class(word: str) -> str | None:
 def _spelt(label: str, labels: Words) -> str:
     """Return a true label in our spelling; one that is not ours stays as it is."""
     return parse_label(label, labels) or format_label(label)
+
+
+def _unknown(counts: Mapping[str, int]) -> list[str]:
+    """Tell the words that our lexicon lacks, which are wrong unless the truth has them."""
+    if not counts:
+        return []
+    few = ", ".join(list(counts)[:5])
+    return [f"{sum(counts.values())} words of the answers are not in the lexicon ({len(counts)} different: {few} ...)"]

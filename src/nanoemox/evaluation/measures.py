@@ -62,8 +62,8 @@ class Measures(Protocol):
         """``legacy`` or ``corrected``."""
         ...
 
-    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None]) -> Measured:
-        """Score emotion words against one emotion each."""
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> Measured:
+        """Score emotion words against one emotion each, which is one of ``labels``."""
         ...
 
     def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
@@ -78,8 +78,8 @@ class Measures(Protocol):
         """Score written intents against labels."""
         ...
 
-    def replies(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
-        """Score chains and replies against the speaker's emotion."""
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
+        """Score chains and replies against the speaker's emotion; ``strays`` are replies without a truth."""
         ...
 
 
@@ -90,7 +90,7 @@ class LegacyMeasures:
     wheels: WheelScorer | None
     name: str = "legacy"
 
-    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None]) -> Measured:
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> Measured:
         """Return the hit rate; its precision is the protocol's unprinted "mscore"."""
         return on_wheels(self._wheels().hit_rate(truth, _lists(answers)), answers, "hit_rate")
 
@@ -110,10 +110,11 @@ class LegacyMeasures:
         wanted, written = ({str(i): pair[k] for i, pair in enumerate(pairs)} for k in (0, 1))
         return classified(legacy_intent(wanted, written), pairs, tuple(CLASSIFICATION))
 
-    def replies(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
-        """Return accuracy, hit rate and variety; unanswered clips are left out."""
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
+        """Return accuracy, hit rate and variety; unanswered clips are left out, strays count for variety."""
         wanted = {str(i): word for i, word in enumerate(truth)}
-        scores = legacy_replies(wanted, {str(i): a for i, a in enumerate(answers) if a is not None})
+        given = {str(i): text for i, text in enumerate((*answers, *strays)) if text is not None}
+        scores = legacy_replies(wanted, given)
         notes = []
         if scores.unfolded is not None:
             notes = [

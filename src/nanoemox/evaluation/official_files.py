@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from nanoemox.data.corpora.releases import read_table
+from nanoemox.data.corpora.releases import read_json, read_table
 from nanoemox.data.corpora.spreadsheet import read_sheet
 from nanoemox.scoring.legacy import WheelRow, WheelTables, split_list
 from nanoemox.types import NanoEmoXError
@@ -50,7 +50,7 @@ class Predictions:
 
 
 def read_predictions(path: Path, *, trust_npz: bool = False) -> Predictions:
-    """Read a result file of the authors of AffectGPT or Nano-EmoX.
+    """Read a result file of the authors of AffectGPT or Nano-EmoX, or a JSON object of clips and answers.
 
     Raises:
         NanoEmoXError: It is none, or pickled and not trusted.
@@ -59,6 +59,8 @@ def read_predictions(path: Path, *, trust_npz: bool = False) -> Predictions:
         return _read_npz(path, trust_npz=trust_npz)
     if path.suffix in (".csv", ".tsv"):
         return _read_csv(path)
+    if path.suffix == ".json":
+        return _read_object(path)
     raise NanoEmoXError(f"{path}: not a result file: give .npz or .csv of the authors, or .jsonl of this package")
 
 
@@ -95,6 +97,18 @@ def load_npz(path: Path, wanted: Sequence[str], *, trust_npz: bool) -> dict[str,
         if not trust_npz and "allow_pickle" in str(error):
             raise NanoEmoXError(f"{path} {PICKLED}") from error
         raise NanoEmoXError(f"{path}: not a file of numpy arrays: {error}; download it again") from error
+
+
+def _read_object(path: Path) -> Predictions:
+    try:
+        found = read_json(path)
+    except OSError as error:
+        raise NanoEmoXError(f"{path}: {error.strerror or error}") from error
+    if not isinstance(found, dict) or not found:
+        raise NanoEmoXError(f"{path}: not an object of clips and answers")
+    if all(isinstance(answer, list) for answer in found.values()):
+        return Predictions("words", {name: tuple(map(str, answer)) for name, answer in found.items()}, {})
+    return Predictions("text", {}, {name: "" if answer is None else str(answer) for name, answer in found.items()})
 
 
 def _read_csv(path: Path) -> Predictions:

@@ -25,6 +25,8 @@ PRINTED: Final[Mapping[str, float]] = {
     "ch_sims": 0.8849, "ch_sims_v2": 0.8618, "ov_merd": 0.6252,
 }  # fmt: skip
 """Benchmark -> the row of AffectGPT as its authors print it (arXiv 2501.16566): hit rate, weighted F1 or F."""
+_PRINTED_OF: Final[Mapping[str, int]] = {"ov_merd": 532}
+"""Clips of the printed number, where it is of another list than the one that is released."""
 
 
 def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
@@ -61,8 +63,17 @@ def practice(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any
         "n": first.num_samples,
         "metrics": {name: _spread(name, metrics, best) for name, v in first.measured.metrics.items() if v is not None},
         "printed": {headline: PRINTED[benchmark.id]} if benchmark.id in PRINTED else {},
+        "notes": [*first.notes, *_printed_notes(benchmark, first.num_samples)],
         "checkpoints": {str(epoch): one.to_dict() for epoch, one in scores.items()},
     }
+
+
+def _printed_notes(benchmark: Benchmark, num_samples: int) -> list[str]:
+    notes = ["the best of several checkpoints, chosen on test clips, is no estimate of what a model can do"]
+    size = _PRINTED_OF.get(benchmark.id, benchmark.num_samples)
+    if benchmark.id in PRINTED and size != num_samples:
+        notes.append(f"the printed number is of {size} clips")
+    return notes
 
 
 def _spread(name: str, metrics: Mapping[int, Mapping[str, float | None]], best: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import Benchmark
@@ -16,10 +16,12 @@ from nanoemox.evaluation.official_files import Predictions
 from nanoemox.evaluation.truth import Truth, Value
 from nanoemox.evaluation.words import as_sentiment, as_words
 from nanoemox.scoring.bootstrap import bootstrap_interval
+from nanoemox.scoring.extraction import extract_words
 from nanoemox.types import NanoEmoXError
 
 BLIND_WORDS: Final = 8
 """Words of the blind list: about as many as the longest answers of published models hold."""
+_NO_JUDGE: Final = "explanations are scored by the emotion words in them; the published score is a language model's"
 _CHAIN: Final = "<think>\nscenario: -\nemotion: {0}\ncause: -\ngoal: the emotion of the speaker is {0}\n</think>\n"
 Answer = tuple[str, ...] | str | None
 
@@ -32,12 +34,14 @@ class Aligned:
         names: The clips that are scored.
         truth: What is right.
         answers: What was answered, None where nothing was.
+        strays: Answers to clips that the truth does not know.
         notes: Sentences about clips that only one side knows.
     """
 
     names: tuple[str, ...]
     truth: tuple[Value, ...]
     answers: tuple[Answer, ...]
+    strays: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -100,19 +104,23 @@ def align(benchmark: Benchmark, truth: Truth, predictions: Predictions, *, keep_
     if size is not None and len(names) != size:
         notes.append(f"{len(names)} clips are scored; the official test part has {size}")
     return Aligned(
-        names, tuple(truth[name] for name in names), tuple(answers.get(name) for name in names), tuple(notes)
+        names=names,
+        truth=tuple(truth[name] for name in names),
+        answers=tuple(answers.get(name) for name in names),
+        strays=tuple(answers[name] for name in unknown),
+        notes=tuple(notes),
     )
 
 
 def score(benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_resamples: int = 1000) -> Score:
     """Measure answers, with 95 % intervals, beside two baselines that know the truth's words but no clip."""
-    measured = measure(benchmark, aligned.truth, aligned.answers, measures)
+    measured = measure(benchmark, aligned, measures)
     intervals = {}
     for name, (statistic, size) in measured.statistics.items():
         interval = bootstrap_interval(statistic, size, num_resamples=num_resamples)
         intervals[name] = (interval.low, interval.high)
     rows = {
-        name: measure(benchmark, aligned.truth, [answer] * len(aligned.truth), measures).metrics
+        name: measure(benchmark, replace(aligned, answers=(answer,) * len(aligned.truth), strays=()), measures).metrics
         for name, answer in blind_answers(benchmark, aligned.truth).items()
     }
     return Score(
@@ -127,20 +135,24 @@ def score(benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_res
     )
 
 
-def measure(benchmark: Benchmark, truth: Sequence[Value], answers: Sequence[Answer], measures: Measures) -> Measured:
+def measure(benchmark: Benchmark, aligned: Aligned, measures: Measures) -> Measured:
     """Measure aligned answers by the benchmark's task."""
+    truth = aligned.truth
     one = [value if isinstance(value, str) else ", ".join(value) for value in truth]
-    texts = [a if a is None or isinstance(a, str) else ", ".join(a) for a in answers]
-    lists = [(a,) if isinstance(a, str) else a for a in answers]
+    texts = [_text(answer) for answer in aligned.answers]
+    lists = [(answer,) if isinstance(answer, str) else answer for answer in aligned.answers]
     if benchmark.task == "mer":
-        return measures.emotion(one, lists)
-    if benchmark.task in ("ovmer", "eri"):
+        return measures.emotion(one, lists, benchmark.labels)
+    if benchmark.task == "eri":
+        found = measures.open([extract_words(value) for value in one], lists)
+        return replace(found, notes=[*found.notes, _NO_JUDGE])
+    if benchmark.task == "ovmer":
         return measures.open([(v,) if isinstance(v, str) else v for v in truth], lists)
     if benchmark.task == "msa":
         return measures.sentiment(one, texts)
     if benchmark.task == "mir":
         return measures.intent(one, texts, benchmark.labels)
-    return measures.replies(one, texts)
+    return measures.replies(one, texts, [text for text in map(_text, aligned.strays) if text is not None])
 
 
 def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Answer]:
@@ -149,6 +161,8 @@ def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Ans
     Both take the words from the truth itself, which is more than a model may know: a model below them is no good, and
     a scorer under which the list wins is no good either.
     """
+    if benchmark.task == "eri":
+        truth = [extract_words(value) if isinstance(value, str) else value for value in truth]
     words = Counter(word for value in truth for word in ((value,) if isinstance(value, str) else value))
     common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])) if word]
     if not common:
@@ -169,6 +183,10 @@ def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, Ans
     if predictions.kind == "words":
         return {name: ", ".join(words) for name, words in predictions.words.items()}
     return dict(predictions.texts)
+
+
+def _text(answer: Answer) -> str | None:
+    return answer if answer is None or isinstance(answer, str) else ", ".join(answer)
 
 
 def _some(names: Mapping[str, Any]) -> str:

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark, guess
 from nanoemox.evaluation.corrected_measures import CorrectedMeasures
-from nanoemox.evaluation.measures import CLASSIFICATION, LegacyMeasures, Measures
+from nanoemox.evaluation.measures import LegacyMeasures, Measures
 from nanoemox.evaluation.official_files import read_predictions, read_wheel_tables
 from nanoemox.evaluation.practice import checkpoint_files, practice
 from nanoemox.evaluation.runs import PREDICTIONS, RunPart, read_run
 from nanoemox.evaluation.score import Aligned, Score, align, score
 from nanoemox.evaluation.truth import read_truth
+from nanoemox.evaluation.words import extraction_notes
 from nanoemox.scoring.calibration import expected_calibration_error
-from nanoemox.scoring.classification import classification_scores
 from nanoemox.scoring.legacy import legacy_scorer
 from nanoemox.types import NanoEmoXError
 
@@ -62,7 +62,8 @@ def run_score(path: Path, request: ScoreRequest) -> dict[str, Any]:
     def score_one(file: Path) -> Score:
         predictions = read_predictions(file, trust_npz=request.trust_npz)
         aligned = align(benchmark, truth, predictions, keep_unanswered=not legacy)
-        return score(benchmark, aligned, measures)
+        notes = extraction_notes(file, predictions) if benchmark.task in ("mer", "ovmer", "msa") else ()
+        return score(benchmark, replace(aligned, notes=(*aligned.notes, *notes)), measures)
 
     if path.is_dir():
         return practice(benchmark, {epoch: score_one(f) for epoch, f in checkpoint_files(path, benchmark).items()})
@@ -74,9 +75,7 @@ def measures_of(scorer: str, wheel_tables: Path | None) -> Measures:
     if scorer not in SCORERS:
         raise NanoEmoXError(f"--scorer {scorer}: there are {' and '.join(SCORERS)}")
     if scorer == "corrected":
-        from nanoemox.scoring.corrected import CorrectedScorer
-
-        return CorrectedMeasures(CorrectedScorer())
+        return CorrectedMeasures()
     return LegacyMeasures(None if wheel_tables is None else legacy_scorer(read_wheel_tables(wheel_tables)))
 
 
@@ -107,25 +106,18 @@ def _score_part(benchmark: Benchmark, part: RunPart, request: ScoreRequest, meas
         raise NanoEmoXError(f"the run does not say what is right: name a label file of {benchmark.id} with --truth")
     aligned = align(benchmark, truth, part.predictions, keep_unanswered=True)
     found = score(benchmark, aligned, measures)
-    extra = _closed(benchmark, aligned, part)
+    extra = _calibration(aligned, part)
     return replace(found, measured=replace(found.measured, metrics=found.measured.metrics | extra))
 
 
-def _closed(benchmark: Benchmark, aligned: Aligned, part: RunPart) -> dict[str, float | None]:
-    """Return what only closed answers have: classification scores of emotions, and calibration."""
-    out: dict[str, float | None] = {}
+def _calibration(aligned: Aligned, part: RunPart) -> dict[str, float | None]:
+    """Return the calibration error of closed answers that tell their probability."""
     truth = [value for value in aligned.truth if isinstance(value, str)]
-    if not part.labels or len(truth) != len(aligned.names):
-        return out
-    labels = [part.labels.get(name) for name in aligned.names]
-    if benchmark.task == "mer":
-        scores = classification_scores(truth, labels, tuple(dict.fromkeys([*benchmark.labels, *truth])))
-        out |= {name: getattr(scores, name) for name in CLASSIFICATION}
-    if part.confidences:
-        confidence = [part.confidences.get(name, 0.0) for name in aligned.names]
-        right = [label == true for label, true in zip(labels, truth, strict=True)]
-        out["expected_calibration_error"] = expected_calibration_error(confidence, right)
-    return out
+    if not part.confidences or len(truth) != len(aligned.names):
+        return {}
+    confidence = [part.confidences.get(name, 0.0) for name in aligned.names]
+    right = [part.labels.get(name) == true for name, true in zip(aligned.names, truth, strict=True)]
+    return {"expected_calibration_error": expected_calibration_error(confidence, right)}
 
 
 # ---------------------------------------------------------------- text
@@ -155,7 +147,7 @@ def _format_practice(result: Mapping[str, Any]) -> str:
             f"best on test {_show(name, row['best'])} (epoch {row['best_epoch']})  mean {_show(name, row['mean'])}"
         )
         lines.append(f"  {name:<28} {numbers}  sd {_show(name, row['sd'])}{beside}")
-    return "\n".join([*lines, "  note: the best of several checkpoints, chosen on test clips, is no estimate"])
+    return "\n".join([*lines, *(f"  note: {note}" for note in result["notes"])])
 
 
 def _show(name: str, value: float | None) -> str:

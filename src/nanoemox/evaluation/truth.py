@@ -32,6 +32,9 @@ _MMLA: Final = re.compile(r"^(?:MOSI|Ch-sims|IEMOCAP|MELD)_")
 def read_truth(path: Path, benchmark: Benchmark, *, trust_npz: bool = False) -> Truth:
     """Read a label file, a prepared corpus (the folder) or a released one.
 
+    Your own truth may be a table with the columns ``name`` and ``label`` (``openset`` where there are several), or a
+    JSON object of names and labels.
+
     Raises:
         NanoEmoXError: It is none that fits the benchmark, or pickled and not trusted.
     """
@@ -121,11 +124,15 @@ def _table(path: Path, benchmark: Benchmark) -> Truth:
         return {f"{r['season']}_{r['episode']}_{r['clip']}": r["label"] for r in rows}
     if benchmark.task == "mir" and {"dialogue_id", "utterance_id", "label"} <= columns:
         return {f"dia{r['dialogue_id']}_utt{r['utterance_id']}": r["label"] for r in rows}
+    if benchmark.task != "ovmer" and {"name", "label"} <= columns:
+        return {row["name"]: row["label"] for row in rows}
     raise NanoEmoXError(f"{path}: no table of {benchmark.id}; its columns are {', '.join(sorted(columns)) or 'none'}")
 
 
 def _json(path: Path, benchmark: Benchmark) -> Truth:
     rows = read_json(path)
+    if isinstance(rows, dict):
+        return {str(name): tuple(value) if isinstance(value, list) else str(value) for name, value in rows.items()}
     if benchmark.task == "erg":
         return {_turn_name(talk): talk["turns"][-1]["chain_of_empathy"]["speaker_emotion"] for talk in rows}
     messages = read_messages(path) if "messages" in rows[0] else read_mmla(path)

@@ -1,0 +1,57 @@
+"""Prediction files of this package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanoemox.evaluation.runs import read_run
+from nanoemox.types import NanoEmoXError
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_rows_become_truth_and_answers(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "predictions.jsonl",
+        {"benchmark": "meld", "id": "a", "truth": "joy", "raw": "joy", "parsed": {"label": "anger"}},
+        {"benchmark": "meld", "id": "b", "truth": "fear", "parsed": None, "error": "broken"},
+        {"benchmark": "meld", "id": "a", "truth": "joy", "raw": "joy",
+         "parsed": {"label": "joy", "probabilities": {"joy": 0.75, "fear": 0.25}}},
+        {"benchmark": "ov_merd", "id": "a", "truth": ["sad"], "raw": "sad, low", "parsed": {"labels": ["sad", "low"]}},
+        {"benchmark": "mintrec", "id": "a", "truth": "joke", "raw": "joke", "parsed": {"label": "joke"}},
+    )  # fmt: skip
+    parts = read_run(tmp_path)
+    assert list(parts) == ["meld", "ov_merd", "mintrec"]
+    meld = parts["meld"]
+    assert meld.truth == {"a": "joy", "b": "fear"}
+    assert dict(meld.predictions.texts) == {"a": "joy"}  # the later row of a resumed run
+    assert (dict(meld.labels), dict(meld.confidences)) == ({"a": "joy"}, {"a": 0.75})
+    assert parts["ov_merd"].predictions.words == {"a": ("sad", "low")}
+    assert parts["ov_merd"].truth == {"a": ("sad",)}
+    assert (parts["mintrec"].predictions.kind, dict(parts["mintrec"].predictions.texts)) == ("text", {"a": "joke"})
+    assert read_run(path).keys() == parts.keys()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "holds no prediction"),
+        ([{"id": "a"}], "row 1 has no benchmark and id"),
+        ([[1]], "row 1 has no benchmark and id"),
+        ([{"benchmark": "nope", "id": "a"}], "unknown benchmark 'nope'"),
+        ([{"benchmark": "meld", "id": "a", "truth": 3}], "neither a text nor a list"),
+        ([{"benchmark": "meld", "id": "a", "truth": "x"}, {"benchmark": "meld", "id": "b"}], "1 clips of meld have no"),
+    ],
+)
+def test_hostile_runs(tmp_path: Path, rows: list[Any], message: str) -> None:
+    with pytest.raises(NanoEmoXError, match=message):
+        read_run(write(tmp_path / "predictions.jsonl", *rows))
+    with pytest.raises(NanoEmoXError, match="No such file"):
+        read_run(tmp_path / "absent.jsonl")
