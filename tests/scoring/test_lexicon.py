@@ -27,7 +27,8 @@ def family(word: str) -> str | None:
     [
         ("fear", "fear"), ("fearful", "fear"), ("fearless", "pride"), ("neutral", "neutral"), ("happy", "joy"),
         ("happily", "joy"), ("surprised", "surprise"), ("worried", "fear"), ("frustration", "anger"),
-        ("guilt", "sadness"), ("calm", "calm"), ("confused", "doubt"), ("sarcastic", "contempt"), ("professional", "attitude"),
+        ("guilt", "sadness"), ("calm", "calm"), ("confused", "doubt"), ("sarcastic", "contempt"),
+        ("professional", "attitude"),
         ("advice", "act"), ("positive", "positive"), ("uninterested", "boredom"), ("lack of interest", "boredom"),
         ("frolicsomest", None), ("table", None),
     ],
