@@ -92,6 +92,11 @@ def test_any_text_is_read_without_a_crash(text: str) -> None:
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.parametrize("part", ["if she is sad, ", "she feels sad ", "no ", '"', "subtitle: ", "in a state ", "sad/"])
+def test_hostile_texts_take_no_longer_than_their_length(part: str) -> None:
+    assert extract_words(part * 20_000) == extract_words(part * 20_000)
+
+
 @given(st.lists(st.sampled_from(sorted(words())), min_size=1, max_size=6))
 def test_prose_gives_only_bases(some: list[str]) -> None:
     for word in extract_words(f"Overall, it is likely that the woman feels {' and '.join(some)}. She walks away now."):

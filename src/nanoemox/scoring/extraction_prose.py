@@ -9,9 +9,11 @@ or of doubt. Words under a negation, in quotation marks, or in a condition do no
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from typing import Final
 
 from nanoemox.scoring.lexicon import Word, words
@@ -92,7 +94,13 @@ _FILLERS: Final = _set(
     "indication indications evidence hint hints trace traces sense experiencing negative positive emotion emotions "
     "such as like or nor other too so really at all being"
 )
-_IF = re.compile(r"\b(?:if|whether|unless|would (?:be|feel|have))\b[^,;:]*$")
+_IF = re.compile(r"\b(?:if|whether|unless|would (?:be|feel|have))\b[^,;:]*")
+_CUE_REACH: Final = 80
+_CLOSE: Final = 12
+_VERDICT_REACH: Final = 100
+"""How many characters behind its end a cue, or a verdict's cue, still speaks of a word."""
+_NEGATION_REACH: Final = 14
+"""How many words back a negation is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +114,11 @@ class Mention:
 
 def words_in_prose(text: str) -> tuple[str, ...]:
     """Return the bases of the emotion words that a description gives to a person, in order of appearance."""
-    found = list(mentions(text))
-    points = {base: _points(base, found) for base in dict.fromkeys(m.word.base for m in found)}
+    places: dict[str, list[Mention]] = {}
+    for mention in mentions(text):
+        places.setdefault(mention.word.base, []).append(mention)
+    told = [m.sentence for own in places.values() for m in own if "verdict" in m.marks and "unsure" not in m.marks]
+    points = {name: _points(own, max(told, default=-1)) for name, own in places.items()}
     chosen = tuple(base for base, value in points.items() if value >= ENOUGH)
     if not chosen and points and max(points.values()) >= BEST:
         return (max(points, key=points.__getitem__),)
@@ -127,15 +138,11 @@ def mentions(text: str) -> Iterator[Mention]:
         start = end
     for number, (sentence, after) in enumerate(sentences):
         about = _about(sentence, short=len(sentences) <= 2, before=marked is not None and not after)
-        for word, at in _known(sentence):
-            if not _IF.search(sentence, 0, at) and (marks := _place(sentence, word, at)) is not None:
-                yield Mention(word, number, about | marks)
+        yield from (Mention(word, number, about | marks) for word, marks in _places(sentence, about))
 
 
-def _points(base: str, found: Sequence[Mention]) -> float:
+def _points(own: Sequence[Mention], last: int) -> float:
     """Sum the points of a word: the best of what speaks for it, and what speaks against every mention of it."""
-    own = [m for m in found if m.word.base == base]
-    last = max((m.sentence for m in found if "verdict" in m.marks and "unsure" not in m.marks), default=-1)
     held = set().union(*(m.marks for m in own)) & _FOR
     held |= set.intersection(*(set(m.marks) for m in own)) & _AGAINST
     if any(m.sentence == last and "verdict" in m.marks for m in own):
@@ -159,24 +166,37 @@ def _about(sentence: str, *, short: bool, before: bool) -> frozenset[str]:
     return frozenset(name for name, holds in tests if holds)
 
 
-def _place(sentence: str, word: Word, at: int) -> frozenset[str] | None:
-    """Return what a word's own place says, or None where it does not count."""
-    cues = [m.end() for m in _CUE.finditer(sentence, 0, at)]
-    away = at - cues[-1] if cues else 1000
-    if _negated(sentence[:at]) or (not word.plain and away > 12):
-        return None
-    marks = {"cue"} if away < 80 else set()
-    if marks and not (_SURROUNDINGS.search(sentence) or _UNSURE.search(sentence) or _GENERAL.search(sentence)):
-        marks.add("clean")
-    if any(at - m.end() < 100 for m in _VERDICT.finditer(sentence, 0, at)):
-        marks.add("verdict")
-    return frozenset(marks)
+def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[Word, frozenset[str]]]:
+    """Yield the words of a sentence that count, and what the place of each says."""
+    tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(sentence)]
+    cues, verdicts = ([m.end() for m in pattern.finditer(sentence)] for pattern in (_CUE, _VERDICT))
+    conditions = [(m.start(), m.end()) for m in _IF.finditer(sentence)]
+    clean = not about & {"surroundings", "unsure", "general"}
+    for word, index in _known([token for token, _ in tokens]):
+        at = tokens[index][1]
+        away = _behind(cues, at)
+        opened = bisect_right(conditions, (at, inf))
+        conditional = opened > 0 and at < conditions[opened - 1][1]
+        if conditional or not (word.plain or away <= _CLOSE) or _negated(tokens, index):
+            continue
+        marks = {"cue"} if away < _CUE_REACH else set()
+        if marks and clean:
+            marks.add("clean")
+        if _behind(verdicts, at) < _VERDICT_REACH:
+            marks.add("verdict")
+        yield word, frozenset(marks)
 
 
-def _negated(before: str) -> bool:
-    """Whether a negation reaches over the words right before: ``no visible sign of anger or ...``."""
+def _behind(ends: Sequence[int], at: int) -> float:
+    """Return how far behind the last of some sorted ends a place is; infinite before the first."""
+    last = bisect_right(ends, at)
+    return at - ends[last - 1] if last else inf
+
+
+def _negated(tokens: Sequence[tuple[str, int]], index: int) -> bool:
+    """Whether a negation reaches over the words right before one: ``no visible sign of anger or ...``."""
     joined = False
-    for part in reversed(_TOKEN.findall(before)[-14:]):
+    for part, _ in reversed(tokens[max(index - _NEGATION_REACH, 0) : index]):
         if part in _NOT:
             return not joined or part in _NOUN_NOT
         joined |= part == "and"
@@ -185,16 +205,15 @@ def _negated(before: str) -> bool:
     return False
 
 
-def _known(sentence: str) -> Iterator[tuple[Word, int]]:
-    """Yield the words of the lexicon in a sentence with their places, the longest phrase first."""
-    tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(sentence)]
+def _known(tokens: Sequence[str]) -> Iterator[tuple[Word, int]]:
+    """Yield the words of the lexicon and the places of their first tokens, the longest phrase first."""
     table, longest = words(), _longest()
     i = 0
     while i < len(tokens):
-        for size in range(min(longest.get(tokens[i][0], 1), len(tokens) - i), 0, -1):
-            word = table.get(" ".join(token for token, _ in tokens[i : i + size]))
+        for size in range(min(longest.get(tokens[i], 0), len(tokens) - i), 0, -1):
+            word = table.get(" ".join(tokens[i : i + size]))
             if word:
-                yield word, tokens[i][1]
+                yield word, i
                 i += size - 1
                 break
         i += 1

@@ -22,7 +22,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Final
@@ -86,7 +86,7 @@ def base(text: str) -> str:
     return word.base if word else normalise(text)
 
 
-@cache
+@lru_cache(maxsize=65536)
 def pieces(label: str) -> tuple[str, ...]:
     """Return the words of one label: itself where it is known, else its parts around ``/``, ``and``, ``or``."""
     if look_up(label):
