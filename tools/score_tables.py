@@ -1,0 +1,141 @@
+"""The tables of docs/benchmarks.md: the authors' prediction files under both scorers, as Markdown.
+
+    python tools/score_tables.py practice RESULTS --wheel-tables DIR --truth meld=FILE --truth iemocap=FILE ...
+    python tools/score_tables.py why RESULTS --wheel-tables DIR --truth meld=FILE ...
+    python tools/score_tables.py move RESULTS --wheel-tables DIR --truth ov_merd=FILE ...
+
+``practice`` tells of every set the best checkpoint on test, as printed, beside mean and standard deviation. ``move``
+tells of every result file how it moves from the legacy to the corrected scorer, ``why`` which step moves a set.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
+from nanoemox.evaluation.corrected_measures import CorrectedMeasures
+from nanoemox.evaluation.official_files import read_predictions
+from nanoemox.evaluation.practice import checkpoint_files
+from nanoemox.evaluation.score import align, measure
+from nanoemox.evaluation.score_command import ScoreRequest, run_score
+from nanoemox.evaluation.truth import read_truth
+from nanoemox.types import NanoEmoXError
+
+COLUMNS = {"mer": "hit_rate", "ovmer": "f1", "msa": "weighted_f1"}
+
+
+def request(options: argparse.Namespace, benchmark: Benchmark, scorer: str) -> ScoreRequest:
+    """Return what ``nanoemox score`` is asked."""
+    truth = Path(options.truths[benchmark.id])
+    return ScoreRequest(benchmark.id, truth, scorer, options.wheel_tables, trust_npz=True)
+
+
+def practice_rows(options: argparse.Namespace) -> Iterator[str]:
+    """Yield a row a set: printed, best on test, mean and deviation, and the same files under our scorer."""
+    yield "| set | clips | printed | best on test (epoch) | mean ± sd of all | corrected, mean ± sd |"
+    yield "|---|---|---|---|---|---|"
+    for key in options.truths:
+        benchmark = get_benchmark(key)
+        folder = options.results / f"results-{benchmark.published_name}"
+        old, new = (run_score(folder, request(options, benchmark, scorer)) for scorer in ("legacy", "corrected"))
+        name = COLUMNS[benchmark.task]
+        row = old["metrics"][name]
+        printed = old["printed"].get(name)
+        yield (
+            f"| {benchmark.title} | {old['n']} | {percent(printed)} | {percent(row['best'])} ({row['best_epoch']}) | "
+            f"{spread(row)} | {spread(new['metrics'][name])} |"
+        )
+
+
+def move_rows(options: argparse.Namespace) -> Iterator[str]:
+    """Yield a row a result file: headline and precision under both scorers."""
+    yield "| file | set | clips | words an answer | legacy | corrected | precision, legacy | precision, corrected |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for key in options.truths:
+        benchmark = get_benchmark(key)
+        for path in files(options.results, benchmark):
+            old, new = (run_score(path, request(options, benchmark, scorer)) for scorer in ("legacy", "corrected"))
+            name = COLUMNS[benchmark.task]
+            first, second = old["metrics"], new["metrics"]
+            length = first.get("labels_per_answer")
+            yield (
+                f"| {label(path)} | {benchmark.title} | {new['n']} | {'-' if length is None else f'{length:.1f}'} | "
+                f"{percent(first[name])} | {percent(second[name])} | {percent(first.get('precision'))} | "
+                f"{percent(second.get('precision'))} |"
+            )
+
+
+def why_rows(options: argparse.Namespace) -> Iterator[str]:
+    """Yield a row a set: from the legacy to the corrected score, one step at a time, means over its checkpoints."""
+    yield "| set | legacy | our words for its wheels | neutral clips count | one answer a clip |"
+    yield "|---|---|---|---|---|"
+    for key in options.truths:
+        benchmark = get_benchmark(key)
+        steps = [steps_of(path, options, benchmark) for path in files(options.results, benchmark)]
+        cells = [percent(sum(column) / len(column)) for column in zip(*steps, strict=True)]
+        yield f"| {benchmark.title} | {' | '.join([*cells, *['–'] * (4 - len(cells))])} |"
+
+
+def steps_of(path: Path, options: argparse.Namespace, benchmark: Benchmark) -> list[float]:
+    """Return the score of a result file after each step."""
+    old, new = (run_score(path, request(options, benchmark, scorer))["metrics"] for scorer in ("legacy", "corrected"))
+    if benchmark.task == "ovmer":
+        return [old["f1"], new["f1"]]
+    if benchmark.task == "msa":  # no words to map: a neutral answer stops being negative, then neutral clips count
+        return [old["weighted_f1"], new["weighted_f1_nonzero"], new["weighted_f1"]]
+    truth = read_truth(Path(options.truths[benchmark.id]), benchmark, trust_npz=True)
+    felt = {name: label for name, label in truth.items() if label != "neutral"}
+    aligned = align(benchmark, felt, read_predictions(path), keep_unanswered=False)
+    words = measure(benchmark, aligned, CorrectedMeasures()).metrics["recall"]
+    assert words is not None
+    return [old["hit_rate"], words, new["recall"], new["hit_rate"]]
+
+
+def files(results: Path, benchmark: Benchmark) -> list[Path]:
+    """Return the checkpoints of a set under a folder of sets, or whatever result files of words the folder holds."""
+    folder = results / f"results-{benchmark.published_name}"
+    if folder.is_dir():
+        return list(checkpoint_files(folder, benchmark).values())
+    return sorted(results.rglob("*-openset.npz"))
+
+
+def label(path: Path) -> str:
+    """Return a short name of a result file."""
+    stem = path.stem.removesuffix("-sentiment").removesuffix("-openset")
+    return f"{path.parent.name}, {stem.removeprefix('output-reason-7b-')}" if "output" in stem else stem
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent."""
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def spread(row: dict[str, Any]) -> str:
+    """Return mean and standard deviation in percent."""
+    return f"{percent(row['mean'])} ± {percent(row['sd'])}"
+
+
+TABLES = {"practice": practice_rows, "why": why_rows, "move": move_rows}
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=tuple(TABLES))
+    parser.add_argument("results", type=Path, help="folder of results-SET folders, or of result files")
+    parser.add_argument("--wheel-tables", type=Path, required=True)
+    parser.add_argument("--truth", action="append", default=[], metavar="BENCHMARK=FILE", required=True)
+    options = parser.parse_args()
+    options.truths = dict(pair.split("=", 1) for pair in options.truth)
+    try:
+        for line in TABLES[options.table](options):
+            print(line, flush=True)
+    except NanoEmoXError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
