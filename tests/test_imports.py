@@ -20,7 +20,7 @@ ORDER = (
     ("scoring",),
     ("_tracks", "subtitles", "_decode", "_isolated", "media", "face_detectors", "faces", "windows"),
     ("recipes", "backbones", "configuration", "images", "templates"),
-    ("processing",),
+    ("processing", "ranks"),
     ("model", "auto"),
     ("data",),
     ("training", "decoding", "checkpoints", "answering", "engine"),

@@ -17,7 +17,7 @@ from nanoemox.data.corpora.mintrec import clip_name
 from nanoemox.data.doctor_findings import Finding, Level
 from nanoemox.data.manifest import ReplyLabels
 from nanoemox.data.opening import Opened
-from nanoemox.data.overlap import _TEXT_FIELDS, MIN_WORDS, _fields, normalise
+from nanoemox.data.overlap import MIN_WORDS, TEXT_FIELDS, annotation_fields, normalise
 
 Role = Literal["train", "held", "unknown"]
 Trait = Literal["name", "content", "speaker", "words"]
@@ -78,9 +78,9 @@ def long_enough(text: str) -> str | None:
 def annotation_traces(path: Path) -> Iterator[Trace]:
     """Yield words and clip names of any JSON, CSV or TSV file: every field whose name tells what it is."""
     source = "/".join(path.parts[-2:])
-    for field, value in _fields(path):
-        said = SAID.search(value) if field in {"value", "query"} or field in _TEXT_FIELDS else None
-        if said or field in _TEXT_FIELDS:
+    for field, value in annotation_fields(path):
+        said = SAID.search(value) if field in {"value", "query"} or field in TEXT_FIELDS else None
+        if said or field in TEXT_FIELDS:
             words = long_enough(said["text"] if said else value)
             if words:
                 yield Trace("words", (words,), "unknown", source, source)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from transformers.utils.logging import disable_progress_bar
@@ -25,9 +24,7 @@ from nanoemox.data.fill import Filling, Share
 from nanoemox.data.opening import absolute, open_manifests
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
-
-_PATIENCE = timedelta(days=30)
-"""Ranks wait for the slowest; the libraries' own limit of minutes would end them."""
+from nanoemox.ranks import processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
         What was done, ``bad`` among it: path -> why; None in all processes but the first.
     """
     disable_progress_bar()
-    place = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
+    place = processes()
     samples = [s for path in manifests for s in absolute(open_manifests(path, request.data_root))]
     processor = NanoEmoXProcessor.from_pretrained(request.model)
     model = _encoders(request.model, place.device)

@@ -22,7 +22,7 @@ from nanoemox.data.manifest import ReplyLabels, Sample
 MIN_WORDS: Final = 4
 TRAINING_FILES: Final = re.compile(r"mintrec/train_.*\.json|mustard/sarcasm_data\.json")
 """Files of the data root that are themselves training data; every other one counts as evaluation."""
-_TEXT_FIELDS: Final = frozenset(
+TEXT_FIELDS: Final = frozenset(
     {"text", "utterance", "subtitle", "subtitles", "english", "reason", "reasons", "sentence", "content"}
 )
 _NAMED: Final = (("MIntRec2.0_", "mintrec2"), ("MIntRec_", "mintrec"), ("MUStARD_", "mustard"))
@@ -60,8 +60,8 @@ def evaluation_overlap(data_root: Path) -> Held:
         where = path.relative_to(folder).as_posix()
         if not path.is_file() or TRAINING_FILES.fullmatch(where):
             continue
-        for field_name, value in _fields(path):
-            if field_name in _TEXT_FIELDS:
+        for field_name, value in annotation_fields(path):
+            if field_name in TEXT_FIELDS:
                 said = SAID.search(value)
                 held.add_text(said["text"] if said else value, where)
             elif field_name in {"value", "query"} and (said := SAID.search(value)):
@@ -83,7 +83,7 @@ def _hold_name(held: Held, value: str, where: str) -> None:
         held.names.setdefault((corpus, clip_name(stem)), where)
 
 
-def _fields(path: Path) -> Iterator[tuple[str, str]]:
+def annotation_fields(path: Path) -> Iterator[tuple[str, str]]:
     """Walk the strings of a JSON, JSON lines, CSV or TSV file with the (lower-case) name of their field."""
     if path.suffix == ".json":
         yield from _walk("", json.loads(path.read_text("utf-8-sig")))

@@ -16,8 +16,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nanoemox.data.mixture import BalancedMixture
+from nanoemox.ranks import processes
 from nanoemox.training.curriculum import Balance
-from nanoemox.training.trainer import processes
 
 
 def balanced_weights(

@@ -29,12 +29,13 @@ from nanoemox.data.overlap import drop_overlap, evaluation_overlap
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.ranks import processes
 from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
-from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, processes, training_arguments
+from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
 from nanoemox.training.validate import Validator
 from nanoemox.types import CheckpointError, RecipeError
 

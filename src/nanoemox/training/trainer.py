@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -191,15 +190,6 @@ class P2ETrainer(Trainer):
             ordered = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
             for old in ordered[: -(self.args.save_total_limit or 1)]:
                 shutil.rmtree(old)
-
-
-def processes() -> PartialState:
-    """Return this process' place among those that train together.
-
-    Without an accelerator the library must be told so: otherwise every process of ``torchrun`` believes that it is
-    alone, and all train the same model side by side.
-    """
-    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> TrainingArguments:

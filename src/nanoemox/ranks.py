@@ -1,0 +1,20 @@
+"""This process' place among those that work together, started by ``torchrun`` or ``accelerate launch``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch
+from accelerate import PartialState
+
+PATIENCE = timedelta(days=30)
+"""Ranks wait for the slowest, or for the first to fill a cache; the libraries' own limit of minutes would end them."""
+
+
+def processes() -> PartialState:
+    """Return the place; alone where nothing was launched.
+
+    Without an accelerator the library must be told so: otherwise every process of ``torchrun`` believes that it is
+    alone, and all do the same work side by side.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
