@@ -172,3 +172,26 @@ def test_explanations_are_scored_by_their_words() -> None:
     found = measured("emer", ["She is sad."], ["The emotional state is upset, joy."], LEGACY)
     assert found.metrics["recall"] is not None
     assert "a language model's" in found.notes[-1]
+
+
+def test_nothing_that_counts_has_no_score() -> None:
+    found = measured("meld", ["neutral", "neutral"], [("sad",), ("neutral",)], LEGACY)
+    assert (found.metrics["hit_rate"], found.num_counted, found.statistics) == (None, 0, {})
+    assert "no clip counts" in found.notes[0]
+    assert (
+        measured("meld", ["neutral", "neutral"], [("sad",), ("neutral",)], CorrectedMeasures()).metrics["hit_rate"]
+        == 0.5
+    )
+
+
+def test_fear_is_fear_and_naming_everything_loses() -> None:
+    truth = ["fear", "joy", "neutral", "neutral", "anger"]
+    ours = CorrectedMeasures()
+    right = measured("meld", truth, [("scared",), ("happiness",), ("calm",), ("neutral",), ("furious",)], ours)
+    assert right.metrics["hit_rate"] == 1.0
+    everything = measured("meld", truth, [get_benchmark("meld").labels] * 5, ours).metrics
+    assert everything["recall"] == 1.0
+    assert everything["hit_rate"] is not None
+    assert everything["hit_rate"] <= 0.4
+    unanswered = measured("meld", truth, [("scared",), None, None, None, None], ours)
+    assert (unanswered.metrics["hit_rate"], unanswered.num_counted) == (0.2, 5)

@@ -60,6 +60,14 @@ def test_a_run_is_scored_without_its_model(run: Path, capsys: pytest.CaptureFixt
     assert "accuracy                       50.00" in out  # the published protocol leaves unanswered clips out
 
 
+def test_a_group_takes_what_the_run_answers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(command(capsys, run, "--benchmark", "intent", "--json")[1])["benchmark"] == "mintrec"
+    assert set(json.loads(command(capsys, run, "--benchmark", "all", "--json")[1])["benchmarks"]) == {
+        "mintrec",
+        "cmu_mosi",
+    }
+
+
 def test_another_truth_may_be_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = [{"messages": [{"content": ""}, {"content": "Care"}], "videos": [f"x/{name}.mp4"]} for name in "abc"]
     (tmp_path / "truth.json").write_text(json.dumps(truth), "utf-8")

@@ -41,13 +41,18 @@ def test_real_label_files(shared: Path, benchmark: str, file: str, count: int, f
         assert next(iter(truth.items())) == first
 
 
-def test_real_folders(shared: Path) -> None:
+def test_real_folders(shared: Path, tmp_path: Path) -> None:
     annotations = shared / "data" / "annotations"
     assert len(read_truth(annotations / "meld", get_benchmark("meld"))) == 2610
     assert len(read_truth(annotations, get_benchmark("mintrec2"))) == 2033
     paper = read_truth(annotations / "mintrec" / "test_MIntRec2_ann.json", get_benchmark("mintrec2_paper"))
     whole = read_truth(annotations, get_benchmark("mintrec2"))
     assert set(paper) <= set(whole)
+    assert set(read_truth(annotations, get_benchmark("mintrec2_paper"))) == set(paper)
+    with pytest.raises(NanoEmoXError, match=r"holds no test_MIntRec2_ann\.json"):
+        read_truth(
+            write_manifest([sample("a", "mer")], tmp_path / "test.jsonl").parent, get_benchmark("mintrec2_paper")
+        )
     assert all(str(label).lower() == whole[name] for name, label in paper.items())
 
 

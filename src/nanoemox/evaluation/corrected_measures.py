@@ -58,7 +58,7 @@ class CorrectedMeasures:
             {"wheel": level, "n": s.counted[0], "f1": s.f1, "precision": s.precision, "recall": s.recall}
             for level, s in levels.items()
         ]
-        return replace(found, per_wheel=rows, notes=_unknown(unknown_words(given)))
+        return replace(found, per_wheel=rows, notes=[*found.notes, *_unknown(unknown_words(given))])
 
     def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
         """Return scores over three classes, and beside them over the clips that are not neutral (``_nonzero``)."""

@@ -142,15 +142,19 @@ class LegacyMeasures:
 def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: str) -> Measured:
     """Return what was scored on wheels; ``headline`` is ``f1`` (sets) or ``hit_rate`` (one word each)."""
     names = ("f1", "precision", "recall") if headline == "f1" else ("hit_rate", "precision")
-    metrics: dict[str, float | None] = {name: getattr(scores, name) for name in names}
+    counted = max(scores.counted, default=0)
+    metrics: dict[str, float | None] = {name: getattr(scores, name) if counted else None for name in names}
     metrics["labels_per_answer"] = sum(len(a or ()) for a in answers) / len(answers)
     columns = {"f1": 0, "precision": 1, "recall": 2, "hit_rate": 2}
     per_wheel = [
         {"wheel": w, "n": n} | {name: float(row[columns[name]]) if n else None for name in names}
         for w, (n, row) in enumerate(zip(scores.counted, scores.per_wheel, strict=True), 1)
     ]
-    statistics = {name: (scores.statistic(name), scores.n) for name in names}
-    return Measured(metrics, statistics, max(scores.counted, default=0), per_wheel)
+    statistics = {name: (scores.statistic(name), scores.n) for name in names if counted}
+    notes = (
+        [] if counted else ["no clip counts: the truth holds no word that this scorer knows (such as neutral alone)"]
+    )
+    return Measured(metrics, statistics, counted, per_wheel, notes)
 
 
 def classified(scores: ClassificationScores, pairs: Sequence[tuple[str, str | None]], names: Sequence[str]) -> Measured:

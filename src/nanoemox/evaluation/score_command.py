@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark, guess
+from nanoemox.evaluation.benchmarks import Benchmark, expand, get_benchmark, guess
 from nanoemox.evaluation.corrected_measures import CorrectedMeasures
 from nanoemox.evaluation.measures import LegacyMeasures, Measures
 from nanoemox.evaluation.official_files import read_predictions, read_wheel_tables
@@ -28,7 +28,7 @@ class ScoreRequest:
     """The options of ``nanoemox score``.
 
     Attributes:
-        benchmark: Id; by default what the run or the path says.
+        benchmark: Id, of a run also a group; by default what the run or the path says.
         truth: Label file or corpus folder; by default what the run holds.
         scorer: ``corrected`` or ``legacy``.
         wheel_tables: Folder of the published tables, for ``legacy``.
@@ -88,10 +88,10 @@ def _benchmark(path: Path, request: ScoreRequest) -> Benchmark:
 
 def _score_run(path: Path, request: ScoreRequest, measures: Measures) -> dict[str, Any]:
     parts = read_run(path)
-    wanted = list(parts) if request.benchmark is None else [get_benchmark(request.benchmark).id]
-    absent = [key for key in wanted if key not in parts]
-    if absent:
-        raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(absent)}")
+    asked = list(parts) if request.benchmark is None else [b.id for b in expand([request.benchmark])]
+    wanted = [key for key in asked if key in parts]
+    if not wanted:
+        raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(asked)}")
     if request.truth is not None and len(wanted) > 1:
         raise NanoEmoXError(f"--truth is of one benchmark; name it with --benchmark: {', '.join(wanted)}")
     scores = {key: _score_part(get_benchmark(key), parts[key], request, measures).to_dict() for key in wanted}

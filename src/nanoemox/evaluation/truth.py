@@ -83,6 +83,12 @@ def _folder(path: Path, benchmark: Benchmark, *, trust_npz: bool) -> Truth:
     else:
         samples = reader(benchmark.corpus).read(path, trust_npz=trust_npz)
     truth = truth_of((s for s in samples if s.split == "test"), benchmark)
+    if benchmark.list_file is not None:
+        listed = next(iter(sorted(path.rglob(benchmark.list_file))), None)
+        if listed is None:
+            raise NanoEmoXError(f"{path}: holds no {benchmark.list_file}, which lists the clips of {benchmark.id}")
+        names = _json(listed, benchmark)
+        truth = {name: value for name, value in truth.items() if name in names}
     if not truth:
         raise NanoEmoXError(f"{path}: holds no test clip of {benchmark.id}")
     return truth
