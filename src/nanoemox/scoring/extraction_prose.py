@@ -67,8 +67,9 @@ _VERDICT = re.compile(
     r"in an? (?:[\w-]+ ){0,4}state)\b"
 )
 _CONCLUSION = re.compile(
-    r"\b(?:overall|in (?:conclusion|summary|short|general)|to sum up|therefore|thus|taking|considering|combin\w+|"
-    r"ultimately|based on (?:these|this|the above|all)|from these|it is likely that|summar\w+|conclude)\b"
+    r"\b(?:overall|in (?:conclusion|summary|short|general)|to sum up|therefore|thus|taking|considering|"
+    r"ultimately|based on (?:these|this|the above|all)|from these|it is likely that|summary|summari[sz]\w+|conclude|combine[sd]?|"
+    r"combining|combination)\b"
 )
 _SURROUNDINGS = re.compile(
     r"\b(?:environment|atmosphere|room|setting|surroundings?|background|lighting|decor|space|conversation|"
