@@ -158,6 +158,10 @@ def test_checkpoints_are_found_by_kind(tmp_path: Path) -> None:
             5: end,
             30: end,
         }
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "checkpoint_000005_loss_0.4-openset.npz").touch()
+    with pytest.raises(NanoEmoXError, match="holds epoch 5 twice"):
+        checkpoint_files(tmp_path, get_benchmark("meld"))
     with pytest.raises(NanoEmoXError, match="holds neither"):
         checkpoint_files(tmp_path / "absent", get_benchmark("meld"))
 

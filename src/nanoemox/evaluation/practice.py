@@ -33,14 +33,16 @@ def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
     """Return epoch -> result file of the kind that the benchmark scores.
 
     Raises:
-        NanoEmoXError: The folder, searched with its folders, holds none.
+        NanoEmoXError: The folder, searched with its folders, holds none, or several runs.
     """
     kind = _KINDS.get(benchmark.task, "")
-    found = {
-        int(match["epoch"]): path
-        for path in sorted(folder.rglob("checkpoint_*.npz"))
-        if (match := _FILE.match(path.name)) and match["kind"] == kind
-    }
+    found: dict[int, Path] = {}
+    for path in sorted(folder.rglob("checkpoint_*.npz")):
+        match = _FILE.match(path.name)
+        if match and match["kind"] == kind:
+            first = found.setdefault(int(match["epoch"]), path)
+            if first != path:
+                raise NanoEmoXError(f"{folder}: holds epoch {match['epoch']} twice, {first} and {path}: name one run")
     if not found:
         raise NanoEmoXError(f"{folder}: holds neither predictions.jsonl nor checkpoint_*{kind}.npz")
     return dict(sorted(found.items()))
