@@ -68,8 +68,8 @@ _VERDICT = re.compile(
 )
 _CONCLUSION = re.compile(
     r"\b(?:overall|in (?:conclusion|summary|short|general)|to sum up|therefore|thus|taking|considering|"
-    r"ultimately|based on (?:these|this|the above|all)|from these|it is likely that|summary|summari[sz]\w+|conclude|combine[sd]?|"
-    r"combining|combination)\b"
+    r"ultimately|based on (?:these|this|the above|all)|from these|it is likely that|summary|summari[sz]\w+|conclude|"
+    r"combine[sd]?|combining|combination)\b"
 )
 _SURROUNDINGS = re.compile(
     r"\b(?:environment|atmosphere|room|setting|surroundings?|background|lighting|decor|space|conversation|"
