@@ -24,10 +24,15 @@ from nanoemox.types import NanoEmoXError
         ("[care, concern, worry]", ("care", "concern", "worry")),
         ("Emotions: grumblish, sad", ("grumblish", "sad")),
         ("neutral", ("neutral",)),
+        ("happy, glorpy", ("happy", "glorpy")),
+        ("1. Happiness\n2. Self-doubt", ("happiness", "self-doubt")),
+        ("<think>He may be angry.</think> sad, tired", ("sad", "tired")),
+        ("生气", ("生气",)),
+        ("[]", ()),
     ],
 )
 def test_lists_are_taken_as_written(text: str, expected: tuple[str, ...]) -> None:
-    assert is_list(text)
+    assert is_list(text.rpartition(">")[2])
     assert extract_words(text) == expected
 
 
@@ -45,6 +50,13 @@ def test_lists_are_taken_as_written(text: str, expected: tuple[str, ...]) -> Non
         ('The subtitle says, "I am so angry and sad!" She appears happy.', {"happy"}),
         ("The subtitle says “I hate you, I am furious”. He seems calm.", {"calm"}),
         ("If he were angry, he would shout. He feels happy.", {"happy"}),
+        ("It is not that she is angry; she is disappointed.", {"disappointed"}),
+        ("Nothing suggests that she is angry.", set()),
+        ("She can't hide her excitement.", {"excited"}),
+        ("He was happy yesterday, but now he feels devastated.", {"devastated"}),
+        ("not happy", set()),
+        ("The character's emotional state is not clear.", set()),
+        ("They look scared", {"scared"}),
         ("She feels content with her life.", {"contented"}),
         ("The subtitle content is unclear.", set()),
         ("The man looks at the table.", set()),

@@ -15,7 +15,7 @@ from typing import Final
 
 from nanoemox.scoring.extraction_prose import words_in_prose
 from nanoemox.scoring.lexicon import base, look_up, normalise, pieces
-from nanoemox.tasks import parse_labels
+from nanoemox.tasks import MAX_LABEL_WORDS, parse_labels
 from nanoemox.types import NanoEmoXError
 
 RELIABLE: Final = 0.8
@@ -26,7 +26,15 @@ _LIST_LEAD = re.compile(
     r"(?:emotions?|emotional states?|labels?|answer)\s*:)\s*",
     re.IGNORECASE,
 )
-_MAX_LIST_ITEM_WORDS: Final = 4
+_THOUGHT = re.compile(r"</\s*think\s*>", re.IGNORECASE)
+_BULLET = re.compile(r"^\s*(?:[-*•+]\s+|\d+[.)]\s+)", re.MULTILINE)
+_UNTOLD: Final = frozenset({"not", "unclear", "unknown", "difficult", "hard"})
+_CLAUSE_WORDS: Final = (
+    "i i'm he she they it it's you we his her their this that there the no is are was were be am do does did seems "
+    "seem seemed appears appear feels felt looks look says sounds may might could can has have with who which"
+)
+_CLAUSE: Final = _UNTOLD.union(_CLAUSE_WORDS.split())
+"""Words that make an item a clause, of a bare list and of an announced one (``_UNTOLD``)."""
 
 # How far down a list the published extraction still takes a word, by group of synonyms: its language model drops what
 # names no feeling, and shortens lists of more than four words to the plainest ones. Read off its outputs.
@@ -74,17 +82,23 @@ def extract_words(text: str) -> tuple[str, ...]:
 
     A list keeps its words as written, known or not; from running text come bases of the lexicon.
     """
-    return parse_labels(text) if is_list(text) else words_in_prose(text)
+    answer = _THOUGHT.split(text)[-1]
+    return parse_labels(answer) if is_list(answer) else words_in_prose(answer)
 
 
 def is_list(text: str) -> bool:
     """Whether an answer is a list of words, announced or bare, and nothing else."""
     body, announced = _LIST_LEAD.subn("", text.strip().removesuffix("</s>"), count=1)
+    body = _BULLET.sub("", body).strip(" .[]()*\n")
     if re.search(r"[.!?]\s+\S", body):
         return False
-    items = [item for item in re.split(r"[,;\n]|\band\b", body.strip(" .[]()*")) if item.strip()]
-    short = all(len(item.split()) <= _MAX_LIST_ITEM_WORDS for item in items)
-    return short and (bool(announced) or all(look_up(item) for item in items))
+    items = [item for item in re.split(r"[,;\n]|\band\b", body) if item.strip()]
+    clause = _UNTOLD if announced else _CLAUSE
+    return all(len(i.split()) <= MAX_LABEL_WORDS and (look_up(i) or not clause & _words(i)) for i in items)
+
+
+def _words(text: str) -> set[str]:
+    return set(normalise(text).split())
 
 
 def as_published(labels: Sequence[str]) -> tuple[str, ...]:

@@ -76,7 +76,8 @@ _SURROUNDINGS = re.compile(
     r"interaction|scene|posture|weather|relationship|event|music)\b"
 )
 _UNSURE = re.compile(
-    r"\b(?:difficult|hard|impossible|cannot|can't|unclear|not possible|insufficient|unable|not clear|challenging|"
+    r"\b(?:difficult|hard|impossible|can(?:not|'t)(?! (?:hide|help|contain|stop))|unclear|not possible|"
+    r"insufficient|unable|not clear|challenging|"
     r"without (?:more|further|additional)|do(?:es)? not (?:provide|have)|no (?:clear|explicit|obvious|specific))\b"
 )
 _GENERAL = re.compile(r"\b(?:associated with|usually|typically|often|people|generally|sign of|expert)\b")
@@ -95,7 +96,11 @@ _FILLERS: Final = _set(
     "indication indications evidence hint hints trace traces sense experiencing negative positive emotion emotions "
     "such as like or nor other too so really at all being"
 )
-_IF = re.compile(r"\b(?:if|whether|unless|would (?:be|feel|have))\b[^,;:]*")
+_IF = re.compile(
+    r"\b(?:if|whether|unless|would (?:be|feel|have)|not that|"
+    r"(?:nothing|not|n't|no \w+) (?:that|suggests?|means?|indicates?|shows?|imply|implies)(?: that)?)\b[^,;:]*"
+)
+"""What begins a condition or a denial; either reaches to the next comma."""
 _CUE_REACH: Final = 80
 _CLOSE: Final = 12
 _VERDICT_REACH: Final = 100
