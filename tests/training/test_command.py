@@ -56,6 +56,11 @@ def test_a_run_leaves_a_model_and_its_papers(place: Path, finished: dict) -> Non
     assert {"composed/mer/accuracy", "said/mir/uar", "said/erg/loss"} <= set(measured)
     assert 0 <= measured["composed/mer/accuracy"] <= 1
     assert (out / "second" / "resolved.yaml").is_file()
+    card = (out / "second" / "card.md").read_text()
+    row = next(line for line in card.splitlines() if line.startswith("| composed/mer |"))
+    assert row.startswith("| composed/mer | 33.3% | 4 | 2 |")
+    assert row.endswith("| 0.333 | 0.500 |")
+    assert "from where first ended" in card
 
 
 def test_checkpoints_hold_what_trains_and_nothing_else(place: Path, finished: dict) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from tests.tiny import save_tiny, tiny_config
@@ -58,6 +63,41 @@ def test_two_processes_take_the_steps_of_one(place: Path) -> None:
     one, two = (json.loads((place / out / "second/result.json").read_text()) for out in ("alone", "together"))
     assert one["validation"] == pytest.approx(two["validation"], abs=1e-3)
     NanoEmoXForConditionalGeneration.from_pretrained(place / "together" / "model")
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_goes_on_to_the_same_end(place: Path) -> None:
+    """SIGKILL, which nothing can catch, at moments that differ from run to run; then the same curve, to the bit."""
+    fields = yaml.safe_load((place / "one.yaml").read_text())
+    for phase in fields["phases"].values():
+        phase |= {"steps": 12, "save_every": 1}
+    (place / "long.yaml").write_text(yaml.safe_dump(fields))
+    train(place, "long.yaml", "unkilled")
+    options = ["--data-root", place / "data", "--out", place / "killed", "--model", place / "base", "--json"]
+    options += ["--features", place / "unkilled" / "features", "--resume"]
+    command = [sys.executable, "-m", "nanoemox", "train", place / "long.yaml", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = 0
+    for steps in (2, 7, 14, 20):  # over both phases
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment) as run:
+            while run.poll() is None and taken(place / "killed") < steps:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.2))
+            run.send_signal(signal.SIGKILL)
+            kills += run.wait() == -signal.SIGKILL
+    assert kills >= 3
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    for phase in ("first", "second"):
+        assert losses(place / "killed" / phase) == losses(place / "unkilled" / phase)
+        one, two = (load_file(place / out / phase / "adapters.safetensors") for out in ("unkilled", "killed"))
+        assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def taken(run: Path) -> int:
+    """Count the steps that a run has logged."""
+    files = [run / phase / "metrics.jsonl" for phase in ("first", "second")]
+    return sum(f.read_text().count('"loss"') for f in files if f.is_file())
 
 
 def launch(folder: Path, mode: str, processes: int) -> dict:

@@ -2,7 +2,7 @@
 
 The output folder holds ``data/`` (the samples as they were used, what the overlap filter took out, bad files),
 ``features/`` (the cache), one folder a phase (``adapters.safetensors``, ``resolved.yaml``, ``metrics.jsonl``,
-``result.json``, checkpoints) and ``model/``, a complete model directory.
+``card.md``, ``result.json``, checkpoints) and ``model/``, a complete model directory.
 
 Started by ``torchrun`` or ``accelerate launch``, every process trains its share of each step; the first one alone
 reads corpora, fills the cache, measures and writes, while the others wait. All must see the same folders.
@@ -32,6 +32,7 @@ from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.ranks import processes
 from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
+from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
@@ -227,5 +228,7 @@ def _finish(
         "validation": measured,
         "seconds": round(seconds, 1),
     }
+    card = phase_card(name, run.curriculum, run.samples, result, processes().num_processes)
+    (folder / "card.md").write_text(card, "utf-8")
     _write_json(folder / RESULT, result)
     logger.info("phase %s: %s", name, json.dumps(result))
