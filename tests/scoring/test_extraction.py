@@ -55,6 +55,7 @@ def test_lists_are_taken_as_written(text: str, expected: tuple[str, ...]) -> Non
         ("She can't hide her excitement.", {"excited"}),
         ("He was happy yesterday, but now he feels devastated.", {"devastated"}),
         ("not happy", set()),
+        ("<think>He feels angry.</think>", {"angry"}),
         ("The character's emotional state is not clear.", set()),
         ("They look scared", {"scared"}),
         ("She feels content with her life.", {"contented"}),

@@ -82,7 +82,7 @@ def extract_words(text: str) -> tuple[str, ...]:
 
     A list keeps its words as written, known or not; from running text come bases of the lexicon.
     """
-    answer = _THOUGHT.split(text)[-1]
+    answer = _THOUGHT.split(text)[-1].strip() or text
     return parse_labels(answer) if is_list(answer) else words_in_prose(answer)
 
 
