@@ -51,6 +51,7 @@ _TOLD = re.compile(
     r"\bsubtitles?(?: content)?(?: is| says| states| reads)?\s*:[^\"]{0,600}?"
     r"(?=\b(?:in (?:the|this) text|based on|from (?:the|this)|it can be|according|the (?:character|reason)|we can)\b)"
 )
+_TAGS = re.compile(r"</?\w{1,10}>")
 _INSTEAD = re.compile(r"\b(?:rather than|instead of)\b")
 _MARK = re.compile(r"\bin (?:the|this) text\b|\bsubtitle content\b")
 _SENTENCE = re.compile(r"(?<=[.!?;])[\s\"']+|\n+|\|+")
@@ -133,7 +134,7 @@ def words_in_prose(text: str) -> tuple[str, ...]:
 
 def mentions(text: str) -> Iterator[Mention]:
     """Yield every place of an emotion word that is neither negated, quoted nor conditional."""
-    spoken = _QUOTES.sub(" ", text.replace("’", "'").replace("</s>", " ")).casefold()
+    spoken = _QUOTES.sub(" ", _TAGS.sub(" ", text.replace("’", "'"))).casefold()
     low = _INSTEAD.sub("without", _TOLD.sub(" subtitle. ", spoken))
     marked = _MARK.search(low)
     start = 0
