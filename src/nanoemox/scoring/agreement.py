@@ -1,0 +1,62 @@
+"""Agreement of several raters: Krippendorff's alpha.
+
+Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011: alpha = 1 - D_observed / D_expected, from the
+coincidences of values within units. Raters may leave units out. Letters: ``R`` raters, ``U`` units, ``V`` values.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.types import NanoEmoXError
+
+Level = Literal["nominal", "ordinal", "interval"]
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+
+Floats = npt.NDArray[np.float64]
+
+
+def krippendorff_alpha(ratings: npt.ArrayLike, level: Level) -> float | None:
+    """Return Krippendorff's alpha: 1 perfect agreement, 0 what chance gives, below 0 systematic disagreement.
+
+    Args:
+        ratings: float[R, U], NaN where a rater did not rate a unit.
+        level: What differences between values mean: ``nominal`` (same or not), ``ordinal`` (ranks), ``interval``.
+
+    Returns:
+        Alpha, or None where it is not defined: fewer than two ratings of any one unit, or all ratings equal.
+
+    Raises:
+        NanoEmoXError: Ratings of another shape, infinite ratings, or an unknown level.
+    """
+    table = np.asarray(ratings, np.float64)
+    if table.ndim != 2 or bool(np.isinf(table).any()):
+        raise NanoEmoXError(f"ratings of shape {table.shape} must be finite raters x units, NaN where one is missing")
+    if level not in LEVELS:
+        raise NanoEmoXError(f"level {level!r}: there are {', '.join(LEVELS)}")
+    pairable = table[:, (~np.isnan(table)).sum(0) >= 2]
+    if pairable.size == 0:
+        return None
+    values = np.unique(pairable[~np.isnan(pairable)])
+    counts = (pairable[None] == values[:, None, None]).sum(1).astype(np.float64)  # [V, U]
+    weights = 1 / (counts.sum(0) - 1)
+    coincidences = (counts * weights) @ counts.T - np.diag((counts * weights).sum(1))
+    totals = coincidences.sum(1)
+    distance = _distance(values, totals, level)
+    expected = float((np.outer(totals, totals) * distance).sum())
+    if expected == 0:
+        return None
+    return 1 - (float(totals.sum()) - 1) * float((coincidences * distance).sum()) / expected
+
+
+def _distance(values: Floats, totals: Floats, level: Level) -> Floats:
+    """Return the float64[V, V] squared difference of each two values."""
+    if level == "nominal":
+        return 1 - np.eye(len(values))
+    # A rank's place is the middle of its ratings, so that the sum between two counts half of both ends.
+    places = values if level == "interval" else np.cumsum(totals) - totals / 2
+    squared: Floats = np.subtract.outer(places, places) ** 2
+    return squared
