@@ -55,6 +55,11 @@ def _options(
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Model directory or hub id; default: the one in the package.")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
+]
+ScorerOption = Annotated[str, typer.Option(help="corrected, or legacy: the published protocol with its quirks.")]
+WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")]
 
 
 @app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
@@ -108,9 +113,7 @@ def prepare(
     corpus: Annotated[str, typer.Argument(help="Name of a corpus; --list shows them.")] = "",
     root: Annotated[Path | None, typer.Argument(help="Folder that the corpus was unpacked in.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the manifests and the summary.")] = None,
-    trust_npz: Annotated[
-        bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
-    ] = False,
+    trust_npz: TrustOption = False,
     show_list: Annotated[bool, typer.Option("--list", help="List the corpora with their licences.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -140,9 +143,7 @@ def check(
     data_root: Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that open the files; 0: threads.")] = 0,
     media: Annotated[bool, typer.Option("--media/--no-media", help="Open every file.")] = True,
-    trust_npz: Annotated[
-        bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
-    ] = False,
+    trust_npz: TrustOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
 ) -> None:
     """Look for what would break or spoil training: bad clips, leaks, misspelt labels. Exit code 2 if there is any."""
@@ -220,6 +221,40 @@ def train(
         typer.echo(f"trained: {result['model']}")
 
 
+@app.command(epilog="Example:  nanoemox evaluate --benchmarks meld --data-root data --out runs/eval")
+def evaluate(
+    benchmarks: Annotated[
+        list[str], typer.Option("--benchmarks", help="Ids or groups, with commas between; may be given again.")
+    ],
+    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was killed goes on.")],
+    model: ModelOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Clips of each benchmark.")] = None,
+    scorer: ScorerOption = "corrected",
+    wheel_tables: WheelOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips asked together.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    trust_npz: TrustOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
+) -> None:
+    """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
+    from nanoemox.evaluation.report import format_report
+    from nanoemox.evaluation.run_command import EvaluateRequest, run_evaluate
+    from nanoemox.render import progress_over
+
+    keys = tuple(key.strip() for given in benchmarks for key in given.split(",") if key.strip())
+    request = EvaluateRequest(keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz)
+    metrics = run_evaluate(request, None if json else progress_over)
+    if metrics is None:  # another process tells
+        return
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(metrics, indent=1, ensure_ascii=False))
+    else:
+        typer.echo(format_report(metrics))
+
+
 @app.command(epilog="Example:  nanoemox score runs/eval --scorer legacy --wheel-tables emotion_wheel")
 def score(
     path: Annotated[
@@ -230,15 +265,9 @@ def score(
     truth: Annotated[
         Path | None, typer.Option(help="Label file or corpus folder; default: what the run holds.")
     ] = None,
-    scorer: Annotated[str, typer.Option(help="corrected, or legacy: the published protocol with its quirks.")] = (
-        "corrected"
-    ),
-    wheel_tables: Annotated[
-        Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")
-    ] = None,
-    trust_npz: Annotated[
-        bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
-    ] = False,
+    scorer: ScorerOption = "corrected",
+    wheel_tables: WheelOption = None,
+    trust_npz: TrustOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without a model."""

@@ -1,0 +1,54 @@
+"""The report of a run: its scores, those of what never looks beside them, and every clip that was not answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_SHOWN: Final = 50
+"""Unanswered clips that are listed; the prediction file holds them all."""
+_TOLD: Final = {
+    "majority": "the most common answer of the corpus, to every clip",
+    "text-only": "the model with picture and sound withheld",
+    "shuffled-media": "the model with picture and sound of another clip",
+}
+
+
+def format_report(metrics: Mapping[str, Any]) -> str:
+    """Return the report in Markdown; scores in percent with 95 % intervals."""
+    parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, bootstrap over clips."]
+    for key, found in metrics["benchmarks"].items():
+        parts += [f"## {found['title']} (`{key}`)", _table(found), *_notes(found)]
+    parts += ["## Rows", "\n".join(f"- `{name}`: {told}" for name, told in _TOLD.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    rows = found["rows"]
+    told = [name for name in found["headline"] if any(name in row["metrics"] for row in rows.values())]
+    lines = ["| row | clips | unanswered | " + " | ".join(told) + " |", "|---" * (len(told) + 3) + "|"]
+    for name, row in rows.items():
+        cells = [_cell(m, row["metrics"].get(m), row["intervals"].get(m)) for m in told]
+        lines.append(f"| {name} | {row['n']} | {row['n_unanswered']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: float | None, interval: list[float] | None) -> str:
+    if value is None:
+        return "-"
+    if name == "labels_per_answer":
+        return f"{value:.2f}"
+    ends = "" if interval is None else f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"{100 * value:.2f}{ends}"
+
+
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    lines = [f"- {name}: {note}" for name, row in found["rows"].items() for note in row["notes"]]
+    parts = ["\n".join(lines)] if lines else []
+    unanswered = found["unanswered"]
+    if unanswered:
+        shown = [f"- `{name}`: {' '.join(why.split())}" for name, why in list(unanswered.items())[:_SHOWN]]
+        more = len(unanswered) - len(shown)
+        rest = [f"- and {more} more"] if more else []
+        parts += [f"Unanswered, and counted as wrong: {len(unanswered)}", "\n".join([*shown, *rest])]
+    return parts

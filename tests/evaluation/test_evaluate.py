@@ -1,0 +1,158 @@
+"""`nanoemox evaluate`: from clips to scores, killed and resumed, with rows that never look."""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nanoemox.cli import main
+from nanoemox.data.manifest import Sample
+from nanoemox.evaluation.answerer import EngineAnswerer, Reply
+from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.run_command import EvaluateRequest, run_evaluate
+from nanoemox.evaluation.score_command import ScoreRequest, run_score
+from nanoemox.tasks import LABEL_SETS
+from nanoemox.types import NanoEmoXError
+from tests.tiny import save_tiny
+
+NUM = 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five noises with words, the last one broken; two words to train on."""
+    root = tmp_path_factory.mktemp("data")
+    rows: list[dict[str, Any]] = []
+    for i in range(NUM):
+        file = root / "clips" / f"{i}.wav"
+        file.parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(i).integers(-9000, 9000, 16_000, dtype=np.int16)
+        with wave.open(str(file), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(16_000)
+            out.writeframes(noise.tobytes())
+        rows.append({"id": f"c{i}", "split": "test", "media": f"clips/{i}.wav", "subtitle": f"number {i}"})
+    (root / "clips" / f"{NUM - 1}.wav").write_bytes(b"\0" * 64)
+    rows += [{"id": f"t{i}", "split": "train", "subtitle": "words"} for i in range(2)]
+    lines = []
+    for i, row in enumerate(rows):
+        label = "anger" if row["split"] == "train" else LABEL_SETS["meld"][i % 3]
+        labels = {"label": label, "candidates": LABEL_SETS["meld"]}
+        lines.append(json.dumps(row | {"corpus": "meld", "task": "mer", "labels": labels}))
+    (root / "manifests").mkdir()
+    (root / "manifests" / "meld.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    return root
+
+
+def request(model: Path, data_root: Path, out: Path, **options: Any) -> EvaluateRequest:
+    return EvaluateRequest(("meld",), data_root, out, str(model), batch=2, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def run(model: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    assert run_evaluate(request(model, data_root, out)) is not None
+    return out
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "predictions.jsonl").read_text("utf-8").splitlines()]
+
+
+def answers(out: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "timing_s"} for row in rows(out)]
+
+
+def test_every_clip_has_a_row_and_the_broken_one_its_reason(run: Path) -> None:
+    found = rows(run)
+    assert [row["id"] for row in found] == [f"c{i}" for i in range(NUM)]
+    for row in found[:-1]:
+        assert set(row["parsed"]["probabilities"]) == set(LABEL_SETS["meld"])
+        assert row["raw"] == row["parsed"]["label"]
+        assert len(row["prompt"]) == 64
+        assert row["timing_s"]["total"] > 0
+    assert found[-1]["parsed"] is None
+    assert "4.wav" in found[-1]["error"]
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]
+    first = next(iter(metrics["rows"].values()))
+    assert (first["n"], first["n_unanswered"]) == (NUM, 1)
+    assert list(metrics["unanswered"]) == ["c4"]
+    assert "`c4`" in (run / "report.md").read_text("utf-8")
+
+
+def test_rows_that_never_look_stand_beside_the_model(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]["rows"]
+    assert list(found)[1:] == ["majority", "text-only", "shuffled-media"]
+    for row in found.values():
+        assert set(row["intervals"]) >= {"hit_rate"}
+    assert found["majority"]["metrics"]["hit_rate"] == pytest.approx(2 / NUM)  # anger, counted in training
+    assert "counted on the train part" in found["majority"]["notes"]
+    assert found["text-only"]["n_unanswered"] == 0  # nobody opened the broken file
+    assert all(f"| {name} |" in (run / "report.md").read_text("utf-8") for name in found)
+
+
+def test_scored_again_it_is_the_same(run: Path) -> None:
+    told = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]["rows"]
+    again = json.loads(json.dumps(run_score(run, ScoreRequest())))
+    assert next(iter(told.values())) == again
+
+
+def test_killed_and_resumed_is_as_if_it_had_not_been(
+    run: Path, model: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, asked = EngineAnswerer.answer, []
+
+    def dying(self: EngineAnswerer, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        if len(asked) == 2 * 2:
+            raise KeyboardInterrupt
+        asked.extend(s.id for s in samples)
+        return usual(self, benchmark, samples)
+
+    monkeypatch.setattr(EngineAnswerer, "answer", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluate(request(model, data_root, tmp_path))
+    file = tmp_path / "predictions.jsonl"
+    assert len(rows(tmp_path)) == 4
+    with file.open("a", encoding="utf-8") as torn:
+        torn.write('{"benchmark": "meld", "id": "c4", "tru')
+    again: list[str] = []
+
+    def listening(self: EngineAnswerer, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        if self.name not in ("text-only", "shuffled-media"):
+            again.extend(s.id for s in samples)
+        return usual(self, benchmark, samples)
+
+    monkeypatch.setattr(EngineAnswerer, "answer", listening)
+    run_evaluate(request(model, data_root, tmp_path))
+    assert again == ["c4"]
+    assert answers(tmp_path) == answers(run)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads((run / "metrics.json").read_text())
+
+
+def test_another_model_does_not_go_on_with_a_run(run: Path, data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(NanoEmoXError, match="give another --out"):
+        run_evaluate(request(save_tiny(tmp_path / "other"), data_root, run))
+
+
+def test_the_command_prints_the_report(
+    run: Path, model: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["evaluate", "--benchmarks", "meld", "--data-root", data_root, "--out", run, "--model", model]
+    for more in (["--device", "cpu"], ["--device", "cpu", "--json"]):
+        with pytest.raises(SystemExit) as done:
+            main([str(a) for a in [*args, *more]])
+        assert done.value.code == 0
+        told = capsys.readouterr().out
+        assert (json.loads(told)["benchmarks"].keys() == {"meld"}) if "--json" in more else "| shuffled-media |" in told
