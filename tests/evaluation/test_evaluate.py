@@ -143,7 +143,7 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
 
 def test_another_model_does_not_go_on_with_a_run(run: Path, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match="give another --out"):
-        run_evaluate(request(save_tiny(tmp_path / "other"), data_root, run))
+        run_evaluate(request(save_tiny(tmp_path / "tiny", seed=1), data_root, run))
 
 
 def test_the_command_prints_the_report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from nanoemox.types import NanoEmoXError
 METRICS: Final = "metrics.json"
 REPORT: Final = "report.md"
 SETTINGS: Final = "run.json"
+_PIECE: Final = 64
 BASELINES: Final = ("majority", "text-only", "shuffled-media")
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """Given a number of clips, what to call for each."""
@@ -80,7 +82,7 @@ def run_evaluate(request: EvaluateRequest, progress: Progress | None = None) -> 
     device = str(state.device) if request.device == "auto" and not alone else request.device
     engine = Engine.from_pretrained(request.model, device=device)
     if state.is_main_process:
-        _settings(request.out, engine.name)
+        _settings(request.out, {"model": engine.name, "weights": _fingerprint(engine)})
     state.wait_for_everyone()
     place = Place(state.process_index, state.num_processes)
     _ask(engine, asked, request, place, progress if state.is_main_process else None)
@@ -135,17 +137,29 @@ def _folders(out: Path, model: str = "model") -> dict[str, Path]:
     return {model: out} | {name: out / "baselines" / name for name in BASELINES}
 
 
-def _settings(out: Path, model: str) -> None:
+def _settings(out: Path, model: Mapping[str, str]) -> None:
     """Write whose answers the run holds, or make sure that they are of the same model."""
     file = out / SETTINGS
     if file.is_file():
-        before = read_json(file).get("model")
+        before = read_json(file)
         if before != model:
-            raise NanoEmoXError(f"{out} holds answers of {before}, not of {model}: give another --out")
+            raise NanoEmoXError(
+                f"{out} holds answers of {before.get('model')} with weights {str(before.get('weights'))[:8]}, not of "
+                f"{model['model']} with {model['weights'][:8]}: give another --out"
+            )
     elif (out / PREDICTIONS).exists():
         raise NanoEmoXError(f"{out} holds predictions but no {SETTINGS}: give another --out")
     else:
-        _write(file, json.dumps({"model": model}) + "\n")
+        _write(file, json.dumps(model) + "\n")
+
+
+def _fingerprint(engine: Engine) -> str:
+    """Return a SHA-256 of a piece of every weight: folders of different checkpoints often have the same name."""
+    digest = hashlib.sha256()
+    for name, weight in engine.model.named_parameters():
+        digest.update(name.encode())
+        digest.update(weight.detach().flatten()[:_PIECE].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _scored(folder: Path, benchmark: Benchmark, request: EvaluateRequest) -> dict[str, Any]:
