@@ -282,6 +282,21 @@ def score(
         typer.echo(format_result(result))
 
 
+@app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")
+def judge(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run with explanations or replies.")],
+    judges: Annotated[list[str], typer.Option("--judge", help="openai:http://host:port/v1#NAME; may be repeated.")],
+    json: Annotated[bool, typer.Option("--json", help="Print what judge.json holds.")] = False,
+) -> None:
+    """Let language models score explanations and replies; their key comes from OPENAI_API_KEY."""
+    from json import dumps
+
+    from nanoemox.evaluation.judge import format_judged, run_judge
+
+    result = run_judge(path, judges)
+    typer.echo(dumps(result, indent=1, ensure_ascii=False) if json else format_judged(result))
+
+
 @app.command(epilog="Example:  nanoemox assemble nanoemox --out base")
 def assemble(
     preset: Annotated[str, typer.Argument(help="Name of a model recipe of the package, or a YAML file.")],
