@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
+from nanoemox.engine import Engine
 from nanoemox.evaluation.answerer import Reply
-from nanoemox.evaluation.baselines import Majority
+from nanoemox.evaluation.baselines import Majority, shuffled_media
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.tasks import LABEL_SETS
@@ -87,3 +88,18 @@ def test_majority_is_counted_in_training_before_anywhere_else() -> None:
     assert (Majority.count(MELD, test + train).text, Majority.count(MELD, test).text) == ("fear", "joy")
     assert Majority.count(MELD, test).source == "test"
     assert Majority.count(MELD, test + train).answer(MELD, test[:1])[0].parsed == {"label": "fear", "raw": "fear"}
+
+
+def test_shuffled_media_are_another_clips_and_words_stay(tmp_path: Path) -> None:
+    samples = [sample(i).model_copy(update={"media": f"{i % 4}.mp4"}) for i in range(8)]
+    engine = Engine.__new__(Engine)
+    change = shuffled_media(engine, tmp_path, samples).change
+    assert change is not None
+    changed = [change(s) for s in samples]
+    assert all(new.media != old.media for new, old in zip(changed, samples, strict=True))
+    assert {s.media for s in changed} == {s.media for s in samples}
+    assert [s.model_copy(update={"media": None}) for s in changed] == [
+        s.model_copy(update={"media": None}) for s in samples
+    ]
+    silent = sample(9)
+    assert change(silent) == silent

@@ -60,7 +60,7 @@ def shuffled_media(engine: Engine, data_root: Path, samples: Sequence[Sample]) -
         data_root: What media paths are relative to.
         samples: All clips that are asked. Who gets whose media depends on them alone, not on batches or processes.
     """
-    media = sorted({(s.media, s.audio) for s in samples if s.media or s.audio}, key=_draw)
+    media = media_of(samples)
     other = dict(zip(media, media[1:] + media[:1], strict=True))
 
     def change(sample: Sample) -> Sample:
@@ -68,6 +68,11 @@ def shuffled_media(engine: Engine, data_root: Path, samples: Sequence[Sample]) -
         return sample if got is None else sample.model_copy(update={"media": got[0], "audio": got[1]})
 
     return EngineAnswerer(engine, data_root, "shuffled-media", change)
+
+
+def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:
+    """Return picture and sound of the clips, each pair once, in an order drawn by hash; below two none is shuffled."""
+    return sorted({(s.media, s.audio) for s in samples if s.media or s.audio}, key=_draw)
 
 
 def _draw(media: tuple[str | None, str | None]) -> str:

@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from nanoemox.data.corpora.releases import read_json, read_json_lines
 from nanoemox.engine import Engine
 from nanoemox.evaluation.answerer import Answerer, EngineAnswerer
-from nanoemox.evaluation.baselines import Majority, shuffled_media, text_only
+from nanoemox.evaluation.baselines import Majority, media_of, shuffled_media, text_only
 from nanoemox.evaluation.benchmarks import Benchmark, expand
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.report import format_report
@@ -105,6 +105,9 @@ def measure_run(out: Path, model: str, asked: Sequence[Asked], request: Evaluate
         rows = {name: _scored(folder, one.benchmark, request) for name, folder in _folders(out, model).items()}
         source = Majority.count(one.benchmark, one.corpus).source
         rows["majority"]["notes"] = [*rows["majority"]["notes"], f"counted on the {source} part"]
+        if len(media_of(one.samples)) < 2:
+            told = "no other clip has picture or sound, so this is the model's own row"
+            rows["shuffled-media"]["notes"] = [*rows["shuffled-media"]["notes"], told]
         benchmarks[key] = {
             "title": one.benchmark.title,
             "headline": list(one.benchmark.metrics),
