@@ -31,9 +31,7 @@ def test_it_is_small_and_stored_in_half_precision() -> None:
     with safe_open(ASSETS / "mini" / "model.safetensors", "pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     assert 5e6 <= sum(t.numel() for t in tensors.values()) <= 12e6
-    # The library's CLIP keeps itself in float32 when a model is loaded in half precision.
-    wide = [n for n, t in tensors.items() if t.dtype != torch.float16 and not n.startswith("vision_encoder.")]
-    assert not wide
+    assert not [n for n, t in tensors.items() if t.dtype != torch.float16]
 
 
 def test_six_answers_for_the_sample_clip(engine: Engine) -> None:
@@ -98,19 +96,20 @@ def test_the_examples_run(example: str, tmp_path: Path) -> None:
 
 def test_the_card_keeps_its_promises() -> None:
     card = json.loads((ASSETS / "mini" / "card.json").read_text("utf-8"))
+    shown = (ASSETS / "mini" / "README.md").read_text("utf-8")
     closed, free = card["closed"], card["open"]
-    for name, least in (("ravdess: voice", 0.50), ("photographs: face", 0.35), ("goemotions: words", 0.55)):
+    for name, least in (("ravdess: voice", 0.50), ("photographs: face", 0.44), ("goemotions: words", 0.55)):
         row = closed[name]
         assert row["accuracy"]["value"] >= least
         assert row["accuracy"]["low"] > row["majority"], "better than always naming the most frequent label"
     for name in ("ravdess: voice", "photographs: face"):
         assert closed[name]["shuffled_media"]["high"] < closed[name]["accuracy"]["low"]
-    # MSA is never trained, and this checkpoint leaves a fifth of its free answers empty: the card says so.
-    assert all(row["format"]["value"] >= 0.95 for task, row in free.items() if task != "msa")
+    assert all(row["format"]["value"] >= 0.95 for row in free.values())
+    # The face alone is wanted at 45 %, which this checkpoint misses by one photograph: the card says so.
+    assert ("photographs: face reaches" in shown) == (closed["photographs: face"]["accuracy"]["value"] < 0.45)
     assert free["erg"]["repeats_training_reply"]["value"] <= 0.20
     assert free["eri"]["conclusion_accuracy_shuffled"]["high"] < free["eri"]["conclusion_accuracy"]["low"]
     assert free["erg"]["word_f1_shuffled"]["value"] < free["erg"]["word_f1"]["value"]
-    shown = (ASSETS / "mini" / "README.md").read_text("utf-8")
     for row in [*closed.values()]:
         assert f"{100 * row['accuracy']['value']:.1f}" in shown
 

@@ -75,7 +75,7 @@ def _reading(reading: Reading) -> Text:
             text.append(f"{_printable(label)} {share:.0%}", style="bold" if i == 0 else "dim")
             text.append("   ")
         if reading.valence is not None:
-            text.append(f"valence {reading.valence:+.2f}")
+            text.append(f"valence {round(reading.valence, 2) + 0.0:+.2f}")
         return text
     if reading.labels is not None:
         return Text(_printable(", ".join(reading.labels)) or "(none)", style="bold")

@@ -24,7 +24,7 @@ tags: [nanoemox, emotion-recognition, empathy, multimodal]
 
 The demonstration model inside the `nanoemox` package: {parameters:.1f}M parameters, every part of Nano-EmoX (vision, voice,
 face, fusion, language model), trained with the P2E curriculum by this repository on openly available data. Stored in
-float16, the vision tower in float32 ({megabytes:.1f} MB), computed in float32 on a CPU.
+float16 ({megabytes:.1f} MB), computed in float32 on a CPU.
 
 **Do not use it to judge people.** It knows twenty acted voices saying two sentences, under a thousand photographs and some
 English text. Its explanations are sentences of our own templates filled with what it believes, its replies are those of
@@ -55,7 +55,8 @@ Trained on: RAVDESS speech, actors 01-16 (CC BY-NC-SA 4.0); RAVDESS audiovisual,
 expression photographs less a fifth held out by a hash of the name; GoEmotions train (CC BY 4.0); ESConv development file
 and FailedESConv (CC BY-NC 4.0); MUStARD; MIntRec and MIntRec2.0 train less every clip in the MMLA development lists.
 `composed` samples put a training voice, a training photograph and training words of one emotion together; nobody in them
-exists. Validated on: RAVDESS actors 17-20, the held-out photographs, GoEmotions dev, ESConv test file, MIntRec dev lists.
+exists. `word_choice` asks which of some words a GoEmotions comment holds, so that answers keep to the list offered.
+Validated on: RAVDESS actors 17-20, the held-out photographs, GoEmotions dev, ESConv test file, MIntRec dev lists.
 Explanations (ERI) are built by our own templates from the label and from what is measured of that very clip: pitch, energy,
 tempo, the face's label, the words. MSA is never trained.
 
