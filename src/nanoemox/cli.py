@@ -62,6 +62,13 @@ ScorerOption = Annotated[str, typer.Option(help="corrected, or legacy: the publi
 WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")]
 
 
+def _tell_json(value: object, indent: int | None = None) -> None:
+    """Print JSON for machines."""
+    from json import dumps
+
+    typer.echo(dumps(value, indent=indent, ensure_ascii=False))
+
+
 @app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
 def answer(
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders.")],
@@ -118,18 +125,16 @@ def prepare(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Turn a corpus as released, or your own clips and a table, into manifests."""
-    from json import dumps
-
     from nanoemox.data.prepare import format_corpora, format_summary, list_corpora
     from nanoemox.data.prepare import prepare as write_manifests
 
     if show_list:
-        typer.echo(dumps(list_corpora(), indent=1) if json else format_corpora())
+        _tell_json(list_corpora(), 1) if json else typer.echo(format_corpora())
         return
     if not corpus or root is None or out is None:
         raise typer.BadParameter("give a corpus, its folder and --out FOLDER; --list shows the corpora")
     summary = write_manifests(corpus, root, out, trust_npz=trust_npz)
-    typer.echo(dumps(summary, indent=1, ensure_ascii=False) if json else format_summary(summary, out))
+    _tell_json(summary, 1) if json else typer.echo(format_summary(summary, out))
 
 
 @app.command(epilog="Example:  nanoemox check manifests/calls --against manifests/meld/test.jsonl")
@@ -155,9 +160,7 @@ def check(
         options = CheckOptions(tuple(against or ()), data_root, workers, media, trust_npz, done)
         report = examine(source, root, options)
     if json:
-        from json import dumps
-
-        typer.echo(dumps(report.to_dict(), indent=1, ensure_ascii=False))
+        _tell_json(report.to_dict(), 1)
     else:
         show_report(report)
     raise typer.Exit(0 if report.sound else 2)
@@ -188,9 +191,7 @@ def features(
     request = FeatureRequest(base, out, data_root, workers, batch, dtype, show=not json)
     told = make_features(manifests, request)
     if told is not None:
-        from json import dumps
-
-        typer.echo(dumps(told, ensure_ascii=False) if json else format_features(told))
+        _tell_json(told) if json else typer.echo(format_features(told))
 
 
 @app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
@@ -214,9 +215,7 @@ def train(
         recipe, data_root, out, base, resume=resume, max_steps=max_steps, seed=seed, features=features, show=not json
     )
     if json:
-        from json import dumps
-
-        typer.echo(dumps(result, default=str))
+        _tell_json(result)
     else:
         typer.echo(f"trained: {result['model']}")
 
@@ -248,9 +247,7 @@ def evaluate(
     if metrics is None:  # another process tells
         return
     if json:
-        from json import dumps
-
-        typer.echo(dumps(metrics, indent=1, ensure_ascii=False))
+        _tell_json(metrics, 1)
     else:
         typer.echo(format_report(metrics))
 
@@ -275,9 +272,7 @@ def score(
 
     result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz))
     if json:
-        from json import dumps
-
-        typer.echo(dumps(result, indent=1, ensure_ascii=False))
+        _tell_json(result, 1)
     else:
         typer.echo(format_result(result))
 
@@ -289,12 +284,10 @@ def judge(
     json: Annotated[bool, typer.Option("--json", help="Print what judge.json holds.")] = False,
 ) -> None:
     """Let language models score explanations and replies; their key comes from OPENAI_API_KEY."""
-    from json import dumps
-
     from nanoemox.evaluation.judge import format_judged, run_judge
 
     result = run_judge(path, judges)
-    typer.echo(dumps(result, indent=1, ensure_ascii=False) if json else format_judged(result))
+    _tell_json(result, 1) if json else typer.echo(format_judged(result))
 
 
 @app.command(epilog="Example:  nanoemox assemble nanoemox --out base")
@@ -319,9 +312,7 @@ def assemble(
     sources = {p: s for p, s in zip(PARTS, (vision, speech, face, lm), strict=True) if s is not None}
     report = write_model(preset, out, sources, WriteOptions(random, seed, dtype, max_shard_size))
     if json:
-        from json import dumps
-
-        typer.echo(dumps(report.to_dict()))
+        _tell_json(report.to_dict())
     else:
         from nanoemox.render import show_sizes
 
@@ -348,9 +339,7 @@ def convert(
         find_checkpoint(base)
     report = convert_checkpoints(checkpoints, out, base)
     if json:
-        from json import dumps
-
-        typer.echo(dumps(report.to_dict()))
+        _tell_json(report.to_dict())
     else:
         typer.echo(report.text())
 
@@ -364,8 +353,6 @@ def env(
 
     found = describe_environment()
     if json:
-        from json import dumps
-
-        typer.echo(dumps(found, indent=2))
+        _tell_json(found, 2)
     else:
         typer.echo(format_environment(found))
