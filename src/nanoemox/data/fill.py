@@ -243,6 +243,7 @@ class Filler:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(path)

@@ -23,6 +23,7 @@ from transformers import set_seed
 
 from nanoemox.data.corpora import read_corpora
 from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.fill import write_json
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
@@ -108,7 +109,7 @@ def run_train(
     if place.is_main_process:
         if cache.bad:
             logger.warning("%d file(s) cannot be used, see %s", len(cache.bad), out / "data" / "bad.json")
-        _write_json(out / "data" / "bad.json", cache.bad)
+        write_json(out / "data" / "bad.json", cache.bad)
     usable = {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}
     run = Run(curriculum, Path(model), out, processor, usable, cache, resume, show)
     results: dict[str, Any] = {name: _phase(run, name) for name in curriculum.phases}
@@ -149,17 +150,9 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
         samples[sample.corpus].append(sample.model_copy(update={"split": "train"}) if merged else sample)
     for name, file in files.items():
         write_manifest(samples[name], file)
-    _write_json(folder / "overlap.json", dropped)
+    write_json(folder / "overlap.json", dropped)
     logger.info("overlap filter: %d training samples dropped", sum(dropped.values()))
     return samples
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
 
 
 def _write_model(run: Run) -> None:
@@ -230,5 +223,5 @@ def _finish(
     }
     card = phase_card(name, run.curriculum, run.samples, result, processes().num_processes)
     (folder / "card.md").write_text(card, "utf-8")
-    _write_json(folder / RESULT, result)
+    write_json(folder / RESULT, result)
     logger.info("phase %s: %s", name, json.dumps(result))
