@@ -1,0 +1,28 @@
+"""The command line. Every command imports what it needs when it runs, so that ``--help`` is instant.
+
+Exit codes: 0 all well; 2 a mistake of the user's or a file that cannot be used, told in one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from nanoemox.cli import answering, data, evaluation, models
+from nanoemox.cli.app import app
+
+__all__ = ["answering", "app", "data", "evaluation", "main", "models"]
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit code 2."""
+    try:
+        app(args)
+    except ValueError as error:
+        from nanoemox.types import NanoEmoXError
+
+        if not isinstance(error, NanoEmoXError):
+            raise
+        typer.echo(f"nanoemox: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,70 @@
+"""Commands that ask a model: ``answer``, and what it would run on: ``env``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import ModelOption, app, tell_json
+
+
+@app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
+def answer(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders.")],
+    task: Annotated[
+        str, typer.Option(help="all, or some of msa, mer, ovmer, mir, eri, erg, with commas between.")
+    ] = "all",
+    subtitle: Annotated[str | None, typer.Option(help="The words, or 'auto' to recognise them.")] = None,
+    asr_model: Annotated[str | None, typer.Option(help="Speech recognition model for --subtitle auto.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help='Earlier turns, oldest first: JSON [{"role": ..., "text": ...}, ...].')
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Candidates of one closed task, with commas between.")] = None,
+    think: Annotated[bool, typer.Option("--think/--no-think", help="Chain of empathy before the reply.")] = True,
+    every: Annotated[
+        float | None, typer.Option(help="Answer along the clip, one window every so many seconds.")
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds in a window; default: 10.")] = None,
+    model: ModelOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    face_index: Annotated[int, typer.Option(help="Which person, 0 the largest.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per clip (or window) and line.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
+) -> None:
+    """Answer some or all of the six tasks about clips of a talking person."""
+    from nanoemox.answer_files import AnswerRequest, answer_files
+
+    request = AnswerRequest(
+        tasks=task,
+        subtitle=subtitle,
+        asr_model=asr_model,
+        history=history,
+        labels=labels,
+        think=think,
+        every_s=every,
+        window_s=window,
+        model=model,
+        device=device,
+        face_index=face_index,
+        json=json,
+        csv=csv,
+        explain=explain,
+    )
+    raise typer.Exit(answer_files(clips, request))
+
+
+@app.command(epilog="Example:  nanoemox env --json")
+def env(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show versions, device, decoders and models: what a bug report needs."""
+    from nanoemox.environment import describe_environment, format_environment
+
+    found = describe_environment()
+    if json:
+        tell_json(found, 2)
+    else:
+        typer.echo(format_environment(found))

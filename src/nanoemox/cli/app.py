@@ -1,0 +1,52 @@
+"""The one application, options that several commands share, and how a command speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="nanoemox",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Read a talking person: six affective answers from a clip.",
+    epilog="Example:  nanoemox answer talk.mp4 --subtitle 'I finally got the job!'",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from nanoemox import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Read a talking person: six affective answers from a clip."""
+
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Model directory or hub id; default: the one in the package.")
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
+]
+ScorerOption = Annotated[str, typer.Option(help="corrected, or legacy: the published protocol with its quirks.")]
+WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")]
+
+
+def tell_json(value: object, indent: int | None = None) -> None:
+    """Print JSON for machines."""
+    from json import dumps
+
+    typer.echo(dumps(value, indent=indent, ensure_ascii=False))

@@ -1,0 +1,80 @@
+"""Commands that measure: ``evaluate``, ``score``, ``judge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import ModelOption, ScorerOption, TrustOption, WheelOption, app, tell_json
+
+
+@app.command(epilog="Example:  nanoemox evaluate --benchmarks meld --data-root data --out runs/eval")
+def evaluate(
+    benchmarks: Annotated[
+        list[str], typer.Option("--benchmarks", help="Ids or groups, with commas between; may be given again.")
+    ],
+    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was killed goes on.")],
+    model: ModelOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Clips of each benchmark.")] = None,
+    scorer: ScorerOption = "corrected",
+    wheel_tables: WheelOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips asked together.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    trust_npz: TrustOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
+) -> None:
+    """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
+    from nanoemox.evaluation.report import format_report
+    from nanoemox.evaluation.run_command import EvaluateRequest, run_evaluate
+    from nanoemox.render import progress_over
+
+    keys = tuple(key.strip() for given in benchmarks for key in given.split(",") if key.strip())
+    request = EvaluateRequest(keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz)
+    metrics = run_evaluate(request, None if json else progress_over)
+    if metrics is None:  # another process tells
+        return
+    if json:
+        tell_json(metrics, 1)
+    else:
+        typer.echo(format_report(metrics))
+
+
+@app.command(epilog="Example:  nanoemox score runs/eval --scorer legacy --wheel-tables emotion_wheel")
+def score(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_FILE", help="A run, a result file, or a folder of the authors' checkpoints."),
+    ],
+    benchmark: Annotated[str | None, typer.Option(help="Id; default: what the run or the path says.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Label file or corpus folder; default: what the run holds.")
+    ] = None,
+    scorer: ScorerOption = "corrected",
+    wheel_tables: WheelOption = None,
+    trust_npz: TrustOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
+) -> None:
+    """Score predictions, of this package or the authors', without a model."""
+    from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
+
+    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz))
+    if json:
+        tell_json(result, 1)
+    else:
+        typer.echo(format_result(result))
+
+
+@app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")
+def judge(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run with explanations or replies.")],
+    judges: Annotated[list[str], typer.Option("--judge", help="openai:http://host:port/v1#NAME; may be repeated.")],
+    json: Annotated[bool, typer.Option("--json", help="Print what judge.json holds.")] = False,
+) -> None:
+    """Let language models score explanations and replies; their key comes from OPENAI_API_KEY."""
+    from nanoemox.evaluation.judge import format_judged, run_judge
+
+    result = run_judge(path, judges)
+    tell_json(result, 1) if json else typer.echo(format_judged(result))

@@ -1,0 +1,90 @@
+"""Commands that make models: ``train``, ``assemble``, ``convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import ModelOption, app, tell_json
+
+
+@app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
+    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
+    model: ModelOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
+    max_steps: Annotated[int | None, typer.Option(help="Stop every phase after so many steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the recipe.")] = None,
+    features: Annotated[Path | None, typer.Option(help="Folder of the feature cache; default: OUT/features.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a model by a recipe, such as the three phases of P2E."""
+    from nanoemox.checkpoints import find_checkpoint
+    from nanoemox.training.command import run_train
+
+    base, _, _ = find_checkpoint(model)
+    result = run_train(
+        recipe, data_root, out, base, resume=resume, max_steps=max_steps, seed=seed, features=features, show=not json
+    )
+    if json:
+        tell_json(result)
+    else:
+        typer.echo(f"trained: {result['model']}")
+
+
+@app.command(epilog="Example:  nanoemox assemble nanoemox --out base")
+def assemble(
+    preset: Annotated[str, typer.Argument(help="Name of a model recipe of the package, or a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    vision: Annotated[str | None, typer.Option(help="Vision tower: directory or hub id.")] = None,
+    speech: Annotated[str | None, typer.Option(help="Speech encoder: directory or hub id.")] = None,
+    face: Annotated[str | None, typer.Option(help="Face backbone: file, directory or hub id.")] = None,
+    lm: Annotated[str | None, typer.Option(help="Language model: directory or hub id.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Random weights, no download: a placeholder.")] = False,
+    seed: Annotated[int, typer.Option(help="Of what is drawn: adapters and fusion, or everything.")] = 0,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    max_shard_size: Annotated[str, typer.Option(help="Limit of one file, such as 2GB or 500MB.")] = "2GB",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Put public backbones together into a model whose adapters are untrained."""
+    from nanoemox.model.assemble import WriteOptions
+    from nanoemox.model.assemble import assemble as write_model
+    from nanoemox.model.presets import PARTS
+
+    sources = {p: s for p, s in zip(PARTS, (vision, speech, face, lm), strict=True) if s is not None}
+    report = write_model(preset, out, sources, WriteOptions(random, seed, dtype, max_shard_size))
+    if json:
+        tell_json(report.to_dict())
+    else:
+        from nanoemox.render import show_sizes
+
+        typer.echo(report.text())
+        show_sizes(report.sizes.rows())
+
+
+@app.command(epilog="Example:  nanoemox convert phase3.pth --base reference --out authors")
+def convert(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="PTH...", help="The authors' files; later ones are laid over earlier ones.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Model directory that gives the frozen weights; without it: adapters alone.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Turn the authors' checkpoints into a model directory."""
+    from nanoemox.checkpoints import find_checkpoint
+    from nanoemox.model.convert import convert_checkpoints
+
+    if base is not None:
+        find_checkpoint(base)
+    report = convert_checkpoints(checkpoints, out, base)
+    if json:
+        tell_json(report.to_dict())
+    else:
+        typer.echo(report.text())
