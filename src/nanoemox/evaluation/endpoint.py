@@ -36,7 +36,15 @@ Message = Mapping[str, Any]
 
 
 class EndpointError(NanoEmoXError):
-    """One call that failed for good; others may still succeed."""
+    """One call that failed for good; others may still succeed.
+
+    Attributes:
+        status: What the server answered; None where it did not.
+    """
+
+    def __init__(self, told: str, status: int | None = None) -> None:
+        super().__init__(told)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +125,9 @@ class Usage:
 class _PassingError(Exception):
     """A failure that may pass."""
 
-    def __init__(self, why: str, wait_s: float | None = None) -> None:
+    def __init__(self, why: str, wait_s: float | None = None, status: int | None = None) -> None:
         super().__init__(why)
-        self.wait_s = wait_s
+        self.wait_s, self.status = wait_s, status
 
 
 def parse_address(text: str) -> Address:
@@ -224,7 +232,7 @@ class Endpoint:
                 return self._ask(request)
             except _PassingError as failure:
                 if attempt == options.attempts:
-                    raise EndpointError(f"{self.address}: {failure}; tried {attempt} times") from failure
+                    raise EndpointError(f"{self.address}: {failure}; tried {attempt} times", failure.status) from failure
                 if failure.wait_s is not None and failure.wait_s > options.longest_wait_s:
                     asked = f"asks to wait {failure.wait_s:.0f} s, more than {options.longest_wait_s:.0f}"
                     raise EndpointError(f"{self.address}: {failure}; the server {asked}; try later") from failure
@@ -253,10 +261,10 @@ class Endpoint:
         # Servers have been seen to repeat the key in their complaint.
         told = f"status {status}: {message.replace(self._key, '***')[:300]}"
         if status in _PASSING or status >= 500:
-            return _PassingError(told, _retry_after_s(headers.get("retry-after")))
+            return _PassingError(told, _retry_after_s(headers.get("retry-after")), status)
         if status in _USERS:
             return NanoEmoXError(f"{self.address}: {told}; look at {KEY_VARIABLE}, the address and the model's name")
-        return EndpointError(f"{self.address}: {told}")
+        return EndpointError(f"{self.address}: {told}", status)
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -267,6 +275,16 @@ class Endpoint:
         whole = json.dumps({"url": self.address.base_url, **request}, sort_keys=True)
         digest = hashlib.sha256(whole.encode()).hexdigest()
         return self._cache / digest[:2] / f"{digest}.json"
+
+
+def spent(cache: Path) -> dict[str, int]:
+    """Return how many answers a cache holds and what they cost when they were fresh, however often a run was killed."""
+    kept = [answer for file in cache.glob("*/*.json") if (answer := _read(file)) is not None]
+    return {
+        "answers": len(kept),
+        "prompt_tokens": sum(answer.prompt_tokens for answer in kept),
+        "completion_tokens": sum(answer.completion_tokens for answer in kept),
+    }
 
 
 def _retry_after_s(value: str | None) -> float | None:
