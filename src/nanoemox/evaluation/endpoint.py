@@ -232,7 +232,8 @@ class Endpoint:
                 return self._ask(request)
             except _PassingError as failure:
                 if attempt == options.attempts:
-                    raise EndpointError(f"{self.address}: {failure}; tried {attempt} times", failure.status) from failure
+                    told = f"{self.address}: {failure}; tried {attempt} times"
+                    raise EndpointError(told, failure.status) from failure
                 if failure.wait_s is not None and failure.wait_s > options.longest_wait_s:
                     asked = f"asks to wait {failure.wait_s:.0f} s, more than {options.longest_wait_s:.0f}"
                     raise EndpointError(f"{self.address}: {failure}; the server {asked}; try later") from failure
