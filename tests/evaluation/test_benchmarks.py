@@ -13,7 +13,7 @@ from nanoemox.types import NanoEmoXError
 def test_ids_and_groups() -> None:
     ids = (
         "mer2023 mer2024 meld iemocap cmu_mosi cmu_mosei ch_sims ch_sims_v2 ov_merd emer mintrec mintrec2 "
-        "mintrec2_paper avamerg"
+        "mintrec2_paper avamerg ravdess"
     )
     assert list(BENCHMARKS) == ids.split()
     assert GROUPS["mer-unibench"] == tuple(ids.split()[:9])
@@ -61,3 +61,10 @@ def test_a_path_may_name_its_benchmark(path: str, found: str | None) -> None:
 def test_the_published_protocol_asks_openly() -> None:
     assert get_benchmark("cmu_mosi").published_question == "ovmer"
     assert get_benchmark("mintrec").published_question == "mir"
+
+
+def test_the_speakers_that_the_shipped_model_was_chosen_on_are_told() -> None:
+    record = get_benchmark("ravdess")
+    assert (record.split, record.num_samples) == ("validation", 240)
+    assert "chosen on them" in (record.note or "")
+    assert {b.split for b in BENCHMARKS.values() if b.id != "ravdess"} == {"test"}

@@ -52,7 +52,7 @@ def read_asked(benchmark: Benchmark, data_root: Path, limit: int | None = None, 
         NanoEmoXError: The data are not there, or hold no test clip of the benchmark.
     """
     corpus = read_corpora(data_root, [benchmark.corpus], trust_npz=trust_npz)[benchmark.corpus]
-    samples = [s for s in corpus if s.split == "test" and s.task == benchmark.task]
+    samples = [s for s in corpus if s.split == benchmark.split and s.task == benchmark.task]
     if benchmark.list_file is not None:
         folder = data_root / (reader(benchmark.corpus).folder or benchmark.corpus)
         listed = next(iter(sorted(folder.rglob(benchmark.list_file))), None)
@@ -61,7 +61,7 @@ def read_asked(benchmark: Benchmark, data_root: Path, limit: int | None = None, 
         names = read_truth(listed, benchmark)
         samples = [s for s in samples if s.id in names]
     if not samples:
-        raise NanoEmoXError(f"{data_root}: corpus {benchmark.corpus} holds no test clip of {benchmark.id}")
+        raise NanoEmoXError(f"{data_root}: corpus {benchmark.corpus} holds no {benchmark.split} clip of {benchmark.id}")
     if limit is not None:
         drawn = sorted(samples, key=lambda s: hashlib.sha256(s.id.encode()).digest())[:limit]
         wanted = {s.id for s in drawn}

@@ -56,7 +56,7 @@ def read_truth(path: Path, benchmark: Benchmark, *, trust_npz: bool = False) -> 
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise NanoEmoXError(f"{path}: not a label file of {benchmark.id} ({type(error).__name__}: {error})") from error
     if not truth:
-        raise NanoEmoXError(f"{path}: holds no label of {benchmark.id}'s test part")
+        raise NanoEmoXError(f"{path}: holds no label of {benchmark.id}'s {benchmark.split} part")
     return truth
 
 
@@ -77,12 +77,12 @@ def label_value(labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels) ->
 
 
 def _folder(path: Path, benchmark: Benchmark, *, trust_npz: bool) -> Truth:
-    prepared = path / MANIFESTS["test"]
+    prepared = path / MANIFESTS[benchmark.split]
     if (path / SUMMARY).is_file() or prepared.is_file():
         samples = read_manifest(prepared)
     else:
         samples = reader(benchmark.corpus).read(path, trust_npz=trust_npz)
-    truth = truth_of((s for s in samples if s.split == "test"), benchmark)
+    truth = truth_of((s for s in samples if s.split == benchmark.split), benchmark)
     if benchmark.list_file is not None:
         listed = next(iter(sorted(path.rglob(benchmark.list_file))), None)
         if listed is None:
@@ -90,7 +90,7 @@ def _folder(path: Path, benchmark: Benchmark, *, trust_npz: bool) -> Truth:
         names = _json(listed, benchmark)
         truth = {name: value for name, value in truth.items() if name in names}
     if not truth:
-        raise NanoEmoXError(f"{path}: holds no test clip of {benchmark.id}")
+        raise NanoEmoXError(f"{path}: holds no {benchmark.split} clip of {benchmark.id}")
     return truth
 
 
@@ -149,7 +149,7 @@ def _json_lines(path: Path, benchmark: Benchmark) -> Truth:
     rows = read_json_lines(path)
     if rows and "query" in rows[0]:
         return {_own_name(m.name): m.answer for m in read_mmla(path)}
-    return truth_of((s for s in read_manifest(path) if s.split == "test"), benchmark)
+    return truth_of((s for s in read_manifest(path) if s.split == benchmark.split), benchmark)
 
 
 def _own_name(name: str) -> str:
