@@ -30,7 +30,7 @@ COLUMNS = {"mer": "hit_rate", "ovmer": "f1", "msa": "weighted_f1"}
 def request(options: argparse.Namespace, benchmark: Benchmark, scorer: str) -> ScoreRequest:
     """Return what ``nanoemox score`` is asked."""
     truth = Path(options.truths[benchmark.id])
-    return ScoreRequest(benchmark.id, truth, scorer, options.wheel_tables, trust_npz=True)
+    return ScoreRequest(benchmark.id, truth, scorer, options.wheel_tables, trust_npz=True, common=True)
 
 
 def practice_rows(options: argparse.Namespace) -> Iterator[str]:
@@ -88,7 +88,8 @@ def steps_of(path: Path, options: argparse.Namespace, benchmark: Benchmark) -> l
         return [old["weighted_f1"], new["weighted_f1_nonzero"], new["weighted_f1"]]
     truth = read_truth(Path(options.truths[benchmark.id]), benchmark, trust_npz=True)
     felt = {name: label for name, label in truth.items() if label != "neutral"}
-    aligned = align(benchmark, felt, read_predictions(path), keep_unanswered=False)
+    predictions = read_predictions(path)
+    aligned = align(benchmark, felt, predictions, asked=set(predictions.names))
     words = measure(benchmark, aligned, CorrectedMeasures()).metrics["recall"]
     assert words is not None
     return [old["hit_rate"], words, new["recall"], new["hit_rate"]]

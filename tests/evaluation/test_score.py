@@ -48,7 +48,7 @@ def test_every_published_figure(shared: Path) -> None:
         benchmark = get_benchmark(IDS[record["dataset"].split("(")[0]])
         truth = read_truth(shared / "data" / record["ground_truth"], benchmark, trust_npz=True)
         predictions = read_predictions(shared / "data" / record["prediction"])
-        aligned = align(benchmark, truth, predictions, keep_unanswered=False)
+        aligned = align(benchmark, truth, predictions, asked=predictions.names)
         assert len(aligned.names) == record["n_samples"]
         check(record, measure(benchmark, aligned, legacy))
 
@@ -72,35 +72,41 @@ def check(record: dict[str, Any], found: Any) -> None:
 
 def test_an_unanswered_clip_stays_and_is_wrong() -> None:
     benchmark = replace(get_benchmark("meld"), num_samples=4)
-    aligned = align(benchmark, dict.fromkeys("abcd", "sad"), words(a="upset", b="joy", c="sad"), keep_unanswered=True)
+    aligned = align(benchmark, dict.fromkeys("abcd", "sad"), words(a="upset", b="joy", c="sad"))
     assert aligned.answers == (("upset",), ("joy",), ("sad",), None)
-    assert aligned.notes == ("1 clips of the truth have no answer and are counted as wrong",)
+    assert aligned.notes == ("1 clips have no answer and are counted as wrong",)
     found = score(benchmark, aligned, LEGACY, num_resamples=50)
     assert (found.measured.metrics["hit_rate"], found.num_unanswered, found.num_samples) == (0.5, 1, 4)
 
 
-def test_other_lists_of_clips_are_told_from_unanswered_ones() -> None:
+def test_only_what_was_asked_counts_and_nothing_else_is_dropped() -> None:
     benchmark = replace(get_benchmark("meld"), num_samples=3)
-    larger = align(benchmark, dict.fromkeys("abcd", "sad"), words(a="sad", b="sad"), keep_unanswered=True)
-    assert larger.names == ("a", "b")
-    assert "2 clips of the truth have no answer and are left out" in larger.notes
-    assert "2 clips are scored; the official test part has 3" in larger.notes
-    other = align(benchmark, dict.fromkeys("abc", "sad"), words(a="sad", b="sad", x="sad"), keep_unanswered=True)
-    assert other.names == ("a", "b")
-    assert other.notes[0] == "1 answered clips are not in the truth and are not scored"
-    published = align(benchmark, dict.fromkeys("abc", "sad"), words(a="sad", b="sad"), keep_unanswered=False)
-    assert published.names == ("a", "b")
+    truth = dict.fromkeys("abcde", "sad")
+    whole = align(benchmark, truth, words(a="sad", b="sad", x="sad", y="sad", z="sad"))
+    assert whole.names == tuple("abcde")
+    assert whole.answers == (("sad",), ("sad",), None, None, None)
+    assert whole.notes == (
+        "3 answered clips are not in the truth and are not scored",
+        "3 clips have no answer and are counted as wrong",
+        "5 clips are scored; the part that is asked has 3",
+    )
+    part = align(benchmark, truth, words(a="sad", b="sad"), asked=("a", "b", "c"))
+    assert (part.names, part.answers[2]) == (("a", "b", "c"), None)
+    assert part.notes == (
+        "2 clips of the truth were not asked: left out",
+        "1 clips have no answer and are counted as wrong",
+    )
     with pytest.raises(
         NanoEmoXError, match="no clip in common: the truth has 1 such as 'a', the answers 1 such as 'x'"
     ):
-        align(benchmark, {"a": "sad"}, words(x="sad"), keep_unanswered=True)
+        align(benchmark, {"a": "sad"}, words(x="sad"))
 
 
 def test_intervals_hold_the_score_and_per_wheel_stands_beside() -> None:
     benchmark = get_benchmark("ov_merd")
     truth = {str(i): ("sad",) if i % 2 else ("joy", "cross") for i in range(40)}
     answers = words(**{name: "upset joy" if int(name) % 3 else "cross" for name in truth})
-    found = score(benchmark, align(benchmark, truth, answers, keep_unanswered=True), LEGACY, num_resamples=100)
+    found = score(benchmark, align(benchmark, truth, answers), LEGACY, num_resamples=100)
     out = json.loads(json.dumps(found.to_dict()))
     assert set(out["metrics"]) == {"f1", "precision", "recall", "labels_per_answer"}
     for name in ("f1", "precision", "recall"):

@@ -60,6 +60,31 @@ def test_a_run_is_scored_without_its_model(run: Path, capsys: pytest.CaptureFixt
     assert "accuracy                       50.00" in out  # the published protocol leaves unanswered clips out
 
 
+def test_a_run_keeps_its_unanswered_clips_whatever_their_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = (get_benchmark("mintrec").num_samples or 0) + 5
+    rows = [row(str(i), None if i < 10 else "joke", truth="joke") for i in range(many)]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
+    found = json.loads(command(capsys, tmp_path, "--json")[1])
+    assert (found["n"], found["n_unanswered"]) == (many, 10)
+    assert found["metrics"]["accuracy"] == pytest.approx((many - 10) / many)
+
+
+def test_a_label_file_may_know_more_than_was_asked(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps({name: "joke" for name in "abcdef"}), "utf-8")
+    (tmp_path / "x.json").write_text(json.dumps({"a": "joke", "b": "care"}), "utf-8")
+    args = ["--truth", tmp_path / "truth.json", "--benchmark", "mintrec", "--json"]
+    counts = {}
+    for path in (run, tmp_path / "x.json"):
+        for option in ([], ["--common"]):
+            found = json.loads(command(capsys, path, *args, *option)[1])
+            counts[path.name, bool(option)] = (found["n"], found["n_unanswered"])
+    assert list(counts.values()) == [(6, 4), (3, 1), (6, 4), (2, 0)]
+
+
 def test_a_group_takes_what_the_run_answers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(command(capsys, run, "--benchmark", "intent", "--json")[1])["benchmark"] == "mintrec"
     assert set(json.loads(command(capsys, run, "--benchmark", "all", "--json")[1])["benchmarks"]) == {

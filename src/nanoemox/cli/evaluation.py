@@ -55,12 +55,15 @@ def score(
     scorer: ScorerOption = "corrected",
     wheel_tables: WheelOption = None,
     trust_npz: TrustOption = False,
+    common: Annotated[
+        bool, typer.Option("--common", help="Leave out clips that only the label file knows; else they are wrong.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without a model."""
     from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
 
-    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz))
+    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common))
     if json:
         tell_json(result, 1)
     else:

@@ -26,12 +26,14 @@ class RunPart:
     """What a run holds of one benchmark.
 
     Attributes:
+        asked: The clips asked, answered or not.
         truth: What is right of every clip asked; empty where the run does not tell.
         predictions: The answers; unanswered clips are absent.
         labels: Clip -> label, of closed answers.
         confidences: Clip -> probability of that label.
     """
 
+    asked: tuple[str, ...]
     truth: Truth
     predictions: Predictions
     labels: Mapping[str, str]
@@ -70,7 +72,7 @@ def _part(benchmark: Benchmark, rows: Mapping[str, dict[str, Any]], file: Path) 
     labels = {name: row["parsed"]["label"] for name, row in answered.items() if row["parsed"].get("label")}
     chances = {name: answered[name]["parsed"].get("probabilities") or {} for name in labels}
     confidences = {name: float(chances[name][label]) for name, label in labels.items() if label in chances[name]}
-    return RunPart(truth, _predictions(benchmark, answered, labels), labels, confidences)
+    return RunPart(tuple(rows), truth, _predictions(benchmark, answered, labels), labels, confidences)
 
 
 def _predictions(

@@ -6,7 +6,7 @@ Nothing here needs a model, torch or transformers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from nanoemox.types import NanoEmoXError
 
 BLIND_WORDS: Final = 8
 """Words of the blind list: about as many as the longest answers of published models hold."""
-_NO_JUDGE: Final = "explanations are scored by the emotion words in them; the published score is a language model's"
+_NO_JUDGE: Final = (
+    "explanations are scored by the emotion words in them; the published score is a language model's: nanoemox judge"
+)
 _CHAIN: Final = "<think>\nscenario: -\nemotion: {0}\ncause: -\ngoal: the emotion of the speaker is {0}\n</think>\n"
 Answer = tuple[str, ...] | str | None
 
@@ -35,7 +37,7 @@ class Aligned:
         truth: What is right.
         answers: What was answered, None where nothing was.
         strays: Answers to clips that the truth does not know.
-        notes: Sentences about clips that only one side knows.
+        notes: Sentences about clips that only one side knows, or that have no answer.
     """
 
     names: tuple[str, ...]
@@ -75,40 +77,45 @@ class Score:
         }
 
 
-def align(benchmark: Benchmark, truth: Truth, predictions: Predictions, *, keep_unanswered: bool) -> Aligned:
-    """Pair truths with answers.
+def align(
+    benchmark: Benchmark, truth: Truth, predictions: Predictions, *, asked: Collection[str] | None = None
+) -> Aligned:
+    """Pair truths with answers: a clip that was asked and has no answer stays, and is wrong.
 
-    A clip of the truth without answer stays, unanswered. It goes only where the published protocol leaves it out
-    (``keep_unanswered`` false), or where truth and answers are of different lists of clips: the truth holds more than
-    the benchmark, or the answers hold at least as many unknown clips as there are unanswered ones.
+    Args:
+        benchmark: What is scored.
+        truth: What is right.
+        predictions: What was answered.
+        asked: The clips that were asked, None for every clip of the truth. Clips of the truth that were not asked are
+            left out, which a note tells.
 
     Raises:
-        NanoEmoXError: They have no clip in common.
+        NanoEmoXError: No clip of the truth has an answer.
     """
     answers = _answers(benchmark, predictions)
-    missing = [name for name in truth if name not in answers]
+    names = tuple(name for name in truth if asked is None or name in asked)
     unknown = [name for name in answers if name not in truth]
-    if len(missing) == len(truth):
+    unanswered = sum(name not in answers for name in names)
+    if unanswered == len(names):
         raise NanoEmoXError(
             f"{benchmark.id}: no clip in common: the truth has {_some(truth)}, the answers {_some(answers)}; "
             "is it the right benchmark and label file?"
         )
+    notes = [
+        (len(unknown), f"{len(unknown)} answered clips are not in the truth and are not scored"),
+        (len(truth) - len(names), f"{len(truth) - len(names)} clips of the truth were not asked: left out"),
+        (unanswered, f"{unanswered} clips have no answer and are counted as wrong"),
+    ]
+    told = [note for number, note in notes if number]
     size = benchmark.num_samples
-    other_list = len(missing) > 0 and (len(unknown) >= len(missing) or (size is not None and len(truth) > size))
-    left_out = set(missing) if other_list or not keep_unanswered else set()
-    names = tuple(name for name in truth if name not in left_out)
-    notes = [] if not unknown else [f"{len(unknown)} answered clips are not in the truth and are not scored"]
-    if missing:
-        how = "left out" if left_out else "counted as wrong"
-        notes.append(f"{len(missing)} clips of the truth have no answer and are {how}")
     if size is not None and len(names) != size:
-        notes.append(f"{len(names)} clips are scored; the official test part has {size}")
+        told.append(f"{len(names)} clips are scored; the part that is asked has {size}")
     return Aligned(
         names=names,
         truth=tuple(truth[name] for name in names),
         answers=tuple(answers.get(name) for name in names),
         strays=tuple(answers[name] for name in unknown),
-        notes=tuple(notes),
+        notes=tuple(told),
     )
 
 
@@ -131,7 +138,7 @@ def score(benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_res
         num_unanswered=sum(a is None for a in aligned.answers),
         intervals=intervals,
         baselines=rows,
-        notes=(*aligned.notes, *measured.notes),
+        notes=(*((benchmark.note,) if benchmark.note else ()), *aligned.notes, *measured.notes),
     )
 
 

@@ -33,6 +33,7 @@ class ScoreRequest:
         scorer: ``corrected`` or ``legacy``.
         wheel_tables: Folder of the published tables, for ``legacy``.
         trust_npz: Open pickled files, which can run any code.
+        common: Leave out what a label file knows beyond the clips of the run or file; a run's own truth knows no more.
     """
 
     benchmark: str | None = None
@@ -40,6 +41,7 @@ class ScoreRequest:
     scorer: str = "corrected"
     wheel_tables: Path | None = None
     trust_npz: bool = False
+    common: bool = False
 
 
 def run_score(path: Path, request: ScoreRequest) -> dict[str, Any]:
@@ -57,11 +59,11 @@ def run_score(path: Path, request: ScoreRequest) -> dict[str, Any]:
     if request.truth is None:
         raise NanoEmoXError(f"{path} does not say what is right: name a label file of {benchmark.id} with --truth")
     truth = read_truth(request.truth, benchmark, trust_npz=request.trust_npz)
-    legacy = request.scorer == "legacy"
+    only_answered = request.common or request.scorer == "legacy"  # the published protocol scores what was answered
 
     def score_one(file: Path) -> Score:
         predictions = read_predictions(file, trust_npz=request.trust_npz)
-        aligned = align(benchmark, truth, predictions, keep_unanswered=not legacy)
+        aligned = align(benchmark, truth, predictions, asked=set(predictions.names) if only_answered else None)
         notes = extraction_notes(file, predictions) if benchmark.task in ("mer", "ovmer", "msa") else ()
         return score(benchmark, replace(aligned, notes=(*aligned.notes, *notes)), measures)
 
@@ -104,7 +106,7 @@ def _score_part(benchmark: Benchmark, part: RunPart, request: ScoreRequest, meas
         truth = read_truth(request.truth, benchmark, trust_npz=request.trust_npz)
     if not truth:
         raise NanoEmoXError(f"the run does not say what is right: name a label file of {benchmark.id} with --truth")
-    aligned = align(benchmark, truth, part.predictions, keep_unanswered=True)
+    aligned = align(benchmark, truth, part.predictions, asked=set(part.asked) if request.common else None)
     found = score(benchmark, aligned, measures)
     extra = _calibration(aligned, part)
     return replace(found, measured=replace(found.measured, metrics=found.measured.metrics | extra))
