@@ -119,6 +119,23 @@ def test_dialogue_without_any_clip_is_read_as_words(tmp_path: Path, caplog: pyte
     assert media == [f"annotations/raw_data/S1/E1/{n}.mp4" for n in (5, 3, 4)]
 
 
+def test_a_prepared_dialogue_without_any_clip_is_read_as_words_too(tmp_path: Path) -> None:
+    (tmp_path / "MELD").mkdir()
+    table = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\nHi!,Joey,joy,0,0\n"
+    (tmp_path / "MELD/test_sent_emo.csv").write_text(table)
+    prepare("meld", tmp_path / "MELD", tmp_path / "manifests/meld")
+    prepare("meld", tmp_path / "MELD", tmp_path / "manifests/friends")
+    found = read_corpora(tmp_path, ["meld", "friends"])
+    assert [(s.corpus, s.media, s.subtitle) for part in found.values() for s in part] == [
+        ("meld", None, "Hi!"),
+        ("friends", None, "Hi!"),
+    ]
+    (tmp_path / "MELD/output_repeated_splits_test").mkdir()
+    (tmp_path / "MELD/output_repeated_splits_test/dia0_utt0.mp4").touch()
+    media = [s.media for s in read_corpora(tmp_path, ["meld"])["meld"]]
+    assert media == ["MELD/output_repeated_splits_test/dia0_utt0.mp4"]
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"corpus films: no manifest .*no reader; readers: caer"):
         read_corpora(tmp_path, ["films"])

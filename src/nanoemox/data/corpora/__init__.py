@@ -79,10 +79,7 @@ def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
         samples = corpus.read(data_root / folder, trust_npz=trust_npz)
     except RecipeError as error:
         raise RecipeError(f"corpus {name}: {error}; is --data-root right?") from error
-    if corpus.words_alone and not any(s.media and (data_root / folder / s.media).is_file() for s in samples):
-        logger.warning("corpus %s: none of its clips is there: its words alone are used", name)
-        return [s.model_copy(update={"media": None}) for s in samples if s.subtitle]
-    return [_under(s, folder) for s in samples] if folder else samples
+    return _placed(samples, corpus, data_root, folder)
 
 
 def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
@@ -97,7 +94,16 @@ def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
     paths = (summary.parent / file for file in MANIFESTS.values())
     samples = [s for path in paths if path.is_file() for s in read_manifest(path)]
     called = [s if s.corpus == COMPOSED else s.model_copy(update={"corpus": name}) for s in samples]
-    return called if folder == "." else [_under(s, folder) for s in called]
+    return _placed(called, READERS.get(found.get("corpus", name)), data_root, "" if folder == "." else folder)
+
+
+def _placed(samples: list[Sample], corpus: Corpus | None, data_root: Path, folder: str) -> list[Sample]:
+    """Make media paths relative to the data root; without any clip there, take them away where words will do."""
+    there = (s.media for s in samples if s.media and (data_root / folder / s.media).is_file())
+    if corpus is not None and corpus.words_alone and samples and next(there, None) is None:
+        logger.warning("corpus %s: none of its clips is there: its words alone are used", samples[0].corpus)
+        return [s.model_copy(update={"media": None}) for s in samples if s.subtitle]
+    return [_under(s, folder) for s in samples] if folder else samples
 
 
 def _under(sample: Sample, folder: str) -> Sample:

@@ -45,7 +45,7 @@ class Corpus:
         files: Files that are read, relative to the folder.
         folder: Where the released folder lies in a data root of several corpora; by default under the corpus' name.
         pickled: Whether one of its layouts is a pickled ``.npz``.
-        words_alone: Whether it trains on its words where no clip at all is there.
+        words_alone: Whether its words are asked and trained on where no clip at all is there.
     """
 
     reader: Callable[..., list[Sample]]
@@ -172,6 +172,7 @@ READERS: Final[Mapping[str, Corpus]] = MappingProxyType(
             "{train,dev,test}_sent_emo.csv, train_splits/, dev_splits_complete/, output_repeated_splits_test/; or "
             f"label.npz, {_UNIBENCH}, subvideo/",
             pickled=True,
+            words_alone=True,
         ),
         "iemocap": Corpus(
             iemocap.read,
@@ -220,6 +221,7 @@ READERS: Final[Mapping[str, Corpus]] = MappingProxyType(
             _MER,
             "download EMER from github.com/zeroQiaoba/AffectGPT and the clips of MER2023",
             "gt-eng.csv (100 clips) or final-EMER-reason.csv (332), video/*.mp4",
+            words_alone=True,
         ),
         # Open ones.
         "ravdess": Corpus(
