@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nanoemox.data.opening import content_key
 from nanoemox.data.shards import Shards, read_lines
+from nanoemox.data.whole_files import write_json
 from nanoemox.data.workers import Workers
 from nanoemox.faces import with_face
 from nanoemox.media import load_clip
@@ -239,14 +240,6 @@ class Filler:
             (folder / f"bad-{share.rank}.json").unlink()
         if share.rank == 0 and (self.bad or (folder / "bad.json").exists()):
             write_json(folder / "bad.json", self.bad)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
 
 
 _Known = dict[tuple[str, int, int], str]

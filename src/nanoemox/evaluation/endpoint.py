@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from nanoemox.data.whole_files import write_json
 from nanoemox.types import NanoEmoXError
 
 PREFIX: Final = "openai:"
@@ -122,6 +122,32 @@ class Usage:
     completion_tokens: int = 0
 
 
+class AnswerCache:
+    """Answers on the disk, each under the SHA-256 of its whole request.
+
+    Args:
+        folder: Where they lie; made with the first one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, request: Mapping[str, Any]) -> Completion | None:
+        """Return what a request was answered before; None where it was not."""
+        return _read(self._file(request))
+
+    def write(self, request: Mapping[str, Any], answer: Completion) -> None:
+        """Keep an answer."""
+        try:
+            write_json(self._file(request), asdict(answer))
+        except OSError as error:
+            raise NanoEmoXError(f"{self.folder}: {error.strerror or error}; answers are kept there") from error
+
+    def _file(self, request: Mapping[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        return self.folder / digest[:2] / f"{digest}.json"
+
+
 class _PassingError(Exception):
     """A failure that may pass."""
 
@@ -177,7 +203,7 @@ class Endpoint:
             raise NanoEmoXError("endpoints need the library openai: pip install 'nanoemox[eval]'") from error
         self.address = address
         self.usage = Usage()
-        self._cache = cache
+        self._cache = AnswerCache(cache)
         self._options = options or CallOptions()
         self._sleep = sleep
         self._key = os.environ.get(KEY_VARIABLE) or _NO_KEY
@@ -198,26 +224,26 @@ class Endpoint:
             EndpointError: This call failed for good.
             NanoEmoXError: Every call would fail: wrong key, address or model.
         """
-        request = {
+        asked = {
             "model": self.address.model,
             "messages": [dict(message) for message in messages],
             "temperature": 0,
             "seed": self._options.seed,
             "max_tokens": max_tokens,
         }
-        file = self._file(request)
+        request = {"url": self.address.base_url, **asked}
         self._count(calls=1)
-        kept = _read(file)
+        kept = self._cache.read(request)
         if kept is not None:
             self._count(cached=1)
             return kept
         try:
-            found = self._persist(request)
+            found = self._persist(asked)
         except NanoEmoXError:
             self._count(failed=1)
             raise
         self._count(prompt_tokens=found.prompt_tokens, completion_tokens=found.completion_tokens)
-        _write(file, found)
+        self._cache.write(request, found)
         return found
 
     def close(self) -> None:
@@ -272,11 +298,6 @@ class Endpoint:
             for name, number in more.items():
                 setattr(self.usage, name, getattr(self.usage, name) + number)
 
-    def _file(self, request: Mapping[str, Any]) -> Path:
-        whole = json.dumps({"url": self.address.base_url, **request}, sort_keys=True)
-        digest = hashlib.sha256(whole.encode()).hexdigest()
-        return self._cache / digest[:2] / f"{digest}.json"
-
 
 def spent(cache: Path) -> dict[str, int]:
     """Return how many answers a cache holds and what they cost when they were fresh, however often a run was killed."""
@@ -320,16 +341,3 @@ def _read(file: Path) -> Completion | None:
         return Completion(**json.loads(file.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None  # absent, or spoilt by something else: asked again and replaced
-
-
-def _write(file: Path, completion: Completion) -> None:
-    """Write so that no reader ever sees half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(asdict(completion), out, ensure_ascii=False)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -4,8 +4,9 @@ The output folder holds ``data/`` (the samples as they were used, what the overl
 ``features/`` (the cache), one folder a phase (``adapters.safetensors``, ``resolved.yaml``, ``metrics.jsonl``,
 ``card.md``, ``result.json``, checkpoints) and ``model/``, a complete model directory.
 
-Started by ``torchrun`` or ``accelerate launch``, every process trains its share of each step; the first one alone
-reads corpora, fills the cache, measures and writes, while the others wait. All must see the same folders.
+Started by ``torchrun`` or ``accelerate launch``, every process trains its share of each step. The first one alone reads
+corpora, fills the cache and writes, while the others wait; all measure, as a split model needs all. All must see the
+same folders.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from transformers import set_seed
 
 from nanoemox.data.corpora import read_corpora
 from nanoemox.data.features import CacheOptions, FeatureCache
-from nanoemox.data.fill import write_json
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
-from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
+from nanoemox.data.whole_files import write_json
+from nanoemox.model.lora import LoraSpec, adapter_state, attach_lora, fold_lora, load_adapters, lora_layers, lora_spec
+from nanoemox.model.lora import write_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.ranks import processes
@@ -37,6 +39,7 @@ from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
+from nanoemox.training.sharding import ShardedTrainer, process_mesh
 from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
 from nanoemox.training.validate import Validator
 from nanoemox.types import CheckpointError, RecipeError
@@ -96,6 +99,8 @@ def run_train(
     if done and not resume:
         raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: resume it, or name another folder")
     place = processes()
+    if curriculum.fsdp:
+        process_mesh()  # or say now why there is none
     place.wait_for_everyone()  # nobody looks at OUT after the first has begun to write there
     processor = NanoEmoXProcessor.from_pretrained(model)
     if processor.config.placeholder:
@@ -188,7 +193,8 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     arguments = training_arguments(folder / "checkpoints", run.curriculum, phase)
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length)
-    trainer = P2ETrainer(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
+    kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
+    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
         validator = Validator(model, run.processor, run.cache, phase)
@@ -196,21 +202,17 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
         measure = partial(validator.losses, held_out, samples, seed)
         trainer.add_callback(Balancer(data.mixture, phase.mixture, phase.balance, measure, folder / "balance.jsonl"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
-    with processes().main_process_first():
-        if processes().is_main_process:
-            _finish(run, name, model, trainable, time.monotonic() - started)
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-    return result
+    return _finish(run, name, model, trainable, time.monotonic() - started)
 
 
 def _finish(
     run: Run, name: str, model: NanoEmoXForConditionalGeneration, trainable: frozenset[str], seconds: float
-) -> None:
+) -> dict[str, Any]:
     """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
     phase, folder = run.curriculum.phases[name], run.out / name
     # A run in half precision keeps its result in half precision; only what a run resumes from is exact.
     stored = torch.bfloat16 if run.curriculum.precision == "bf16" else None
-    save_adapters(model, folder / ADAPTERS, run.curriculum.held(name), stored)
+    state = adapter_state(model, run.curriculum.held(name))
     held_out = phase.sources(run.samples, "validation")
     measured = Validator(model, run.processor, run.cache, phase).measure(
         held_out, run.curriculum.validation_samples, run.curriculum.seed
