@@ -174,7 +174,7 @@ def test_a_wrong_key_ends_the_run(tmp_path: Path) -> None:
     [
         ([explained("a", "x")], [], "at least one"),
         ([explained("a", "x")], ["openai:http://127.0.0.1:1/v1#m"] * 2, "each judge once"),
-        ([explained("a", "x")], ["http://127.0.0.1:1"], "is no endpoint"),
+        ([explained("a", "x")], ["http://127.0.0.1:1"], "is no language model"),
         ([{"id": "a"}], ["openai:http://127.0.0.1:1/v1#m"], "row 1 has no benchmark"),
         ([{"benchmark": "meld", "id": "a"}], ["openai:http://127.0.0.1:1/v1#m"], "nothing to judge"),
         ([{"benchmark": "emer", "id": "a"}], ["openai:http://127.0.0.1:1/v1#m"], "no reference text"),

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, ScorerOption, TrustOption, WheelOption, app, tell_json
+from nanoemox.cli.app import ScorerOption, TrustOption, WheelOption, app, tell_json
+
+LANGUAGE_MODEL = "openai:http://host:port/v1#NAME or transformers:DIR_OR_ID"
 
 
 @app.command(epilog="Example:  nanoemox evaluate --benchmarks meld --data-root data --out runs/eval")
@@ -17,22 +19,33 @@ def evaluate(
     ],
     data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was killed goes on.")],
-    model: ModelOption = None,
+    model: Annotated[
+        str | None, typer.Option(help="Directory, hub id or openai:http://host:port/v1#NAME; default: the package's.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Clips of each benchmark.")] = None,
     scorer: ScorerOption = "corrected",
     wheel_tables: WheelOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips asked together.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     trust_npz: TrustOption = False,
+    again: Annotated[bool, typer.Option("--again", help="Ask unanswered clips of the run again.")] = False,
+    frames: Annotated[int, typer.Option(min=1, max=64, help="Served model: pictures of a video.")] = 8,
+    modalities: Annotated[str, typer.Option(help="Served model: what is sent of a clip.")] = "text,frames,audio",
+    shots: Annotated[int, typer.Option(min=0, help="Served model: examples, of the training part.")] = 0,
+    erg_steps: Annotated[bool, typer.Option("--erg-steps", help="Served model: empathetic reply in 3 steps.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
 ) -> None:
     """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
+    from nanoemox.evaluation.remote import RemoteOptions, parse_modalities
     from nanoemox.evaluation.report import format_report
     from nanoemox.evaluation.run_command import EvaluateRequest, run_evaluate
     from nanoemox.render import progress_over
 
     keys = tuple(key.strip() for given in benchmarks for key in given.split(",") if key.strip())
-    request = EvaluateRequest(keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz)
+    remote = RemoteOptions(parse_modalities(modalities), frames, shots, erg_steps)
+    request = EvaluateRequest(
+        keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz, again, remote
+    )
     metrics = run_evaluate(request, None if json else progress_over)
     if metrics is None:  # another process tells
         return
@@ -73,10 +86,10 @@ def score(
 @app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")
 def judge(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run with explanations or replies.")],
-    judges: Annotated[list[str], typer.Option("--judge", help="openai:http://host:port/v1#NAME; may be repeated.")],
+    judges: Annotated[list[str], typer.Option("--judge", help=f"{LANGUAGE_MODEL}; may be repeated.")],
     json: Annotated[bool, typer.Option("--json", help="Print what judge.json holds.")] = False,
 ) -> None:
-    """Let language models score explanations and replies; their key comes from OPENAI_API_KEY."""
+    """Let language models score explanations and replies; a server's key comes from OPENAI_API_KEY."""
     from nanoemox.evaluation.judge import format_judged, run_judge
 
     result = run_judge(path, judges)

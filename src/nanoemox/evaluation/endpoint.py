@@ -205,6 +205,7 @@ class Endpoint:
         self.usage = Usage()
         self._cache = AnswerCache(cache)
         self._options = options or CallOptions()
+        self.settings: Mapping[str, Any] = {"temperature": 0, "seed": self._options.seed}
         self._sleep = sleep
         self._key = os.environ.get(KEY_VARIABLE) or _NO_KEY
         # The client's own retries count nothing and know no bound for Retry-After: ours replace them.
@@ -227,8 +228,7 @@ class Endpoint:
         asked = {
             "model": self.address.model,
             "messages": [dict(message) for message in messages],
-            "temperature": 0,
-            "seed": self._options.seed,
+            **self.settings,
             "max_tokens": max_tokens,
         }
         request = {"url": self.address.base_url, **asked}

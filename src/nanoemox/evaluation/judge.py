@@ -7,9 +7,9 @@ did not answer is not asked about: it has the lowest score of the scale, as it w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any, Final
 import numpy as np
 
 from nanoemox.data.corpora.releases import read_json_lines
+from nanoemox.data.whole_files import write_json
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
-from nanoemox.evaluation.endpoint import CallOptions, Completion, Endpoint, EndpointError, parse_address
+from nanoemox.evaluation.endpoint import CallOptions, Completion, EndpointError
 from nanoemox.evaluation.judge_prompts import JUDGED_TASKS, JudgePrompt, UnreadableError, load_prompt, parse_scores
+from nanoemox.evaluation.language_models import check_name, open_model
 from nanoemox.evaluation.runs import PREDICTIONS
 from nanoemox.scoring.agreement import krippendorff_alpha
 from nanoemox.scoring.bootstrap import bootstrap_interval, mean_statistic
@@ -71,34 +73,28 @@ def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = N
 
     Args:
         path: Folder of a run, or its ``predictions.jsonl``.
-        judges: Addresses, ``openai:http://host:port/v1#NAME``.
-        options: How calls are made.
+        judges: Names, ``openai:http://host:port/v1#NAME`` or ``transformers:DIR_OR_ID``.
+        options: How servers are called.
 
     Returns:
         What ``judge.json`` holds.
 
     Raises:
-        NanoEmoXError: No such run, nothing to judge, a wrong address, or a server that refuses every call.
+        NanoEmoXError: No such run, nothing to judge, a wrong name, or a server that refuses every call.
     """
-    addresses = [parse_address(text) for text in judges]
-    if not addresses or len(set(addresses)) < len(addresses):
+    names = [check_name(text) for text in judges]
+    if not names or len(set(names)) < len(names):
         raise NanoEmoXError("name each judge once, and at least one, with --judge openai:http://host:port/v1#NAME")
     file = path / PREDICTIONS if path.is_dir() else path
     items = read_judged(file)
     prompts = {task: load_prompt(task) for task in JUDGED_TASKS}
-    verdicts, cost = {}, {}
-    for address in addresses:
-        endpoint = Endpoint(address, file.parent / CACHE, options)
-        try:
-            verdicts[str(address)] = _ask_all(items, prompts, endpoint.complete)
-        finally:
-            endpoint.close()
-        cost[str(address)] = asdict(endpoint.usage)
-    result = summarise(items, prompts, verdicts) | {"cost": cost}
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    part = file.with_name(f"{RESULT}.part")
-    part.write_text(text, "utf-8")
-    part.replace(file.with_name(RESULT))
+    verdicts, cost, settings = {}, {}, {}
+    for name in names:
+        with closing(open_model(name, file.parent / CACHE, options)) as model:
+            verdicts[name] = _ask_all(items, prompts, model.complete)
+            cost[name], settings[name] = asdict(model.usage), dict(model.settings)
+    result = summarise(items, prompts, verdicts) | {"settings": settings, "cost": cost}
+    write_json(file.with_name(RESULT), result)
     return result
 
 
