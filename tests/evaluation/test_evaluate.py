@@ -13,8 +13,10 @@ import pytest
 
 from nanoemox.cli import main
 from nanoemox.data.manifest import Sample
-from nanoemox.evaluation.answerer import EngineAnswerer, Reply
+from nanoemox.evaluation.answerer import Reply
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.engine_answerer import EngineAnswerer
+from nanoemox.evaluation.remote import RemoteOptions
 from nanoemox.evaluation.run_command import EvaluateRequest, run_evaluate
 from nanoemox.evaluation.score_command import ScoreRequest, run_score
 from nanoemox.tasks import LABEL_SETS
@@ -94,13 +96,29 @@ def test_every_clip_has_a_row_and_the_broken_one_its_reason(run: Path) -> None:
 
 def test_rows_that_never_look_stand_beside_the_model(run: Path) -> None:
     found = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]["rows"]
-    assert list(found)[1:] == ["majority", "text-only", "shuffled-media"]
+    assert list(found)[1:] == ["majority", "text-only", "shuffled-media", "other-order"]
     for row in found.values():
         assert set(row["intervals"]) >= {"hit_rate"}
     assert found["majority"]["metrics"]["hit_rate"] == pytest.approx(2 / NUM)  # anger, counted in training
     assert "counted on the train part" in found["majority"]["notes"]
     assert found["text-only"]["n_unanswered"] == 0  # nobody opened the broken file
     assert all(f"| {name} |" in (run / "report.md").read_text("utf-8") for name in found)
+
+
+def test_the_order_of_the_labels_is_a_row_with_its_share_of_changed_answers(run: Path) -> None:
+    first, other = ({r["id"]: r for r in rows(out)} for out in (run, run / "baselines" / "other-order"))
+    answered = [name for name, row in first.items() if row["parsed"] and other[name]["parsed"]]
+    assert all(first[name]["prompt"] != other[name]["prompt"] for name in answered)
+    assert set(first["c0"]["parsed"]["probabilities"]) == set(other["c0"]["parsed"]["probabilities"])
+    changed = [first[name]["parsed"]["label"] != other[name]["parsed"]["label"] for name in answered]
+    found = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]
+    row = found["rows"]["other-order"]
+    assert len(answered) == NUM - 1
+    assert row["metrics"]["order_sensitivity"] == pytest.approx(sum(changed) / len(changed))
+    low, high = row["intervals"]["order_sensitivity"]
+    assert 0 <= low <= row["metrics"]["order_sensitivity"] <= high <= 1
+    assert found["headline"][-1] == "order_sensitivity"
+    assert "order_sensitivity" in (run / "report.md").read_text("utf-8")
 
 
 def test_scored_again_it_is_the_same(run: Path) -> None:
@@ -130,7 +148,7 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
     again: list[str] = []
 
     def listening(self: EngineAnswerer, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        if self.name not in ("text-only", "shuffled-media"):
+        if not (tmp_path / "baselines" / "majority").exists():
             again.extend(s.id for s in samples)
         return usual(self, benchmark, samples)
 
@@ -144,6 +162,11 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
 def test_another_model_does_not_go_on_with_a_run(run: Path, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match="give another --out"):
         run_evaluate(request(save_tiny(tmp_path / "tiny", seed=1), data_root, run))
+
+
+def test_options_of_served_models_are_none_of_a_local_one(data_root: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(NanoEmoXError, match=r"--shots .* go with --model openai:"):
+        run_evaluate(request(model, data_root, tmp_path, remote=RemoteOptions(shots=3)))
 
 
 def test_the_command_prints_the_report(

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
-from nanoemox.engine import Engine
+from nanoemox.data.manifest import Chain, ClosedLabels, HistoryTurn, ReplyLabels, Sample, write_manifest
 from nanoemox.evaluation.answerer import Reply
-from nanoemox.evaluation.baselines import Majority, shuffled_media
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.tasks import LABEL_SETS
@@ -82,24 +80,49 @@ def test_a_smaller_limit_asks_some_of_a_larger_ones_clips(tmp_path: Path) -> Non
         read_asked(MELD, tmp_path)
 
 
-def test_majority_is_counted_in_training_before_anywhere_else() -> None:
-    test = [sample(i, label="joy") for i in range(5)]
-    train = [sample(i, "train", "fear") for i in range(2)]
-    assert (Majority.count(MELD, test + train).text, Majority.count(MELD, test).text) == ("fear", "joy")
-    assert Majority.count(MELD, test).source == "test"
-    assert Majority.count(MELD, test + train).answer(MELD, test[:1])[0].parsed == {"label": "fear", "raw": "fear"}
+class Moody(Echo):
+    """Fails at some clips."""
+
+    def __init__(self, *bad: str) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        good = super().answer(benchmark, samples)
+        return [Reply(error="tired") if s.id in self.bad else r for s, r in zip(samples, good, strict=True)]
 
 
-def test_shuffled_media_are_another_clips_and_words_stay(tmp_path: Path) -> None:
-    samples = [sample(i).model_copy(update={"media": f"{i % 4}.mp4"}) for i in range(8)]
-    engine = Engine.__new__(Engine)
-    change = shuffled_media(engine, tmp_path, samples).change
-    assert change is not None
-    changed = [change(s) for s in samples]
-    assert all(new.media != old.media for new, old in zip(changed, samples, strict=True))
-    assert {s.media for s in changed} == {s.media for s in samples}
-    assert [s.model_copy(update={"media": None}) for s in changed] == [
-        s.model_copy(update={"media": None}) for s in samples
-    ]
-    silent = sample(9)
-    assert change(silent) == silent
+def test_unanswered_clips_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
+    asked = Asked(MELD, [sample(i) for i in range(4)], [])
+    predict(Moody("c1", "c2"), asked, tmp_path)
+    second, third = Echo(), Moody("c2")
+    predict(second, asked, tmp_path)
+    predict(third, asked, tmp_path, again=True)
+    assert (second.asked, third.asked) == ([], ["c1", "c2"])
+    merge(tmp_path, [asked])
+    found = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert [row["error"] for row in found] == [None, None, "tired", None]
+    assert ids(tmp_path) == ["c0", "c1", "c2", "c3"]
+
+
+def test_rows_of_replies_carry_the_dialogue(tmp_path: Path) -> None:
+    labels = ReplyLabels(think=Chain(scenario="s", emotion="sad", cause="c", goal="g"), reply="I am sorry.")
+    history = (HistoryTurn(role="speaker", text="Hello."), HistoryTurn(role="listener", text="Hi!"))
+    said = Sample(
+        id="a", corpus="avamerg", split="test", task="erg", labels=labels, subtitle="I lost.", history=history
+    )
+    silent = said.model_copy(update={"id": "b", "subtitle": None})
+    benchmark = get_benchmark("avamerg")
+
+    class Kind:
+        name = "kind"
+
+        def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+            return [Reply("oh", {"think": None, "reply": "oh"}) for _ in samples]
+
+    predict(Kind(), Asked(benchmark, [said, silent], []), tmp_path)
+    first, second = (json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines())
+    turns = [{"role": "speaker", "text": "Hello."}, {"role": "listener", "text": "Hi!"}]
+    assert first["context"] == [*turns, {"role": "speaker", "text": "I lost."}]
+    assert second["context"] == turns
+    assert first["truth"] == "sad"

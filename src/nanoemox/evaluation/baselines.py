@@ -1,19 +1,25 @@
-"""What answers without looking: a model that is no better than these has not understood a clip."""
+"""Rows beside a model: what answers without looking, and the same model shown or asked something else."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from nanoemox.data.manifest import Sample
-from nanoemox.engine import Engine
-from nanoemox.evaluation.answerer import EngineAnswerer, Reply
+from nanoemox.evaluation.answerer import Answerer, Reply
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.score import blind_answers
 from nanoemox.evaluation.truth import label_value
+from nanoemox.scoring.bootstrap import Interval, bootstrap_interval, mean_statistic
 from nanoemox.tasks import TASKS, parse
+
+MAJORITY: Final = "majority"
+TEXT_ONLY: Final = "text-only"
+SHUFFLED: Final = "shuffled-media"
+OTHER_ORDER: Final = "other-order"
+"""Of closed tasks alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +28,23 @@ class Majority:
 
     Attributes:
         text: The answer, written as a model writes it.
-        source: Where it was counted: ``train``, ``validation``, or ``test`` where a corpus has no other part. The
-            last knows more than a model may, so it is a harder row to beat.
+        source: Where it was counted: ``train``, ``validation``, or the part that is asked where a corpus has no
+            other. The last knows more than a model may, so it is a harder row to beat.
     """
 
     text: str
     source: str
-    name: str = "majority"
+    name: str = MAJORITY
 
     @classmethod
     def count(cls, benchmark: Benchmark, samples: Sequence[Sample]) -> Majority:
         """Count the answers of a corpus; samples of other tasks are passed over."""
-        for part in ("train", "validation", "test"):
+        for part in dict.fromkeys(("train", "validation", benchmark.split)):
             truth = [label_value(s.labels) for s in samples if s.split == part and s.task == benchmark.task]
             answer = blind_answers(benchmark, truth).get("majority")
             if answer is not None:
                 return cls(answer if isinstance(answer, str) else ", ".join(answer), part)
-        return cls("", "test")
+        return cls("", benchmark.split)
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
         """Answer a batch, the same to all."""
@@ -47,17 +53,41 @@ class Majority:
         return [Reply(self.text, parsed) for _ in samples]
 
 
-def text_only(engine: Engine, data_root: Path) -> EngineAnswerer:
-    """Return the engine with picture and sound withheld; a clip without words stays unanswered."""
-    return EngineAnswerer(engine, data_root, "text-only", lambda s: s.model_copy(update={"media": None, "audio": None}))
-
-
-def shuffled_media(engine: Engine, data_root: Path, samples: Sequence[Sample]) -> EngineAnswerer:
-    """Return the engine with picture and sound of another clip, its own words kept.
+class Changed:
+    """A model that is shown something else than the clip, or asked in another way.
 
     Args:
-        engine: The engine.
-        data_root: What media paths are relative to.
+        inner: The model.
+        name: What to call the row.
+        sample: What is done to a clip before it is shown, such as taking its media away.
+        benchmark: What is done to the question.
+    """
+
+    def __init__(
+        self,
+        inner: Answerer,
+        name: str,
+        *,
+        sample: Callable[[Sample], Sample] = lambda sample: sample,
+        benchmark: Callable[[Benchmark], Benchmark] = lambda benchmark: benchmark,
+    ) -> None:
+        self.inner, self.name, self.sample, self.benchmark = inner, name, sample, benchmark
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch about the changed clips."""
+        return self.inner.answer(self.benchmark(benchmark), [self.sample(s) for s in samples])
+
+
+def text_only(model: Answerer) -> Changed:
+    """Return the model with picture and sound withheld; a clip without words stays unanswered."""
+    return Changed(model, TEXT_ONLY, sample=lambda s: s.model_copy(update={"media": None, "audio": None}))
+
+
+def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> Changed:
+    """Return the model with picture and sound of another clip, its own words kept.
+
+    Args:
+        model: The model.
         samples: All clips that are asked. Who gets whose media depends on them alone, not on batches or processes.
     """
     media = media_of(samples)
@@ -67,7 +97,29 @@ def shuffled_media(engine: Engine, data_root: Path, samples: Sequence[Sample]) -
         got = other.get((sample.media, sample.audio))
         return sample if got is None else sample.model_copy(update={"media": got[0], "audio": got[1]})
 
-    return EngineAnswerer(engine, data_root, "shuffled-media", change)
+    return Changed(model, SHUFFLED, sample=change)
+
+
+def other_order(model: Answerer) -> Changed:
+    """Return the model asked with the labels in another order, the same for every clip of a benchmark."""
+    return Changed(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
+
+
+def reordered(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return labels in an order drawn by hash, never their own."""
+    drawn = tuple(sorted(labels, key=_draw))
+    return drawn if drawn != tuple(labels) else (*drawn[1:], *drawn[:1])
+
+
+def order_sensitivity(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> Interval | None:
+    """Return how often the answer changes with the order of the labels, of clips answered both times; None of none.
+
+    Args:
+        first: Clip -> label in the benchmark's order, None where the answer names none.
+        second: Clip -> label in the other order.
+    """
+    changed = [first[name] != second[name] for name in first if name in second]
+    return bootstrap_interval(mean_statistic(changed), len(changed)) if changed else None
 
 
 def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:
@@ -75,5 +127,5 @@ def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:
     return sorted({(s.media, s.audio) for s in samples if s.media or s.audio}, key=_draw)
 
 
-def _draw(media: tuple[str | None, str | None]) -> str:
-    return hashlib.sha256(repr(media).encode()).hexdigest()
+def _draw(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()

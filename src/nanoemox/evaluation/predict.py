@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nanoemox.data.corpora import read_corpora, reader
 from nanoemox.data.manifest import Sample
@@ -18,6 +18,8 @@ from nanoemox.evaluation.runs import PREDICTIONS
 from nanoemox.evaluation.truth import label_value, read_truth
 from nanoemox.types import NanoEmoXError
 
+SPEAKER: Final = "speaker"
+"""Role of who is replied to."""
 Key = tuple[str, str]
 """Benchmark and clip."""
 
@@ -77,6 +79,7 @@ def predict(
     batch: int = 8,
     place: Place | None = None,
     advance: Callable[[int], None] | None = None,
+    again: bool = False,
 ) -> None:
     """Ask what the run does not hold yet, in batches that stay the same however often the run is resumed.
 
@@ -87,9 +90,10 @@ def predict(
         batch: Clips asked together; after each batch the rows are on the disk.
         place: This process' place among those that share the run.
         advance: Called with 0 for every clip that is done.
+        again: Ask anew what the run holds without an answer.
     """
     place = place or Place()
-    done = {_key(row) for row in _rows(out)}
+    done = {_key(row) for row in _rows(out) if not (again and _failed(row))}
     share = asked.samples[place.rank :: place.world]
     file = out / (PREDICTIONS if place.world == 1 else f"predictions-{place.rank:05}.jsonl")
     out.mkdir(parents=True, exist_ok=True)
@@ -110,10 +114,14 @@ def predict(
 
 
 def merge(out: Path, order: Sequence[Asked]) -> None:
-    """Put the rows of all processes into ``predictions.jsonl``, each clip once, in the order of the corpora."""
+    """Put the rows of all processes into ``predictions.jsonl``, each clip once, in the order of the corpora.
+
+    Of a clip that was asked again, the answer stays.
+    """
     rows: dict[Key, dict[str, Any]] = {}
     for row in _rows(out):
-        rows.setdefault(_key(row), row)
+        if _failed(rows.setdefault(_key(row), row)):
+            rows[_key(row)] = row
     first = [(asked.benchmark.id, s.id) for asked in order for s in asked.samples]
     keys = dict.fromkeys([*(key for key in first if key in rows), *rows])
     fresh = out / f"{PREDICTIONS}.new"
@@ -128,7 +136,7 @@ def merge(out: Path, order: Sequence[Asked]) -> None:
 
 def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> dict[str, Any]:
     truth = label_value(sample.labels)
-    return {
+    row = {
         "benchmark": benchmark.id,
         "id": sample.id,
         "truth": truth if isinstance(truth, str) else list(truth),
@@ -138,6 +146,17 @@ def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> dict[str, Any]:
         "prompt": reply.prompt,
         "timing_s": dict(reply.timing_s),
     }
+    return row | {"context": dialogue(sample)} if benchmark.task == "erg" else row
+
+
+def dialogue(sample: Sample) -> list[dict[str, str]]:
+    """Return what was said before a reply, the words replied to last, as ``role`` and ``text``."""
+    turns = [{"role": turn.role, "text": turn.text} for turn in sample.turns]
+    return [*turns, {"role": SPEAKER, "text": sample.subtitle}] if sample.subtitle else turns
+
+
+def _failed(row: dict[str, Any]) -> bool:
+    return row.get("error") is not None
 
 
 def _key(row: dict[str, Any]) -> Key:

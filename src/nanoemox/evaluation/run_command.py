@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from transformers.utils.logging import disable_progress_bar
-
 from nanoemox.data.corpora.releases import read_json, read_json_lines
-from nanoemox.engine import Engine
-from nanoemox.evaluation.answerer import Answerer, EngineAnswerer
-from nanoemox.evaluation.baselines import Majority, media_of, shuffled_media, text_only
+from nanoemox.data.whole_files import write_json, write_text
+from nanoemox.evaluation.answerer import Answerer, Model
+from nanoemox.evaluation.baselines import (
+    MAJORITY,
+    OTHER_ORDER,
+    SHUFFLED,
+    TEXT_ONLY,
+    Majority,
+    media_of,
+    order_sensitivity,
+    other_order,
+    shuffled_media,
+    text_only,
+)
 from nanoemox.evaluation.benchmarks import Benchmark, expand
+from nanoemox.evaluation.endpoint import PREFIX, Endpoint, parse_address, spent
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
+from nanoemox.evaluation.remote import RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.runs import PREDICTIONS
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
-from nanoemox.ranks import processes
+from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
 
 METRICS: Final = "metrics.json"
 REPORT: Final = "report.md"
 SETTINGS: Final = "run.json"
-_PIECE: Final = 64
-BASELINES: Final = ("majority", "text-only", "shuffled-media")
+SENSITIVITY: Final = "order_sensitivity"
+"""Share of clips answered in both orders of the labels whose answer differs."""
+CACHE: Final = "answer_cache"
+"""Folder of a served model's answers, by hash of the whole request."""
+MODEL: Final = "model"
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """Given a number of clips, what to call for each."""
 
@@ -42,13 +54,15 @@ class EvaluateRequest:
         benchmarks: Ids and groups.
         data_root: Folder of released corpora and of ``manifests``.
         out: Folder of the run; one that was killed goes on.
-        model: Model directory or hub id; by default the one in the package.
+        model: Model directory, hub id or ``openai:http://host:port/v1#NAME``; by default the one in the package.
         limit: Clips of each benchmark.
         scorer: ``corrected`` or ``legacy``.
         wheel_tables: Folder of the published tables, for ``legacy``.
         batch: Clips asked together.
         device: As of the engine.
         trust_npz: Open pickled files, which can run any code.
+        again: Ask anew what the run holds without an answer.
+        remote: How a served model is asked.
     """
 
     benchmarks: tuple[str, ...]
@@ -61,6 +75,8 @@ class EvaluateRequest:
     batch: int = 8
     device: str = "auto"
     trust_npz: bool = False
+    again: bool = False
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
 
 
 def run_evaluate(request: EvaluateRequest, progress: Progress | None = None) -> dict[str, Any] | None:
@@ -76,93 +92,140 @@ def run_evaluate(request: EvaluateRequest, progress: Progress | None = None) -> 
     asked = [
         read_asked(b, request.data_root, request.limit, trust_npz=request.trust_npz) for b in expand(request.benchmarks)
     ]
-    disable_progress_bar()
-    state = processes()
-    alone = state.num_processes == 1
-    device = str(state.device) if request.device == "auto" and not alone else request.device
-    engine = Engine.from_pretrained(request.model, device=device)
-    if state.is_main_process:
-        _settings(request.out, {"model": engine.name, "weights": _fingerprint(engine)})
-    state.wait_for_everyone()
-    place = Place(state.process_index, state.num_processes)
-    _ask(engine, asked, request, place, progress if state.is_main_process else None)
-    state.wait_for_everyone()
-    if not state.is_main_process:
-        return None
-    for folder in _folders(request.out).values():
-        merge(folder, asked)
-    metrics = measure_run(request.out, engine.name, asked, request)
-    _write(request.out / METRICS, json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
-    _write(request.out / REPORT, format_report(metrics))
+    with _open(request, asked) as (model, place, wait):
+        first = place.rank == 0
+        if first:
+            _settings(request.out, model.settings)
+        wait()
+        _ask(model, asked, request, place, progress if first else None)
+        wait()
+        if not first:
+            return None
+    for name in dict.fromkeys(name for one in asked for name in rows_of(one.benchmark)):
+        merge(_folder(request.out, name), asked)
+    metrics = measure_run(request.out, model.name, asked, request)
+    write_json(request.out / METRICS, metrics)
+    write_text(request.out / REPORT, format_report(metrics))
     return metrics
+
+
+def rows_of(benchmark: Benchmark) -> tuple[str, ...]:
+    """Return the rows of a benchmark's table, the model's first."""
+    order = (OTHER_ORDER,) if TASKS[benchmark.question].closed else ()
+    return (MODEL, MAJORITY, TEXT_ONLY, SHUFFLED, *order)
 
 
 def measure_run(out: Path, model: str, asked: Sequence[Asked], request: EvaluateRequest) -> dict[str, Any]:
     """Score the rows of a run as ``nanoemox score`` does, and its baselines."""
     benchmarks = {}
     for one in asked:
-        key = one.benchmark.id
-        rows = {name: _scored(folder, one.benchmark, request) for name, folder in _folders(out, model).items()}
-        source = Majority.count(one.benchmark, one.corpus).source
-        rows["majority"]["notes"] = [*rows["majority"]["notes"], f"counted on the {source} part"]
-        if len(media_of(one.samples)) < 2:
-            told = "no other clip has picture or sound, so this is the model's own row"
-            rows["shuffled-media"]["notes"] = [*rows["shuffled-media"]["notes"], told]
+        key, names = one.benchmark.id, rows_of(one.benchmark)
+        rows = {name: _scored(_folder(out, name), one.benchmark, request) for name in names}
+        _annotate(rows, one, request)
+        headline = list(one.benchmark.metrics)
+        if OTHER_ORDER in rows:
+            _add_sensitivity(rows[OTHER_ORDER], out, key)
+            headline.append(SENSITIVITY)
         benchmarks[key] = {
             "title": one.benchmark.title,
-            "headline": list(one.benchmark.metrics),
-            "rows": rows,
+            "headline": headline,
+            "rows": {model if name == MODEL else name: row for name, row in rows.items()},
             "unanswered": _unanswered(out, key),
         }
-    return {"model": model, "scorer": request.scorer, "benchmarks": benchmarks}
+    found = {"model": model, "scorer": request.scorer, "settings": read_json(out / SETTINGS), "benchmarks": benchmarks}
+    return found | ({"cost": spent(out / CACHE)} if (out / CACHE).is_dir() else {})
+
+
+def _annotate(rows: Mapping[str, dict[str, Any]], asked: Asked, request: EvaluateRequest) -> None:
+    """Tell the reader where rows are less than they seem."""
+    source = Majority.count(asked.benchmark, asked.corpus).source
+    rows[MAJORITY]["notes"] = [*rows[MAJORITY]["notes"], f"counted on the {source} part"]
+    told = None
+    if len(media_of(asked.samples)) < 2:
+        told = "no other clip has picture or sound, so this is the model's own row"
+    elif request.remote.modalities == ("text",):
+        told = "neither picture nor sound was sent, so this is the model's own row"
+    if told:
+        rows[SHUFFLED]["notes"] = [*rows[SHUFFLED]["notes"], told]
+
+
+def _add_sensitivity(row: dict[str, Any], out: Path, key: str) -> None:
+    """Add to the row of the other order how many answers it changed."""
+    first, second = (_labels(_folder(out, name), key) for name in (MODEL, OTHER_ORDER))
+    found = order_sensitivity(first, second)
+    row["metrics"] |= {SENSITIVITY: None if found is None else found.estimate}
+    if found is not None:
+        row["intervals"] |= {SENSITIVITY: [found.low, found.high]}
+
+
+@contextmanager
+def _open(request: EvaluateRequest, asked: Sequence[Asked]) -> Iterator[tuple[Model, Place, Callable[[], None]]]:
+    """Open a model: yields it, this process' place, and what waits for other processes. Served ones need no torch."""
+    if (request.model or "").startswith(PREFIX):
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise NanoEmoXError("a served model is asked by one process: start without torchrun and raise --batch")
+        endpoint = Endpoint(parse_address(request.model or ""), request.out / CACHE, request.remote.call)
+        try:
+            yield RemoteAnswerer(endpoint, request.data_root, asked, request.remote), Place(), lambda: None
+        finally:
+            endpoint.close()
+        return
+    if request.remote != RemoteOptions():
+        raise NanoEmoXError(
+            f"--frames, --modalities, --shots and --erg-steps go with --model {PREFIX}...; a local model is asked in "
+            "the words that it was trained with"
+        )
+    from nanoemox.evaluation.engine_answerer import load_local
+
+    yield load_local(request.model, request.data_root, request.device)
 
 
 def _ask(
-    engine: Engine, asked: Sequence[Asked], request: EvaluateRequest, place: Place, progress: Progress | None
+    model: Answerer, asked: Sequence[Asked], request: EvaluateRequest, place: Place, progress: Progress | None
 ) -> None:
-    total = (1 + len(BASELINES)) * sum(len(one.samples[place.rank :: place.world]) for one in asked)
-    folders = _folders(request.out)
+    total = sum(len(rows_of(one.benchmark)) * len(one.samples[place.rank :: place.world]) for one in asked)
     with nullcontext(None) if progress is None else progress(total) as advance:
         for one in asked:
-            root = request.data_root
             who: dict[str, Answerer] = {
-                "model": EngineAnswerer(engine, root),
-                "majority": Majority.count(one.benchmark, one.corpus),
-                "text-only": text_only(engine, root),
-                "shuffled-media": shuffled_media(engine, root, one.samples),
+                MODEL: model,
+                MAJORITY: Majority.count(one.benchmark, one.corpus),
+                TEXT_ONLY: text_only(model),
+                SHUFFLED: shuffled_media(model, one.samples),
+                OTHER_ORDER: other_order(model),
             }
-            for name, answerer in who.items():
-                predict(answerer, one, folders[name], batch=request.batch, place=place, advance=advance)
+            for name in rows_of(one.benchmark):
+                predict(
+                    who[name],
+                    one,
+                    _folder(request.out, name),
+                    batch=request.batch,
+                    place=place,
+                    advance=advance,
+                    again=request.again,
+                )
 
 
-def _folders(out: Path, model: str = "model") -> dict[str, Path]:
-    """Return row -> folder of its predictions, the model's first."""
-    return {model: out} | {name: out / "baselines" / name for name in BASELINES}
+def _folder(out: Path, row: str) -> Path:
+    """Return where the predictions of a row lie."""
+    return out if row == MODEL else out / "baselines" / row
 
 
-def _settings(out: Path, model: Mapping[str, str]) -> None:
-    """Write whose answers the run holds, or make sure that they are of the same model."""
+def _settings(out: Path, settings: Mapping[str, Any]) -> None:
+    """Write whose answers the run holds, or make sure that they are of the same model asked in the same way."""
     file = out / SETTINGS
     if file.is_file():
         before = read_json(file)
-        if before != model:
-            raise NanoEmoXError(
-                f"{out} holds answers of {before.get('model')} with weights {str(before.get('weights'))[:8]}, not of "
-                f"{model['model']} with {model['weights'][:8]}: give another --out"
+        if before != settings:
+            other = ", ".join(
+                f"{name} {str(before.get(name))[:60]} (now {str(settings.get(name))[:60]})"
+                for name in dict.fromkeys([*before, *settings])
+                if before.get(name) != settings.get(name)
             )
+            raise NanoEmoXError(f"{out} holds answers of {other}: give another --out")
     elif (out / PREDICTIONS).exists():
         raise NanoEmoXError(f"{out} holds predictions but no {SETTINGS}: give another --out")
     else:
-        _write(file, json.dumps(model) + "\n")
-
-
-def _fingerprint(engine: Engine) -> str:
-    """Return a SHA-256 of a piece of every weight: folders of different checkpoints often have the same name."""
-    digest = hashlib.sha256()
-    for name, weight in engine.model.named_parameters():
-        digest.update(name.encode())
-        digest.update(weight.detach().flatten()[:_PIECE].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+        write_json(file, settings)
 
 
 def _scored(folder: Path, benchmark: Benchmark, request: EvaluateRequest) -> dict[str, Any]:
@@ -174,13 +237,12 @@ def _scored(folder: Path, benchmark: Benchmark, request: EvaluateRequest) -> dic
     return run_score(folder, wanted)
 
 
+def _labels(folder: Path, key: str) -> dict[str, str | None]:
+    """Return clip -> label of the answered clips, None where an answer names none."""
+    rows = [row for row in read_json_lines(folder / PREDICTIONS) if row["benchmark"] == key and row["parsed"]]
+    return {row["id"]: row["parsed"].get("label") for row in rows}
+
+
 def _unanswered(out: Path, key: str) -> Mapping[str, str]:
     rows = [row for row in read_json_lines(out / PREDICTIONS) if row["benchmark"] == key]
     return {row["id"]: row["error"] for row in rows if row["error"] is not None}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text, "utf-8")
-    os.replace(fresh, path)
