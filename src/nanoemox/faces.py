@@ -2,8 +2,9 @@
 
 OpenCV's Haar cascades (frontal, then profile in both directions) look at every frame; a YuNet ONNX file does so when
 the user names one. What they see is linked to one track per person, doubtful tracks are dropped, gaps are searched
-again near the track with a tilted head in mind, and what is still missing repeats the nearest box. A clip in which
-nothing convincing is seen has no face: a wrong crop misleads the model more than a missing modality.
+again near the track with a tilted head in mind, and what is still missing repeats the nearest box. Where nobody is
+seen, a tilted head and then a close-up that cuts the face off are tried. A clip in which nothing convincing is seen has
+no face: a wrong crop misleads the model more than a missing modality.
 
 Letters: ``T`` frames, ``H``/``W`` pixels. What a *sight* is: ``face_detectors``.
 """
@@ -45,6 +46,10 @@ CROP_BORDER: Final = 0.2
 """Border put around such a frame, as a share of its long side: cascades need room around a face."""
 TILTS_DEG: Final = (-20.0, 20.0)
 """Head tilts tried where the upright look finds nothing; a cascade itself bears about 15 degrees."""
+CLOSE_BORDERS: Final = (0.2, 0.4)
+"""Borders tried at last, as shares of the long side: a close-up of whatever shape may cut the face off."""
+CLOSE_SIDE: Final = 0.5
+"""Smallest face side in a close-up, as a share of the frame's short side: a border gives textures room as well."""
 SEARCH_SIDE_PX: Final = 64
 """Size that the expected face gets when a gap is searched again."""
 NOTHING: Final = np.zeros((0, 4))
@@ -100,16 +105,20 @@ def find_faces(
     detector = haar_detector() if yunet is None else yunet_detector(yunet)
     seen = [_look(detector, frame) for frame in frames]
     tracks = _convincing(_link(seen, times_s), len(frames))
-    if not tracks:
+    close = _may_be_crop(frames[0])
+    for look in (_look_tilted, _look_close):
+        if tracks:
+            break
         # Every second frame is enough to find out whether somebody is there; the gap search below does the rest.
-        seen = [_look_tilted(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
+        seen = [look(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
         tracks = _convincing(_link(seen, times_s), len(frames))
+        close = close or look is _look_close
     tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
     for track in tracks:
         _search_gaps(detector, frames, track, [t for t in tracks if t is not track])
     tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
     found = tuple(_finish(track, len(frames), i, len(tracks)) for i, track in enumerate(tracks))
-    return tuple(_inside(track, frames[0]) for track in found) if _may_be_crop(frames[0]) else found
+    return tuple(_inside(track, frames[0]) for track in found) if close else found
 
 
 def with_face(clip: Clip, index: int = 0, yunet: Path | None = None) -> Clip:
@@ -164,23 +173,36 @@ def crop_faces(frames: Image, track: FaceTrack, size: int) -> Image:
 
 
 def _look(detector: Detector, frame: Image, degrees: float = 0.0) -> Sights:
-    """Run the detector on a whole frame turned by ``degrees``; sights come back in pixels of the frame."""
-    height, width = frame.shape[:2]
+    """Run the detector on a whole frame turned by ``degrees``; sights are in pixels of the frame."""
     border = CROP_BORDER if _may_be_crop(frame) else 0.0
+    least = max(MIN_SIDE * max(frame.shape[:2]) * (1 + 2 * border), MIN_SIDE_PX)
+    return _look_framed(detector, frame, degrees, border, least)
+
+
+def _look_tilted(detector: Detector, frame: Image) -> Sights:
+    return strongest(np.concatenate([_look(detector, frame, degrees) for degrees in TILTS_DEG]))
+
+
+def _look_close(detector: Detector, frame: Image) -> Sights:
+    """Look for one face that fills the frame and more."""
+    least = max(CLOSE_SIDE * min(frame.shape[:2]), MIN_SIDE_PX)
+    looks = [(degrees, border) for border in CLOSE_BORDERS for degrees in (0.0, *TILTS_DEG)]
+    return strongest(np.concatenate([_look_framed(detector, frame, *look, least) for look in looks]))
+
+
+def _look_framed(detector: Detector, frame: Image, degrees: float, border: float, min_side_px: float) -> Sights:
+    """Run the detector on a frame with a border (share of its long side); all lengths are in pixels of the frame."""
+    height, width = frame.shape[:2]
     scale = WORK_SIDE_PX / (max(height, width) * (1 + 2 * border))
     out_w, out_h = round(width * scale), round(height * scale)
     mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(frame, (max(1, out_w), max(1, out_h)), interpolation=mode)
     pad = round(border * max(out_w, out_h))
     small = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    sights = _turned(detector, small, degrees, max(MIN_SIDE * WORK_SIDE_PX, MIN_SIDE_PX * scale))
+    sights = _turned(detector, small, degrees, min_side_px * scale)
     sights[:, :2] -= pad
     sights[:, :3] /= scale
     return sights
-
-
-def _look_tilted(detector: Detector, frame: Image) -> Sights:
-    return strongest(np.concatenate([_look(detector, frame, degrees) for degrees in TILTS_DEG]))
 
 
 def _may_be_crop(frame: Image) -> bool:
