@@ -29,7 +29,7 @@ from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import MediaError, RecipeError
 
 __all__ = ["CacheOptions", "FeatureCache", "entry_bytes", "fingerprint"]
-PREPROCESSING_VERSION: Final = 1
+PREPROCESSING_VERSION: Final = 2
 """Raised by hand whenever decoding, face finding or windowing gives other numbers."""
 VISION_KEYS: Final = ("vision_last", "vision_levels", "face_vectors")
 SPEECH_KEYS: Final = ("speech_last", "speech_levels")
