@@ -44,6 +44,7 @@ EXEMPLARS: Final = 3
 """Replies shown in the second of three steps where ``shots`` says nothing."""
 FAILURES_IN_A_ROW: Final = 20
 """Then the server is down or refuses everything, and the run stops; it can be resumed."""
+_THOUGHT_ENDS: Final = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +161,13 @@ class RemoteAnswerer:
         if isinstance(reading, EndpointError):
             return messages, reading
         memory, num = self._memories[benchmark.id], self.options.shots or EXEMPLARS
-        plan = prompts.plan(memory.nearest(reading.text, clip, benchmark.labels, num))
-        messages = [prompts.system(), prompts.asked(clip, (), first), *_turns(reading.text, plan)]
+        read = _after_thought(reading.text)
+        plan = prompts.plan(memory.nearest(read, clip, benchmark.labels, num))
+        messages = [prompts.system(), prompts.asked(clip, (), first), *_turns(read, plan)]
         strategy = self._call(messages)
         if isinstance(strategy, EndpointError):
             return messages, strategy
-        messages = [*messages, *_turns(strategy.text, prompts.last_step(benchmark))]
+        messages = [*messages, *_turns(_after_thought(strategy.text), prompts.last_step(benchmark))]
         return messages, self._call(messages)
 
     def _clip(self, sample: Sample) -> Clip:
@@ -202,7 +204,7 @@ class RemoteAnswerer:
         if not refused or not any(isinstance(message["content"], list) for message in messages):
             return ""
         media = " or no ".join(part for part in self.options.modalities if part != "text")
-        return f"; if the server takes no {media}, leave that out of --modalities"
+        return f"; if the server takes no {media}, leave them out of --modalities"
 
 
 def media_parts(clip: Clip) -> list[prompts.Part]:
@@ -246,6 +248,10 @@ def _turns(answer: str, question: str) -> list[prompts.Message]:
     return [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
 
 
+def _after_thought(text: str) -> str:
+    return text.rpartition(_THOUGHT_ENDS)[2].strip() or text
+
+
 def _read(
     benchmark: Benchmark, answer: Completion | EndpointError, prompt: str, timing_s: Mapping[str, float]
 ) -> Reply:
@@ -257,5 +263,8 @@ def _read(
     if closed and answer.finish == "length":
         told = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
         return Reply(answer.text, prompt=prompt, error=told, timing_s=timing_s)
-    parsed = parse(task, answer.text, benchmark.labels if closed else None).to_dict()
-    return Reply(answer.text, parsed, prompt, timing_s=timing_s)
+    text = answer.text
+    if task == "erg" and text.count(_THOUGHT_ENDS) > 1:
+        text = text.partition(_THOUGHT_ENDS)[2].strip()  # a model's own thought before the one that was asked for
+    parsed = parse(task, text, benchmark.labels if closed else None).to_dict()
+    return Reply(text, parsed, prompt, timing_s=timing_s)
