@@ -1,4 +1,4 @@
-"""Krippendorff's alpha, against the worked examples of Krippendorff, 2011."""
+"""Agreement, against published examples: of Krippendorff, 2011, for alpha; of Fleiss, 1971, for kappa."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from nanoemox.scoring.agreement import LEVELS, Level, krippendorff_alpha
+from nanoemox.scoring.agreement import LEVELS, Level, fleiss_kappa, krippendorff_alpha
 from nanoemox.types import NanoEmoXError
 
 _ = np.nan
@@ -68,3 +68,43 @@ def test_hostile_ratings() -> None:
         krippendorff_alpha([[1, np.inf]], "nominal")
     with pytest.raises(NanoEmoXError, match="there are nominal"):
         krippendorff_alpha(FOUR, "ratio")
+
+
+# Counts of values by unit. The first is the worked example of the article "Fleiss' kappa" of Wikipedia (14 raters), the
+# second the diagnoses of Fleiss, 1971, table 1 (6 psychiatrists).
+FOURTEEN = """
+0 0 0 0 14, 0 2 6 4 2, 0 0 3 5 6, 0 3 9 2 0, 2 2 8 1 1, 7 7 0 0 0, 3 2 6 3 0, 2 5 3 2 2, 6 5 2 1 0, 0 2 2 3 7
+"""
+SIX = """
+0 0 0 6 0, 0 3 0 0 3, 0 1 4 0 1, 0 0 0 0 6, 0 3 0 3 0, 2 0 4 0 0, 0 0 4 0 2, 2 0 3 1 0, 2 0 0 4 0, 0 0 0 0 6,
+1 0 0 5 0, 1 1 0 4 0, 0 3 3 0 0, 1 0 0 5 0, 0 2 0 3 1, 0 0 5 0 1, 3 0 0 1 2, 5 1 0 0 0, 0 2 0 4 0, 1 0 2 0 3,
+0 0 0 0 6, 0 1 0 5 0, 0 2 0 1 3, 2 0 0 4 0, 1 0 0 4 1, 0 5 0 1 0, 4 0 0 0 2, 0 2 0 4 0, 1 0 5 0 0, 0 0 0 0 6
+"""
+
+
+def ratings_of(counts: str) -> np.ndarray:
+    rows = [[int(count) for count in unit.split()] for unit in counts.split(",")]
+    return np.asarray([np.repeat(np.arange(5), row) for row in rows]).T
+
+
+@pytest.mark.parametrize(("counts", "kappa"), [(FOURTEEN, 0.210), (SIX, 0.430)])
+def test_published_examples_of_kappa(counts: str, kappa: float) -> None:
+    assert fleiss_kappa(ratings_of(counts)) == pytest.approx(kappa, abs=5e-4)
+
+
+def test_kappa_by_hand_and_its_properties() -> None:
+    # Two raters, four units: they agree on three; shares of the values 5/8 and 3/8.
+    ratings = [[1, 1, 2, 2], [1, 1, 2, 1]]
+    assert fleiss_kappa(ratings) == pytest.approx((3 / 4 - 34 / 64) / (1 - 34 / 64))
+    shuffled = np.random.default_rng(0).permuted(ratings_of(SIX), axis=0)  # it does not matter who said what
+    assert fleiss_kappa(shuffled) == pytest.approx(fleiss_kappa(ratings_of(SIX)))
+    assert fleiss_kappa([[1, 2, 3]] * 4) == 1
+    assert fleiss_kappa(np.random.default_rng(0).integers(1, 6, (3, 4000))) == pytest.approx(0, abs=0.03)
+
+
+def test_where_kappa_is_not_defined() -> None:
+    for ratings in ([[1, 2, 3]], [[4, 4], [4, 4]], np.empty((2, 0)), np.empty((0, 3))):
+        assert fleiss_kappa(ratings) is None
+    for ratings in ([1, 2], [[1, np.inf], [1, 1]], FOUR):
+        with pytest.raises(NanoEmoXError, match="kappa allows none to miss"):
+            fleiss_kappa(ratings)

@@ -9,10 +9,10 @@ import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, models
+from nanoemox.cli import answering, data, evaluation, models, rating
 from nanoemox.cli.app import app
 
-__all__ = ["answering", "app", "data", "evaluation", "main", "models"]
+__all__ = ["answering", "app", "data", "evaluation", "main", "models", "rating"]
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,7 +1,9 @@
-"""Agreement of several raters: Krippendorff's alpha.
+"""Agreement of several raters: Krippendorff's alpha and Fleiss' kappa.
 
 Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011: alpha = 1 - D_observed / D_expected, from the
-coincidences of values within units. Raters may leave units out. Letters: ``R`` raters, ``U`` units, ``V`` values.
+coincidences of values within units. Raters may leave units out. Fleiss, "Measuring nominal scale agreement among many
+raters", 1971: kappa = (P - P_e) / (1 - P_e), where P is the share of pairs of raters who agree, averaged over units,
+and P_e the sum of the squared shares of the values. Letters: ``R`` raters, ``U`` units, ``V`` values.
 """
 
 from __future__ import annotations
@@ -50,6 +52,31 @@ def krippendorff_alpha(ratings: npt.ArrayLike, level: Level) -> float | None:
     if expected == 0:
         return None
     return 1 - (float(totals.sum()) - 1) * float((coincidences * distance).sum()) / expected
+
+
+def fleiss_kappa(ratings: npt.ArrayLike) -> float | None:
+    """Return Fleiss' kappa: 1 perfect agreement, 0 what chance gives; values are the same or not, without an order.
+
+    Args:
+        ratings: float[R, U]; every rater rated every unit.
+
+    Returns:
+        Kappa, or None where it is not defined: fewer than two raters, no unit, or all ratings equal.
+
+    Raises:
+        NanoEmoXError: Ratings of another shape, or missing ones.
+    """
+    table = np.asarray(ratings, np.float64)
+    if table.ndim != 2 or not bool(np.isfinite(table).all()):
+        raise NanoEmoXError(f"ratings of shape {table.shape} must be finite raters x units; kappa allows none to miss")
+    num_raters, num_units = table.shape
+    values = np.unique(table)
+    if num_raters < 2 or num_units == 0 or len(values) == 1:
+        return None
+    counts = (table[None] == values[:, None, None]).sum(1)  # [V, U]
+    agreement: float = (counts * (counts - 1)).sum() / (num_units * num_raters * (num_raters - 1))
+    chance: float = ((counts.sum(1) / counts.sum()) ** 2).sum()
+    return float((agreement - chance) / (1 - chance))
 
 
 def _distance(values: Floats, totals: Floats, level: Level) -> Floats:

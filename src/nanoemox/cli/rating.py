@@ -1,0 +1,60 @@
+"""``rate``: people rate replies without knowing whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import app, tell_json
+
+
+@app.command(epilog="Example:  nanoemox rate runs/ours runs/baseline --sample 200 --out study.sqlite")
+def rate(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Runs whose replies are compared; none: go on with the study at --out."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File of the study; one that was begun goes on.")] = Path("study.sqlite"),
+    sample: Annotated[int, typer.Option(min=1, help="Clips of the study, each with a reply of every run.")] = 200,
+    seed: Annotated[int, typer.Option(help="What the clips are drawn and shuffled with.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to serve the page at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    export: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write the ratings of the study, with their runs, and stop.")
+    ] = None,
+    results: Annotated[bool, typer.Option("--results", help="Print means and agreement, and stop.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Serve a page where people rate replies blindly, on empathy, insight and safety; or tell what they said."""
+    from nanoemox.types import NanoEmoXError
+
+    if results or export is not None:
+        if runs:
+            raise NanoEmoXError(f"--results and --export read the study at --out ({out}): leave the runs out")
+        _tell(out, export, results, json)
+        return
+    if json:
+        raise NanoEmoXError("--json is for --results")
+    try:
+        from nanoemox.evaluation.rating_server import serve_study
+    except ImportError as error:
+        raise NanoEmoXError("the page needs fastapi and uvicorn: pip install 'nanoemox[serve]'") from error
+    if runs:
+        from nanoemox.evaluation.rating_plan import plan_study
+        from nanoemox.evaluation.rating_store import create_study
+
+        create_study(out, plan_study(runs, sample, seed))
+    serve_study(out, host, port, lambda address: typer.echo(f"Rate at {address}   ratings in {out}   Ctrl-C stops"))
+
+
+def _tell(out: Path, export: Path | None, results: bool, json: bool) -> None:
+    from nanoemox.evaluation.rating_results import export_ratings, format_study, measure_study
+
+    if export is not None:
+        count = export_ratings(out, export)
+        typer.echo(f"{count} ratings in {export}", err=True)
+    if results:
+        result = measure_study(out)
+        tell_json(result, 1) if json else typer.echo(format_study(result))
