@@ -98,15 +98,14 @@ def test_the_card_keeps_its_promises() -> None:
     card = json.loads((ASSETS / "mini" / "card.json").read_text("utf-8"))
     shown = (ASSETS / "mini" / "README.md").read_text("utf-8")
     closed, free = card["closed"], card["open"]
-    for name, least in (("ravdess: voice", 0.50), ("photographs: face", 0.44), ("goemotions: words", 0.55)):
+    for name, least in (("ravdess: voice", 0.50), ("photographs: face", 0.45), ("goemotions: words", 0.55)):
         row = closed[name]
         assert row["accuracy"]["value"] >= least
         assert row["accuracy"]["low"] > row["majority"], "better than always naming the most frequent label"
     for name in ("ravdess: voice", "photographs: face"):
         assert closed[name]["shuffled_media"]["high"] < closed[name]["accuracy"]["low"]
     assert all(row["format"]["value"] >= 0.95 for row in free.values())
-    # The face alone is wanted at 45 %, which this checkpoint misses by one photograph: the card says so.
-    assert ("photographs: face reaches" in shown) == (closed["photographs: face"]["accuracy"]["value"] < 0.45)
+    assert "**Marks missed by this checkpoint:** none." in shown
     assert free["erg"]["repeats_training_reply"]["value"] <= 0.20
     assert free["eri"]["conclusion_accuracy_shuffled"]["high"] < free["eri"]["conclusion_accuracy"]["low"]
     assert free["erg"]["word_f1_shuffled"]["value"] < free["erg"]["word_f1"]["value"]
