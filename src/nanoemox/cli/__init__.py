@@ -9,10 +9,10 @@ import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, models, rating
+from nanoemox.cli import answering, data, evaluation, exporting, models, rating
 from nanoemox.cli.app import app
 
-__all__ = ["answering", "app", "data", "evaluation", "main", "models", "rating"]
+__all__ = ["answering", "app", "data", "evaluation", "exporting", "main", "models", "rating"]
 
 
 def main(args: list[str] | None = None) -> None:

@@ -19,7 +19,8 @@ HIT_RATE: Final = ("hit_rate", "precision", "labels_per_answer")
 SETS: Final = ("f1", "precision", "recall", "labels_per_answer")
 SENTIMENT: Final = ("weighted_f1", "accuracy", "unweighted_average_recall")
 INTENT: Final = ("accuracy", "weighted_f1", "weighted_precision", "macro_f1", "unweighted_average_recall")
-REASONS: Final = ("clue_overlap", "label_overlap")
+REASONS: Final = ("clue_overlap", "label_overlap", *SETS)
+"""The first two are a judge's; the others are of the emotion words in the explanation."""
 REPLIES: Final = ("accuracy", "hit_rate", "distinct_1", "distinct_2")
 
 

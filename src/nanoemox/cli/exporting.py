@@ -1,0 +1,33 @@
+"""The command that hands a benchmark to other harnesses: ``export-task``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import TrustOption, app, tell_json
+
+
+@app.command("export-task", epilog="Example:  nanoemox export-task meld --data-root data --out tasks/meld")
+def export_task(
+    benchmark: Annotated[str, typer.Argument(metavar="ID", help="Benchmark.")],
+    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; new, or empty.")],
+    media: Annotated[str, typer.Option(help="copy, link, or none: the words alone.")] = "copy",
+    limit: Annotated[int | None, typer.Option(min=1, help="Clips to take.")] = None,
+    trust_npz: TrustOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write a benchmark as a task of lm-evaluation-harness and lmms-eval, scored as here."""
+    from nanoemox.evaluation.export import ExportRequest
+    from nanoemox.evaluation.export import export_task as write_task
+
+    told = write_task(ExportRequest(benchmark, data_root, out, media, limit, trust_npz))
+    if json:
+        tell_json(told)
+    else:
+        typer.echo(
+            f"{told['out']}: {told['clips']} clips, {told['media']} media files; its README.md tells how to run it"
+        )
