@@ -15,6 +15,7 @@ from nanoemox.evaluation.endpoint import EndpointError
 from nanoemox.evaluation.judge import format_judged, run_judge
 from nanoemox.evaluation.language_models import check_name, open_model
 from nanoemox.evaluation.local_model import LocalModel, fingerprint
+from nanoemox.evaluation.score_command import ScoreRequest, run_score
 from nanoemox.types import NanoEmoXError
 from tests.tiny import text_config, tiny_tokenizer
 
@@ -133,3 +134,19 @@ def test_garbage_of_a_local_judge_is_a_failure_and_no_score(folder: Path, tmp_pa
     assert result["cost"][f"transformers:{folder}"]["failed"] == 1  # the other call was answered, unreadably
     assert len(result["settings"][f"transformers:{folder}"]["weights"]) == 64
     assert "failed 2" in format_judged(result)
+
+
+def test_garbage_of_a_local_extractor_is_no_score(folder: Path, tmp_path: Path) -> None:
+    rows = [
+        {"benchmark": "ov_merd", "id": name, "truth": ["sad"], "raw": text, "parsed": {"labels": []}}
+        for name, text in (("a", "He frowns. She cries."), ("b", "sad, tired"))
+    ]
+    file = tmp_path / "predictions.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    request = ScoreRequest(extractor=f"transformers:{folder}")
+    found = run_score(tmp_path, request)
+    assert (found["n"], found["n_unanswered"], found["extracted"]["failed"]) == (2, 1, 1)
+    assert len(found["extraction"]["settings"]["weights"]) == 64
+    file.write_text(json.dumps(rows[0]) + "\n", "utf-8")
+    with pytest.raises(NanoEmoXError, match="could read none of 1 answers; the first: no list of words"):
+        run_score(tmp_path, request)

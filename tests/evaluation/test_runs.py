@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nanoemox.evaluation.runs import read_run
+from nanoemox.evaluation.words import as_words
 from nanoemox.types import NanoEmoXError
 
 
@@ -33,7 +34,7 @@ def test_rows_become_truth_and_answers(tmp_path: Path) -> None:
     assert meld.truth == {"a": "joy", "b": "fear"}
     assert dict(meld.predictions.texts) == {"a": "joy"}  # the later row of a resumed run
     assert (dict(meld.labels), dict(meld.confidences)) == ({"a": "joy"}, {"a": 0.75})
-    assert parts["ov_merd"].predictions.words == {"a": ("sad", "low")}
+    assert as_words(parts["ov_merd"].predictions) == {"a": ("sad", "low")}
     assert parts["ov_merd"].truth == {"a": ("sad",)}
     assert (parts["mintrec"].predictions.kind, dict(parts["mintrec"].predictions.texts)) == ("text", {"a": "joke"})
     assert read_run(path).keys() == parts.keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nanoemox.evaluation.official_files import Predictions, read_predictions
-from nanoemox.evaluation.words import as_sentiment, as_words, extraction_notes
+from nanoemox.evaluation.words import as_sentiment, as_words, extraction_notes, published_words
 
 TEXT = "The character's emotional state is {}."
 
@@ -29,9 +29,22 @@ def test_notes_on_extraction(tmp_path: Path) -> None:
     texts = {str(i): TEXT.format("sad, angry") for i in range(3)}
     np.savez(path, name2reason=np.array(texts, dtype=object))
     predictions = read_predictions(path, trust_npz=True)
-    assert extraction_notes(path, predictions) == ("emotion words are taken from the texts by rule",)
+    assert published_words(path) is None
+    assert extraction_notes(predictions) == ()  # lists are taken as they stand
     np.savez(tmp_path / "x-openset.npz", filenames=np.array(list(texts)), fileitems=np.array(["[sad, angry]"] * 3))
-    assert extraction_notes(path, predictions)[1] == "F1 1.00 with the words of x-openset.npz"
+    beside = published_words(path)
+    assert extraction_notes(predictions, beside)[1] == "F1 1.00 with the words of x-openset.npz"
     np.savez(tmp_path / "x-openset.npz", filenames=np.array(list(texts)), fileitems=np.array(["[happy]"] * 3))
-    assert "let a language model extract" in extraction_notes(path, predictions)[1]
-    assert extraction_notes(tmp_path / "x-openset.npz", read_predictions(tmp_path / "x-openset.npz")) == ()
+    assert "name a language model that takes the words with --extractor" in extraction_notes(predictions, beside)[1]
+    taken = dict.fromkeys(texts, ("happy",))
+    assert extraction_notes(predictions, beside, taken) == ("F1 1.00 with the words of x-openset.npz",)
+    assert extraction_notes(read_predictions(tmp_path / "x-openset.npz")) == ()
+
+
+def test_running_text_asks_for_a_language_model() -> None:
+    predictions = Predictions("text", {}, {"a": "He looks sad. He cries.", "b": "sad, angry"})
+    assert extraction_notes(predictions) == (
+        "1 of 2 answers are running text, whose words are taken by rule: a language model reads them better, "
+        "name one with --extractor",
+    )
+    assert extraction_notes(predictions, taken={"a": ("sad",)}) == ()

@@ -71,12 +71,16 @@ def score(
     common: Annotated[
         bool, typer.Option("--common", help="Leave out clips that only the label file knows; else they are wrong.")
     ] = False,
+    extractor: Annotated[
+        str | None,
+        typer.Option(help=f"Takes emotion words out of running text, in place of rules: {LANGUAGE_MODEL}."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
-    """Score predictions, of this package or the authors', without a model."""
+    """Score predictions, of this package or the authors', without the model that made them."""
     from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
 
-    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common))
+    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor))
     if json:
         tell_json(result, 1)
     else:

@@ -23,7 +23,7 @@ from nanoemox.data.whole_files import write_json
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.endpoint import CallOptions, Completion, EndpointError
 from nanoemox.evaluation.judge_prompts import JUDGED_TASKS, JudgePrompt, UnreadableError, load_prompt, parse_scores
-from nanoemox.evaluation.language_models import check_name, open_model
+from nanoemox.evaluation.language_models import MAX_TOKENS, THREADS, check_name, cost_line, open_model
 from nanoemox.evaluation.runs import PREDICTIONS
 from nanoemox.scoring.agreement import krippendorff_alpha
 from nanoemox.scoring.bootstrap import bootstrap_interval, mean_statistic
@@ -31,9 +31,6 @@ from nanoemox.types import NanoEmoXError
 
 RESULT: Final = "judge.json"
 CACHE: Final = "judge_cache"
-MAX_TOKENS: Final = 2048
-"""Limit of a judge's answer: models that think first need room."""
-_THREADS: Final = 4
 
 Ask = Callable[[Sequence[Mapping[str, Any]], int], Completion]
 
@@ -138,7 +135,7 @@ def _material(benchmark: Benchmark, row: Mapping[str, Any], file: Path) -> dict[
 
 def _ask_all(items: Sequence[Judged], prompts: Mapping[str, JudgePrompt], ask: Ask) -> list[Verdict | None]:
     """Return a judge's verdict on each item, None of what was not answered."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(partial(_ask_one, prompts=prompts, ask=ask), items))
 
 
@@ -232,10 +229,7 @@ def format_judged(result: Mapping[str, Any]) -> str:
             means = "  ".join(f"{name} {_show(row['per_judge'][judge])}" for name, row in part["metrics"].items())
             told = f"scored {counts['scored']}, failed {counts['failed']}, not in form {counts['not_in_form']}"
             lines.append(f"  by {judge}: {means} ({told})")
-    for judge, cost in result["cost"].items():
-        tokens = f"{cost['prompt_tokens']} + {cost['completion_tokens']} tokens"
-        tries = f"{cost['retries']} retries, {cost['failed']} failed"
-        lines.append(f"cost of {judge}: {cost['calls']} calls, {cost['cached']} from the cache, {tries}, {tokens}")
+    lines += [cost_line(judge, cost) for judge, cost in result["cost"].items()]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
-"""What a judge is asked, and how its answer is read.
+"""What language models are asked, and how a judge's answer is read.
 
-The prompts are ours and lie beside this module, one YAML file a task. What is judged goes to the judge as the strings
+The prompts are ours and lie beside this module, one YAML file each. What is judged goes to the judge as the strings
 of one JSON object: a text that speaks to the judge stays inside its quotes and cannot add, close or replace a field.
 """
 
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -26,26 +26,22 @@ _MAX_OBJECTS: Final = 50
 
 
 class UnreadableError(NanoEmoXError):
-    """A judge's answer that does not hold the scores asked for."""
+    """A language model's answer that does not hold what was asked for."""
 
 
-class JudgePrompt(Strict):
+class Prompt(Strict):
     """One prompt.
 
     Attributes:
         version: Raised with every change.
-        scale: Lowest and highest score; whole numbers.
-        dimensions: Names of the scores.
-        system: Instructions to the judge.
+        system: Instructions.
     """
 
     version: int
-    scale: tuple[int, int]
-    dimensions: tuple[str, ...]
     system: str
 
     def messages(self, material: Mapping[str, str]) -> list[dict[str, str]]:
-        """Return the dialogue that asks for the scores of some texts, by their names in the prompt."""
+        """Return the dialogue that shows some texts, by their names in the prompt."""
         cut = {name: text[:MAX_TEXT_CHARS] for name, text in material.items()}
         shown = json.dumps(cut, ensure_ascii=False, indent=1)
         return [{"role": "system", "content": self.system}, {"role": "user", "content": shown}]
@@ -57,13 +53,37 @@ class JudgePrompt(Strict):
         return {**fields, "sha256": digest}
 
 
+class JudgePrompt(Prompt):
+    """A prompt that asks for scores.
+
+    Attributes:
+        scale: Lowest and highest score; whole numbers.
+        dimensions: Names of the scores.
+    """
+
+    scale: tuple[int, int]
+    dimensions: tuple[str, ...]
+
+
+_Kind = TypeVar("_Kind", bound=Prompt)
+
+
 def load_prompt(task: str) -> JudgePrompt:
-    """Read the package's prompt of ``eri`` or ``erg``."""
-    text = (files("nanoemox") / "evaluation" / "prompts" / f"{task}.yaml").read_text("utf-8")
+    """Read the package's prompt for the judges of ``eri`` or ``erg``."""
+    return _load_prompt(task, JudgePrompt)
+
+
+def load_words_prompt() -> Prompt:
+    """Read the package's prompt that asks for the emotion words of a text."""
+    return _load_prompt("words", Prompt)
+
+
+def _load_prompt(name: str, kind: type[_Kind]) -> _Kind:
+    text = (files("nanoemox") / "evaluation" / "prompts" / f"{name}.yaml").read_text("utf-8")
     try:
-        return JudgePrompt.model_validate(yaml.safe_load(text))
+        return kind.model_validate(yaml.safe_load(text))
     except ValidationError as error:
-        raise NanoEmoXError(f"prompt {task}: {describe(error)}") from error
+        raise NanoEmoXError(f"prompt {name}: {describe(error)}") from error
 
 
 def parse_scores(text: str, prompt: JudgePrompt) -> tuple[dict[str, int], bool]:

@@ -18,6 +18,10 @@ from nanoemox.evaluation.endpoint import (
 from nanoemox.types import NanoEmoXError
 
 LOCAL_PREFIX: Final = "transformers:"
+MAX_TOKENS: Final = 2048
+"""Limit of an answer: models that think first need room."""
+THREADS: Final = 4
+"""Calls at a time."""
 
 
 class LanguageModel(Protocol):
@@ -60,6 +64,13 @@ def check_name(name: str) -> str:
     raise NanoEmoXError(
         f"{name!r} is no language model; write {PREFIX}http://host:port/v1#NAME or {LOCAL_PREFIX}DIR_OR_ID"
     )
+
+
+def cost_line(name: str, cost: Mapping[str, int]) -> str:
+    """Return what a model's use has cost (the fields of ``Usage``) as a line for people."""
+    tokens = f"{cost['prompt_tokens']} + {cost['completion_tokens']} tokens"
+    tries = f"{cost['retries']} retries, {cost['failed']} failed"
+    return f"cost of {name}: {cost['calls']} calls, {cost['cached']} from the cache, {tries}, {tokens}"
 
 
 def open_model(name: str, cache: Path, options: CallOptions | None = None) -> LanguageModel:

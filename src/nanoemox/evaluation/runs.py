@@ -78,12 +78,14 @@ def _part(benchmark: Benchmark, rows: Mapping[str, dict[str, Any]], file: Path) 
 def _predictions(
     benchmark: Benchmark, answered: Mapping[str, dict[str, Any]], labels: Mapping[str, str]
 ) -> Predictions:
+    written = {name: str(row.get("raw") or "") for name, row in answered.items()}
     if benchmark.task in ("mer", "msa", "ovmer"):
         listed = {name: row["parsed"].get("labels") for name, row in answered.items()}
-        if any(words is not None for words in listed.values()):
-            return Predictions("words", {name: tuple(words or ()) for name, words in listed.items()}, {})
-        return Predictions("sentiment", {}, dict(labels))
-    return Predictions("text", {}, {name: str(row.get("raw") or "") for name, row in answered.items()})
+        if all(words is None for words in listed.values()):
+            return Predictions("sentiment", {}, dict(labels))
+        # What was written is read anew: a list gives the words that were parsed, running text gives its own.
+        written = {name: written[name] or ", ".join(words or ()) for name, words in listed.items()}
+    return Predictions("text", {}, written)
 
 
 def _value(value: object, file: Path) -> Value:

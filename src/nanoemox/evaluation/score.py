@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.extract_words import Taken
 from nanoemox.evaluation.measures import Measured, Measures
 from nanoemox.evaluation.official_files import Predictions
 from nanoemox.evaluation.truth import Truth, Value
@@ -49,7 +50,7 @@ class Aligned:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The scores of one prediction file on one benchmark."""
+    """The scores of one prediction file on one benchmark; ``taken`` tells what a language model took out of texts."""
 
     benchmark: Benchmark
     scorer: str
@@ -59,6 +60,7 @@ class Score:
     intervals: dict[str, tuple[float, float]]
     baselines: dict[str, dict[str, float | None]]
     notes: tuple[str, ...] = field(default=())
+    taken: Taken | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the command line."""
@@ -74,6 +76,7 @@ class Score:
             "n_unanswered": self.num_unanswered,
             "baselines": self.baselines,
             "notes": list(self.notes),
+            **({} if self.taken is None else {"extracted": self.taken.to_dict()}),
         }
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import Benchmark, expand, get_benchmark, guess
 from nanoemox.evaluation.corrected_measures import CorrectedMeasures
+from nanoemox.evaluation.endpoint import CallOptions
+from nanoemox.evaluation.extract_words import CACHE, Taken, WordReader
+from nanoemox.evaluation.language_models import cost_line
 from nanoemox.evaluation.measures import LegacyMeasures, Measures
-from nanoemox.evaluation.official_files import read_predictions, read_wheel_tables
+from nanoemox.evaluation.official_files import Predictions, read_predictions, read_wheel_tables
 from nanoemox.evaluation.practice import checkpoint_files, practice
 from nanoemox.evaluation.runs import PREDICTIONS, RunPart, read_run
 from nanoemox.evaluation.score import Aligned, Score, align, score
-from nanoemox.evaluation.truth import read_truth
-from nanoemox.evaluation.words import extraction_notes
+from nanoemox.evaluation.truth import Truth, read_truth
+from nanoemox.evaluation.words import extraction_notes, published_words
 from nanoemox.scoring.calibration import expected_calibration_error
 from nanoemox.scoring.legacy import legacy_scorer
 from nanoemox.types import NanoEmoXError
 
 SCORERS: Final = ("corrected", "legacy")
+_WORD_TASKS: Final = ("mer", "ovmer", "msa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class ScoreRequest:
         scorer: ``corrected`` or ``legacy``.
         wheel_tables: Folder of the published tables, for ``legacy``.
         trust_npz: Open pickled files, which can run any code.
-        common: Leave out what a label file knows beyond the clips of the run or file; a run's own truth knows no more.
+        common: Leave out what a label file knows beyond the clips of the run or file.
+        extractor: Language model that takes the words out of running text; None for rules.
     """
 
     benchmark: str | None = None
@@ -42,34 +48,82 @@ class ScoreRequest:
     wheel_tables: Path | None = None
     trust_npz: bool = False
     common: bool = False
+    extractor: str | None = None
 
 
-def run_score(path: Path, request: ScoreRequest) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One benchmark's answers, ready to be scored.
+
+    Attributes:
+        benchmark: What they answer.
+        aligned: Truths and answers.
+        part: What else a run tells.
+        taken: What a language model took out of the texts.
+    """
+
+    benchmark: Benchmark
+    aligned: Aligned
+    part: RunPart | None = None
+    taken: Taken | None = None
+
+
+def run_score(path: Path, request: ScoreRequest, options: CallOptions | None = None) -> dict[str, Any]:
     """Score a run, a result file or a folder of checkpoints; several benchmarks come under ``benchmarks``.
+
+    Args:
+        path: What to score.
+        request: Options of the command.
+        options: How a server that takes the words is called.
 
     Raises:
         NanoEmoXError: A file or option that cannot be meant.
     """
     measures = measures_of(request.scorer, request.wheel_tables)
+    with open_reader(path, request, options) as reader:
+        if is_run(path) or path.is_file():
+            scores = {one.benchmark.id: _score(one, measures).to_dict() for one in load(path, request, reader)}
+            result = next(iter(scores.values())) if len(scores) == 1 else {"benchmarks": scores}
+        else:
+            benchmark = _benchmark(path, request)
+            files = checkpoint_files(path, benchmark)
+            result = practice(
+                benchmark, {e: _score(_load_file(f, request, reader), measures) for e, f in files.items()}
+            )
+        return result if reader is None else result | {"extraction": reader.to_dict()}
+
+
+def load(path: Path, request: ScoreRequest, reader: WordReader | None = None) -> list[Loaded]:
+    """Read a run or a result file, one record a benchmark.
+
+    Raises:
+        NanoEmoXError: A file or option that cannot be meant.
+    """
+    found = _load_run(path, request, reader) if is_run(path) else [_load_file(path, request, reader)]
+    if reader is not None and all(one.taken is None for one in found):
+        raise NanoEmoXError(f"{path}: holds no written answers of mer, ovmer or msa, so --extractor has none to read")
+    return found
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run of this package, or its prediction file.
+
+    Raises:
+        NanoEmoXError: There is nothing.
+    """
     if not path.exists():
         raise NanoEmoXError(f"{path}: no such file or folder")
-    if path.suffix == ".jsonl" or (path / PREDICTIONS).is_file():
-        return _score_run(path, request, measures)
-    benchmark = _benchmark(path, request)
-    if request.truth is None:
-        raise NanoEmoXError(f"{path} does not say what is right: name a label file of {benchmark.id} with --truth")
-    truth = read_truth(request.truth, benchmark, trust_npz=request.trust_npz)
-    only_answered = request.common or request.scorer == "legacy"  # the published protocol scores what was answered
+    return path.suffix == ".jsonl" or (path / PREDICTIONS).is_file()
 
-    def score_one(file: Path) -> Score:
-        predictions = read_predictions(file, trust_npz=request.trust_npz)
-        aligned = align(benchmark, truth, predictions, asked=set(predictions.names) if only_answered else None)
-        notes = extraction_notes(file, predictions) if benchmark.task in ("mer", "ovmer", "msa") else ()
-        return score(benchmark, replace(aligned, notes=(*aligned.notes, *notes)), measures)
 
-    if path.is_dir():
-        return practice(benchmark, {epoch: score_one(f) for epoch, f in checkpoint_files(path, benchmark).items()})
-    return score_one(path).to_dict()
+def open_reader(
+    path: Path, request: ScoreRequest, options: CallOptions | None = None
+) -> AbstractContextManager[WordReader | None]:
+    """Open the language model that takes words, where one is asked for; its answers are kept beside what it reads."""
+    if request.extractor is None:
+        return nullcontext()
+    folder = path if path.is_dir() else path.parent
+    return closing(WordReader(request.extractor, folder / CACHE, options))
 
 
 def measures_of(scorer: str, wheel_tables: Path | None) -> Measures:
@@ -88,7 +142,20 @@ def _benchmark(path: Path, request: ScoreRequest) -> Benchmark:
     return found
 
 
-def _score_run(path: Path, request: ScoreRequest, measures: Measures) -> dict[str, Any]:
+def _load_file(path: Path, request: ScoreRequest, reader: WordReader | None) -> Loaded:
+    """Read a result file of others, whose truth is in another file."""
+    benchmark = _benchmark(path, request)
+    if request.truth is None:
+        raise NanoEmoXError(f"{path} does not say what is right: name a label file of {benchmark.id} with --truth")
+    truth = read_truth(request.truth, benchmark, trust_npz=request.trust_npz)
+    predictions = read_predictions(path, trust_npz=request.trust_npz)
+    # The published protocol scores what was answered.
+    asked = predictions.names if request.common or request.scorer == "legacy" else None
+    answers = _take_words(benchmark, predictions, reader, published_words(path))
+    return _align(benchmark, truth, answers, asked)
+
+
+def _load_run(path: Path, request: ScoreRequest, reader: WordReader | None) -> list[Loaded]:
     parts = read_run(path)
     asked = list(parts) if request.benchmark is None else [b.id for b in expand([request.benchmark])]
     wanted = [key for key in asked if key in parts]
@@ -96,20 +163,57 @@ def _score_run(path: Path, request: ScoreRequest, measures: Measures) -> dict[st
         raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(asked)}")
     if request.truth is not None and len(wanted) > 1:
         raise NanoEmoXError(f"--truth is of one benchmark; name it with --benchmark: {', '.join(wanted)}")
-    scores = {key: _score_part(get_benchmark(key), parts[key], request, measures).to_dict() for key in wanted}
-    return scores[wanted[0]] if len(wanted) == 1 else {"benchmarks": scores}
+    found = []
+    for key in wanted:
+        benchmark, part, truth = get_benchmark(key), parts[key], parts[key].truth
+        if request.truth is not None:
+            truth = read_truth(request.truth, benchmark, trust_npz=request.trust_npz)
+        if not truth:
+            raise NanoEmoXError(f"the run does not say what is right: name a label file of {key} with --truth")
+        listed = part.asked if request.common else None
+        answers = _take_words(benchmark, part.predictions, reader)
+        found.append(replace(_align(benchmark, truth, answers, listed), part=part))
+    return found
 
 
-def _score_part(benchmark: Benchmark, part: RunPart, request: ScoreRequest, measures: Measures) -> Score:
-    truth = part.truth
-    if request.truth is not None:
-        truth = read_truth(request.truth, benchmark, trust_npz=request.trust_npz)
-    if not truth:
-        raise NanoEmoXError(f"the run does not say what is right: name a label file of {benchmark.id} with --truth")
-    aligned = align(benchmark, truth, part.predictions, asked=set(part.asked) if request.common else None)
-    found = score(benchmark, aligned, measures)
-    extra = _calibration(aligned, part)
-    return replace(found, measured=replace(found.measured, metrics=found.measured.metrics | extra))
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Predictions, with the words of texts where a language model took them, and sentences about these."""
+
+    predictions: Predictions
+    notes: tuple[str, ...] = ()
+    taken: Taken | None = None
+
+
+def _take_words(
+    benchmark: Benchmark, predictions: Predictions, reader: WordReader | None, published: Path | None = None
+) -> _Answers:
+    if benchmark.task not in _WORD_TASKS or predictions.kind != "text":
+        return _Answers(predictions)
+    if reader is None:
+        return _Answers(predictions, extraction_notes(predictions, published))
+    taken = reader.read(predictions.texts)
+    if not taken.words:
+        why = next(iter(taken.failures.values()), "there are none")
+        raise NanoEmoXError(f"{reader.name} could read none of {len(predictions.texts)} answers; the first: {why}")
+    told = (
+        f"{reader.name} took the words of {taken.num_read} answers (prompt version {reader.prompt.version}) and failed "
+        f"at {len(taken.failures)}; {taken.num_lists} were lists"
+    )
+    notes = (told, *extraction_notes(predictions, published, taken.words))
+    return _Answers(Predictions("words", taken.words, {}), notes, taken)
+
+
+def _align(benchmark: Benchmark, truth: Truth, answers: _Answers, asked: Sequence[str] | None) -> Loaded:
+    aligned = align(benchmark, truth, answers.predictions, asked=None if asked is None else frozenset(asked))
+    return Loaded(benchmark, replace(aligned, notes=(*aligned.notes, *answers.notes)), taken=answers.taken)
+
+
+def _score(loaded: Loaded, measures: Measures) -> Score:
+    found = score(loaded.benchmark, loaded.aligned, measures)
+    extra = {} if loaded.part is None else _calibration(loaded.aligned, loaded.part)
+    measured = replace(found.measured, metrics=found.measured.metrics | extra)
+    return replace(found, measured=measured, taken=loaded.taken)
 
 
 def _calibration(aligned: Aligned, part: RunPart) -> dict[str, float | None]:
@@ -127,6 +231,9 @@ def _calibration(aligned: Aligned, part: RunPart) -> dict[str, float | None]:
 
 def format_result(result: Mapping[str, Any]) -> str:
     """Return scores as lines for people, in percent."""
+    if "extraction" in result:
+        rest = {key: value for key, value in result.items() if key != "extraction"}
+        return f"{format_result(rest)}\n{cost_line(result['extraction']['model'], result['extraction']['cost'])}"
     if "benchmarks" in result:
         return "\n\n".join(format_result(one) for one in result["benchmarks"].values())
     if "checkpoints" in result:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nanoemox.evaluation.official_files import Predictions, read_predictions
-from nanoemox.scoring.extraction import agreement, extract_words
+from nanoemox.scoring.extraction import agreement, extract_words, spoken_list
 from nanoemox.scoring.lexicon import look_up
 
 
@@ -32,19 +32,38 @@ def sentiment_of(words: Iterable[str]) -> str:
     return "positive" if total > 0 else "negative" if total < 0 else "neutral"
 
 
-def extraction_notes(path: Path, predictions: Predictions) -> tuple[str, ...]:
-    """Tell how words came out of the texts of a result file, and how near that is to the list beside it.
+def extraction_notes(
+    predictions: Predictions, published: Path | None = None, taken: Mapping[str, tuple[str, ...]] | None = None
+) -> tuple[str, ...]:
+    """Tell how words came out of texts, and how near that is to the authors' list of the same answers.
 
-    The authors keep the words that their language model took from ``X.npz`` in ``X-openset.npz``.
+    Args:
+        predictions: The answers as written.
+        published: The authors' list (``published_words``), where there is one.
+        taken: The words that a language model took; None where rules did.
     """
     if predictions.kind != "text":
         return ()
-    told = "emotion words are taken from the texts by rule"
+    by_rule = taken is None
+    words = as_words(predictions) if taken is None else taken
+    prose = sum(not spoken_list(text) for text in predictions.texts.values())
+    if published is None:
+        if not by_rule or not prose:
+            return ()
+        told = f"{prose} of {len(predictions.texts)} answers are running text, whose words are taken by rule"
+        return (f"{told}: a language model reads them better, name one with --extractor",)
+    notes = ["emotion words are taken from the texts by rule"] if by_rule else []
+    theirs = read_predictions(published).words
+    names = [name for name in theirs if name in words]
+    if names:
+        found = agreement([words[name] for name in names], [theirs[name] for name in names])
+        far = by_rule and not found.reliable
+        advice = ": too far to rely on, score that list, or name a language model that takes the words with --extractor"
+        notes.append(f"F1 {found.synonyms:.2f} with the words of {published.name}{advice if far else ''}")
+    return tuple(notes)
+
+
+def published_words(path: Path) -> Path | None:
+    """Return the list that its authors' language model took from ``X.npz``: ``X-openset.npz``, where it is there."""
     beside = path.with_name(f"{path.stem}-openset.npz")
-    if not beside.is_file():
-        return (told,)
-    theirs, ours = read_predictions(beside).words, as_words(predictions)
-    names = [name for name in theirs if name in ours]
-    found = agreement([ours[name] for name in names], [theirs[name] for name in names])
-    advice = "" if found.reliable else ": too far to rely on, score the list, or let a language model extract"
-    return (told, f"F1 {found.synonyms:.2f} with the words of {beside.name}{advice}")
+    return beside if path.suffix == ".npz" and beside.is_file() else None
