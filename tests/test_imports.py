@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,15 @@ def test_a_model_side_name_registers_the_auto_classes() -> None:
         "assert type(AutoConfig.for_model('nanoemox')) is NanoEmoXConfig"
     )
     assert "torch" in loaded_after(code)
+
+
+@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_the_command_line_lets_threads_sleep_unless_the_user_says_otherwise(
+    set_by_user: str | None, expected: str
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {} if set_by_user is None else {"OMP_WAIT_POLICY": set_by_user}
+    script = "import os\nfrom nanoemox.cli import main\ntry:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
+    script += "print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-1] == expected

@@ -5,18 +5,22 @@ Exit codes: 0 all well; 2 a mistake of the user's or a file that cannot be used,
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, exporting, models, rating
+from nanoemox.cli import answering, data, evaluation, exporting, models, rating, reporting
 from nanoemox.cli.app import app
 
-__all__ = ["answering", "app", "data", "evaluation", "exporting", "main", "models", "rating"]
+__all__ = ["answering", "app", "data", "evaluation", "exporting", "main", "models", "rating", "reporting"]
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2."""
+    # OpenMP reads this when torch is loaded, which is later. Threads that spin while they wait make a small model fifty
+    # times slower as soon as another process wants the cores (docs/performance.md); a user's own word stands.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(args)
     except ValueError as error:
