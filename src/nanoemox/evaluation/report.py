@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+NO_SHARES: Final = ("labels_per_answer", "clue_overlap", "label_overlap")
+"""Scores that are no share of one: words an answer, and points of a judge."""
 _SHOWN: Final = 50
 """Unanswered clips that are listed; the prediction file holds them all."""
-_TOLD: Final = {
+ROWS_TOLD: Final = {
     "majority": "the most common answer of the corpus, to every clip",
     "text-only": "the model with picture and sound withheld",
     "shuffled-media": "the model with picture and sound of another clip",
+    "other-order": "the model with the labels to choose from in another order",
 }
 
 
@@ -19,24 +22,32 @@ def format_report(metrics: Mapping[str, Any]) -> str:
     parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, bootstrap over clips."]
     for key, found in metrics["benchmarks"].items():
         parts += [f"## {found['title']} (`{key}`)", _table(found), *_notes(found)]
-    parts += ["## Rows", "\n".join(f"- `{name}`: {told}" for name, told in _TOLD.items())]
+    given = {name for found in metrics["benchmarks"].values() for name in found["rows"]}
+    parts += ["## Rows", "\n".join(f"- `{name}`: {told}" for name, told in ROWS_TOLD.items() if name in given)]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(found: Mapping[str, Any]) -> str:
     rows = found["rows"]
-    told = [name for name in found["headline"] if any(name in row["metrics"] for row in rows.values())]
+    told = shown_metrics(found["headline"], [row["metrics"] for row in rows.values()])
     lines = ["| row | clips | unanswered | " + " | ".join(told) + " |", "|---" * (len(told) + 3) + "|"]
     for name, row in rows.items():
-        cells = [_cell(m, row["metrics"].get(m), row["intervals"].get(m)) for m in told]
+        cells = [cell(m, row["metrics"].get(m), row["intervals"].get(m)) for m in told]
         lines.append(f"| {name} | {row['n']} | {row['n_unanswered']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(name: str, value: float | None, interval: list[float] | None) -> str:
+def shown_metrics(headline: Iterable[str], rows: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """Return the scores that a table shows: the benchmark's, or whatever there is where it has none of them."""
+    told = [name for name in headline if any(name in row for row in rows)]
+    return told or list(dict.fromkeys(name for row in rows for name in row))
+
+
+def cell(name: str, value: float | None, interval: Sequence[float] | None = None) -> str:
+    """Return a score with its interval as tables show it: percent, but for what is no share."""
     if value is None:
         return "-"
-    if name == "labels_per_answer":
+    if name in NO_SHARES:
         return f"{value:.2f}"
     ends = "" if interval is None else f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
     return f"{100 * value:.2f}{ends}"

@@ -1,0 +1,40 @@
+"""The command that shows runs: ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import WheelOption, app, tell_json
+
+
+@app.command(epilog="Example:  nanoemox report runs/a runs/b --out report.html")
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; the others are compared with the first.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; default: report.html in the first run, if nothing else is asked for."),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures, PNG and SVG.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="LaTeX file for the main table (booktabs).")] = None,
+    frames: Annotated[
+        bool, typer.Option("--frames/--no-frames", help="Show a frame of every example; clips are often private.")
+    ] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the corpora, for --frames.")] = None,
+    wheel_tables: WheelOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, fractions of one.")] = False,
+) -> None:
+    """Put runs of evaluate beside each other and beside printed numbers, on one page that needs no network."""
+    from nanoemox.evaluation.report_command import PAGE, ReportRequest, format_written, run_report
+
+    if out is None and figures is None and latex is None and not json:
+        out = runs[0] / PAGE
+    result = run_report(ReportRequest(tuple(runs), out, figures, latex, frames, data_root, wheel_tables))
+    if json:
+        tell_json(result, 1)
+    else:
+        typer.echo(format_written(result))

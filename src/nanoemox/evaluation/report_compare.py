@@ -1,0 +1,97 @@
+"""Whether a difference is one: two rows of answers on the same clips, resampled together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.measures import Measured, Measures
+from nanoemox.evaluation.report_data import Run, aligned
+from nanoemox.evaluation.runs import RunPart
+from nanoemox.evaluation.score import measure
+from nanoemox.scoring.bootstrap import bootstrap_difference
+from nanoemox.types import NanoEmoXError
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How much better one row is than another.
+
+    Attributes:
+        first, second: Names of the rows.
+        metric: Score that is compared.
+        num_clips: Clips that both were asked about.
+        difference: Score of the first minus score of the second; None where it cannot be told (``note``).
+        interval: Its 95 % interval.
+        p_value: Two-sided, of the paired bootstrap.
+        note: Why there is no difference, or what to know of it.
+    """
+
+    first: str
+    second: str
+    metric: str
+    num_clips: int
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the command line prints it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def comparisons(benchmark: Benchmark, runs: Iterable[Run], measures: Measures) -> list[Comparison]:
+    """Compare the first run with the others, and every run with its baselines."""
+    asked = [run for run in runs if benchmark.id in run.parts[run.name]]
+    found = []
+    for place, run in enumerate(asked):
+        own = run.parts[run.name][benchmark.id]
+        if place:
+            first = asked[0]
+            pair = {first.name: first.parts[first.name][benchmark.id], run.name: own}
+            found.append(compare(benchmark, pair, measures))
+        for name, parts in run.parts.items():
+            if name != run.name and benchmark.id in parts:
+                found.append(compare(benchmark, {run.name: own, name: parts[benchmark.id]}, measures))
+    return found
+
+
+def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measures) -> Comparison:
+    """Compare two rows on the clips that both were asked about.
+
+    Args:
+        benchmark: What they answer.
+        pair: Name -> answers, two of them, in the order of the difference.
+        measures: The scorer.
+    """
+    (first, one), (second, other) = pair.items()
+    common = [name for name, value in one.truth.items() if other.truth.get(name) == value]
+    empty = Comparison(first, second, benchmark.metrics[0], len(common))
+    if not common:
+        return _without(empty, "they have no clip in common whose truth both tell alike")
+    try:
+        a, b = (measure(benchmark, aligned(benchmark, part, common), measures) for part in (one, other))
+    except NanoEmoXError as error:
+        return _without(empty, str(error))
+    metric = _metric(benchmark, a, b)
+    if metric is None:
+        return _without(empty, "the scorer leaves out clips without an answer, so the two are scored on other clips")
+    (left, size), (right, _) = a.statistics[metric], b.statistics[metric]
+    found = bootstrap_difference(left, right, size)
+    ends = (found.interval.low, found.interval.high)
+    left_out = sum(len(part.truth) - len(common) for part in (one, other))
+    note = f"on the {len(common)} clips that both were asked about" if left_out else ""
+    return Comparison(first, second, metric, len(common), found.interval.estimate, ends, found.p_value, note)
+
+
+def _metric(benchmark: Benchmark, a: Measured, b: Measured) -> str | None:
+    """Return the first score that both can be resampled for on equally many clips."""
+    names = [name for name in (*benchmark.metrics, *a.statistics) if name in a.statistics and name in b.statistics]
+    return next((name for name in names if a.statistics[name][1] == b.statistics[name][1]), None)
+
+
+def _without(empty: Comparison, note: str) -> Comparison:
+    return Comparison(empty.first, empty.second, empty.metric, empty.num_clips, note=note)
