@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import permutation_test
 from sklearn.utils import resample
 
 from nanoemox.scoring import bootstrap, bootstrap_difference, bootstrap_interval, mean_statistic
@@ -50,6 +51,20 @@ def test_the_p_value_is_uniform_where_nothing_differs() -> None:
         p_values.append(pair.p_value)
     assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.09
     assert 0.42 <= np.mean(p_values) <= 0.58
+
+
+def test_the_p_value_of_a_few_wins_is_that_of_the_closed_form() -> None:
+    wins = np.arange(10) < 2  # better on two of ten samples, equal on the others
+    pair = bootstrap_difference(mean_statistic(wins), mean_statistic(np.zeros(10)), 10, num_resamples=40_000)
+    assert pair.p_value == pytest.approx(2 * 0.8**10, abs=0.005)  # no resample holds a win: (8 / 10) ** 10
+
+
+def test_the_p_value_is_near_that_of_all_sign_flips() -> None:
+    gain = np.random.default_rng(6).normal(0.15, 1, size=60)
+    flips = permutation_test((gain,), np.mean, permutation_type="samples", n_resamples=9999, rng=0).pvalue
+    pair = bootstrap_difference(mean_statistic(gain), mean_statistic(np.zeros(60)), 60, num_resamples=9999)
+    assert 0.001 < flips < 0.2
+    assert pair.p_value == pytest.approx(float(flips), abs=0.01)
 
 
 def test_pairing_sees_what_two_intervals_hide() -> None:

@@ -75,16 +75,22 @@ def score(
         str | None,
         typer.Option(help=f"Takes emotion words out of running text, in place of rules: {LANGUAGE_MODEL}."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another run or result file: tell the differences on common clips, with p-values."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without the model that made them."""
+    from nanoemox.evaluation.compare import format_compared, run_compare
     from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
 
-    result = run_score(path, ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor))
+    request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor)
+    result = run_score(path, request) if against is None else run_compare(path, against, request)
     if json:
         tell_json(result, 1)
     else:
-        typer.echo(format_result(result))
+        typer.echo(format_result(result) if against is None else format_compared(result))
 
 
 @app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")

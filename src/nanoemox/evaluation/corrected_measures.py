@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nanoemox.evaluation.measures import CLASSIFICATION, Measured, Words, classified, on_wheels
+from nanoemox.evaluation.measures import CLASSIFICATION, Measured, Words, classified, labels_statistic, on_wheels
 from nanoemox.scoring.bootstrap import mean_statistic
 from nanoemox.scoring.classification import classification_scores
 from nanoemox.scoring.corrected import LEVELS, CorrectedScorer, emotion_report, unknown_words
-from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n
+from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n, distinct_statistic
 from nanoemox.scoring.legacy_tasks import EIGHT_CLASSES
 from nanoemox.scoring.lexicon import look_up
 from nanoemox.tasks import LABEL_SETS, format_label, parse, parse_label
@@ -39,14 +39,14 @@ class CorrectedMeasures:
 
         ``recall`` is the field's hit rate, for which any word of the answer may be right.
         """
-        given = [a or () for a in answers]
         report = emotion_report(truth, answers, labels)
-        hits = CorrectedScorer(labels=tuple(labels)).hit_rate(truth, given)
-        statistics = {
-            "hit_rate": (hits.statistic("hit_rate"), hits.n),
-            "precision": (report.sets.statistic("precision"), report.sets.n),
-            "recall": (report.sets.statistic("recall"), report.sets.n),
-        }
+        names = ("accuracy", "unweighted_average_recall", "macro_f1", "weighted_f1")
+        statistics = classified(report.scores, report.pairs, names).statistics
+        statistics["hit_rate"] = statistics["accuracy"]
+        for name in ("precision", "recall", "f1"):
+            statistics[name] = (report.sets.statistic(name), report.sets.n)
+        statistics["abstained"] = (mean_statistic([read is None for _, read in report.pairs]), len(truth))
+        statistics["labels_per_answer"] = labels_statistic(answers)
         return Measured(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
 
     def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
@@ -70,7 +70,9 @@ class CorrectedMeasures:
         rest = [pair for pair in pairs if pair[0] != "neutral"]
         if rest:
             scores = classification_scores([t for t, _ in rest], [p for _, p in rest], labels)
-            whole.metrics.update(weighted_f1_nonzero=scores.weighted_f1, accuracy_nonzero=scores.accuracy)
+            part = classified(scores, rest, ("weighted_f1", "accuracy"))
+            whole.metrics.update({f"{name}_nonzero": value for name, value in part.metrics.items()})
+            whole.statistics.update({f"{name}_nonzero": value for name, value in part.statistics.items()})
         return whole
 
     def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
@@ -90,16 +92,15 @@ class CorrectedMeasures:
         right = [w == n for w, n in zip(wanted, named, strict=True)]
         classes = [eight_class(word) for word in named]
         hits = [c is not None and c == eight_class(w) for w, c in zip(wanted, classes, strict=True)]
-        replies = [r.reply for r in readings if r and r.reply]
+        replies = [r.reply if r and r.reply else "" for r in readings]
         metrics: dict[str, float | None] = {"accuracy": sum(right) / len(right), "hit_rate": sum(hits) / len(hits)}
         for n in (1, 2):
             metrics[f"distinct_{n}"] = distinct_n(replies, n)
             metrics[f"corpus_distinct_{n}"] = corpus_distinct_n(replies, n)
         metrics["chains"] = sum(map(bool, named)) / len(named)
-        statistics = {
-            "accuracy": (mean_statistic(right), len(right)),
-            "hit_rate": (mean_statistic(hits), len(hits)),
-        }
+        shares = {"accuracy": right, "hit_rate": hits, "chains": list(map(bool, named))}
+        statistics = {name: (mean_statistic(share), len(share)) for name, share in shares.items()}
+        statistics |= {f"distinct_{n}": (distinct_statistic(replies, n), len(replies)) for n in (1, 2)}
         return Measured(metrics, statistics, len(truth))
 
 

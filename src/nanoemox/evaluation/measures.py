@@ -151,10 +151,16 @@ def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: st
         for w, (n, row) in enumerate(zip(scores.counted, scores.per_wheel, strict=True), 1)
     ]
     statistics = {name: (scores.statistic(name), scores.n) for name in names if counted}
+    statistics["labels_per_answer"] = labels_statistic(answers)
     notes = (
         [] if counted else ["no clip counts: the truth holds no word that this scorer knows (such as neutral alone)"]
     )
     return Measured(metrics, statistics, counted, per_wheel, notes)
+
+
+def labels_statistic(answers: Sequence[Words | None]) -> tuple[Statistic, int]:
+    """Return the mean number of words in an answer as a function of resampled clips, and how many there are."""
+    return mean_statistic([len(answer or ()) for answer in answers]), len(answers)
 
 
 def classified(scores: ClassificationScores, pairs: Sequence[tuple[str, str | None]], names: Sequence[str]) -> Measured:

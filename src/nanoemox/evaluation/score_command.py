@@ -211,15 +211,15 @@ def _align(benchmark: Benchmark, truth: Truth, answers: _Answers, asked: Sequenc
 
 def _score(loaded: Loaded, measures: Measures) -> Score:
     found = score(loaded.benchmark, loaded.aligned, measures)
-    extra = {} if loaded.part is None else _calibration(loaded.aligned, loaded.part)
+    extra = calibration_metrics(loaded.aligned, loaded.part)
     measured = replace(found.measured, metrics=found.measured.metrics | extra)
     return replace(found, measured=measured, taken=loaded.taken)
 
 
-def _calibration(aligned: Aligned, part: RunPart) -> dict[str, float | None]:
-    """Return the calibration error of closed answers that tell their probability."""
+def calibration_metrics(aligned: Aligned, part: RunPart | None) -> dict[str, float | None]:
+    """Return the calibration error of a run's closed answers that tell their probability; else nothing."""
     truth = [value for value in aligned.truth if isinstance(value, str)]
-    if not part.confidences or len(truth) != len(aligned.names):
+    if part is None or not part.confidences or len(truth) != len(aligned.names):
         return {}
     confidence = [part.confidences.get(name, 0.0) for name in aligned.names]
     right = [part.labels.get(name) == true for name, true in zip(aligned.names, truth, strict=True)]
@@ -241,9 +241,9 @@ def format_result(result: Mapping[str, Any]) -> str:
     lines = [f"{result['benchmark']} · {result['scorer']} scorer · {result['n']} clips"]
     for name, value in result["metrics"].items():
         low_high = result["intervals"].get(name)
-        interval = "" if low_high is None else f"  [{100 * low_high[0]:.2f}, {100 * low_high[1]:.2f}]"
-        others = "".join(f"  {key} {_show(name, row.get(name))}" for key, row in result["baselines"].items())
-        lines.append(f"  {name:<28} {_show(name, value):>7}{interval}{others}")
+        interval = "" if low_high is None else f"  [{show(name, low_high[0])}, {show(name, low_high[1])}]"
+        others = "".join(f"  {key} {show(name, row.get(name))}" for key, row in result["baselines"].items())
+        lines.append(f"  {name:<28} {show(name, value):>7}{interval}{others}")
     return "\n".join([*lines, *(f"  note: {note}" for note in result["notes"])])
 
 
@@ -252,14 +252,13 @@ def _format_practice(result: Mapping[str, Any]) -> str:
     for name, row in result["metrics"].items():
         printed = result["printed"].get(name)
         beside = "" if printed is None else f"  printed {100 * printed:.2f}"
-        numbers = (
-            f"best on test {_show(name, row['best'])} (epoch {row['best_epoch']})  mean {_show(name, row['mean'])}"
-        )
-        lines.append(f"  {name:<28} {numbers}  sd {_show(name, row['sd'])}{beside}")
+        numbers = f"best on test {show(name, row['best'])} (epoch {row['best_epoch']})  mean {show(name, row['mean'])}"
+        lines.append(f"  {name:<28} {numbers}  sd {show(name, row['sd'])}{beside}")
     return "\n".join([*lines, *(f"  note: {note}" for note in result["notes"])])
 
 
-def _show(name: str, value: float | None) -> str:
+def show(name: str, value: float | None) -> str:
+    """Return a score in percent, or a number of labels as it is."""
     if value is None:
         return "-"
     return f"{value:.2f}" if name == "labels_per_answer" else f"{100 * value:.2f}"

@@ -146,12 +146,14 @@ class EmotionReport:
         scores: Of the one label that each answer is read as: accuracy (the hit rate), unweighted average recall, macro
             and weighted F1, confusions, abstentions (answers that name no label of the set).
         sets: Of all classes that the answers name: precision, recall (the field's hit rate) and F.
+        pairs: What ``scores`` were made of: each clip's label and the one that its answer is read as.
         labels_per_answer: Mean number of words in an answer.
         unknown: Words that the lexicon lacks, and how often they were given, the most common first.
     """
 
     scores: ClassificationScores
     sets: WheelScores
+    pairs: tuple[tuple[str, str | None], ...]
     labels_per_answer: float
     unknown: Mapping[str, int]
 
@@ -186,9 +188,11 @@ def emotion_report(
     folds = CorrectedScorer(labels=tuple(labels)).label_map(truth)
     answers = [answer or () for answer in predicted]
     wanted = [folds.read((label,)) or label for label in truth]
+    read = [folds.read(answer) for answer in answers]
     return EmotionReport(
-        scores=classification_scores(wanted, [folds.read(a) for a in answers], tuple(dict.fromkeys(wanted))),
+        scores=classification_scores(wanted, read, tuple(dict.fromkeys(wanted))),
         sets=WheelScores(_named_rows(folds, wanted, answers)),
+        pairs=tuple(zip(wanted, read, strict=True)),
         labels_per_answer=sum(map(len, answers)) / len(answers),
         unknown=unknown_words(answers),
     )

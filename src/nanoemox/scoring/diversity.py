@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from nanoemox.scoring.bootstrap import Statistic
 from nanoemox.types import NanoEmoXError
 
 
@@ -32,6 +33,20 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
     values = distinct_n_values(texts, n)
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else 0.0
+
+
+def distinct_statistic(texts: Sequence[str], n: int) -> Statistic:
+    """Return ``distinct_n`` as a function of resampled indices."""
+    values = distinct_n_values(texts, n)
+    counts = ~np.isnan(values)
+    filled = np.where(counts, values, 0.0)
+
+    def statistic(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        total, kept = filled[indices].sum(1), counts[indices].sum(1)
+        means: npt.NDArray[np.float64] = np.divide(total, kept, out=np.zeros_like(total), where=kept > 0)
+        return means
+
+    return statistic
 
 
 def corpus_distinct_n(texts: Iterable[str], n: int) -> float:
