@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from nanoemox.data.corpora import READERS
 from nanoemox.evaluation.benchmarks import BENCHMARKS, GROUPS, expand, get_benchmark, guess
+from nanoemox.evaluation.predict import read_asked
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
 
@@ -68,3 +71,19 @@ def test_the_speakers_that_the_shipped_model_was_chosen_on_are_told() -> None:
     assert (record.split, record.num_samples) == ("validation", 240)
     assert "chosen on them" in (record.note or "")
     assert {b.split for b in BENCHMARKS.values() if b.id != "ravdess"} == {"test"}
+
+
+def test_real_annotations_without_clips_are_asked_as_words(shared: Path, tmp_path: Path) -> None:
+    for name, folder in {"annotations": "", "meld": "meld", "emer": "emer"}.items():
+        (tmp_path / name).symlink_to(shared / "data/annotations" / folder)
+    for key, size in {"meld": 2610, "mintrec": 445, "mintrec2": 2033, "mintrec2_paper": 1044, "emer": 93}.items():
+        samples = read_asked(get_benchmark(key), tmp_path).samples
+        assert len(samples) == size
+        assert all(s.subtitle and not s.media for s in samples)
+
+
+@pytest.mark.slow
+def test_real_voices_of_the_four_actors(shared: Path) -> None:
+    samples = read_asked(get_benchmark("ravdess"), shared / "data").samples
+    assert len(samples) == get_benchmark("ravdess").num_samples
+    assert {s.speaker for s in samples} == {f"actor-{i}" for i in (17, 18, 19, 20)}
