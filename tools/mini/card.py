@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from textwrap import fill
 
 import yaml
 from safetensors import safe_open
@@ -40,7 +41,7 @@ Weights: **CC BY-NC-SA 4.0**, because RAVDESS is. Code: Apache-2.0.
 
 Seeds: {seed} everywhere. Two CPU cores. Stage 0 trains small stand-ins for public backbones (they cannot be downloaded
 where this was made); then P2E runs exactly as for a large model, phases and mixture from `recipes/train/p2e-mini.yaml`.
-
+{note}
 | stage | what trains | steps of 32 samples | learning rate | minutes |
 |---|---|---|---|---|
 {phases}
@@ -187,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("run", "stage0", "card", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--note", default="", help="what the command above would do otherwise than was done")
     args = parser.parse_args()
     card = json.loads(args.card.read_text())
     resolved = yaml.safe_load(next(args.run.glob("*/resolved.yaml")).read_text())
@@ -210,6 +212,7 @@ def main() -> None:
         megabytes=(args.out / "model.safetensors").stat().st_size / 1e6,
         commands="python -m tools.mini.build --data-root DATA --out runs/mini",
         seed=seed,
+        note=f"\n{fill(args.note, 120)}\n" if args.note else "",
         phases="\n".join(phases),
         stage0=stage0_table(args.stage0),
         overlap=summed(overlap),
