@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_mo
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from nanoemox.model.lora import LoraSpec, attach_lora
+from nanoemox.model.lora import LoraSpec, adapter_state, attach_lora
 from nanoemox.processing import Ask
 from nanoemox.training.freeze import set_trainable
 from nanoemox.training.sharding import shard
@@ -65,6 +65,8 @@ def main() -> None:
     if world > 1 or mode == "shard-alone":
         shard(model, init_device_mesh("cpu", (world,)))
     out: dict = {"world": world, "whole": whole}
+    unsplit, gathered = adapter_state(build(seed=0 if mode != "load" else 1)), adapter_state(model)
+    out["gathered"] = unsplit.keys() == gathered.keys() and all(map(torch.equal, unsplit.values(), gathered.values()))
     out["dtensor"] = all(isinstance(p, DTensor) for p in model.parameters())
     out["here"] = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in model.parameters())
     if mode == "load":

@@ -114,6 +114,7 @@ def test_a_model_split_over_two_processes_trains_as_one_and_moves_between_them(t
     """Asked of ``fully_shard`` itself: on a CPU the Trainer's way to it silently trains without splitting."""
     two = launch(tmp_path, "train", 2)
     assert two["dtensor"]
+    assert two["gathered"]  # what a split model would save is what the whole one has
     assert two["here"] < 0.6 * two["whole"]
     one = launch(tmp_path, "load", 1)  # 2 -> 1: another seed, so that nothing but the checkpoint can bring the loss
     assert not one["dtensor"]

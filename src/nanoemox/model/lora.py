@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -99,15 +100,26 @@ def _spec_of(model: nn.Module) -> LoraSpec | None:
     return None
 
 
+def whole(value: Any) -> Any:
+    """Gather a tensor that is split over processes, which all must call this; anything else passes through."""
+    # Known by its method: importing DTensor would load all of torch.distributed for those who only answer.
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
 def adapter_state(model: nn.Module, groups: Iterable[str] = GROUPS) -> dict[str, Tensor]:
-    """Collect what belongs to the groups: name -> tensor on the CPU."""
+    """Collect what belongs to the groups: name -> tensor on the CPU; all processes that share the model must call."""
     wanted = set(groups)
     state = {n: t for n, t in model.state_dict().items() if group_of(n) in wanted}
-    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state.items()}
+    return {n: whole(t.detach()).to("cpu", copy=True).contiguous() for n, t in state.items()}
 
 
 def save_adapters(
-    model: nn.Module, path: str | Path, groups: Iterable[str] = GROUPS, dtype: torch.dtype | None = None
+    model: nn.Module,
+    path: str | Path,
+    groups: Iterable[str] = GROUPS,
+    dtype: torch.dtype | None = None,
+    *,
+    write: bool = True,
 ) -> Path:
     """Write adapters, fusion and LoRA (or only some groups) into one safetensors file.
 
@@ -116,8 +128,11 @@ def save_adapters(
         path: The file.
         groups: What to write.
         dtype: Precision in the file; by default the model's. At full size bfloat16 is 180 MB, float32 twice that.
+        write: Whether this process writes. All that share a split model must call; the others only help to gather it.
     """
     state = adapter_state(model, groups)
+    if not write:
+        return Path(path)
     return write_adapters({n: t.to(dtype or t.dtype) for n, t in state.items()}, path, _spec_of(model))
 
 

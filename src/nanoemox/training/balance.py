@@ -61,7 +61,7 @@ class Balancer(TrainerCallback):
         mixture: What the phase draws from.
         weights: Selector -> weight of the recipe.
         balance: When and how strongly.
-        measure: Returns selector -> validation loss; called by the first process alone.
+        measure: Returns selector -> validation loss; called by every process, a split model needs them all.
         record: ``balance.jsonl`` of the phase.
     """
 
@@ -80,10 +80,11 @@ class Balancer(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Take up the decisions of the run that is resumed, or measure where the phase starts."""
+        rows = [row for row in self._rows() if row["step"] <= state.global_step]
+        processes().wait_for_everyone()  # all have read, and agree on whether to measure, before the first one writes
+        rows = rows or [{"step": 0, "losses": dict(self.measure())}]
         with processes().main_process_first():
             if state.is_world_process_zero:
-                rows = [row for row in self._rows() if row["step"] <= state.global_step]
-                rows = rows or [{"step": 0, "losses": dict(self.measure())}]
                 self.record.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         first, *changes = self._rows()
         self.before = first["losses"]
@@ -95,9 +96,9 @@ class Balancer(TrainerCallback):
         if state.global_step % self.balance.every or state.global_step >= state.max_steps:
             return
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        now = dict(self.measure())
         with processes().main_process_first():
-            if state.is_world_process_zero:  # one measures and writes, all read: their weights are the same to the bit
-                now = dict(self.measure())
+            if state.is_world_process_zero:  # one decides and writes, all read: their weights are the same to the bit
                 weights = balanced_weights(self.weights, self.before, now, self.balance)
                 position = (state.global_step + 1) * batch
                 row = {"step": state.global_step, "position": position, "losses": now, "weights": weights}

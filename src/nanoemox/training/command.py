@@ -28,8 +28,7 @@ from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
 from nanoemox.data.whole_files import write_json
-from nanoemox.model.lora import LoraSpec, adapter_state, attach_lora, fold_lora, load_adapters, lora_layers, lora_spec
-from nanoemox.model.lora import write_adapters
+from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.ranks import processes
@@ -39,7 +38,7 @@ from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.curriculum import Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
-from nanoemox.training.sharding import ShardedTrainer, process_mesh
+from nanoemox.training.sharding import ShardedTrainer, check_fsdp
 from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
 from nanoemox.training.validate import Validator
 from nanoemox.types import CheckpointError, RecipeError
@@ -99,8 +98,7 @@ def run_train(
     if done and not resume:
         raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: resume it, or name another folder")
     place = processes()
-    if curriculum.fsdp:
-        process_mesh()  # or say now why there is none
+    check_fsdp(curriculum.fsdp)
     place.wait_for_everyone()  # nobody looks at OUT after the first has begun to write there
     processor = NanoEmoXProcessor.from_pretrained(model)
     if processor.config.placeholder:
@@ -202,17 +200,20 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
         measure = partial(validator.losses, held_out, samples, seed)
         trainer.add_callback(Balancer(data.mixture, phase.mixture, phase.balance, measure, folder / "balance.jsonl"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
-    return _finish(run, name, model, trainable, time.monotonic() - started)
+    _finish(run, name, model, trainable, time.monotonic() - started)
+    result: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
+    return result
 
 
 def _finish(
     run: Run, name: str, model: NanoEmoXForConditionalGeneration, trainable: frozenset[str], seconds: float
-) -> dict[str, Any]:
+) -> None:
     """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
     phase, folder = run.curriculum.phases[name], run.out / name
     # A run in half precision keeps its result in half precision; only what a run resumes from is exact.
     stored = torch.bfloat16 if run.curriculum.precision == "bf16" else None
-    state = adapter_state(model, run.curriculum.held(name))
+    held, writes = run.curriculum.held(name), processes().is_main_process
+    save_adapters(model, folder / ADAPTERS, held, stored, write=writes)
     held_out = phase.sources(run.samples, "validation")
     measured = Validator(model, run.processor, run.cache, phase).measure(
         held_out, run.curriculum.validation_samples, run.curriculum.seed
@@ -223,7 +224,9 @@ def _finish(
         "validation": measured,
         "seconds": round(seconds, 1),
     }
-    card = phase_card(name, run.curriculum, run.samples, result, processes().num_processes)
-    (folder / "card.md").write_text(card, "utf-8")
-    write_json(folder / RESULT, result)
-    logger.info("phase %s: %s", name, json.dumps(result))
+    with processes().main_process_first():
+        if writes:
+            card = phase_card(name, run.curriculum, run.samples, result, processes().num_processes)
+            (folder / "card.md").write_text(card, "utf-8")
+            write_json(folder / RESULT, result)
+            logger.info("phase %s: %s", name, json.dumps(result))

@@ -137,6 +137,7 @@ class Curriculum(Strict):
         validation_samples: At most so many samples of each selector are measured after a phase.
         cache_dtype: Precision of cached features.
         precision: Of the arithmetic; trained weights are float32 either way.
+        fsdp: Split the model over the processes, which need a CUDA device each; by default each has a copy.
         log_every: Steps between lines of metrics.
         keep_checkpoints: Checkpoints kept in a phase.
         phases: Name -> phase.
@@ -150,6 +151,7 @@ class Curriculum(Strict):
     validation_samples: int = Field(200, ge=0)
     cache_dtype: Literal["float16", "float32"] = "float32"
     precision: Literal["float32", "bf16"] = "float32"
+    fsdp: bool = False
     log_every: int = Field(20, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     phases: dict[str, Phase] = Field(min_length=1)

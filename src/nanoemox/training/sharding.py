@@ -1,35 +1,154 @@
 """FSDP2: parameters, gradients and optimiser states of a model split over the processes of a mesh.
 
 Every block of the language model and of the encoders is a unit of its own, gathered just before it runs; what is left
-(embeddings, adapters, fusion) belongs to the root. Frozen and trained parameters may mix.
+(embeddings, adapters, fusion) belongs to the root, which is gathered in every forward pass. Frozen and trained
+parameters may mix.
+
+Accelerate's own way to FSDP2 is not taken: without CUDA it silently trains copies, and its checkpoints hold the frozen
+parts. Ours are those of an unsplit run, so that a run can change its mind.
 """
 
 from __future__ import annotations
 
-from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from nanoemox.model.lora import group_of, save_adapters, whole
+from nanoemox.ranks import processes
+from nanoemox.training.trainer import ADAPTERS, P2ETrainer
+from nanoemox.types import RecipeError
 
 
-def shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def check_fsdp(wanted: bool) -> None:
+    """Refuse a way of splitting the model that would not split it.
+
+    Args:
+        wanted: Whether the recipe says ``fsdp: true``.
+
+    Raises:
+        RecipeError: The launcher asks for FSDP, or the recipe does where it cannot be.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise RecipeError(
+            "accelerate is configured for FSDP, which this trainer does by itself: launch without it "
+            "(accelerate launch --multi_gpu, or torchrun) and set fsdp: true in the recipe"
+        )
+    if wanted:
+        process_mesh()
+
+
+def process_mesh() -> DeviceMesh:
+    """Return the mesh of all processes, each with a CUDA device.
+
+    Raises:
+        RecipeError: There is no such device, or one process only.
+    """
+    if not torch.cuda.is_available():
+        raise RecipeError(
+            "fsdp: true splits the model over CUDA devices, and none is here: leave fsdp out of the recipe, "
+            "then every process trains on a copy of the model"
+        )
+    count = processes().num_processes
+    if count < 2:
+        raise RecipeError(
+            f"fsdp: true splits the model over processes, and there is {count}: start two or more with "
+            "torchrun --nproc-per-node N -m nanoemox train ..., or leave fsdp out of the recipe"
+        )
+    return init_device_mesh("cuda", (count,))
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> Touch:
     """Split a model over a one-dimensional mesh, in place; its parameters become ``DTensor``.
+
+    Processes may show different branches as features; raw media, which need the encoders, must be of the same branches
+    on all of them.
 
     Args:
         model: The whole model, the same on every process, LoRA attached and what trains set beforehand.
         mesh: Of the processes that share it.
+
+    Returns:
+        What to ask before each optimiser step: :meth:`Touch.drop_idle`.
     """
+    touch = Touch(model)  # first: its hooks must see the gathered parameters
     for blocks in _block_lists(model):
         for block in blocks:
             fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return touch
+
+
+class Touch:
+    """Makes processes whose batches show different branches run and share the same.
+
+    Adds nothing to the embeddings, but from every adapter that trains: so each has at least a gradient of zero to
+    share, and every backward pass goes through all of the language model. A gradient that no process needed is then
+    taken away again: the optimiser leaves its parameters alone, as those of a whole model.
+
+    Args:
+        model: What trains set, not split yet.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        trained = {group_of(n) for n, p in model.named_parameters() if p.requires_grad} - {None}
+        self.adapters = sorted(str(group) for group in trained if group != "lora")
+        self.may_be_idle = "lora" in trained
+        self.ran: set[str] = set()
+        for name in self.adapters:
+            model.get_submodule(name).register_forward_hook(partial(self._note, name))
+        model.get_decoder().register_forward_pre_hook(self._add_nothing, with_kwargs=True)
+
+    def _note(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if torch.is_grad_enabled():
+            self.ran.add(name)
+
+    def _add_nothing(
+        self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        embeds: Tensor = kwargs["inputs_embeds"]
+        if torch.is_grad_enabled():
+            if not embeds.requires_grad and not self.may_be_idle:
+                self.ran.update(self.adapters)  # nothing to learn here: the step of a whole model counts zeros as well
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad and group_of(name) in self.adapters:
+                    embeds = embeds + (0 * parameter.sum()).to(embeds.dtype)
+        return args, kwargs | {"inputs_embeds": embeds}
+
+    def drop_idle(self) -> None:
+        """Take the gradients of adapters away that ran on no process since the last call; every process must call."""
+        device = next(self.model.parameters()).device
+        ran = torch.tensor([name in self.ran for name in self.adapters], dtype=torch.int32, device=device)
+        dist.all_reduce(ran)
+        idle = {name for name, count in zip(self.adapters, ran.tolist(), strict=True) if not count}
+        for name, parameter in self.model.named_parameters():
+            if group_of(name) in idle:
+                parameter.grad = None
+        self.ran.clear()
 
 
 def _block_lists(model: nn.Module) -> list[nn.ModuleList]:
-    """Find the outermost lists of equal blocks with parameters: layers of encoders and language model."""
+    """Find the outermost lists of equal blocks with parameters: layers of encoders and language model.
+
+    Layers of an adapter are not among them: a process whose batch does not show its branch would not gather them while
+    the others wait for it.
+    """
     found: list[nn.ModuleList] = []
     inner: set[int] = set()
-    for module in model.modules():
-        if id(module) in inner or not isinstance(module, nn.ModuleList) or len(module) < 2:
+    for name, module in model.named_modules():
+        if id(module) in inner or group_of(name) is not None:
+            continue
+        if not isinstance(module, nn.ModuleList) or len(module) < 2:
             continue
         if (
             len({type(block) for block in module}) == 1
@@ -39,3 +158,60 @@ def _block_lists(model: nn.Module) -> list[nn.ModuleList]:
             found.append(module)
             inner |= {id(m) for m in module.modules()}
     return found
+
+
+class ShardedTrainer(P2ETrainer):
+    """Trains one phase with the model split over all processes; its checkpoints are those of :class:`P2ETrainer`."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let the library prepare a split model for mixed precision alone: it would wrap copies."""
+        super().create_accelerator_and_postprocess()
+        prepare = self.accelerator.prepare_model
+
+        def prepare_split(model: nn.Module, **_: Any) -> nn.Module:
+            prepared: nn.Module = prepare(model, device_placement=False, evaluation_mode=True)
+            return prepared
+
+        self.accelerator.prepare_model = prepare_split
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """Split the model, which holds the checkpoint by now, and only then collect its parameters."""
+        if not isinstance(self.model, FSDPModule):
+            self.touch = shard(self.model, process_mesh())
+        optimizer: Optimizer = super().create_optimizer(model)
+        optimizer.register_state_dict_post_hook(_gather)
+        optimizer.register_load_state_dict_pre_hook(_split)
+        return optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        self.touch.drop_idle()
+        return whole(super()._clip_grad_norm(model))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Gather what trains on every process; the first one writes it."""
+        save_adapters(self.model, Path(str(output_dir)) / ADAPTERS, self.groups, write=self.args.should_save)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.args.should_save:
+            self.optimizer.state_dict()  # the process that writes cannot gather alone
+        super()._save_optimizer_and_scheduler(output_dir)
+
+
+def _gather(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Make a state whole, as an unsplit model has it."""
+    held = state["state"]
+    return state | {"state": {i: {k: whole(v) for k, v in held[i].items()} for i in sorted(held)}}
+
+
+def _split(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Split a whole state as the parameters are."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    held = state["state"]
+    return state | {"state": {i: {k: _like(parameters[i], v) for k, v in held[i].items()} for i in sorted(held)}}
+
+
+def _like(parameter: Tensor, value: Any) -> Any:
+    """Split a value of a parameter's shape as that is split; others (the step count) stay."""
+    if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -60,7 +61,9 @@ class Guard(TrainerCallback):
     ) -> None:
         """Check every gradient."""
         gradients = {n: p.grad for n, p in kwargs["model"].named_parameters() if p.grad is not None}
-        sums = torch.stack([g.abs().sum() for g in gradients.values()])
+        # Of a split model each process looks at its part: the one that finds something ends them all.
+        parts = [g.to_local() if isinstance(g, DTensor) else g for g in gradients.values()]
+        sums = torch.stack([g.abs().sum() for g in parts])
         if not torch.isfinite(sums).all():
             bad = [n for n, s in zip(gradients, sums, strict=True) if not torch.isfinite(s)]
             raise NonFiniteError(self.message(f"gradient of {bad[0]} and {len(bad) - 1} more", state.global_step))

@@ -73,7 +73,7 @@ class Validator:
         text = target_text(sample, cited(media, shows_text)) if answer is None else answer
         return example(sample, media, shows_text, Ask(sample.task, labels, answer=text))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what a split model gathers here is trained on later
     def answers(self, examples: Sequence[Example]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return the log probability float64[N] and the number of tokens int64[N] of each example's answer."""
         order = sorted(range(len(examples)), key=lambda i: _length(examples[i]))
