@@ -8,6 +8,7 @@ let criteria = [];
 let shown = null; // the reply on the screen
 let given = []; // what Undo takes back: {position, reply, criterion, before, score}
 let saving = Promise.resolve();
+let unsaved = 0;
 
 async function call(path, body) {
   const options = body === undefined ? {} : {
@@ -61,9 +62,16 @@ function buildCriteria(scale) {
       const input = document.createElement("input");
       Object.assign(input, {type: "radio", name, value: score});
       input.addEventListener("change", () => give(name, score));
-      label.append(input, element("span", score, "number"), element("span", anchors[score] ?? "", "anchor"));
+      label.append(input, element("span", score, "number"));
       field.querySelector(".scale").append(label);
     }
+    for (const [score, meaning] of Object.entries(anchors)) {
+      const told = element("span", `\u00a0${meaning} `);
+      told.prepend(element("b", score));
+      field.querySelector(".anchors").append(told);
+    }
+    for (const part of ["question", "anchors"]) field.querySelector(`.${part}`).id = `${name}-${part}`;
+    field.setAttribute("aria-describedby", `${name}-question ${name}-anchors`);
     $("criteria").append(field);
   }
 }
@@ -143,6 +151,7 @@ function put(criterion, score) {
 // Resolves to what went wrong, if anything; then the score before is shown again.
 function save(reply, criterion, score, before) {
   $("saved").textContent = "Saving";
+  unsaved += 1;
   const body = {rater, reply, criterion, score};
   saving = saving.then(() => call("/api/scores", body)).then((state) => {
     showProgress(state);
@@ -154,6 +163,8 @@ function save(reply, criterion, score, before) {
     given = given.filter((one) => one.reply !== reply || one.criterion !== criterion);
     if (shown.key === reply) put(criterion, before);
     return error;
+  }).finally(() => {
+    unsaved -= 1;
   });
   return saving;
 }
@@ -178,7 +189,8 @@ async function undo() {
   if (!last) return;
   const failure = await save(last.reply, last.criterion, last.before, last.score);
   if (failure) throw failure;
-  await open(last.position);
+  if (shown.key === last.reply) put(last.criterion, last.before);
+  else await open(last.position);
 }
 
 function leave() {
@@ -228,4 +240,5 @@ $("again").addEventListener("click", attempt(() => open($("progress").max - 1)))
 $("leave").addEventListener("click", leave);
 $("other").addEventListener("click", leave);
 document.addEventListener("keydown", press);
+addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
 attempt(begin)();
