@@ -11,7 +11,9 @@ tells of every result file how it moves from the legacy to the corrected scorer,
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,69 +29,61 @@ from nanoemox.types import NanoEmoXError
 COLUMNS = {"mer": "hit_rate", "ovmer": "f1", "msa": "weighted_f1"}
 
 
-def request(options: argparse.Namespace, benchmark: Benchmark, scorer: str) -> ScoreRequest:
-    """Return what ``nanoemox score`` is asked."""
+def both(path: Path, options: argparse.Namespace, benchmark: Benchmark) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what ``nanoemox score`` tells of a file or folder by the legacy scorer, and by the corrected one."""
     truth = Path(options.truths[benchmark.id])
-    return ScoreRequest(benchmark.id, truth, scorer, options.wheel_tables, trust_npz=True, common=True)
+    asked = ScoreRequest(benchmark.id, truth, wheel_tables=options.wheel_tables, trust_npz=True, common=True)
+    old, new = (run_score(path, replace(asked, scorer=scorer)) for scorer in ("legacy", "corrected"))
+    return old, new
 
 
 def practice_rows(options: argparse.Namespace) -> Iterator[str]:
     """Yield a row a set: printed, best on test, mean and deviation, and the same files under our scorer."""
-    yield "| set | clips | printed | best on test (epoch) | mean ± sd of all | corrected, mean ± sd |"
-    yield "|---|---|---|---|---|---|"
-    for key in options.truths:
-        benchmark = get_benchmark(key)
-        folder = options.results / f"results-{benchmark.published_name}"
-        old, new = (run_score(folder, request(options, benchmark, scorer)) for scorer in ("legacy", "corrected"))
+    yield from head("set", "clips", "printed", "best on test (epoch)", "mean ± sd of all", "corrected, mean ± sd")
+    for benchmark in map(get_benchmark, options.truths):
+        old, new = both(options.results / f"results-{benchmark.published_name}", options, benchmark)
         name = COLUMNS[benchmark.task]
-        row = old["metrics"][name]
-        printed = old["printed"].get(name)
-        yield (
-            f"| {benchmark.title} | {old['n']} | {percent(printed)} | {percent(row['best'])} ({row['best_epoch']}) | "
-            f"{spread(row)} | {spread(new['metrics'][name])} |"
-        )
+        found = old["metrics"][name]
+        best = f"{percent(found['best'])} ({found['best_epoch']})"
+        spreads = (spread(side["metrics"][name]) for side in (old, new))
+        yield row(benchmark.title, old["n"], percent(old["printed"].get(name)), best, *spreads)
 
 
 def move_rows(options: argparse.Namespace) -> Iterator[str]:
     """Yield a row a result file: headline and precision under both scorers."""
-    yield "| file | set | clips | words an answer | legacy | corrected | precision, legacy | precision, corrected |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for key in options.truths:
-        benchmark = get_benchmark(key)
+    yield from head(
+        "file", "set", "clips", "words an answer", "legacy", "corrected", "precision, legacy", "precision, corrected"
+    )
+    for benchmark in map(get_benchmark, options.truths):
         for path in files(options.results, benchmark):
-            old, new = (run_score(path, request(options, benchmark, scorer)) for scorer in ("legacy", "corrected"))
-            name = COLUMNS[benchmark.task]
-            first, second = old["metrics"], new["metrics"]
-            length = first.get("labels_per_answer")
-            yield (
-                f"| {label(path)} | {benchmark.title} | {new['n']} | {'-' if length is None else f'{length:.1f}'} | "
-                f"{percent(first[name])} | {percent(second[name])} | {percent(first.get('precision'))} | "
-                f"{percent(second.get('precision'))} |"
-            )
+            sides = both(path, options, benchmark)
+            length = sides[0]["metrics"].get("labels_per_answer")
+            words = "–" if length is None else f"{length:.1f}"
+            names = (COLUMNS[benchmark.task], "precision")
+            scores = (percent(side["metrics"].get(name)) for name in names for side in sides)
+            yield row(label(path), benchmark.title, sides[1]["n"], words, *scores)
 
 
 def why_rows(options: argparse.Namespace) -> Iterator[str]:
     """Yield a row a set: from the legacy to the corrected score, one step at a time, means over its checkpoints."""
-    yield "| set | legacy | our words for its wheels | neutral clips count | one answer a clip |"
-    yield "|---|---|---|---|---|"
-    for key in options.truths:
-        benchmark = get_benchmark(key)
+    yield from head("set", "legacy", "our words for its wheels", "neutral clips count", "one answer a clip")
+    for benchmark in map(get_benchmark, options.truths):
         steps = [steps_of(path, options, benchmark) for path in files(options.results, benchmark)]
         cells = [percent(sum(column) / len(column)) for column in zip(*steps, strict=True)]
-        yield f"| {benchmark.title} | {' | '.join([*cells, *['–'] * (4 - len(cells))])} |"
+        yield row(benchmark.title, *cells, *["–"] * (4 - len(cells)))
 
 
 def steps_of(path: Path, options: argparse.Namespace, benchmark: Benchmark) -> list[float]:
     """Return the score of a result file after each step."""
-    old, new = (run_score(path, request(options, benchmark, scorer))["metrics"] for scorer in ("legacy", "corrected"))
+    old, new = (side["metrics"] for side in both(path, options, benchmark))
     if benchmark.task == "ovmer":
         return [old["f1"], new["f1"]]
     if benchmark.task == "msa":  # no words to map: a neutral answer stops being negative, then neutral clips count
         return [old["weighted_f1"], new["weighted_f1_nonzero"], new["weighted_f1"]]
     truth = read_truth(Path(options.truths[benchmark.id]), benchmark, trust_npz=True)
-    felt = {name: label for name, label in truth.items() if label != "neutral"}
+    felt = {name: value for name, value in truth.items() if value != "neutral"}
     predictions = read_predictions(path)
-    aligned = align(benchmark, felt, predictions, asked=set(predictions.names))
+    aligned = align(benchmark, felt, predictions, asked=frozenset(predictions.names))
     words = measure(benchmark, aligned, CorrectedMeasures()).metrics["recall"]
     assert words is not None
     return [old["hit_rate"], words, new["recall"], new["hit_rate"]]
@@ -106,7 +100,20 @@ def files(results: Path, benchmark: Benchmark) -> list[Path]:
 def label(path: Path) -> str:
     """Return a short name of a result file."""
     stem = path.stem.removesuffix("-sentiment").removesuffix("-openset")
+    if checkpoint := re.match(r"checkpoint_0*(\d+)_loss_(.+)", stem):
+        return f"epoch {checkpoint[1]}, loss {checkpoint[2]}"
     return f"{path.parent.name}, {stem.removeprefix('output-reason-7b-')}" if "output" in stem else stem
+
+
+def head(*names: str) -> Iterator[str]:
+    """Yield the two lines above a table."""
+    yield row(*names)
+    yield "|---" * len(names) + "|"
+
+
+def row(*cells: object) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def percent(value: float | None) -> str:

@@ -1,0 +1,75 @@
+"""The tables of docs/benchmarks.md are what the tool prints today, row by row on a few real files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.score_tables import label, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path, *args: object
+) -> list[str]:
+    tables = ("--wheel-tables", shared / "data" / "emotion_wheel")
+    monkeypatch.setattr(sys, "argv", ["score_tables.py", *map(str, (*args, *tables))])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].count("---") == lines[0].count("|") - 1
+    return lines[2:]
+
+
+@pytest.fixture(scope="module")
+def documented() -> set[str]:
+    return set((ROOT / "docs" / "benchmarks.md").read_text("utf-8").splitlines())
+
+
+@pytest.mark.parametrize("table", ["practice", "why"])
+def test_rows_of_a_set(
+    shared: Path,
+    documented: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    table: str,
+) -> None:
+    results = shared / "data" / "predictions" / "affectgpt_mer_unibench"
+    truth = f"ch_sims={shared / 'data' / 'annotations' / 'mmla' / 'swift' / 'Ch-sims' / 'test.jsonl'}"
+    rows = printed(monkeypatch, capsys, shared, table, results, "--truth", truth)
+    assert len(rows) == 1
+    assert set(rows) <= documented
+
+
+def test_rows_of_files(
+    shared: Path,
+    tmp_path: Path,
+    documented: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    predictions = shared / "data" / "predictions"
+    baseline = next((predictions / "ovmerd_baselines").rglob("Otter/*-subtitle-eng-openset.npz"))
+    checkpoint = next((predictions / "affectgpt_mer_unibench" / "results-ovmerdplus").rglob("*30_*-openset.npz"))
+    (tmp_path / "Otter").mkdir()
+    (tmp_path / "Otter" / baseline.name).symlink_to(baseline)
+    (tmp_path / checkpoint.name).symlink_to(checkpoint)
+    truth = f"ov_merd={shared / 'data' / 'annotations' / 'mer2024' / 'ov_store' / 'check-openset.csv'}"
+    rows = printed(monkeypatch, capsys, shared, "move", tmp_path, "--truth", truth)
+    assert len(rows) == 2
+    assert set(rows) <= documented
+
+
+def test_names_of_files() -> None:
+    assert label(Path("a/checkpoint_000030_loss_0.602-openset-sentiment.npz")) == "epoch 30, loss 0.602"
+    assert label(Path("Otter/output-reason-7b-subtitle-eng-openset.npz")) == "Otter, subtitle-eng"
+    assert label(Path("x-openset.npz")) == "x"
+
+
+def test_mistakes_end_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["x", "practice", str(tmp_path), "--wheel-tables", str(tmp_path), "--truth", "nope=x.csv"]
+    monkeypatch.setattr(sys, "argv", args)
+    with pytest.raises(SystemExit, match="unknown benchmark 'nope'"):
+        main()
