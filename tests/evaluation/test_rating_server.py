@@ -138,6 +138,14 @@ def test_bodies_that_are_refused(client: TestClient, study: Path) -> None:
     assert post(body, "application/x-www-form-urlencoded") == 415
     assert post(iter([body.encode()])) == 411
     assert post(body + " " * MAX_BODY_BYTES) == 413
+    for headers, status in (
+        ({"Content-Length": "0" * 20 + "99999"}, 413),
+        ({"Content-Length": "9", "Transfer-Encoding": "chunked"}, 411),
+        ({"Content-Length": "-1"}, 411),
+        ({"Content-Length": "²".encode("latin-1")}, 411),
+    ):
+        headers = {**headers, "Content-Type": "application/json"}
+        assert client.post("/api/raters", content=body, headers=headers).status_code == status
     for wrong in ("", "{", "[]", "3", '{"name": 3}', '{"name": null}', '{"name": "x", "more": 1}', "[" * 4000, b"\xff"):
         assert post(wrong) in (400, 422)
     assert post('{"name": "a\\ud800"}') == 422

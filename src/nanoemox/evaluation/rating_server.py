@@ -171,9 +171,10 @@ def _refusal(request: Request, host: str) -> tuple[int, str] | None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return 415, "send application/json"
     length = request.headers.get("content-length", "")
-    if not (length.isascii() and length.isdigit()):
-        return 411, "send the length of the body"
-    return (413, f"a body has at most {MAX_BODY_BYTES} bytes") if int(length[:9]) > MAX_BODY_BYTES else None
+    if not (length.isascii() and length.isdigit()) or "transfer-encoding" in request.headers:
+        return 411, "send the length of the body"  # a body in chunks has none that holds
+    too_long = len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES
+    return (413, f"a body has at most {MAX_BODY_BYTES} bytes") if too_long else None
 
 
 def _known_host(called: str, host: str) -> bool:
