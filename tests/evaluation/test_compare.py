@@ -70,7 +70,13 @@ def test_differences_are_those_of_the_two_scores(tmp_path: Path) -> None:
 def test_every_metric_of_every_task_has_an_interval() -> None:
     chain = "<think>\nscenario: s\nemotion: {0}\ncause: c\ngoal: g\n</think>\nOh dear, oh {0}."
     answers: dict[str, list[tuple[Any, Any]]] = {
-        "meld": [("joy", ("happy", "sad")), ("anger", ("cross",)), ("neutral", None), ("sadness", ("glorpy",))],
+        "meld": [
+            ("joy", ("happy", "sad")),
+            ("anger", ("cross",)),
+            ("neutral", None),
+            ("sadness", ("glorpy",)),
+            ("joy", ("gross",)),
+        ],
         "ov_merd": [(("happy", "calm"), ("glad",)), (("sad",), ("sad", "angry")), (("angry",), None)],
         "cmu_mosi": [("positive", "positive"), ("negative", "neutral"), ("neutral", "neutral"), ("positive", None)],
         "mintrec": [("joke", "joke"), ("care", "joke"), ("joke", None)],
