@@ -14,8 +14,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from nanoemox.evaluation.endpoint import EndpointError
 from nanoemox.evaluation.judge import format_judged, run_judge
 from nanoemox.evaluation.language_models import check_name, open_model
-from nanoemox.evaluation.local_model import LocalModel, fingerprint
+from nanoemox.evaluation.local_model import LocalModel
 from nanoemox.evaluation.score_command import ScoreRequest, run_score
+from nanoemox.evaluation.weights import fingerprint
 from nanoemox.types import NanoEmoXError
 from tests.tiny import text_config, tiny_tokenizer
 

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -16,12 +15,11 @@ from nanoemox.engine import Engine
 from nanoemox.evaluation.answerer import Reply, clip_of
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.predict import Place
+from nanoemox.evaluation.weights import fingerprint
 from nanoemox.processing import Ask
 from nanoemox.ranks import processes
 from nanoemox.tasks import TASKS
 from nanoemox.types import Clip, NanoEmoXError
-
-_PIECE: Final = 64
 
 
 class EngineAnswerer:
@@ -34,7 +32,7 @@ class EngineAnswerer:
 
     def __init__(self, engine: Engine, data_root: Path) -> None:
         self.engine, self.data_root, self.name = engine, data_root, engine.name
-        self.settings: Mapping[str, str] = {"model": engine.name, "weights": _fingerprint(engine)}
+        self.settings: Mapping[str, str] = {"model": engine.name, "weights": fingerprint(engine.model)}
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
         """Answer a batch with the clips run together."""
@@ -96,12 +94,3 @@ def load_local(
     device = str(state.device) if device == "auto" and state.num_processes > 1 else device
     answerer = EngineAnswerer(Engine.from_pretrained(path, device=device), data_root)
     return answerer, Place(state.process_index, state.num_processes), state.wait_for_everyone
-
-
-def _fingerprint(engine: Engine) -> str:
-    """Return a SHA-256 of a piece of every weight: folders of different checkpoints often have the same name."""
-    digest = hashlib.sha256()
-    for name, weight in engine.model.named_parameters():
-        digest.update(name.encode())
-        digest.update(weight.detach().flatten()[:_PIECE].float().cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -6,11 +6,10 @@ weights and prompt.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jinja2 import TemplateError
@@ -19,9 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from nanoemox.checkpoints import pick_device
 from nanoemox.evaluation.endpoint import AnswerCache, Completion, EndpointError, Message, Usage
+from nanoemox.evaluation.weights import fingerprint
 from nanoemox.types import NanoEmoXError
-
-_PIECE: Final = 64
 
 
 class LocalModel:
@@ -134,15 +132,6 @@ class LocalModel:
             raise EndpointError(f"{self.place}: the answer holds no text")
         finish = "stop" if tokens[-1] in self._ends else "length"
         return Completion(text, finish, len(prompt), len(tokens), self.place)
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Return a SHA-256 of a piece of every weight: folders of different checkpoints often have the same name."""
-    digest = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(weight.detach().flatten()[:_PIECE].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _end_tokens(*given: int | Sequence[int] | None) -> list[int]:
