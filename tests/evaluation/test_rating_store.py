@@ -139,6 +139,8 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
         with pytest.raises(NanoEmoXError, match=f"{path.name}: (not a study|a study that cannot be read)"):
             create_study(path, plan)
         assert path is cut or path.read_bytes() == before
+    with pytest.raises(NanoEmoXError, match="cannot be written"):
+        create_study(text / "study.sqlite", plan)
     with pytest.raises(NanoEmoXError, match="no such study; start one"):
         RatingStore(tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -271,7 +271,7 @@ def create_study(path: Path, plan: Plan) -> None:
     """Write a new study, or make sure that the one at ``path`` is the same.
 
     Raises:
-        NanoEmoXError: The file holds another study or something else.
+        NanoEmoXError: The file holds another study or something else, or cannot be written.
     """
     if path.exists() and path.stat().st_size:
         with closing(RatingStore(path)) as store:
@@ -280,12 +280,15 @@ def create_study(path: Path, plan: Plan) -> None:
                     f"{path} is another study ({store}) than the one wanted ({plan}): give another --out"
                 )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")  # a study is whole, or it is not there
-    part.unlink(missing_ok=True)
-    with closing(sqlite3.connect(part)) as db, db:
-        _fill(db, plan)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        with closing(sqlite3.connect(part)) as db, db:
+            _fill(db, plan)
+        part.replace(path)
+    except (OSError, sqlite3.Error) as error:
+        raise NanoEmoXError(f"{path}: cannot be written ({error}): give another --out") from error
 
 
 def _fill(db: sqlite3.Connection, plan: Plan) -> None:
