@@ -77,7 +77,7 @@ def _answer(key: str, i: int) -> dict[str, Any]:
     benchmark, truth = get_benchmark(key), _truth(key, i)
     if benchmark.labels:
         rest = [label for label in benchmark.labels if label != truth]
-        sure = 0.5 + 0.02 * (i % NUM)
+        sure = 0.5 + 0.02 * (i % 24)
         chances = {str(truth): sure} | {label: (1 - sure) / len(rest) for label in rest}
         return {"raw": truth, "parsed": {"label": truth, "probabilities": chances}}
     if benchmark.task == "ovmer":

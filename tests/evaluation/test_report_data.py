@@ -66,7 +66,7 @@ def test_what_is_no_finished_run_says_so(tmp_path: Path) -> None:
         "list": "not written by this package",
         "torn": "not JSON",
         "other": "unknown benchmark 'nosuch'; there are mer2023",
-        "more": "scores of mintrec, predictions.jsonl holds no answers",
+        "more": "scores of mintrec, predictions.jsonl holds no answers with truths",
     }
     for name, message in messages.items():
         with pytest.raises(NanoEmoXError, match=message):

@@ -155,9 +155,7 @@ def test_figures_are_drawn_alike_each_time_and_read_no_mathematics() -> None:
 @given(st.text())
 def test_latex_prints_any_text_as_it_stands(text: str) -> None:
     told = escape(text)
-    bare = re.sub(
-        r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl)\{\}", "", told
-    )
+    bare = re.sub(r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}", "", told)
     bare = re.sub(r"\\[{}$&#_%]", "", bare)
     assert not set(bare) & set('\\{}$&#_%~^<>|"\n\r')
     assert told == told.strip()

@@ -74,6 +74,10 @@ class Section:
         """Scores that any printed row has."""
         return list(dict.fromkeys(name for row in self.published for name in row.metrics))
 
+    def has_printed(self, row: ScoreRow) -> bool:
+        """Return whether a row tells any score that is printed too."""
+        return any(row.metrics.get(name) is not None for name in self.printed_metrics)
+
     def line(self, run: str, baseline: str | None = None) -> Line | None:
         """Return the row of a run, or of one of its baselines; None where it was not evaluated."""
         name = baseline or run

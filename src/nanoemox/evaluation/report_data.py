@@ -159,11 +159,12 @@ def _read(path: Path) -> Run:
         there = [f for f in (path / BASELINES).iterdir() if f.name in places and (f / PREDICTIONS).is_file()]
         folders |= {f.name: f for f in sorted(there, key=lambda f: places[f.name])}
     parts = {name: read_run(folder) for name, folder in folders.items()}
-    missing = [key for key in scores.benchmarks if key not in parts[scores.model]]
+    own = parts[scores.model]
+    missing = [key for key in scores.benchmarks if key not in own or not own[key].truth]
     if missing:
         raise NanoEmoXError(
-            f"{path}: {METRICS} tells scores of {', '.join(missing)}, {PREDICTIONS} holds no answers to it: "
-            "run nanoemox evaluate again with the same --out"
+            f"{path}: {METRICS} tells scores of {', '.join(missing)}, {PREDICTIONS} holds no answers with truths to "
+            "it: run nanoemox evaluate again with the same --out"
         )
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in read_json_lines(path / PREDICTIONS):

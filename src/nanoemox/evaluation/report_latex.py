@@ -12,7 +12,7 @@ from nanoemox.evaluation.report_build import Line, Section
 _ESCAPES: Final = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "|": r"\textbar{}", '"': "''",
 }  # fmt: skip
 _SPECIAL: Final = re.compile("[" + re.escape("".join(_ESCAPES)) + "]")
 
@@ -26,7 +26,7 @@ def escape(text: str) -> str:
 def latex_table(runs: Sequence[str], sections: Sequence[Section]) -> str:
     r"""Return a table of each benchmark's first score: runs with intervals, the first run's baselines, printed numbers.
 
-    It needs ``\usepackage{booktabs}`` and, for the quotation mark, ``\usepackage[T1]{fontenc}``.
+    It needs ``\usepackage{booktabs}``.
     """
     baselines = list(dict.fromkeys(x.name for s in sections for x in s.lines if x.baseline and x.run == runs[0]))
     systems = list(dict.fromkeys(p.system for s in sections for p in s.published))
