@@ -138,6 +138,18 @@ def test_runs_of_other_models_are_read_too(tmp_path: Path, capsys: pytest.Captur
     assert found["extraction"]["prompt"]["version"] == 1
 
 
+def test_what_holds_no_texts_is_not_silently_scored(tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text('{"a": ["sad"]}', "utf-8")
+    file = tmp_path / "checkpoint_000030_loss_0.6-openset.npz"
+    np.savez(file, filenames=np.array(["a"]), fileitems=np.array(["[sad]"]))
+    request = ScoreRequest("ov_merd", tmp_path / "truth.json", extractor="openai:http://127.0.0.1:1/v1#m")
+    for path in (tmp_path, file):
+        with pytest.raises(NanoEmoXError, match="so --extractor has none to read"):
+            run_score(path, request, QUICK)
+    with pytest.raises(NanoEmoXError, match="no such file"):
+        run_score(tmp_path / "absent", request, QUICK)
+
+
 def test_a_wrong_key_ends_the_scoring(tmp_path: Path) -> None:
     path = result_file(tmp_path, {"a": PROSE})
     with serve(lambda _: Says("who are you?", status=401)) as fake:

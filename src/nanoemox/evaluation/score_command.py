@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,16 +80,17 @@ def run_score(path: Path, request: ScoreRequest, options: CallOptions | None = N
         NanoEmoXError: A file or option that cannot be meant.
     """
     measures = measures_of(request.scorer, request.wheel_tables)
+    single = is_run(path) or path.is_file()
     with open_reader(path, request, options) as reader:
-        if is_run(path) or path.is_file():
+        if single:
             scores = {one.benchmark.id: _score(one, measures).to_dict() for one in load(path, request, reader)}
             result = next(iter(scores.values())) if len(scores) == 1 else {"benchmarks": scores}
         else:
             benchmark = _benchmark(path, request)
             files = checkpoint_files(path, benchmark)
-            result = practice(
-                benchmark, {e: _score(_load_file(f, request, reader), measures) for e, f in files.items()}
-            )
+            loaded = {epoch: _load_file(file, request, reader) for epoch, file in files.items()}
+            _check_read(path, reader, loaded.values())
+            result = practice(benchmark, {epoch: _score(one, measures) for epoch, one in loaded.items()})
         return result if reader is None else result | {"extraction": reader.to_dict()}
 
 
@@ -100,8 +101,7 @@ def load(path: Path, request: ScoreRequest, reader: WordReader | None = None) ->
         NanoEmoXError: A file or option that cannot be meant.
     """
     found = _load_run(path, request, reader) if is_run(path) else [_load_file(path, request, reader)]
-    if reader is not None and all(one.taken is None for one in found):
-        raise NanoEmoXError(f"{path}: holds no written answers of mer, ovmer or msa, so --extractor has none to read")
+    _check_read(path, reader, found)
     return found
 
 
@@ -207,6 +207,12 @@ def _take_words(
 def _align(benchmark: Benchmark, truth: Truth, answers: _Answers, asked: Sequence[str] | None) -> Loaded:
     aligned = align(benchmark, truth, answers.predictions, asked=None if asked is None else frozenset(asked))
     return Loaded(benchmark, replace(aligned, notes=(*aligned.notes, *answers.notes)), taken=answers.taken)
+
+
+def _check_read(path: Path, reader: WordReader | None, found: Iterable[Loaded]) -> None:
+    """Raise where a language model was named that had nothing to read."""
+    if reader is not None and all(one.taken is None for one in found):
+        raise NanoEmoXError(f"{path}: holds no written answers of mer, ovmer or msa, so --extractor has none to read")
 
 
 def _score(loaded: Loaded, measures: Measures) -> Score:
