@@ -95,6 +95,15 @@ def test_a_difference_is_of_the_clips_that_both_were_asked(runs: list[Run]) -> N
     assert "clips that both" in ours.note
 
 
+def test_the_published_protocol_is_compared_on_clips_that_both_answered(tmp_path: Path) -> None:
+    silent = {"parsed": None, "raw": None, "error": "broken"}
+    first = write_run(tmp_path / "a", "a", benchmarks=["mintrec"], scorer="legacy", changes={"mintrec0": silent})
+    second = write_run(tmp_path / "b", "b", benchmarks=["mintrec"], scorer="legacy", changes={"mintrec1": silent})
+    section = next(iter(build(read_runs([first, second]))))
+    assert section.comparisons[1].num_clips == NUM - 3  # the last is answered by neither
+    assert section.comparisons[1].difference == 0.0
+
+
 def test_a_run_is_no_better_than_itself_and_clips_of_another_truth_do_not_count(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", benchmarks=["meld"])
     changed = {f"meld{i}": {"truth": "fear"} for i in range(NUM)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.measures import Measured, Measures
+from nanoemox.evaluation.published import PROTOCOL
 from nanoemox.evaluation.report_data import Run, aligned
 from nanoemox.evaluation.runs import RunPart
 from nanoemox.evaluation.score import measure
@@ -69,6 +70,9 @@ def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measure
     """
     (first, one), (second, other) = pair.items()
     common = [name for name, value in one.truth.items() if other.truth.get(name) == value]
+    if measures.name == PROTOCOL:  # it drops clips without an answer, each side its own: pairs would not be of one clip
+        answered = set(one.predictions.names) & set(other.predictions.names)
+        common = [name for name in common if name in answered]
     empty = Comparison(first, second, benchmark.metrics[0], len(common))
     if not common:
         return _without(empty, "they have no clip in common whose truth both tell alike")
@@ -78,19 +82,19 @@ def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measure
         return _without(empty, str(error))
     metric = _metric(benchmark, a, b)
     if metric is None:
-        return _without(empty, "the scorer leaves out clips without an answer, so the two are scored on other clips")
+        return _without(empty, "no score of the two can be resampled")
     (left, size), (right, _) = a.statistics[metric], b.statistics[metric]
     found = bootstrap_difference(left, right, size)
     ends = (found.interval.low, found.interval.high)
     left_out = sum(len(part.truth) - len(common) for part in (one, other))
-    note = f"on the {len(common)} clips that both were asked about" if left_out else ""
+    note = f"on the {len(common)} clips that both can be compared on" if left_out else ""
     return Comparison(first, second, metric, len(common), found.interval.estimate, ends, found.p_value, note)
 
 
 def _metric(benchmark: Benchmark, a: Measured, b: Measured) -> str | None:
-    """Return the first score that both can be resampled for on equally many clips."""
-    names = [name for name in (*benchmark.metrics, *a.statistics) if name in a.statistics and name in b.statistics]
-    return next((name for name in names if a.statistics[name][1] == b.statistics[name][1]), None)
+    """Return the first score that both can be resampled for."""
+    both = a.statistics.keys() & b.statistics.keys()
+    return next((name for name in (*benchmark.metrics, *a.statistics) if name in both), None)
 
 
 def _without(empty: Comparison, note: str) -> Comparison:
