@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIP ?= src/nanoemox/assets/sample.mp4
 PYTEST_FLAGS ?=
+# One process a core, one thread each: a file of tests stays together, so that what it shares is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: help install dev lint types test test-all demo bench mini clean
 
@@ -34,10 +36,10 @@ types: dev  ## mypy, strict on src
 	$(BIN)/mypy
 
 test: lint types  ## lint, types and every quick test: what CI runs
-	$(BIN)/pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
+	$(PYTEST) -m "not slow and not gpu" $(PYTEST_FLAGS)
 
 test-all: lint types  ## all tests, the slow ones included
-	$(BIN)/pytest -m "not gpu" $(PYTEST_FLAGS)
+	$(PYTEST) -m "not gpu" $(PYTEST_FLAGS)
 
 bench: install  ## speed and memory of this machine
 	$(BIN)/python benchmarks/media.py
