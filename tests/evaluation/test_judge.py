@@ -149,13 +149,22 @@ def test_all_calls_fail(tmp_path: Path) -> None:
     assert "failed 1" in format_judged(result)
 
 
-def test_replies_are_judged_in_their_context(tmp_path: Path) -> None:
-    row = {"benchmark": "avamerg", "id": "a", "truth": "sad", "context": "A: my dog died",
+@pytest.mark.parametrize(
+    ("context", "shown"),
+    [
+        ("A: my dog died", {"CONTEXT": "A: my dog died"}),
+        ([{"role": "listener", "text": "How are you?"}, {"role": "speaker", "text": "My dog died."}],
+         {"CONTEXT": "listener: How are you?\nspeaker: My dog died."}),
+        ([], {}),
+        (None, {}),
+    ],
+)  # fmt: skip
+def test_replies_are_judged_in_their_context(tmp_path: Path, context: Any, shown: dict[str, str]) -> None:
+    row = {"benchmark": "avamerg", "id": "a", "truth": "sad", "context": context,
            "parsed": {"think": None, "reply": "I am so sorry.", "raw": "<think>no</think>I am so sorry."}}  # fmt: skip
     with serve(lambda _: Says('{"empathy": 5, "insight": 3, "safety": 5}')) as fake:
         result = run_judge(run_of(tmp_path, row), [f"{fake.address}#m"], QUICK)
-        expected = {"CONTEXT": "A: my dog died", "EMOTION": "sad", "ANSWER": "I am so sorry."}
-        assert material(fake.requests[0]) == expected
+        assert material(fake.requests[0]) == shown | {"EMOTION": "sad", "ANSWER": "I am so sorry."}
     metrics = result["benchmarks"]["avamerg"]["metrics"]
     assert {name: row["mean"] for name, row in metrics.items()} == {"empathy": 5, "insight": 3, "safety": 5}
 
@@ -178,6 +187,11 @@ def test_a_wrong_key_ends_the_run(tmp_path: Path) -> None:
         ([{"id": "a"}], ["openai:http://127.0.0.1:1/v1#m"], "row 1 has no benchmark"),
         ([{"benchmark": "meld", "id": "a"}], ["openai:http://127.0.0.1:1/v1#m"], "nothing to judge"),
         ([{"benchmark": "emer", "id": "a"}], ["openai:http://127.0.0.1:1/v1#m"], "no reference text"),
+        (
+            [{"benchmark": "avamerg", "id": "a", "context": [{"role": "speaker"}], "parsed": {"reply": "Oh."}}],
+            ["openai:http://127.0.0.1:1/v1#m"],
+            "no list of turns",
+        ),
     ],
 )
 def test_hostile_requests(tmp_path: Path, rows: list[Any], judges: list[str], message: str) -> None:

@@ -61,7 +61,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("context", [3, [3], ["x"], [{"role": "speaker"}], [{"role": None, "text": "x"}], {"a": 1}])
 def test_a_context_that_is_none(tmp_path: Path, context: object) -> None:
-    with pytest.raises(NanoEmoXError, match="row 1: context is no list of turns"):
+    with pytest.raises(NanoEmoXError, match="context is no list of turns"):
         plan_study([write_run(tmp_path / "x", [reply_row("a", "b", context)])], 1, 0)
 
 

@@ -15,7 +15,8 @@ from nanoemox.evaluation.published import PUBLISHED, published
 from nanoemox.evaluation.report_build import build
 from nanoemox.evaluation.report_cases import confusions, examples, is_right, reliability
 from nanoemox.evaluation.report_compare import compare, comparisons
-from nanoemox.evaluation.report_data import METRICS, Run, read_runs
+from nanoemox.evaluation.report_data import Run, read_runs
+from nanoemox.evaluation.runs import METRICS
 from nanoemox.scoring.bootstrap import bootstrap_difference, mean_statistic
 from nanoemox.types import NanoEmoXError
 from tests.evaluation.report_runs import NUM, write_run

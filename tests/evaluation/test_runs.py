@@ -48,6 +48,10 @@ def test_rows_become_truth_and_answers(tmp_path: Path) -> None:
         ([[1]], "row 1 has no benchmark and id"),
         ([{"benchmark": "nope", "id": "a"}], "unknown benchmark 'nope'"),
         ([{"benchmark": "meld", "id": "a", "truth": 3}], "neither a text nor a list"),
+        ([{"benchmark": "meld", "id": "a", "parsed": {"label": ["x"]}}], "clip 'a': parsed.label"),
+        ([{"benchmark": "meld", "id": "a", "parsed": {"labels": "sad"}}], "parsed.labels"),
+        ([{"benchmark": "meld", "id": "a", "parsed": {"label": "joy", "probabilities": [1]}}], "parsed.probabilities"),
+        ([{"benchmark": "meld", "id": "a", "parsed": {"label": "joy", "probabilities": {"joy": 7}}}], "or equal to 1"),
         ([{"benchmark": "meld", "id": "a", "truth": "x"}, {"benchmark": "meld", "id": "b"}], "1 clips of meld have no"),
     ],
 )

@@ -18,13 +18,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from nanoemox.data.corpora.releases import read_json_lines
 from nanoemox.data.whole_files import write_json
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.endpoint import CallOptions, Completion, EndpointError
 from nanoemox.evaluation.judge_prompts import JUDGED_TASKS, JudgePrompt, UnreadableError, load_prompt, parse_scores
 from nanoemox.evaluation.language_models import MAX_TOKENS, THREADS, check_name, cost_line, open_model
-from nanoemox.evaluation.runs import PREDICTIONS
+from nanoemox.evaluation.runs import Row, prediction_file, read_dialogue, read_rows
 from nanoemox.scoring.agreement import krippendorff_alpha
 from nanoemox.scoring.bootstrap import bootstrap_interval, mean_statistic
 from nanoemox.types import NanoEmoXError
@@ -82,7 +81,7 @@ def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = N
     names = [check_name(text) for text in judges]
     if not names or len(set(names)) < len(names):
         raise NanoEmoXError("name each judge once, and at least one, with --judge openai:http://host:port/v1#NAME")
-    file = path / PREDICTIONS if path.is_dir() else path
+    file = prediction_file(path)
     items = read_judged(file)
     prompts = {task: load_prompt(task) for task in JUDGED_TASKS}
     verdicts, cost, settings = {}, {}, {}
@@ -96,30 +95,23 @@ def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = N
 
 
 def read_judged(file: Path) -> list[Judged]:
-    """Read what can be judged of a prediction file (``runs``); a row may tell the dialogue before as ``context``.
+    """Read what can be judged of a prediction file (``runs``).
 
     Raises:
         NanoEmoXError: It is none, or holds no explanation or reply.
     """
-    try:
-        lines = read_json_lines(file)
-    except OSError as error:
-        raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
-    found: dict[tuple[str, str], Judged] = {}  # a resumed run may repeat a clip
-    for number, row in enumerate(lines, 1):
-        if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
-            raise NanoEmoXError(f"{file}: row {number} has no benchmark and id: not a prediction file")
-        benchmark = get_benchmark(str(row["benchmark"]))
+    found = []
+    for key, row in read_rows(file).items():
+        benchmark = get_benchmark(key[0])
         if benchmark.task in JUDGED_TASKS:
-            key = (benchmark.id, str(row["id"]))
-            found[key] = Judged(*key, _material(benchmark, row, file))
+            found.append(Judged(*key, _material(benchmark, row, file)))
     if not found:
         tasks = " or ".join(JUDGED_TASKS)
         raise NanoEmoXError(f"{file}: nothing to judge; judges score answers of {tasks}, such as those of emer")
-    return list(found.values())
+    return found
 
 
-def _material(benchmark: Benchmark, row: Mapping[str, Any], file: Path) -> dict[str, str] | None:
+def _material(benchmark: Benchmark, row: Row, file: Path) -> dict[str, str] | None:
     truth, parsed = row.get("truth"), row.get("parsed")
     if benchmark.task == "eri" and not (isinstance(truth, str) and truth.strip()):
         raise NanoEmoXError(f"{file}: clip {row['id']!r} of {benchmark.id} has no reference text under truth")
@@ -129,8 +121,9 @@ def _material(benchmark: Benchmark, row: Mapping[str, Any], file: Path) -> dict[
         return None
     if benchmark.task == "eri":
         return {"REFERENCE": str(truth), "ANSWER": answer}
-    known = {"CONTEXT": row.get("context"), "EMOTION": truth}
-    return {name: text for name, text in known.items() if isinstance(text, str)} | {"ANSWER": answer}
+    context = "\n".join(f"{turn.role}: {turn.text}" if turn.role else turn.text for turn in read_dialogue(row, file))
+    known = {"CONTEXT": context, "EMOTION": truth}
+    return {name: text for name, text in known.items() if isinstance(text, str) and text} | {"ANSWER": answer}
 
 
 def _ask_all(items: Sequence[Judged], prompts: Mapping[str, JudgePrompt], ask: Ask) -> list[Verdict | None]:

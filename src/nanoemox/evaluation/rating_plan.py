@@ -1,8 +1,7 @@
 """What a blind human study shows: the replies of several runs to the same clips, each clip with its dialogue.
 
-Rows of ``predictions.jsonl`` (``runs``) whose benchmark asks for an empathetic reply are read; ``context`` holds the
-dialogue, a list of ``{"role", "text"}`` or one text. The criteria are the judges' (``prompts/erg.yaml``), so that
-people and judges can be laid side by side.
+Rows of ``predictions.jsonl`` (``runs``) whose benchmark asks for an empathetic reply are read. The criteria are the
+judges' (``prompts/erg.yaml``), so that people and judges can be laid side by side.
 """
 
 from __future__ import annotations
@@ -13,19 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from nanoemox.data.corpora.releases import read_json_lines
 from nanoemox.evaluation.benchmarks import get_benchmark
 from nanoemox.evaluation.judge_prompts import MAX_TEXT_CHARS, load_prompt
-from nanoemox.evaluation.runs import PREDICTIONS
+from nanoemox.evaluation.runs import PREDICTIONS, Key, prediction_file, read_dialogue, read_rows
 from nanoemox.types import NanoEmoXError, Turn
 
 _TASK: Final = "erg"
 _CRITERION: Final = re.compile(r"^- (\w+): (.+)\n +1: (.+) 3: (.+) 5: (.+)$", re.MULTILINE)
 
-Key = tuple[str, str]
-"""Benchmark and clip."""
 Dialogue = tuple[Turn, ...]
 
 
@@ -104,7 +100,7 @@ def plan_study(paths: Sequence[Path], sample: int, seed: int) -> Plan:
     Raises:
         NanoEmoXError: A run without replies, a run named twice, no clip in common, or dialogues that differ.
     """
-    files = [path / PREDICTIONS if path.is_dir() else path for path in paths]
+    files = [prediction_file(path) for path in paths]
     if not files or len({file.resolve() for file in files}) < len(files):
         raise NanoEmoXError("name each run once, and at least one: nanoemox rate RUN_A RUN_B")
     runs = [_read(file) for file in files]
@@ -140,17 +136,11 @@ def _scale() -> tuple[int, int]:
 
 def _read(file: Path) -> dict[Key, tuple[Dialogue, str | None]]:
     """Return clip -> its dialogue and the run's reply."""
-    try:
-        lines = read_json_lines(file)
-    except OSError as error:
-        raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
-    found: dict[Key, tuple[Dialogue, str | None]] = {}  # a resumed run may repeat a clip
-    for number, row in enumerate(lines, 1):
-        if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
-            raise NanoEmoXError(f"{file}: row {number} has no benchmark and id: not a prediction file")
-        if get_benchmark(str(row["benchmark"])).task == _TASK:
-            turns = _turns(row.get("context"), f"{file}: row {number}")
-            found[str(row["benchmark"]), str(row["id"])] = (turns, _reply(row.get("parsed")))
+    found: dict[Key, tuple[Dialogue, str | None]] = {}
+    for key, row in read_rows(file).items():
+        if get_benchmark(key[0]).task == _TASK:
+            turns = tuple(Turn(_shown(turn.role), _shown(turn.text)) for turn in read_dialogue(row, file))
+            found[key] = (turns, _reply(row.get("parsed")))
     if not any(reply for _, reply in found.values()):
         raise NanoEmoXError(f"{file}: holds no empathetic reply; people rate replies, such as those of avamerg")
     return found
@@ -159,17 +149,6 @@ def _read(file: Path) -> dict[Key, tuple[Dialogue, str | None]]:
 def _reply(parsed: object) -> str | None:
     text = parsed.get("reply") if isinstance(parsed, dict) else None
     return _shown(text) if isinstance(text, str) and text.strip() else None
-
-
-def _turns(context: Any, where: str) -> Dialogue:
-    if context is None:
-        return ()
-    if isinstance(context, str):
-        return (Turn("", _shown(context)),)
-    try:
-        return tuple(Turn(_shown(turn["role"]), _shown(turn["text"])) for turn in context)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise NanoEmoXError(f"{where}: context is no list of turns with role and text") from error
 
 
 def _shown(text: str) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nanoemox.data.corpora.releases import read_json, read_json_lines
+from nanoemox.data.corpora.releases import read_json
 from nanoemox.evaluation.benchmarks import BENCHMARKS, Benchmark
 from nanoemox.evaluation.judge import RESULT as JUDGED
-from nanoemox.evaluation.runs import PREDICTIONS, RunPart, read_run
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, RunPart, read_rows, read_run
 from nanoemox.evaluation.score import Aligned, align
 from nanoemox.types import NanoEmoXError
 
-METRICS: Final = "metrics.json"
-BASELINES: Final = "baselines"
 Kind = TypeVar("Kind", bound=BaseModel)
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -167,8 +165,8 @@ def _read(path: Path) -> Run:
             "it: run nanoemox evaluate again with the same --out"
         )
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for row in read_json_lines(path / PREDICTIONS):
-        rows.setdefault(str(row["benchmark"]), {})[str(row["id"])] = row
+    for (key, name), row in read_rows(path).items():
+        rows.setdefault(key, {})[name] = row
     judged = _checked(_Judged, path / JUDGED).benchmarks if (path / JUDGED).is_file() else {}
     return Run(scores.model, path, scores, parts, rows, judged)
 

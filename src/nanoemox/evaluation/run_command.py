@@ -29,12 +29,11 @@ from nanoemox.evaluation.endpoint import PREFIX, Endpoint, parse_address, spent
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
-from nanoemox.evaluation.runs import PREDICTIONS
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
 
-METRICS: Final = "metrics.json"
 REPORT: Final = "report.md"
 SETTINGS: Final = "run.json"
 SENSITIVITY: Final = "order_sensitivity"
@@ -207,7 +206,7 @@ def _ask(
 
 def _folder(out: Path, row: str) -> Path:
     """Return where the predictions of a row lie."""
-    return out if row == MODEL else out / "baselines" / row
+    return out if row == MODEL else out / BASELINES / row
 
 
 def _settings(out: Path, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 Keys that scoring reads: ``benchmark`` and ``id``; ``truth`` (a label, a list of words or a text); ``raw``, what the
 model wrote; ``parsed``, the answer object of the command line (``label`` and ``probabilities``, ``labels``, ``text`` or
-``reply``), null where the clip could not be answered. Whatever else a row tells is passed over.
+``reply``), null where the clip could not be answered. Replies are judged and rated beside ``context``, the dialogue
+before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells is passed over.
 """
 
 from __future__ import annotations
@@ -10,15 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nanoemox.data.corpora.releases import read_json_lines
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.official_files import Predictions
 from nanoemox.evaluation.truth import Truth, Value
-from nanoemox.types import NanoEmoXError
+from nanoemox.recipes import describe
+from nanoemox.types import NanoEmoXError, Turn
 
 PREDICTIONS: Final = "predictions.jsonl"
+METRICS: Final = "metrics.json"
+"""Scores of all rows of a run."""
+BASELINES: Final = "baselines"
+"""Folder of the other rows, each with its own predictions."""
+Row = dict[str, Any]
+Key = tuple[str, str]
+"""Benchmark and clip."""
+_Text = Annotated[str, Field(strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +61,100 @@ def read_run(path: Path) -> dict[str, RunPart]:
     Raises:
         NanoEmoXError: It is none; the message names the line.
     """
-    file = path / PREDICTIONS if path.is_dir() else path
-    rows: dict[str, dict[str, Any]] = {}
-    try:
-        lines = read_json_lines(file)
-    except OSError as error:
-        raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
-    for number, row in enumerate(lines, 1):
-        if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
-            raise NanoEmoXError(f"{file}: row {number} has no benchmark and id: not a prediction file")
-        rows.setdefault(str(row["benchmark"]), {})[str(row["id"])] = row  # a resumed run may repeat a clip
+    file = prediction_file(path)
+    rows: dict[str, dict[str, Row]] = {}
+    for (key, name), row in read_rows(path).items():
+        rows.setdefault(key, {})[name] = row
     if not rows:
         raise NanoEmoXError(f"{file}: holds no prediction")
     return {key: _part(get_benchmark(key), found, file) for key, found in rows.items()}
 
 
-def _part(benchmark: Benchmark, rows: Mapping[str, dict[str, Any]], file: Path) -> RunPart:
+def prediction_file(path: Path) -> Path:
+    """Return the prediction file of a run: of its folder, or the file itself."""
+    return path / PREDICTIONS if path.is_dir() else path
+
+
+def read_rows(path: Path) -> dict[Key, Row]:
+    """Read the rows of a run; of a clip that a resumed run repeats, the last.
+
+    Args:
+        path: Folder of a run, or its prediction file.
+
+    Raises:
+        NanoEmoXError: It is none; the message names the line.
+    """
+    file = prediction_file(path)
+    try:
+        lines = read_json_lines(file)
+    except OSError as error:
+        raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
+    found: dict[Key, Row] = {}
+    for number, row in enumerate(lines, 1):
+        if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
+            raise NanoEmoXError(f"{file}: row {number} has no benchmark and id: not a prediction file")
+        found[str(row["benchmark"]), str(row["id"])] = row
+    return found
+
+
+def read_dialogue(row: Row, file: Path) -> tuple[Turn, ...]:
+    """Read what a row tells of the dialogue before a reply; one text is one turn without a role.
+
+    Raises:
+        NanoEmoXError: ``context`` is neither a text nor a list of turns.
+    """
+    context = row.get("context")
+    if isinstance(context, str):
+        return (Turn("", context),)
+    try:
+        turns = [(turn["role"], turn["text"]) for turn in context or ()]
+    except (TypeError, KeyError):
+        turns = [(None, None)]
+    if not all(isinstance(part, str) for turn in turns for part in turn):
+        raise NanoEmoXError(f"{file}: clip {row['id']!r}: context is no list of turns with role and text")
+    return tuple(Turn(role, text) for role, text in turns)
+
+
+class _Parsed(BaseModel):
+    """What is read of an answer object."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    label: _Text | None = None
+    labels: tuple[_Text, ...] | None = None
+    probabilities: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
+
+
+def _part(benchmark: Benchmark, rows: Mapping[str, Row], file: Path) -> RunPart:
     truth = {name: _value(row["truth"], file) for name, row in rows.items() if row.get("truth") is not None}
     if truth and len(truth) < len(rows):
         raise NanoEmoXError(f"{file}: {len(rows) - len(truth)} clips of {benchmark.id} have no truth, others have")
     answered = {name: row for name, row in rows.items() if isinstance(row.get("parsed"), dict)}
-    labels = {name: row["parsed"]["label"] for name, row in answered.items() if row["parsed"].get("label")}
-    chances = {name: answered[name]["parsed"].get("probabilities") or {} for name in labels}
-    confidences = {name: float(chances[name][label]) for name, label in labels.items() if label in chances[name]}
-    return RunPart(tuple(rows), truth, _predictions(benchmark, answered, labels), labels, confidences)
+    parsed = {name: _parsed(row, file) for name, row in answered.items()}
+    labels = {name: answer.label for name, answer in parsed.items() if answer.label}
+    chances = {name: parsed[name].probabilities or {} for name in labels}
+    confidences = {name: chances[name][label] for name, label in labels.items() if label in chances[name]}
+    written = {name: str(row.get("raw") or "") for name, row in answered.items()}
+    return RunPart(tuple(rows), truth, _predictions(benchmark, parsed, written, labels), labels, confidences)
+
+
+def _parsed(row: Row, file: Path) -> _Parsed:
+    try:
+        return _Parsed.model_validate(row["parsed"])
+    except ValidationError as error:
+        raise NanoEmoXError(f"{file}: clip {row['id']!r}: parsed.{describe(error)}") from error
 
 
 def _predictions(
-    benchmark: Benchmark, answered: Mapping[str, dict[str, Any]], labels: Mapping[str, str]
+    benchmark: Benchmark, parsed: Mapping[str, _Parsed], written: Mapping[str, str], labels: Mapping[str, str]
 ) -> Predictions:
-    written = {name: str(row.get("raw") or "") for name, row in answered.items()}
     if benchmark.task in ("mer", "msa", "ovmer"):
-        listed = {name: row["parsed"].get("labels") for name, row in answered.items()}
+        listed = {name: answer.labels for name, answer in parsed.items()}
         if all(words is None for words in listed.values()):
             return Predictions("sentiment", {}, dict(labels))
         # What was written is read anew: a list gives the words that were parsed, running text gives its own.
         written = {name: written[name] or ", ".join(words or ()) for name, words in listed.items()}
-    return Predictions("text", {}, written)
+    return Predictions("text", {}, dict(written))
 
 
 def _value(value: object, file: Path) -> Value:
