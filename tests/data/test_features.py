@@ -287,7 +287,7 @@ def test_killed_at_random_moments_and_resumed(model: str, tmp_path: Path) -> Non
             break
     assert process.returncode == 0
     assert kills >= 2
-    assert shards > kills
+    assert shards >= kills, "every run that was killed had written one"
     seen: list[str] = []
     for shard in out.rglob("*.safetensors"):
         from safetensors import safe_open
