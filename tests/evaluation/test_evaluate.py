@@ -13,6 +13,7 @@ import pytest
 
 from nanoemox.cli import main
 from nanoemox.data.manifest import Sample
+from nanoemox.evaluation import report_command
 from nanoemox.evaluation.answerer import Reply
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.engine_answerer import EngineAnswerer
@@ -119,6 +120,23 @@ def test_the_order_of_the_labels_is_a_row_with_its_share_of_changed_answers(run:
     assert 0 <= low <= row["metrics"]["order_sensitivity"] <= high <= 1
     assert found["headline"][-1] == "order_sensitivity"
     assert "order_sensitivity" in (run / "report.md").read_text("utf-8")
+
+
+def test_a_page_is_written_or_it_is_said_why_not(
+    run: Path, model: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = run / "report.html"
+    assert "MELD" in page.read_text("utf-8")
+    page.unlink()
+    monkeypatch.setattr(report_command, "find_spec", lambda name: None)
+    args = ["evaluate", "--benchmarks", "meld", "--data-root", data_root, "--out", run, "--model", model, "--json"]
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in [*args, "--device", "cpu"]])
+    told = capsys.readouterr()
+    assert done.value.code == 0
+    assert "no report.html: pages and figures need jinja2 and matplotlib: pip install" in told.err
+    assert json.loads(told.out)["benchmarks"].keys() == {"meld"}
+    assert not page.exists()
 
 
 def test_scored_again_it_is_the_same(run: Path) -> None:

@@ -137,9 +137,42 @@ def test_the_command_asks_a_server(data_root: Path, tmp_path: Path, capsys: pyte
     assert done.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert found["settings"] | {"modalities": ["text"], "shots": 1, "frames": 8} == found["settings"]
-    assert found["cost"]["answers"] == 10  # text-only and shuffled-media ask what was asked
-    notes = found["benchmarks"]["meld"]["rows"]["shuffled-media"]["notes"]
-    assert any("model's own row" in note for note in notes)
+    assert found["cost"]["answers"] == 10
+    for name in ("text-only", "shuffled-media"):
+        assert "neither picture nor sound was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
+
+
+def test_rows_that_would_repeat_the_models_own_are_not_asked(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, calls = Endpoint.complete, []
+
+    def counting(self: Endpoint, *args: Any) -> Any:
+        calls.append(1)
+        return usual(self, *args)
+
+    monkeypatch.setattr(Endpoint, "complete", counting)
+    out, rows = tmp_path / "run", [sample(f"w{i}", label=LABEL_SETS["meld"][i]) for i in range(3)]
+    write_manifest([*rows, sample("t", "train", "fear")], data_root / "manifests" / "meld.jsonl")
+    with serve(lambda r: Says("no", status=400) if "I am w1." in said(r) else by_words(r)) as fake:
+        run_evaluate(evaluating(fake.address, data_root, out))
+        assert len(calls) == 3 + 3  # its own and the other order
+        metrics = run_evaluate(evaluating(fake.address, data_root, out, again=True))
+    assert len(calls) == 6 + 1 + 1
+    assert metrics is not None
+    own, found = out / "predictions.jsonl", metrics["benchmarks"]["meld"]["rows"]
+    for name in ("text-only", "shuffled-media"):
+        assert (out / "baselines" / name / "predictions.jsonl").read_text() == own.read_text()
+        assert found[name]["metrics"] == found[f"{fake.address}#m"]["metrics"]
+        assert "not asked again" in found[name]["notes"][-1]
+
+
+def test_no_order_is_measured_where_nothing_was_answered_twice(data_root: Path, tmp_path: Path) -> None:
+    with serve(lambda _: Says("no", status=400)) as fake:
+        metrics = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+    assert metrics is not None
+    found = metrics["benchmarks"]["meld"]
+    assert "order_sensitivity" not in [*found["headline"], *found["rows"]["other-order"]["metrics"]]
 
 
 def test_a_served_model_needs_no_torch() -> None:

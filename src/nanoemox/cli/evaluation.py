@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def evaluate(
     request = EvaluateRequest(
         keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz, again, remote
     )
-    metrics = run_evaluate(request, None if json else progress_over)
+    metrics = run_evaluate(request, None if json else progress_over, partial(typer.echo, err=True))
     if metrics is None:  # another process tells
         return
     if json:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from nanoemox.data.manifest import Sample
 from nanoemox.evaluation.answerer import Answerer, Reply
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.predict import kept_rows
+from nanoemox.evaluation.runs import Key, Row
 from nanoemox.evaluation.score import blind_answers
 from nanoemox.evaluation.truth import label_value
 from nanoemox.scoring.bootstrap import Interval, bootstrap_interval, mean_statistic
@@ -51,6 +55,27 @@ class Majority:
         labels = benchmark.labels if TASKS[benchmark.task].closed else None
         parsed = parse(benchmark.task, self.text, labels).to_dict()
         return [Reply(self.text, parsed) for _ in samples]
+
+
+class Repeated:
+    """The model's own row once more: where nothing is withheld or exchanged, nothing is asked.
+
+    Args:
+        folder: Of the model's row, which is answered first.
+        name: What to call the row.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    @cached_property
+    def _rows(self) -> Mapping[Key, Row]:
+        return kept_rows(self.folder)
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch from the disk."""
+        rows = [self._rows[benchmark.id, s.id] for s in samples]
+        return [Reply(row["raw"], row["parsed"], row["prompt"], row["error"], row["timing_s"]) for row in rows]
 
 
 class Changed:
@@ -120,6 +145,26 @@ def order_sensitivity(first: Mapping[str, str | None], second: Mapping[str, str 
     """
     changed = [first[name] != second[name] for name in first if name in second]
     return bootstrap_interval(mean_statistic(changed), len(changed)) if changed else None
+
+
+def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) -> str | None:
+    """Return why a row is the model's own, or None where it is not.
+
+    Args:
+        name: The row.
+        samples: All clips that are asked.
+        words_alone: Neither picture nor sound is sent of any clip.
+    """
+    if name not in (TEXT_ONLY, SHUFFLED):
+        return None
+    if words_alone:
+        return "neither picture nor sound was sent, so this is the model's own row, not asked again"
+    found = len(media_of(samples))
+    if not found:
+        return "no clip has picture or sound, so this is the model's own row, not asked again"
+    if name == SHUFFLED and found < 2:
+        return "no other clip has picture or sound, so this is the model's own row, not asked again"
+    return None
 
 
 def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:

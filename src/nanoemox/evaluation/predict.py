@@ -8,20 +8,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nanoemox.data.corpora import read_corpora, reader
 from nanoemox.data.manifest import Sample
 from nanoemox.evaluation.answerer import Answerer, Reply
 from nanoemox.evaluation.benchmarks import Benchmark
-from nanoemox.evaluation.runs import PREDICTIONS
+from nanoemox.evaluation.runs import PREDICTIONS, Key, Row
 from nanoemox.evaluation.truth import label_value, read_truth
 from nanoemox.types import NanoEmoXError
 
 SPEAKER: Final = "speaker"
 """Role of who is replied to."""
-Key = tuple[str, str]
-"""Benchmark and clip."""
+_KEYS: Final = {"benchmark", "id", "truth", "raw", "parsed", "error", "prompt", "timing_s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +117,7 @@ def merge(out: Path, order: Sequence[Asked]) -> None:
 
     Of a clip that was asked again, the answer stays.
     """
-    rows: dict[Key, dict[str, Any]] = {}
-    for row in _rows(out):
-        if _failed(rows.setdefault(_key(row), row)):
-            rows[_key(row)] = row
+    rows = kept_rows(out)
     first = [(asked.benchmark.id, s.id) for asked in order for s in asked.samples]
     keys = dict.fromkeys([*(key for key in first if key in rows), *rows])
     fresh = out / f"{PREDICTIONS}.new"
@@ -134,9 +130,22 @@ def merge(out: Path, order: Sequence[Asked]) -> None:
         part.unlink()
 
 
-def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> dict[str, Any]:
+def kept_rows(out: Path) -> dict[Key, Row]:
+    """Return what a run holds, of all processes; of a clip that was asked again, the answer.
+
+    Raises:
+        NanoEmoXError: A file that is none of a run.
+    """
+    rows: dict[Key, Row] = {}
+    for row in _rows(out):
+        if _failed(rows.setdefault(_key(row), row)):
+            rows[_key(row)] = row
+    return rows
+
+
+def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
     truth = label_value(sample.labels)
-    row = {
+    row: Row = {
         "benchmark": benchmark.id,
         "id": sample.id,
         "truth": truth if isinstance(truth, str) else list(truth),
@@ -155,25 +164,28 @@ def dialogue(sample: Sample) -> list[dict[str, str]]:
     return [*turns, {"role": SPEAKER, "text": sample.subtitle}] if sample.subtitle else turns
 
 
-def _failed(row: dict[str, Any]) -> bool:
+def _failed(row: Row) -> bool:
     return row.get("error") is not None
 
 
-def _key(row: dict[str, Any]) -> Key:
+def _key(row: Row) -> Key:
     return str(row["benchmark"]), str(row["id"])
 
 
-def _rows(out: Path) -> Iterator[dict[str, Any]]:
+def _rows(out: Path) -> Iterator[Row]:
     """Yield the whole rows of a run; what follows the last line end was cut by a kill."""
     for file in [out / PREDICTIONS, *sorted(out.glob("predictions-*.jsonl"))]:
         if not file.is_file():
             continue
-        whole = file.read_bytes().rpartition(b"\n")[0].decode()
-        for number, line in enumerate(whole.split("\n") if whole else (), 1):
+        whole = file.read_bytes().rpartition(b"\n")[0]
+        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise NanoEmoXError(f"{file}:{number}: not JSON ({error}); remove the line to ask again") from error
+            if not isinstance(row, dict) or not row.keys() >= _KEYS:
+                raise NanoEmoXError(f"{file}:{number}: not written by this package; remove the line to ask again")
+            yield row
 
 
 def _drop_torn_line(file: Path) -> None:

@@ -27,6 +27,7 @@ from nanoemox.evaluation import remote_prompts as prompts
 from nanoemox.evaluation.answerer import Reply, clip_of
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.endpoint import CallOptions, Completion, Endpoint, EndpointError
+from nanoemox.evaluation.language_models import MAX_TOKENS
 from nanoemox.evaluation.predict import Asked
 from nanoemox.evaluation.remote_examples import Memory, dialogue, draw
 from nanoemox.media import load_clip
@@ -35,8 +36,7 @@ from nanoemox.types import SAMPLE_RATE_HZ, Clip, NanoEmoXError
 
 Shown = Literal["text", "frames", "audio"]
 SHOWN: Final[tuple[Shown, ...]] = get_args(Shown)
-MAX_TOKENS: Final = 2048
-"""Limit of an answer: models that think first need room."""
+WORDS_ALONE: Final[tuple[Shown, ...]] = ("text",)
 LONGEST_SIDE: Final = 512
 """Pixels; larger pictures are scaled down."""
 JPEG_QUALITY: Final = 90

@@ -70,18 +70,19 @@ def run_report(request: ReportRequest) -> dict[str, Any]:
     }
 
 
-def write_html(out: Path) -> str | None:
+def write_html(out: Path, wheel_tables: Path | None = None) -> str | None:
     """Write the page of one run beside its ``metrics.json``.
 
     Args:
         out: Folder of the run.
+        wheel_tables: Folder of the published tables, for scores by the published protocol.
 
     Returns:
         None; or, where the libraries for it are not installed and nothing was written, a sentence that says so.
     """
     lacking = missing_extra()
     if lacking is None:
-        run_report(ReportRequest((out,), out / PAGE))
+        run_report(ReportRequest((out,), out / PAGE, wheel_tables=wheel_tables))
     return lacking
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,17 +19,19 @@ from nanoemox.evaluation.baselines import (
     SHUFFLED,
     TEXT_ONLY,
     Majority,
-    media_of,
+    Repeated,
     order_sensitivity,
     other_order,
+    own_row,
     shuffled_media,
     text_only,
 )
 from nanoemox.evaluation.benchmarks import Benchmark, expand
 from nanoemox.evaluation.endpoint import PREFIX, Endpoint, parse_address, spent
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
-from nanoemox.evaluation.remote import RemoteAnswerer, RemoteOptions
+from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
+from nanoemox.evaluation.report_command import PAGE, write_html
 from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
@@ -41,6 +44,7 @@ SENSITIVITY: Final = "order_sensitivity"
 CACHE: Final = "answer_cache"
 """Folder of a served model's answers, by hash of the whole request."""
 MODEL: Final = "model"
+logger = logging.getLogger(__name__)
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """Given a number of clips, what to call for each."""
 
@@ -78,8 +82,15 @@ class EvaluateRequest:
     remote: RemoteOptions = field(default_factory=RemoteOptions)
 
 
-def run_evaluate(request: EvaluateRequest, progress: Progress | None = None) -> dict[str, Any] | None:
+def run_evaluate(
+    request: EvaluateRequest, progress: Progress | None = None, tell: Callable[[str], object] = logger.warning
+) -> dict[str, Any] | None:
     """Evaluate; what is on the disk already is not asked again.
+
+    Args:
+        request: The options.
+        progress: Shows how far it is.
+        tell: Called with a sentence where the page of the run could not be written.
 
     Returns:
         What ``metrics.json`` holds; None in all processes but the first.
@@ -105,6 +116,8 @@ def run_evaluate(request: EvaluateRequest, progress: Progress | None = None) -> 
     metrics = measure_run(request.out, model.name, asked, request)
     write_json(request.out / METRICS, metrics)
     write_text(request.out / REPORT, format_report(metrics))
+    if (lacking := write_html(request.out, request.wheel_tables)) is not None:
+        tell(f"no {PAGE}: {lacking}")
     return metrics
 
 
@@ -122,8 +135,7 @@ def measure_run(out: Path, model: str, asked: Sequence[Asked], request: Evaluate
         rows = {name: _scored(_folder(out, name), one.benchmark, request) for name in names}
         _annotate(rows, one, request)
         headline = list(one.benchmark.metrics)
-        if OTHER_ORDER in rows:
-            _add_sensitivity(rows[OTHER_ORDER], out, key)
+        if OTHER_ORDER in rows and _add_sensitivity(rows[OTHER_ORDER], out, key):
             headline.append(SENSITIVITY)
         benchmarks[key] = {
             "title": one.benchmark.title,
@@ -139,22 +151,20 @@ def _annotate(rows: Mapping[str, dict[str, Any]], asked: Asked, request: Evaluat
     """Tell the reader where rows are less than they seem."""
     source = Majority.count(asked.benchmark, asked.corpus).source
     rows[MAJORITY]["notes"] = [*rows[MAJORITY]["notes"], f"counted on the {source} part"]
-    told = None
-    if len(media_of(asked.samples)) < 2:
-        told = "no other clip has picture or sound, so this is the model's own row"
-    elif request.remote.modalities == ("text",):
-        told = "neither picture nor sound was sent, so this is the model's own row"
-    if told:
-        rows[SHUFFLED]["notes"] = [*rows[SHUFFLED]["notes"], told]
+    for name, row in rows.items():
+        if (told := _own_row(name, asked, request)) is not None:
+            row["notes"] = [*row["notes"], told]
 
 
-def _add_sensitivity(row: dict[str, Any], out: Path, key: str) -> None:
-    """Add to the row of the other order how many answers it changed."""
+def _add_sensitivity(row: dict[str, Any], out: Path, key: str) -> bool:
+    """Add to the row of the other order how many answers it changed; False where no clip was answered in both."""
     first, second = (_labels(_folder(out, name), key) for name in (MODEL, OTHER_ORDER))
     found = order_sensitivity(first, second)
-    row["metrics"] |= {SENSITIVITY: None if found is None else found.estimate}
-    if found is not None:
-        row["intervals"] |= {SENSITIVITY: [found.low, found.high]}
+    if found is None:
+        return False
+    row["metrics"] |= {SENSITIVITY: found.estimate}
+    row["intervals"] |= {SENSITIVITY: [found.low, found.high]}
+    return True
 
 
 @contextmanager
@@ -185,16 +195,9 @@ def _ask(
     total = sum(len(rows_of(one.benchmark)) * len(one.samples[place.rank :: place.world]) for one in asked)
     with nullcontext(None) if progress is None else progress(total) as advance:
         for one in asked:
-            who: dict[str, Answerer] = {
-                MODEL: model,
-                MAJORITY: Majority.count(one.benchmark, one.corpus),
-                TEXT_ONLY: text_only(model),
-                SHUFFLED: shuffled_media(model, one.samples),
-                OTHER_ORDER: other_order(model),
-            }
             for name in rows_of(one.benchmark):
                 predict(
-                    who[name],
+                    _answerer(name, model, one, request),
                     one,
                     _folder(request.out, name),
                     batch=request.batch,
@@ -202,6 +205,23 @@ def _ask(
                     advance=advance,
                     again=request.again,
                 )
+
+
+def _own_row(name: str, asked: Asked, request: EvaluateRequest) -> str | None:
+    return own_row(name, asked.samples, words_alone=request.remote.modalities == WORDS_ALONE)
+
+
+def _answerer(name: str, model: Answerer, asked: Asked, request: EvaluateRequest) -> Answerer:
+    """Return who answers a row."""
+    if _own_row(name, asked, request) is not None:
+        return Repeated(_folder(request.out, MODEL), name)
+    if name == MAJORITY:
+        return Majority.count(asked.benchmark, asked.corpus)
+    if name == TEXT_ONLY:
+        return text_only(model)
+    if name == SHUFFLED:
+        return shuffled_media(model, asked.samples)
+    return other_order(model) if name == OTHER_ORDER else model
 
 
 def _folder(out: Path, row: str) -> Path:
