@@ -236,6 +236,23 @@ def test_what_judges_said_stands_in_the_page(tmp_path: Path) -> None:
         run_report(ReportRequest((run,), tmp_path / "r.html"))
 
 
+def test_settings_and_cost_are_a_line_each(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", benchmarks=["mintrec"])
+    file = run / "metrics.json"
+    told = json.loads(file.read_text("utf-8"))
+    assert "Settings" not in write_page(run) + format_report(told)
+    told |= {"settings": {"model": "<b>", "modalities": ["text", "audio"], "erg_steps": False}, "cost": {"answers": 3}}
+    file.write_text(json.dumps(told), "utf-8")
+    for line in ("Settings: model <b>, modalities text+audio, erg steps False.", "Cost: answers 3."):
+        assert format_report(told).splitlines().count(line) == 1
+        assert Page(write_page(run)).text.count(line) == 1
+
+
+def write_page(run: Path) -> str:
+    assert write_html(run) is None
+    return (run / "report.html").read_text("utf-8")
+
+
 def test_the_short_report_tells_rows_that_are_there(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", benchmarks=["emer"])
     told = format_report(json.loads((run / "metrics.json").read_text("utf-8")))

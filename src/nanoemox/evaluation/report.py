@@ -20,11 +20,27 @@ ROWS_TOLD: Final = {
 def format_report(metrics: Mapping[str, Any]) -> str:
     """Return the report in Markdown; scores in percent with 95 % intervals."""
     parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, bootstrap over clips."]
+    parts += told_lines(metrics.get("settings", {}), metrics.get("cost", {}))
     for key, found in metrics["benchmarks"].items():
         parts += [f"## {found['title']} (`{key}`)", _table(found), *_notes(found)]
     given = {name for found in metrics["benchmarks"].values() for name in found["rows"]}
     parts += ["## Rows", "\n".join(f"- `{name}`: {told}" for name, told in ROWS_TOLD.items() if name in given)]
     return "\n\n".join(parts) + "\n"
+
+
+def told_lines(settings: Mapping[str, Any], cost: Mapping[str, int]) -> list[str]:
+    """Return what the answers of a run depend on and what they cost, a line each; none of what is not told."""
+    lines = {"Settings": settings, "Cost": cost}
+    return [f"{head}: {', '.join(f'{_words(k)} {_value(v)}' for k, v in told.items())}." for head, told in lines.items()
+            if told]  # fmt: skip
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _table(found: Mapping[str, Any]) -> str:

@@ -49,6 +49,8 @@ class RunScores(_Read):
 
     model: str
     scorer: str
+    settings: dict[str, str | bool | int | Number | list[str] | None] = {}
+    cost: dict[str, int] = {}
     benchmarks: dict[str, BenchmarkScores] = Field(min_length=1)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nanoemox import __version__
-from nanoemox.evaluation.report import ROWS_TOLD, cell
+from nanoemox.evaluation.report import ROWS_TOLD, cell, told_lines
 from nanoemox.evaluation.report_build import Section
 from nanoemox.evaluation.report_data import Run
 from nanoemox.evaluation.report_figures import Drawing, svg_of
@@ -36,6 +36,7 @@ def render(runs: Sequence[Run], sections: Sequence[Section], drawings: Mapping[s
         version=__version__,
         scorer=runs[0].scores.scorer,
         runs=runs,
+        told={run.name: told_lines(run.scores.settings, run.scores.cost) for run in runs},
         sections=sections,
         baselines=list(baselines),
         rows_told={name: told for name, told in ROWS_TOLD.items() if name in baselines},
