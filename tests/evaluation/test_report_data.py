@@ -10,8 +10,7 @@ import pytest
 
 from nanoemox.evaluation.benchmarks import BENCHMARKS, get_benchmark
 from nanoemox.evaluation.corrected_measures import CorrectedMeasures
-from nanoemox.evaluation.practice import PRINTED
-from nanoemox.evaluation.published import PUBLISHED, published
+from nanoemox.evaluation.published import PRINTED, PUBLISHED, published
 from nanoemox.evaluation.report_build import build
 from nanoemox.evaluation.report_cases import confusions, examples, is_right, reliability
 from nanoemox.evaluation.report_compare import compare, comparisons

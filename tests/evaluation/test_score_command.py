@@ -13,7 +13,8 @@ import pytest
 
 from nanoemox import cli
 from nanoemox.evaluation.benchmarks import get_benchmark
-from nanoemox.evaluation.practice import PRINTED, checkpoint_files
+from nanoemox.evaluation.practice import checkpoint_files
+from nanoemox.evaluation.published import PRINTED
 from nanoemox.types import NanoEmoXError
 
 RUN = "emercoarse_highlevelfilter4_outputhybird_bestsetup_bestfusion_lz_20250110100"

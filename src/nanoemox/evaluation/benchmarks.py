@@ -92,7 +92,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
             _sentiment("cmu_mosei", "CMU-MOSEI", 4659, "cmumosei"),
             _sentiment("ch_sims", "CH-SIMS", 457, "sims"),
             _sentiment("ch_sims_v2", "CH-SIMS v2", 1034, "simsv2"),
-            # The paper's set has 532 clips (OV-MERD+); the one that is released, 332 of these.
+            # Printed numbers are of more clips (``published.OTHER_CLIPS``); these are the released ones.
             Benchmark("ov_merd", "OV-MERD", "ovmer", "ov_merd", SETS, (), 332, "ovmerdplus"),
             Benchmark("emer", "EMER", "eri", "emer", REASONS, (), 100, "emer"),
             Benchmark("mintrec", "MIntRec", "mir", "mintrec", INTENT, LABEL_SETS["mintrec"], 445, "mintrec"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from nanoemox.evaluation.endpoint import CallOptions
 from nanoemox.evaluation.language_models import cost_line
 from nanoemox.evaluation.measures import Measured, Measures
+from nanoemox.evaluation.published import PROTOCOL
 from nanoemox.evaluation.score import Aligned, measure
 from nanoemox.evaluation.score_command import (
     Loaded,
@@ -61,14 +62,10 @@ def compare(first: Loaded, second: Loaded, measures: Measures) -> dict[str, Any]
         NanoEmoXError: They have no clip in common, or other truths for the same clip.
     """
     one, other = first.aligned, second.aligned
-    answered = measures.name == "legacy"  # the published protocol drops clips without an answer, each side its own
-    names = [name for name in one.names if name in set(other.names)]
-    if answered:
-        given = [{n for n, a in zip(side.names, side.answers, strict=True) if a is not None} for side in (one, other)]
-        names = [name for name in names if name in given[0] & given[1]]
+    names = common_clips(one, other, measures)
     if not names:
         raise NanoEmoXError(f"{first.benchmark.id}: no clip in common to compare on")
-    a, b = _only(one, names), _only(other, names)
+    a, b = only(one, names), only(other, names)
     differing = sum(left != right for left, right in zip(a.truth, b.truth, strict=True))
     if differing:
         raise NanoEmoXError(
@@ -77,7 +74,7 @@ def compare(first: Loaded, second: Loaded, measures: Measures) -> dict[str, Any]
     notes = []
     left_out = [len(side.names) - len(names) for side in (one, other)]
     if any(left_out):
-        which = "answered by both" if answered else "asked of both"
+        which = "answered by both" if measures.name == PROTOCOL else "asked of both"
         notes.append(f"only clips {which} are compared; {left_out[0]} of the first and {left_out[1]} of the second go")
     notes += [f"first: {note}" for note in one.notes] + [f"second: {note}" for note in other.notes]
     scores = [_measured(loaded, side, measures) for loaded, side in ((first, a), (second, b))]
@@ -90,24 +87,50 @@ def compare(first: Loaded, second: Loaded, measures: Measures) -> dict[str, Any]
     }
 
 
+def common_clips(one: Aligned, other: Aligned, measures: Measures) -> list[str]:
+    """Return the clips that both can be compared on, in the order of the first: those that both were asked.
+
+    The published protocol drops clips without an answer, each side its own, so by it both must have answered.
+    """
+    first, second = (dict(zip(side.names, side.answers, strict=True)) for side in (one, other))
+    names = [name for name in first if name in second]
+    if measures.name == PROTOCOL:
+        names = [name for name in names if first[name] is not None and second[name] is not None]
+    return names
+
+
+def only(aligned: Aligned, names: Sequence[str]) -> Aligned:
+    """Return the clips of a list, in its order."""
+    places = {name: place for place, name in enumerate(aligned.names)}
+    chosen = [places[name] for name in names]
+    return Aligned(
+        names=tuple(names),
+        truth=tuple(aligned.truth[place] for place in chosen),
+        answers=tuple(aligned.answers[place] for place in chosen),
+    )
+
+
 def differences(first: Measured, second: Measured, *, num_resamples: int = 2000) -> dict[str, dict[str, Any]]:
     """Return, metric by metric, both scores, first minus second, its 95 % interval and two-sided p-value.
 
     Both must be of the same clips in the same order. Interval and p-value come from one paired bootstrap
     (``bootstrap_difference``); they are None where a score has no function of resampled clips.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for name, ours in first.metrics.items():
-        theirs = second.metrics.get(name)
-        row: dict[str, Any] = {"first": ours, "second": theirs, "difference": None, "interval": None, "p_value": None}
-        if ours is not None and theirs is not None:
-            row["difference"] = ours - theirs
-        if row["difference"] is not None and name in first.statistics and name in second.statistics:
-            (left, size), (right, _) = first.statistics[name], second.statistics[name]
-            found = bootstrap_difference(left, right, size, num_resamples=num_resamples)
-            row |= {"interval": [found.interval.low, found.interval.high], "p_value": found.p_value}
-        rows[name] = row
-    return rows
+    return {name: difference(name, first, second, num_resamples=num_resamples) for name in first.metrics}
+
+
+def difference(name: str, first: Measured, second: Measured, *, num_resamples: int = 2000) -> dict[str, Any]:
+    """Return the row of one metric of ``differences``."""
+    ours, theirs = first.metrics[name], second.metrics.get(name)
+    row: dict[str, Any] = {"first": ours, "second": theirs, "difference": None, "interval": None, "p_value": None}
+    if ours is None or theirs is None:
+        return row
+    row["difference"] = ours - theirs
+    if name in first.statistics and name in second.statistics:
+        (left, size), (right, _) = first.statistics[name], second.statistics[name]
+        found = bootstrap_difference(left, right, size, num_resamples=num_resamples)
+        row |= {"interval": [found.interval.low, found.interval.high], "p_value": found.p_value}
+    return row
 
 
 def format_compared(result: Mapping[str, Any]) -> str:
@@ -137,17 +160,6 @@ def _difference(name: str, row: Mapping[str, Any]) -> str:
 
 def _signed(name: str, value: float) -> str:
     return f"{'+' if value >= 0 else '-'}{show(name, abs(value))}"
-
-
-def _only(aligned: Aligned, names: list[str]) -> Aligned:
-    """Return the clips of a list, in its order."""
-    places = {name: place for place, name in enumerate(aligned.names)}
-    chosen = [places[name] for name in names]
-    return Aligned(
-        names=tuple(names),
-        truth=tuple(aligned.truth[place] for place in chosen),
-        answers=tuple(aligned.answers[place] for place in chosen),
-    )
 
 
 def _measured(loaded: Loaded, aligned: Aligned, measures: Measures) -> Measured:

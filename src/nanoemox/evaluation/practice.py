@@ -14,19 +14,12 @@ from typing import Any, Final
 import numpy as np
 
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.published import OTHER_CLIPS, PRINTED
 from nanoemox.evaluation.score import Score
 from nanoemox.types import NanoEmoXError
 
 _FILE: Final = re.compile(r"^checkpoint_0*(?P<epoch>\d+)_.*?(?P<kind>(?:-openset)?(?:-sentiment)?)\.npz$")
 _KINDS: Final = {"mer": "-openset", "ovmer": "-openset", "msa": "-openset-sentiment"}
-
-PRINTED: Final[Mapping[str, float]] = {
-    "mer2023": 0.7854, "mer2024": 0.7880, "meld": 0.5565, "iemocap": 0.6054, "cmu_mosi": 0.8130, "cmu_mosei": 0.8090,
-    "ch_sims": 0.8849, "ch_sims_v2": 0.8618, "ov_merd": 0.6252,
-}  # fmt: skip
-"""Benchmark -> the row of AffectGPT as its authors print it (arXiv 2501.16566): hit rate, weighted F1 or F."""
-_PRINTED_OF: Final[Mapping[str, int]] = {"ov_merd": 532}
-"""Clips of the printed number, where it is of another list than the one that is released."""
 
 
 def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
@@ -72,7 +65,7 @@ def practice(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any
 
 def _printed_notes(benchmark: Benchmark, num_samples: int) -> list[str]:
     notes = ["the best of several checkpoints, chosen on test clips, is no estimate of what a model can do"]
-    size = _PRINTED_OF.get(benchmark.id, benchmark.num_samples)
+    size = OTHER_CLIPS.get(benchmark.id, benchmark.num_samples)
     if benchmark.id in PRINTED and size != num_samples:
         notes.append(f"the printed number is of {size} clips")
     return notes

@@ -219,13 +219,13 @@ def media_parts(clip: Clip) -> list[prompts.Part]:
     return parts
 
 
-def to_jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
-    """Return uint8[H, W, 3] RGB as JPEG, scaled down to ``LONGEST_SIDE``."""
-    scale = LONGEST_SIDE / max(frame.shape[:2])
+def to_jpeg(frame: npt.NDArray[np.uint8], longest_side: int = LONGEST_SIDE, quality: int = JPEG_QUALITY) -> bytes:
+    """Return uint8[H, W, 3] RGB as JPEG; one with a longer side is scaled down."""
+    scale = longest_side / max(frame.shape[:2])
     if scale < 1:
         size = [max(1, round(side * scale)) for side in (frame.shape[1], frame.shape[0])]
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
 

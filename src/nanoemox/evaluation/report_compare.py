@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.compare import common_clips, difference, only
 from nanoemox.evaluation.measures import Measured, Measures
-from nanoemox.evaluation.published import PROTOCOL
 from nanoemox.evaluation.report_data import Run, aligned
 from nanoemox.evaluation.runs import RunPart
 from nanoemox.evaluation.score import measure
-from nanoemox.scoring.bootstrap import bootstrap_difference
 from nanoemox.types import NanoEmoXError
 
 
@@ -69,31 +68,28 @@ def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measure
         measures: The scorer.
     """
     (first, one), (second, other) = pair.items()
-    common = [name for name, value in one.truth.items() if other.truth.get(name) == value]
-    if measures.name == PROTOCOL:  # it drops clips without an answer, each side its own: pairs would not be of one clip
-        answered = set(one.predictions.names) & set(other.predictions.names)
-        common = [name for name in common if name in answered]
+    sides = aligned(benchmark, one), aligned(benchmark, other)
+    common = [name for name in common_clips(*sides, measures) if one.truth[name] == other.truth[name]]
     empty = Comparison(first, second, benchmark.metrics[0], len(common))
     if not common:
         return _without(empty, "they have no clip in common whose truth both tell alike")
     try:
-        a, b = (measure(benchmark, aligned(benchmark, part, common), measures) for part in (one, other))
+        a, b = (measure(benchmark, only(side, common), measures) for side in sides)
     except NanoEmoXError as error:
         return _without(empty, str(error))
     metric = _metric(benchmark, a, b)
     if metric is None:
         return _without(empty, "no score of the two can be resampled")
-    (left, size), (right, _) = a.statistics[metric], b.statistics[metric]
-    found = bootstrap_difference(left, right, size)
-    ends = (found.interval.low, found.interval.high)
+    found = difference(metric, a, b)
     left_out = sum(len(part.truth) - len(common) for part in (one, other))
     note = f"on the {len(common)} clips that both can be compared on" if left_out else ""
-    return Comparison(first, second, metric, len(common), found.interval.estimate, ends, found.p_value, note)
+    low, high = found["interval"]
+    return Comparison(first, second, metric, len(common), found["difference"], (low, high), found["p_value"], note)
 
 
 def _metric(benchmark: Benchmark, a: Measured, b: Measured) -> str | None:
     """Return the first score that both can be resampled for."""
-    both = a.statistics.keys() & b.statistics.keys()
+    both = {name for name in a.statistics if name in b.statistics and None not in (a.metrics[name], b.metrics[name])}
     return next((name for name in (*benchmark.metrics, *a.statistics) if name in both), None)
 
 

@@ -118,26 +118,11 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     return _named(runs)
 
 
-def aligned(benchmark: Benchmark, part: RunPart, names: Sequence[str] | None = None) -> Aligned:
-    """Pair a run's truths with its answers; a clip without one stays.
-
-    Args:
-        benchmark: The benchmark.
-        part: What the run holds of it.
-        names: The clips; by default all of which the truth is known.
-    """
-    chosen = set(part.truth if names is None else names)
-    wanted = [name for name in part.truth if name in chosen]
-    truth = {name: part.truth[name] for name in wanted}
-    given = part.predictions
-    given = replace(
-        given,
-        words={name: given.words[name] for name in wanted if name in given.words},
-        texts={name: given.texts[name] for name in wanted if name in given.texts},
-    )
-    if not given.words and not given.texts:
-        return Aligned(tuple(truth), tuple(truth.values()), (None,) * len(truth))
-    return align(benchmark, truth, given)
+def aligned(benchmark: Benchmark, part: RunPart) -> Aligned:
+    """Pair a run's truths with its answers; a clip without one stays, even where no clip has any."""
+    if not part.predictions.names:
+        return Aligned(tuple(part.truth), tuple(part.truth.values()), (None,) * len(part.truth))
+    return align(benchmark, part.truth, part.predictions)
 
 
 def _read(path: Path) -> Run:

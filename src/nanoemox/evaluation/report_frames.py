@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import cv2
-
 from nanoemox.data.corpora import read_corpora
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.remote import to_jpeg
 from nanoemox.evaluation.report_cases import Example
 from nanoemox.media import load_clip
 from nanoemox.types import MediaError
@@ -43,10 +42,4 @@ def picture(path: Path) -> str | None:
         return None
     if clip.frames is None:
         return None
-    frame = clip.frames[0]
-    height, width = frame.shape[:2]
-    scale = min(1.0, _SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return base64.b64encode(jpeg.tobytes()).decode() if done else None
+    return base64.b64encode(to_jpeg(clip.frames[0], _SIDE, _QUALITY)).decode()
