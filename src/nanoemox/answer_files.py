@@ -74,6 +74,8 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
             show_line(f"{len(skipped)} clip(s) are in {request.csv.name} already and are skipped")
     if clips:
         _answer_all(clips, request, questions)
+        if request.csv is not None:
+            show_line(f"written: {request.csv}")
     show_problems(questions.problems)
     return 2 if questions.problems else 0
 

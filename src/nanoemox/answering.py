@@ -70,7 +70,7 @@ def make_plan(
         if len(closed) != 1:
             raise NanoEmoXError(
                 f"labels go with one closed task but {len(closed)} are asked ({', '.join(closed) or 'none'}): "
-                "name one of msa, mer, mir (or give task -> labels)"
+                "ask one of msa, mer, mir alone; in Python, task -> labels serves several"
             )
         labels = {closed[0]: labels}
     given = {k: check_labels(v) for k, v in (labels or {}).items()}

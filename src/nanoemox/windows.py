@@ -32,7 +32,7 @@ def rolling_windows(duration_s: float, every_s: float = 3.0, window_s: float = 1
     """
     if duration_s <= 0 or every_s <= 0 or window_s < every_s:
         raise ValueError(
-            f"duration_s={duration_s}, every_s={every_s}, window_s={window_s}: need a positive duration and hop, "
+            f"windows of {window_s:g} s every {every_s:g} s in a clip of {duration_s:g} s: all three must be above 0, "
             "and a window at least as long as the hop"
         )
     if duration_s <= window_s:

@@ -283,7 +283,7 @@ def test_files_that_are_no_checkpoint(phases: Path) -> None:
         ("list.pth", "holds no weights"),
         ("code.pth", "not a readable checkpoint"),
         ("old.pth", "not a readable checkpoint"),
-        ("absent.pth", "not a readable checkpoint"),
+        ("absent.pth", "no such file"),
     ):
         with pytest.raises(CheckpointError, match=says):
             convert(phases, "none", files=(name,))

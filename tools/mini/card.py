@@ -27,7 +27,7 @@ The demonstration model inside the `nanoemox` package: {parameters:.1f}M paramet
 face, fusion, language model), trained with the P2E curriculum by this repository on openly available data. Stored in
 float16 ({megabytes:.1f} MB), computed in float32 on a CPU.
 
-**Do not use it to judge people.** It knows twenty acted voices saying two sentences, under a thousand photographs and some
+**Do not use it to judge people.** It knows sixteen acted voices saying two sentences, under a thousand photographs and some
 English text. Its explanations are sentences of our own templates filled with what it believes, its replies are those of
 a very small language model. Read `docs/usage-policy.md`.
 

@@ -140,7 +140,8 @@ def _against(path: Path, *, hashed: bool) -> list[Trace]:
     """Read what to compare with: a manifest if it is one, else an annotation file of any shape."""
     if not path.is_dir() and not _is_manifest(path):
         if path.suffix.lower() not in _ANNOTATIONS or not path.is_file():
-            raise RecipeError(f"--against {path}: name a manifest, a prepared folder, or one of {_ANNOTATIONS} files")
+            kinds = ", ".join(_ANNOTATIONS)
+            raise RecipeError(f"--against {path}: no such file, or none of {kinds}; a prepared folder serves too")
         return list(annotation_traces(path))
     opened = open_manifests(path)
     if path.is_dir() and any((path / MANIFESTS[split]).is_file() for split in ("validation", "test")):

@@ -57,7 +57,9 @@ def manifest_files(path: Path) -> list[Path]:
             raise RecipeError(f"{path} holds none of {', '.join(MANIFESTS.values())}: name a manifest")
         return files
     if not path.is_file():
-        raise RecipeError(f"{path}: no such file: name a manifest, or a corpus and its folder")
+        raise RecipeError(
+            f"{path}: no such file: name a manifest or prepared folder (check: or a corpus and its folder)"
+        )
     return [path]
 
 

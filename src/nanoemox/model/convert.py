@@ -172,6 +172,8 @@ def read_official(files: Sequence[Path]) -> Official:
 
 def _load(file: Path) -> tuple[Mapping[str, Tensor], int | None]:
     """Return the state of one file, and LoRA's alpha if the file tells it."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:

@@ -96,7 +96,7 @@ def run_train(
     curriculum = _overridden(load_curriculum(recipe), max_steps, seed)
     done = [name for name in curriculum.phases if (out / name).exists()]
     if done and not resume:
-        raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: resume it, or name another folder")
+        raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: --resume it, or name another folder")
     place = processes()
     check_fsdp(curriculum.fsdp)
     place.wait_for_everyone()  # nobody looks at OUT after the first has begun to write there
