@@ -101,7 +101,7 @@ def test_p_value_and_interval_against_all_resamples() -> None:
         measure(get_benchmark("mintrec"), Aligned(tuple("abcd"), tuple(truth), tuple(side)), CorrectedMeasures())
         for side in (first, second)
     ]
-    row = differences(*scores, num_resamples=20_000)["accuracy"]
+    row = differences(*scores, num_resamples=5_000)["accuracy"]
     gain = np.array([(x == t) - (y == t) for x, y, t in zip(first, second, truth, strict=True)])
     every = np.array([gain[list(draw)].mean() for draw in product(range(4), repeat=4)])
     assert row["difference"] == pytest.approx(gain.mean())

@@ -58,7 +58,7 @@ def intent(i: int) -> dict[str, Any]:
 
 
 def write(root: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    (root / "manifests").mkdir(exist_ok=True)
+    (root / "manifests").mkdir(parents=True, exist_ok=True)
     (root / "manifests" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
@@ -188,6 +188,14 @@ def test_the_command_and_its_refusals(data_root: Path, tmp_path: Path, capsys: p
     assert "is no empty folder: give another --out" in capsys.readouterr().err
     with pytest.raises(NanoEmoXError, match="--media all: there are copy, link, none"):
         export_task(ExportRequest("meld", data_root, tmp_path / "x", media="all"))
+
+
+@pytest.mark.parametrize("media", ["../secret.mp4", "/etc/hostname", "clips/../../secret.mp4"])
+def test_no_file_from_elsewhere_is_taken(data_root: Path, tmp_path: Path, media: str) -> None:
+    write(tmp_path / "data", "mintrec", [intent(0) | {"media": media}])
+    with pytest.raises(NanoEmoXError, match="must stay below"):
+        export_task(ExportRequest("mintrec", tmp_path / "data", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_clip_that_is_not_there_is_told_before_anything_is_written(data_root: Path, tmp_path: Path) -> None:

@@ -201,6 +201,10 @@ def test_a_frame_is_shown_when_asked_for(tmp_path: Path) -> None:
         pictures(frames=True)
     with pytest.raises(NanoEmoXError, match="corpus meld"):
         pictures(frames=True, data_root=tmp_path / "nowhere")
+    manifest = root / "manifests" / "meld.jsonl"
+    manifest.write_text(manifest.read_text("utf-8").replace("face.png", "../face.png"), "utf-8")
+    with pytest.raises(NanoEmoXError, match="must stay below"):
+        pictures(frames=True, data_root=root)
 
 
 def test_without_its_libraries_only_pages_and_figures_lack(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from nanoemox.data.manifest import Sample
 from nanoemox.evaluation.benchmarks import Benchmark
-from nanoemox.types import Clip
+from nanoemox.types import Clip, NanoEmoXError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,17 @@ class Model(Answerer, Protocol):
     @property
     def settings(self) -> Mapping[str, Any]:
         """All that its answers depend on; a run is resumed only with equal settings."""
+
+
+def media_file(data_root: Path, source: str) -> Path:
+    """Return a media file of a manifest, where it goes into what is handed on.
+
+    Raises:
+        NanoEmoXError: The path leads out of the data root.
+    """
+    if Path(source).is_absolute() or ".." in Path(source).parts:
+        raise NanoEmoXError(f"{source}: a path of media must stay below {data_root}: put the file there, or a link")
+    return data_root / source
 
 
 def clip_of(sample: Sample, data_root: Path, load: Callable[..., Clip]) -> Clip:

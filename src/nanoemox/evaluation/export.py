@@ -20,6 +20,7 @@ import yaml
 
 from nanoemox.data.corpora import READERS
 from nanoemox.data.manifest import Sample
+from nanoemox.evaluation.answerer import media_file
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.export_scores import metric_names
 from nanoemox.evaluation.predict import read_asked
@@ -73,7 +74,7 @@ def export_task(request: ExportRequest) -> dict[str, Any]:
         raise NanoEmoXError(f"{out} is there already and is no empty folder: give another --out")
     samples = read_asked(benchmark, request.data_root, request.limit, trust_npz=request.trust_npz).samples
     places = {} if request.media == "none" else _places(samples)
-    absent = [source for source in places if not (request.data_root / source).is_file()]
+    absent = [source for source in places if not media_file(request.data_root, source).is_file()]
     if absent:
         raise NanoEmoXError(
             f"{len(absent)} of {len(places)} media files are not there, such as {request.data_root / absent[0]}: "

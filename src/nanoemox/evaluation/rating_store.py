@@ -39,6 +39,7 @@ CREATE TABLE rating (rater INTEGER NOT NULL REFERENCES rater, response INTEGER N
     criterion INTEGER NOT NULL REFERENCES criterion, score INTEGER NOT NULL, rated_at TEXT NOT NULL,
     PRIMARY KEY (rater, response, criterion));
 """
+_OFF_SCALE: Final = "SELECT 1 FROM rating WHERE typeof(score) <> 'integer' OR score NOT BETWEEN ? AND ? LIMIT 1"
 
 
 class UnknownError(NanoEmoXError):
@@ -121,12 +122,16 @@ class RatingStore:
         self._lock = Lock()
         self._db = _connect(path)
         try:
+            if _schema(self._db) != _SCHEMA_MADE or self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+                raise ValueError("its tables are damaged or not ours")
             row = self._db.execute("SELECT fingerprint, seed, lowest, highest FROM study").fetchone()
             self.fingerprint, self.seed, self.scale = str(row[0]), int(row[1]), (int(row[2]), int(row[3]))
             found = self._db.execute("SELECT name, question, anchors FROM criterion ORDER BY id").fetchall()
             self.criteria = tuple(Criterion(name, question, json.loads(anchors)) for name, question, anchors in found)
             self.runs = tuple(str(row[0]) for row in self._db.execute("SELECT name FROM run ORDER BY id"))
             self.num_items = int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
+            if self._db.execute(_OFF_SCALE, self.scale).fetchone() is not None:
+                raise ValueError("it holds scores off its scale")
         except (sqlite3.Error, TypeError, ValueError) as error:
             self._db.close()
             raise NanoEmoXError(f"{path}: a study that cannot be read ({error})") from error
@@ -326,6 +331,20 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _schema(db: sqlite3.Connection) -> dict[str, str]:
+    """Return what a file defines: tables, and whatever else could run, such as triggers."""
+    return dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
+def _made() -> dict[str, str]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _schema(db)
+
+
+_SCHEMA_MADE: Final = _made()
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from nanoemox.data.corpora import read_corpora
+from nanoemox.evaluation.answerer import media_file
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.remote import to_jpeg
 from nanoemox.evaluation.report_cases import Example
@@ -27,11 +28,13 @@ def with_frames(benchmark: Benchmark, examples: Sequence[Example], data_root: Pa
         data_root: Folder of the corpora, as of the evaluation.
 
     Raises:
-        NanoEmoXError: The corpus is not there.
+        NanoEmoXError: The corpus is not there, or its media lie elsewhere.
     """
     corpus = read_corpora(data_root, [benchmark.corpus])[benchmark.corpus]
     media = {s.id: s.media for s in corpus if s.task == benchmark.task and s.media}
-    return tuple(e.with_picture(picture(data_root / media[e.name]) if e.name in media else None) for e in examples)
+    return tuple(
+        e.with_picture(picture(media_file(data_root, media[e.name])) if e.name in media else None) for e in examples
+    )
 
 
 def picture(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nanoemox.data.corpora.releases import read_json, read_json_lines
+from nanoemox.data.corpora.releases import read_json
 from nanoemox.data.whole_files import write_json, write_text
 from nanoemox.evaluation.answerer import Answerer, Model
 from nanoemox.evaluation.baselines import (
@@ -32,7 +32,7 @@ from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.report_command import PAGE, write_html
-from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, read_rows
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
@@ -234,6 +234,8 @@ def _settings(out: Path, settings: Mapping[str, Any]) -> None:
     file = out / SETTINGS
     if file.is_file():
         before = read_json(file)
+        if not isinstance(before, dict):
+            raise NanoEmoXError(f"{file}: not written by this package: give another --out")
         if before != settings:
             other = ", ".join(
                 f"{name} {str(before.get(name))[:60]} (now {str(settings.get(name))[:60]})"
@@ -249,8 +251,8 @@ def _settings(out: Path, settings: Mapping[str, Any]) -> None:
 
 def _scored(folder: Path, benchmark: Benchmark, request: EvaluateRequest) -> dict[str, Any]:
     wanted = ScoreRequest(benchmark.id, None, request.scorer, request.wheel_tables)
-    rows = [row for row in read_json_lines(folder / PREDICTIONS) if row["benchmark"] == benchmark.id]
-    if not any(row["parsed"] for row in rows):
+    rows = _rows(folder, benchmark.id)
+    if not any(isinstance(row["parsed"], dict) for row in rows.values()):
         told = "no clip was answered"
         return {"metrics": {}, "intervals": {}, "n": len(rows), "n_unanswered": len(rows), "notes": [told]}
     return run_score(folder, wanted)
@@ -258,10 +260,14 @@ def _scored(folder: Path, benchmark: Benchmark, request: EvaluateRequest) -> dic
 
 def _labels(folder: Path, key: str) -> dict[str, str | None]:
     """Return clip -> label of the answered clips, None where an answer names none."""
-    rows = [row for row in read_json_lines(folder / PREDICTIONS) if row["benchmark"] == key and row["parsed"]]
-    return {row["id"]: row["parsed"].get("label") for row in rows}
+    rows = _rows(folder, key)
+    return {name: row["parsed"].get("label") for name, row in rows.items() if isinstance(row["parsed"], dict)}
 
 
 def _unanswered(out: Path, key: str) -> Mapping[str, str]:
-    rows = [row for row in read_json_lines(out / PREDICTIONS) if row["benchmark"] == key]
-    return {row["id"]: row["error"] for row in rows if row["error"] is not None}
+    return {name: str(row["error"]) for name, row in _rows(out, key).items() if row["error"] is not None}
+
+
+def _rows(folder: Path, key: str) -> dict[str, Row]:
+    """Return clip -> row of a benchmark."""
+    return {name: row for (benchmark, name), row in read_rows(folder).items() if benchmark == key}

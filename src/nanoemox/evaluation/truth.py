@@ -138,11 +138,19 @@ def _table(path: Path, benchmark: Benchmark) -> Truth:
 def _json(path: Path, benchmark: Benchmark) -> Truth:
     rows = read_json(path)
     if isinstance(rows, dict):
-        return {str(name): tuple(value) if isinstance(value, list) else str(value) for name, value in rows.items()}
+        return {name: _own_value(value) for name, value in rows.items()}
     if benchmark.task == "erg":
         return {_turn_name(talk): talk["turns"][-1]["chain_of_empathy"]["speaker_emotion"] for talk in rows}
     messages = read_messages(path) if "messages" in rows[0] else read_mmla(path)
     return {_own_name(m.name): m.answer for m in messages}
+
+
+def _own_value(value: object) -> Value:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise TypeError(f"{str(value)[:80]!r} is neither a text nor a list of words")
 
 
 def _json_lines(path: Path, benchmark: Benchmark) -> Truth:

@@ -60,9 +60,10 @@ def read_json(path: Path) -> Any:
     Raises:
         RecipeError: It is none.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # too deep, or a number of thousands of digits
         raise RecipeError(f"{path}: not JSON: {error}; download it again") from error
 
 
@@ -77,7 +78,7 @@ def read_json_lines(path: Path) -> list[Any]:
         if line.strip():
             try:
                 out.append(json.loads(line))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise RecipeError(f"{path}:{number}: not JSON: {error}; download it again") from error
     return out
 
