@@ -117,6 +117,11 @@ def test_dialogue_without_any_clip_is_read_as_words(tmp_path: Path, caplog: pyte
     (folder / "raw_data/S1/E1/5.mp4").touch()
     media = [s.media for s in read_corpora(tmp_path, ["mintrec"])["mintrec"]]
     assert media == [f"annotations/raw_data/S1/E1/{n}.mp4" for n in (5, 3, 4)]
+    folder.rename(tmp_path / "mintrec")  # the corpus' own name serves every corpus, and is the one that errors tell
+    media = [s.media for s in read_corpora(tmp_path, ["mintrec"])["mintrec"]]
+    assert media == [f"mintrec/raw_data/S1/E1/{n}.mp4" for n in (5, 3, 4)]
+    with pytest.raises(RecipeError, match="mintrec2: no such folder"):
+        read_corpora(tmp_path, ["mintrec2"])
 
 
 def test_a_prepared_dialogue_without_any_clip_is_read_as_words_too(tmp_path: Path) -> None:

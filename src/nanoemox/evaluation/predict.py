@@ -55,7 +55,7 @@ def read_asked(benchmark: Benchmark, data_root: Path, limit: int | None = None, 
     corpus = read_corpora(data_root, [benchmark.corpus], trust_npz=trust_npz)[benchmark.corpus]
     samples = [s for s in corpus if s.split == benchmark.split and s.task == benchmark.task]
     if benchmark.list_file is not None:
-        folder = data_root / (reader(benchmark.corpus).folder or benchmark.corpus)
+        folder = data_root / reader(benchmark.corpus).place(data_root, benchmark.corpus)
         listed = next(iter(sorted(folder.rglob(benchmark.list_file))), None)
         if listed is None:
             raise NanoEmoXError(f"{folder}: holds no {benchmark.list_file}, which lists the clips of {benchmark.id}")

@@ -74,7 +74,7 @@ def read_corpora(data_root: Path, names: Iterable[str], *, trust_npz: bool = Fal
 
 def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
     corpus = READERS[name]
-    folder = name if corpus.folder is None else corpus.folder
+    folder = corpus.place(data_root, name)
     try:
         samples = corpus.read(data_root / folder, trust_npz=trust_npz)
     except RecipeError as error:

@@ -43,7 +43,7 @@ class Corpus:
         licence: What its makers allow, in a few words.
         get: What to do to have it: what to download, from where.
         files: Files that are read, relative to the folder.
-        folder: Where the released folder lies in a data root of several corpora; by default under the corpus' name.
+        folder: Where else the released folder may lie in a data root, if not under the corpus' name.
         pickled: Whether one of its layouts is a pickled ``.npz``.
         words_alone: Whether its words are asked and trained on where no clip at all is there.
     """
@@ -55,6 +55,12 @@ class Corpus:
     folder: str | None = None
     pickled: bool = False
     words_alone: bool = False
+
+    def place(self, data_root: Path, name: str) -> str:
+        """Return the released folder's path in a data root of several corpora: what is called ``name`` comes first."""
+        if self.folder is None or (self.folder and (data_root / name).is_dir()):
+            return name
+        return self.folder if (data_root / self.folder).is_dir() else name
 
     def read(self, root: Path, *, trust_npz: bool = False) -> list[Sample]:
         """Read the released folder.
