@@ -119,7 +119,7 @@ def test_manifests(tmp_path: Path) -> None:
         ("x.json", b"[1]", "not a label file of meld"),
         ("x.json", b"{", "not JSON"),
         ("x.json", b"[" * 200_000, "not JSON"),
-        ("x.json", b'{"a": [1]}', "not a label file of meld .*neither a text nor a list"),
+        ("x.json", b'{"a": [1]}', "neither a text nor a list"),
         ("x.jsonl", b"", "holds no label"),
         ("x.jsonl", b"[1]\n", "x.jsonl"),
         ("x.csv", b"a,b\n1,2\n", "no table of meld; its columns are a, b"),

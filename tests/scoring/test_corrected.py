@@ -14,13 +14,12 @@ from benchmarks.extraction import read_pair
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanoemox.scoring.bootstrap import bootstrap_difference
 from nanoemox.scoring.corrected import (
     LEVELS,
     CorrectedScorer,
     LabelMap,
     Level,
-    calibration,
-    compare,
     emotion_report,
     unknown_words,
 )
@@ -144,26 +143,6 @@ def test_every_family_counts_but_the_unspecific() -> None:
     assert set(FAMILIES) >= UNSPECIFIC
 
 
-def test_comparing_two_systems() -> None:
-    truth = ["joy", "anger", "fear", "sadness"] * 25
-    good = CorrectedScorer().hit_rate(truth, [[t] for t in truth])
-    bad = CorrectedScorer().hit_rate(truth, [["joy"]] * 100)
-    found = compare(good, bad, "hit_rate", num_resamples=500)
-    assert found.interval.estimate == pytest.approx(0.75)
-    assert found.p_value < 0.01
-    assert compare(good, good, "precision", num_resamples=200).p_value == 1
-    short = CorrectedScorer().hit_rate(truth[:4], [["joy"]] * 4)
-    with pytest.raises(NanoEmoXError, match="100 true labels but 4 predictions"):
-        compare(good, short, "hit_rate")
-
-
-def test_calibration_of_probabilities() -> None:
-    error, bars = calibration(["a", "b"], [{"a": 0.9, "b": 0.1}, {"a": 0.8, "b": 0.2}])
-    assert error == pytest.approx((0.1 + 0.8) / 2)
-    assert sum(bar.count for bar in bars) == 2
-    assert calibration(["a"], [None])[0] == 0
-
-
 def test_lengths_must_agree() -> None:
     with pytest.raises(NanoEmoXError, match="1 true labels but 2"):
         emotion_report(["joy"], [["joy"], ["joy"]])
@@ -187,6 +166,7 @@ def test_real_predictions_against_blind_lists(shared: Path) -> None:
     blind = [("angry", "happy", "sad", "surprised", "anxious", "calm", "neutral", "confused")] * len(wanted)
     for level in LEVELS:
         scorer = CorrectedScorer(level)
-        found = compare(scorer.set_scores(wanted, given), scorer.set_scores(wanted, blind), "f1", num_resamples=300)
+        ours, theirs = (scorer.set_scores(wanted, said).statistic("f1") for said in (given, blind))
+        found = bootstrap_difference(ours, theirs, len(wanted), num_resamples=300)
         assert found.interval.low > 0, level
     assert len(read_pair(path)[0]) == 532

@@ -1,14 +1,22 @@
-"""Scores on emotion wheels by hand, and as functions of resampled clips."""
+"""Scores on emotion wheels by hand, against scikit-learn, and as functions of resampled clips."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from nanoemox.scoring.bootstrap import bootstrap_interval
+from nanoemox.scoring.legacy import LegacyScorer
 from nanoemox.scoring.wheels import WheelScores
 
 NAN = float("nan")
+WORDS = ("angry", "calm", "glad", "sad", "tired")
+AS_WRITTEN = LegacyScorer(({word: word for word in WORDS},))
+some = st.lists(st.sampled_from(WORDS), max_size=6)
 
 
 def test_by_hand() -> None:
@@ -42,3 +50,15 @@ def test_statistics_resample_clips(name: str) -> None:
     interval = bootstrap_interval(statistic, 20, num_resamples=200)
     assert interval.low < getattr(scores, name) < interval.high
     assert interval.estimate == pytest.approx(getattr(scores, name))
+
+
+@given(st.lists(st.tuples(some.filter(bool), some), min_size=1, max_size=30))
+def test_equal_to_scikit_learn(pairs: list[tuple[list[str], list[str]]]) -> None:
+    truth, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    binarize = MultiLabelBinarizer(classes=list(WORDS))
+    p, r, _, _ = precision_recall_fscore_support(
+        binarize.fit_transform(truth), binarize.transform(predicted), average="samples", zero_division=0
+    )
+    scores = AS_WRITTEN.set_scores(truth, predicted)
+    assert (scores.precision, scores.recall) == pytest.approx((p, r), abs=1e-12)
+    assert scores.f1 == pytest.approx(2 * p * r / (p + r) if p + r else 0.0, abs=1e-12)

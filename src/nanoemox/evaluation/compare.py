@@ -11,6 +11,7 @@ from nanoemox.evaluation.endpoint import CallOptions
 from nanoemox.evaluation.language_models import cost_line
 from nanoemox.evaluation.measures import Measured, Measures
 from nanoemox.evaluation.published import PROTOCOL
+from nanoemox.evaluation.report import cell
 from nanoemox.evaluation.score import Aligned, measure
 from nanoemox.evaluation.score_command import (
     Loaded,
@@ -19,7 +20,6 @@ from nanoemox.evaluation.score_command import (
     load,
     measures_of,
     open_reader,
-    show,
 )
 from nanoemox.scoring.bootstrap import bootstrap_difference
 from nanoemox.types import NanoEmoXError
@@ -141,7 +141,7 @@ def format_compared(result: Mapping[str, Any]) -> str:
         lines = [f"{part['benchmark']} · {part['scorer']} scorer · {part['n']} common clips"]
         lines += [f"  first:  {part['first']}", f"  second: {part['second']}"]
         for name, row in part["metrics"].items():
-            scores = f"{show(name, row['first']):>7} {show(name, row['second']):>7}"
+            scores = f"{cell(name, row['first']):>7} {cell(name, row['second']):>7}"
             lines.append(f"  {name:<28} {scores}{_difference(name, row)}")
         texts.append("\n".join([*lines, *(f"  note: {note}" for note in part["notes"])]))
     costs = [cost_line(reader["model"], reader["cost"]) for reader in result.get("extraction", ())]
@@ -159,7 +159,7 @@ def _difference(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _signed(name: str, value: float) -> str:
-    return f"{'+' if value >= 0 else '-'}{show(name, abs(value))}"
+    return f"{'+' if value >= 0 else '-'}{cell(name, abs(value))}"
 
 
 def _measured(loaded: Loaded, aligned: Aligned, measures: Measures) -> Measured:

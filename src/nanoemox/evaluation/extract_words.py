@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.evaluation.endpoint import CallOptions, EndpointError
-from nanoemox.evaluation.judge_prompts import UnreadableError, load_words_prompt
+from nanoemox.evaluation.judge_prompts import UnreadableError, after_thought, load_words_prompt
 from nanoemox.evaluation.language_models import MAX_TOKENS, THREADS, check_name, open_model
 from nanoemox.scoring.extraction import extract_words, spoken_list
 from nanoemox.tasks import MAX_LABEL_WORDS
@@ -129,7 +129,7 @@ def parse_words(text: str) -> tuple[Words, bool]:
     whole = _load(text)
     if whole is not None:
         return whole, True
-    spans = _LISTS.findall(text.rpartition("</think>")[2])[:_MAX_LISTS]
+    spans = _LISTS.findall(after_thought(text))[:_MAX_LISTS]
     found = [words for span in spans if (words := _load(span)) is not None]
     if not found:
         raise UnreadableError(f"no list of words in the answer {text[:120]!r}")

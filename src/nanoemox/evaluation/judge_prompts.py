@@ -22,6 +22,7 @@ from nanoemox.types import NanoEmoXError
 JUDGED_TASKS: Final = ("eri", "erg")
 MAX_TEXT_CHARS: Final = 20_000
 """Longest text that is shown to a judge; published explanations have some 2000 characters."""
+THOUGHT_ENDS: Final = "</think>"
 _MAX_OBJECTS: Final = 50
 
 
@@ -86,6 +87,11 @@ def _load_prompt(name: str, kind: type[_Kind]) -> _Kind:
         raise NanoEmoXError(f"prompt {name}: {describe(error)}") from error
 
 
+def after_thought(text: str) -> str:
+    """Return what follows a model's thought, which ends with ``</think>``; the whole text where there is none."""
+    return text.rpartition(THOUGHT_ENDS)[2]
+
+
 def parse_scores(text: str, prompt: JudgePrompt) -> tuple[dict[str, int], bool]:
     """Read a judge's answer.
 
@@ -105,7 +111,7 @@ def parse_scores(text: str, prompt: JudgePrompt) -> tuple[dict[str, int], bool]:
         exact = {name: value for name, value in whole.items() if type(value) is int}
         if len(exact) == len(whole):
             return _on_scale(exact, prompt, text), True
-    found = [scores for item in _objects(text.rpartition("</think>")[2]) if (scores := _lenient(item, prompt))]
+    found = [scores for item in _objects(after_thought(text)) if (scores := _lenient(item, prompt))]
     if not found:
         raise UnreadableError(f"no scores {', '.join(prompt.dimensions)} in the answer {text[:120]!r}")
     if any(scores != found[0] for scores in found):

@@ -27,10 +27,12 @@ from nanoemox.evaluation import remote_prompts as prompts
 from nanoemox.evaluation.answerer import Reply, clip_of
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.endpoint import CallOptions, Completion, Endpoint, EndpointError
+from nanoemox.evaluation.judge_prompts import THOUGHT_ENDS
 from nanoemox.evaluation.language_models import MAX_TOKENS
 from nanoemox.evaluation.predict import Asked
 from nanoemox.evaluation.remote_examples import Memory, dialogue, draw
 from nanoemox.media import load_clip
+from nanoemox.scoring.extraction import spoken
 from nanoemox.tasks import TASKS, parse
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, NanoEmoXError
 
@@ -44,7 +46,6 @@ EXEMPLARS: Final = 3
 """Replies shown in the second of three steps where ``shots`` says nothing."""
 FAILURES_IN_A_ROW: Final = 20
 """Then the server is down or refuses everything, and the run stops; it can be resumed."""
-_THOUGHT_ENDS: Final = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,16 @@ class RemoteAnswerer:
         if isinstance(reading, EndpointError):
             return messages, reading
         memory, num = self._memories[benchmark.id], self.options.shots or EXEMPLARS
-        read = _after_thought(reading.text)
+        read = spoken(reading.text)
         plan = prompts.plan(memory.nearest(read, clip, benchmark.labels, num))
         messages = [prompts.system(), prompts.asked(clip, (), first), *_turns(read, plan)]
         strategy = self._call(messages)
         if isinstance(strategy, EndpointError):
             return messages, strategy
-        messages = [*messages, *_turns(_after_thought(strategy.text), prompts.last_step(benchmark))]
+        messages = [
+            *messages,
+            *_turns(spoken(strategy.text), prompts.last_step(benchmark)),
+        ]
         return messages, self._call(messages)
 
     def _clip(self, sample: Sample) -> Clip:
@@ -248,10 +252,6 @@ def _turns(answer: str, question: str) -> list[prompts.Message]:
     return [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
 
 
-def _after_thought(text: str) -> str:
-    return text.rpartition(_THOUGHT_ENDS)[2].strip() or text
-
-
 def _read(
     benchmark: Benchmark, answer: Completion | EndpointError, prompt: str, timing_s: Mapping[str, float]
 ) -> Reply:
@@ -264,7 +264,7 @@ def _read(
         told = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
         return Reply(answer.text, prompt=prompt, error=told, timing_s=timing_s)
     text = answer.text
-    if task == "erg" and text.count(_THOUGHT_ENDS) > 1:
-        text = text.partition(_THOUGHT_ENDS)[2].strip()  # a model's own thought before the one that was asked for
+    if task == "erg" and text.count(THOUGHT_ENDS) > 1:
+        text = text.partition(THOUGHT_ENDS)[2].strip()  # a model's own thought before the one that was asked for
     parsed = parse(task, text, benchmark.labels if closed else None).to_dict()
     return Reply(text, parsed, prompt, timing_s=timing_s)

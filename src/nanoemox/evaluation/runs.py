@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nanoemox.data.corpora.releases import read_json_lines
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.official_files import Predictions
-from nanoemox.evaluation.truth import Truth, Value
+from nanoemox.evaluation.truth import Truth, checked_value
 from nanoemox.recipes import describe
 from nanoemox.types import NanoEmoXError, Turn
 
@@ -126,7 +126,7 @@ class _Parsed(BaseModel):
 
 
 def _part(benchmark: Benchmark, rows: Mapping[str, Row], file: Path) -> RunPart:
-    truth = {name: _value(row["truth"], file) for name, row in rows.items() if row.get("truth") is not None}
+    truth = {name: checked_value(row["truth"], file) for name, row in rows.items() if row.get("truth") is not None}
     if truth and len(truth) < len(rows):
         raise NanoEmoXError(f"{file}: {len(rows) - len(truth)} clips of {benchmark.id} have no truth, others have")
     answered = {name: row for name, row in rows.items() if isinstance(row.get("parsed"), dict)}
@@ -155,11 +155,3 @@ def _predictions(
         # What was written is read anew: a list gives the words that were parsed, running text gives its own.
         written = {name: written[name] or ", ".join(words or ()) for name, words in listed.items()}
     return Predictions("text", {}, dict(written))
-
-
-def _value(value: object, file: Path) -> Value:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return tuple(value)
-    raise NanoEmoXError(f"{file}: truth {str(value)[:80]!r} is neither a text nor a list of words")

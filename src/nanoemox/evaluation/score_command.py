@@ -16,6 +16,7 @@ from nanoemox.evaluation.language_models import cost_line
 from nanoemox.evaluation.measures import LegacyMeasures, Measures
 from nanoemox.evaluation.official_files import Predictions, read_predictions, read_wheel_tables
 from nanoemox.evaluation.practice import checkpoint_files, practice
+from nanoemox.evaluation.report import cell
 from nanoemox.evaluation.runs import PREDICTIONS, RunPart, read_run
 from nanoemox.evaluation.score import Aligned, Score, align, score
 from nanoemox.evaluation.truth import Truth, read_truth
@@ -247,9 +248,9 @@ def format_result(result: Mapping[str, Any]) -> str:
     lines = [f"{result['benchmark']} · {result['scorer']} scorer · {result['n']} clips"]
     for name, value in result["metrics"].items():
         low_high = result["intervals"].get(name)
-        interval = "" if low_high is None else f"  [{show(name, low_high[0])}, {show(name, low_high[1])}]"
-        others = "".join(f"  {key} {show(name, row.get(name))}" for key, row in result["baselines"].items())
-        lines.append(f"  {name:<28} {show(name, value):>7}{interval}{others}")
+        interval = "" if low_high is None else f"  [{cell(name, low_high[0])}, {cell(name, low_high[1])}]"
+        others = "".join(f"  {key} {cell(name, row.get(name))}" for key, row in result["baselines"].items())
+        lines.append(f"  {name:<28} {cell(name, value):>7}{interval}{others}")
     return "\n".join([*lines, *(f"  note: {note}" for note in result["notes"])])
 
 
@@ -258,13 +259,6 @@ def _format_practice(result: Mapping[str, Any]) -> str:
     for name, row in result["metrics"].items():
         printed = result["printed"].get(name)
         beside = "" if printed is None else f"  printed {100 * printed:.2f}"
-        numbers = f"best on test {show(name, row['best'])} (epoch {row['best_epoch']})  mean {show(name, row['mean'])}"
-        lines.append(f"  {name:<28} {numbers}  sd {show(name, row['sd'])}{beside}")
+        numbers = f"best on test {cell(name, row['best'])} (epoch {row['best_epoch']})  mean {cell(name, row['mean'])}"
+        lines.append(f"  {name:<28} {numbers}  sd {cell(name, row['sd'])}{beside}")
     return "\n".join([*lines, *(f"  note: {note}" for note in result["notes"])])
-
-
-def show(name: str, value: float | None) -> str:
-    """Return a score in percent, or a number of labels as it is."""
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if name == "labels_per_answer" else f"{100 * value:.2f}"

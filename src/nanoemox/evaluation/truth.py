@@ -65,6 +65,19 @@ def truth_of(samples: Iterable[Sample], benchmark: Benchmark) -> Truth:
     return {s.id: label_value(s.labels) for s in samples if s.task == benchmark.task}
 
 
+def checked_value(value: object, file: Path) -> Value:
+    """Return what a JSON file says is right.
+
+    Raises:
+        NanoEmoXError: It is neither a text nor a list of words; the message names the file.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise NanoEmoXError(f"{file}: truth {str(value)[:80]!r} is neither a text nor a list of words")
+
+
 def label_value(labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels) -> Value:
     """Return what is right of a manifest's labels."""
     if isinstance(labels, ClosedLabels):
@@ -138,19 +151,11 @@ def _table(path: Path, benchmark: Benchmark) -> Truth:
 def _json(path: Path, benchmark: Benchmark) -> Truth:
     rows = read_json(path)
     if isinstance(rows, dict):
-        return {name: _own_value(value) for name, value in rows.items()}
+        return {name: checked_value(value, path) for name, value in rows.items()}
     if benchmark.task == "erg":
         return {_turn_name(talk): talk["turns"][-1]["chain_of_empathy"]["speaker_emotion"] for talk in rows}
     messages = read_messages(path) if "messages" in rows[0] else read_mmla(path)
     return {_own_name(m.name): m.answer for m in messages}
-
-
-def _own_value(value: object) -> Value:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return tuple(value)
-    raise TypeError(f"{str(value)[:80]!r} is neither a text nor a list of words")
 
 
 def _json_lines(path: Path, benchmark: Benchmark) -> Truth:

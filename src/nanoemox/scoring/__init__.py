@@ -25,14 +25,12 @@ from nanoemox.scoring.classification import (
     weighted_precision,
 )
 from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n, distinct_n_values
-from nanoemox.scoring.sets import SetScores, set_f1_statistic, set_precision_recall, set_scores
 
 __all__ = [
     "ClassificationScores",
     "Difference",
     "Interval",
     "ReliabilityBin",
-    "SetScores",
     "Statistic",
     "accuracy",
     "bootstrap_difference",
@@ -47,9 +45,6 @@ __all__ = [
     "macro_f1",
     "mean_statistic",
     "reliability_table",
-    "set_f1_statistic",
-    "set_precision_recall",
-    "set_scores",
     "unweighted_average_recall",
     "weighted_f1",
     "weighted_precision",

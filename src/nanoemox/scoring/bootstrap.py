@@ -4,7 +4,7 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile inter
 of two systems on the same samples as in Koehn, EMNLP 2004. Letters: ``N`` samples, ``R`` resamples.
 
 What is resampled is a ``Statistic``: a function of int64[R, N] indices that returns float64[R], one score a resample.
-``mean_statistic``, ``classification.confusion_statistic`` and ``sets.set_f1_statistic`` make them.
+``mean_statistic``, ``classification.confusion_statistic`` and ``wheels.WheelScores.statistic`` make them.
 """
 
 from __future__ import annotations

@@ -21,8 +21,6 @@ from typing import Final, Literal
 
 import numpy as np
 
-from nanoemox.scoring.bootstrap import Difference, bootstrap_difference
-from nanoemox.scoring.calibration import ReliabilityBin, expected_calibration_error, reliability_table
 from nanoemox.scoring.classification import ClassificationScores, classification_scores
 from nanoemox.scoring.lexicon import UNSPECIFIC, Word, look_up, pieces
 from nanoemox.scoring.wheels import Rows, WheelScores, check_lengths
@@ -203,36 +201,6 @@ def unknown_words(answers: Sequence[Sequence[str]]) -> dict[str, int]:
     counts = Counter(part for answer in answers for label in answer for part in pieces(label))
     missing = {part: n for part, n in counts.items() if look_up(part) is None}
     return dict(sorted(missing.items(), key=lambda item: (-item[1], item[0])))
-
-
-def compare(first: WheelScores, second: WheelScores, name: str, *, num_resamples: int = 2000) -> Difference:
-    """Return how much ``first`` exceeds ``second``, with interval and p-value.
-
-    Args:
-        first: Scores of one system, from ``set_scores`` or ``hit_rate``.
-        second: Scores of another on the same clips in the same order.
-        name: ``f1``, ``precision``, ``recall`` or ``hit_rate``.
-        num_resamples: Resamples of the paired bootstrap (``bootstrap_difference``).
-    """
-    check_lengths(first.rows[0].tolist(), second.rows[0].tolist())
-    return bootstrap_difference(first.statistic(name), second.statistic(name), first.n, num_resamples=num_resamples)
-
-
-def calibration(
-    truth: Sequence[str], probabilities: Sequence[Mapping[str, float] | None]
-) -> tuple[float, tuple[ReliabilityBin, ...]]:
-    """Return the expected calibration error of closed answers and its bars.
-
-    Args:
-        truth: N labels.
-        probabilities: N records label -> probability; the likeliest label is the answer, its probability the
-            confidence. None abstains: confidence 0, not right.
-    """
-    check_lengths(truth, probabilities)
-    given = [max(p, key=p.__getitem__) if p else None for p in probabilities]
-    confidence = [p[g] if p and g is not None else 0.0 for p, g in zip(probabilities, given, strict=True)]
-    right = [g == t for g, t in zip(given, truth, strict=True)]
-    return expected_calibration_error(confidence, right), reliability_table(confidence, right)
 
 
 def _named_rows(folds: LabelMap, truth: Sequence[str], answers: Sequence[Sequence[str]]) -> Rows:

@@ -82,18 +82,18 @@ def extract_words(text: str) -> tuple[str, ...]:
 
     A list keeps its words as written, known or not; from running text come bases of the lexicon.
     """
-    answer = _spoken(text)
+    answer = spoken(text)
     return parse_labels(answer) if is_list(answer) else words_in_prose(answer)
+
+
+def spoken(text: str) -> str:
+    """Return what follows a thought; a thought that nothing follows is the answer."""
+    return _THOUGHT.split(text)[-1].strip() or text
 
 
 def spoken_list(text: str) -> bool:
     """Whether what follows an answer's thought is a list of words (``is_list``), which needs no language model."""
-    return is_list(_spoken(text))
-
-
-def _spoken(text: str) -> str:
-    """Return what follows a thought; a thought that nothing follows is the answer."""
-    return _THOUGHT.split(text)[-1].strip() or text
+    return is_list(spoken(text))
 
 
 def is_list(text: str) -> bool:
