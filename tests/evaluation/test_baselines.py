@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,16 @@ from nanoemox.data.manifest import ClosedLabels, Sample
 from nanoemox.evaluation.answerer import Reply
 from nanoemox.evaluation.baselines import (
     Majority,
+    Repeated,
     order_sensitivity,
     other_order,
+    own_row,
     reordered,
     shuffled_media,
     text_only,
 )
 from nanoemox.evaluation.benchmarks import BENCHMARKS, Benchmark, get_benchmark
+from nanoemox.evaluation.predict import Asked, Place, merge, predict
 from nanoemox.tasks import LABEL_SETS
 
 MELD = get_benchmark("meld")
@@ -66,6 +70,27 @@ def test_text_only_takes_picture_and_sound_away_whoever_answers() -> None:
     row = text_only(listener)
     row.answer(MELD, [sample(1).model_copy(update={"media": "1.mp4", "audio": "1.wav"})])
     assert (row.name, listener.heard) == ("text-only", [(MELD, sample(1))])
+
+
+def test_rows_that_are_the_models_own_say_why() -> None:
+    words, one = sample(0), sample(1).model_copy(update={"media": "1.mp4"})
+    two = sample(2).model_copy(update={"audio": "2.wav"})
+    told = {name: own_row(name, [words, one]) for name in ("majority", "text-only", "shuffled-media", "other-order")}
+    assert [name for name, why in told.items() if why] == ["shuffled-media"]
+    assert [own_row(name, [words, one, two]) for name in told] == [None] * 4
+    assert [bool(own_row(name, [words])) for name in told] == [False, True, True, False]
+    assert [bool(own_row(name, [one, two], words_alone=True)) for name in told] == [False, True, True, False]
+
+
+def test_the_models_own_row_is_repeated_by_every_process(tmp_path: Path) -> None:
+    asked = Asked(MELD, [sample(i) for i in range(5)], [])
+    own, row = tmp_path / "run", tmp_path / "row"
+    for rank in range(2):
+        predict(Listener(), asked, own, batch=2, place=Place(rank, 2))
+        predict(Repeated(own, "text-only"), asked, row, batch=2, place=Place(rank, 2))
+    for folder in (own, row):
+        merge(folder, [asked])
+    assert (row / "predictions.jsonl").read_bytes() == (own / "predictions.jsonl").read_bytes()
 
 
 def test_another_order_holds_the_same_labels_in_another_order() -> None:
