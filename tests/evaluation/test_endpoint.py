@@ -42,6 +42,11 @@ def client(
             endpoint.close()
 
 
+def test_halves_of_characters_are_kept_as_question_marks(tmp_path: Path) -> None:
+    with client(tmp_path, lambda _: Says("so \ud83d")) as (endpoint, _, _):
+        assert [endpoint.complete(ASK, 50).text for _ in range(2)] == ["so ?"] * 2
+
+
 def test_the_request_is_pinned_and_asked_once(tmp_path: Path) -> None:
     with client(tmp_path, in_turn(Says("good"))) as (endpoint, fake, _):
         first = endpoint.complete(ASK, 50)

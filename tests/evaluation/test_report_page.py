@@ -25,6 +25,7 @@ from nanoemox.evaluation.report import cell, format_report
 from nanoemox.evaluation.report_command import ReportRequest, run_report, write_html
 from nanoemox.evaluation.report_figures import OKABE_ITO, Bar, intervals, svg_of
 from nanoemox.evaluation.report_latex import escape
+from nanoemox.evaluation.score_command import ScoreRequest, run_score
 from nanoemox.types import NanoEmoXError
 from tests.evaluation.report_runs import NUM, write_run
 
@@ -238,6 +239,15 @@ def test_what_judges_said_stands_in_the_page(tmp_path: Path) -> None:
     (run / "judge.json").write_text("{}", "utf-8")
     with pytest.raises(NanoEmoXError, match=r"judge\.json: benchmarks"):
         run_report(ReportRequest((run,), tmp_path / "r.html"))
+
+
+def test_halves_of_characters_are_shown_as_question_marks(tmp_path: Path) -> None:
+    changes = {"ov_merd0": {"raw": "@ sad", "parsed": {"labels": ["@"]}}, "ov_merd2": {"parsed": None, "error": "@"}}
+    run = write_run(tmp_path / "run", benchmarks=["ov_merd"], changes=changes)
+    for file in run.rglob("*.json*"):
+        file.write_text(file.read_text("utf-8").replace("@", "\\ud800"), "utf-8")
+    assert "ov_merd2: ?" in Page(write_page(run)).text
+    json.dumps(run_score(run, ScoreRequest()), ensure_ascii=False).encode()
 
 
 def test_settings_and_cost_are_a_line_each(tmp_path: Path) -> None:

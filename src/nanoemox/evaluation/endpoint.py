@@ -333,6 +333,7 @@ def _read_completion(body: str) -> Completion:
         raise _PassingError(f"the answer is no chat completion: {body[:80]!r}") from None
     if not isinstance(text, str) or not text.strip():
         raise _PassingError("the answer holds no text")
+    text = text.encode("utf-8", "replace").decode()  # halves of characters, which no file can hold
     return Completion(text, str(finish or "unknown"), read, written, str(data.get("model") or ""))
 
 

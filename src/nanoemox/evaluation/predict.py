@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from nanoemox.data.corpora import read_corpora, reader
+from nanoemox.data.corpora.releases import parse_json
 from nanoemox.data.manifest import Sample
 from nanoemox.evaluation.answerer import Answerer, Reply
 from nanoemox.evaluation.benchmarks import Benchmark
@@ -180,7 +181,7 @@ def _rows(out: Path) -> Iterator[Row]:
         whole = file.read_bytes().rpartition(b"\n")[0]
         for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
             try:
-                row = json.loads(line)
+                row = parse_json(line.decode())
             except (ValueError, RecursionError) as error:
                 raise NanoEmoXError(f"{file}:{number}: not JSON ({error}); remove the line to ask again") from error
             if not isinstance(row, dict) or not row.keys() >= _KEYS:

@@ -152,8 +152,8 @@ def _reply(parsed: object) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """Cut a text as for judges; half characters, which JSON can hold and nothing can show, become question marks."""
-    return text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode()
+    """Cut a text as for judges."""
+    return text[:MAX_TEXT_CHARS]
 
 
 def _dialogue(key: Key, runs: Sequence[Mapping[Key, tuple[Dialogue, str | None]]], names: Sequence[str]) -> Dialogue:

@@ -324,12 +324,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, NanoEmoXError) as error:
         db.close()
+        if isinstance(error, NanoEmoXError):
+            raise
         raise NanoEmoXError(f"{path}: not a study ({error}): give another --out") from error
-    except NanoEmoXError:
-        db.close()
-        raise
     return db
 
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from nanoemox.types import RecipeError
 
 VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
 AUDIO_SUFFIXES: Final = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -62,9 +64,22 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except (ValueError, RecursionError) as error:  # too deep, or a number of thousands of digits
         raise RecipeError(f"{path}: not JSON: {error}; download it again") from error
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; halves of characters, which it can hold and nothing can print, become question marks.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: It is too deep.
+    """
+    value = json.loads(text)
+    if _HALF.search(text):
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -77,7 +92,7 @@ def read_json_lines(path: Path) -> list[Any]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
-                out.append(json.loads(line))
+                out.append(parse_json(line))
             except (ValueError, RecursionError) as error:
                 raise RecipeError(f"{path}:{number}: not JSON: {error}; download it again") from error
     return out
