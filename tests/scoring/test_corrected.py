@@ -114,6 +114,9 @@ def test_a_report_by_hand() -> None:
     assert report.unknown == {"glorpy": 1}
     folded = emotion_report(["lonely", "furious"], [["sad"], ["mad"]], LABEL_SETS["mead"])
     assert folded.metrics["hit_rate"] == 1
+    # A label that no clip of a small part has is a wrong answer, and an answer all the same.
+    few = emotion_report(["neutral", "surprise"], [["joy"], ["anger"]], LABEL_SETS["meld"])
+    assert (few.metrics["hit_rate"], few.metrics["abstained"]) == (0, 0)
 
 
 @given(clips)

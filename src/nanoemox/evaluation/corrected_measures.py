@@ -45,8 +45,7 @@ class CorrectedMeasures:
         statistics["hit_rate"] = statistics["accuracy"]
         for name in ("precision", "recall", "f1"):
             statistics[name] = (report.sets.statistic(name), report.sets.n)
-        known = set(report.scores.labels)
-        statistics["abstained"] = (mean_statistic([read not in known for _, read in report.pairs]), len(truth))
+        statistics["abstained"] = (mean_statistic([read is None for _, read in report.pairs]), len(truth))
         statistics["labels_per_answer"] = labels_statistic(answers)
         return Measured(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
 

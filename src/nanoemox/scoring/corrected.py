@@ -167,7 +167,7 @@ class EmotionReport:
             "precision": self.sets.precision,
             "recall": self.sets.recall,
             "f1": self.sets.f1,
-            "abstained": self.scores.num_abstained / self.scores.num_samples,
+            "abstained": sum(read is None for _, read in self.pairs) / len(self.pairs),
             "labels_per_answer": self.labels_per_answer,
         }
 
