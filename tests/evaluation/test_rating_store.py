@@ -137,13 +137,14 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
     wrong = {
         "trigger": "CREATE TRIGGER t AFTER INSERT ON rater BEGIN DELETE FROM rating; END",
         "fewer": "DROP TABLE rating",
-        "off": "INSERT INTO rating VALUES (1, 1, 1, 9, '')",
-        "text": "INSERT INTO rating VALUES (1, 1, 1, 'much', '')",
+        "lack": "DELETE FROM response WHERE id = 1",
+        "off": "INSERT INTO rater VALUES (1, 'r', ''); INSERT INTO rating VALUES (1, 1, 1, 9, '')",
+        "text": "INSERT INTO rater VALUES (1, 'r', ''); INSERT INTO rating VALUES (1, 1, 1, 'much', '')",
     }
     for name, change in wrong.items():
         create_study(tmp_path / name, plan)
         with closing(sqlite3.connect(tmp_path / name)) as db, db:
-            db.execute(change)
+            db.executescript(change)
         with pytest.raises(NanoEmoXError, match=f"{name}: a study that cannot be read"):
             RatingStore(tmp_path / name)
     for path in (text, foreign, cut):

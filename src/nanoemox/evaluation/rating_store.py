@@ -39,7 +39,6 @@ CREATE TABLE rating (rater INTEGER NOT NULL REFERENCES rater, response INTEGER N
     criterion INTEGER NOT NULL REFERENCES criterion, score INTEGER NOT NULL, rated_at TEXT NOT NULL,
     PRIMARY KEY (rater, response, criterion));
 """
-_OFF_SCALE: Final = "SELECT 1 FROM rating WHERE typeof(score) <> 'integer' OR score NOT BETWEEN ? AND ? LIMIT 1"
 
 
 class UnknownError(NanoEmoXError):
@@ -122,7 +121,7 @@ class RatingStore:
         self._lock = Lock()
         self._db = _connect(path)
         try:
-            if _schema(self._db) != _SCHEMA_MADE or self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            if _schema(self._db) != _made() or self._db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
                 raise ValueError("its tables are damaged or not ours")
             row = self._db.execute("SELECT fingerprint, seed, lowest, highest FROM study").fetchone()
             self.fingerprint, self.seed, self.scale = str(row[0]), int(row[1]), (int(row[2]), int(row[3]))
@@ -130,7 +129,10 @@ class RatingStore:
             self.criteria = tuple(Criterion(name, question, json.loads(anchors)) for name, question, anchors in found)
             self.runs = tuple(str(row[0]) for row in self._db.execute("SELECT name FROM run ORDER BY id"))
             self.num_items = int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
-            if self._db.execute(_OFF_SCALE, self.scale).fetchone() is not None:
+            low, high = self.scale
+            if any(answered.keys() != set(self.runs) for _, _, answered in self.items()):
+                raise ValueError("a clip lacks a run")
+            if not all(type(rating.score) is int and low <= rating.score <= high for rating in self.ratings()):
                 raise ValueError("it holds scores off its scale")
         except (sqlite3.Error, TypeError, ValueError) as error:
             self._db.close()
@@ -317,17 +319,16 @@ def _fill(db: sqlite3.Connection, plan: Plan) -> None:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file for use by several threads, one at a time."""
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    db.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
         mark = (db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0])
         if mark != (_APPLICATION, _VERSION):
-            raise NanoEmoXError(f"{path}: not a study of this version of nanoemox: give another --out")
+            raise ValueError("of this version of nanoemox")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-    except (sqlite3.Error, NanoEmoXError) as error:
+    except (sqlite3.Error, ValueError) as error:
         db.close()
-        if isinstance(error, NanoEmoXError):
-            raise
         raise NanoEmoXError(f"{path}: not a study ({error}): give another --out") from error
     return db
 
@@ -341,9 +342,6 @@ def _made() -> dict[str, str]:
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(_SCHEMA)
         return _schema(db)
-
-
-_SCHEMA_MADE: Final = _made()
 
 
 def _now() -> str:
