@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 # The same examples every time: a failure must reproduce.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -14,6 +15,11 @@ settings.load_profile("fixed")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Shapes at the seams of the model are checked in the tests alone. The hook sees what is imported after it: keep
+# imports of the package out of the head of this file.
+_SEAMS = ("encoders", "face", "adapters", "qformer", "splice", "fusion")
+install_import_hook([f"nanoemox.model.{name}" for name in _SEAMS], "beartype.beartype")
 
 _ROOT = Path(__file__).resolve().parents[1]
 _REASON = "needs the project's shared folder: set NANOEMOX_SHARED to it"

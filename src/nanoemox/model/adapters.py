@@ -1,7 +1,7 @@
 """From frozen features to tokens of the language model: position table, Q-Former, projection.
 
-Letters: ``B`` batch, ``T`` frames or windows, ``D`` width of a feature, ``Q`` tokens, ``H`` width of the
-language model.
+Letters: ``B`` batch, ``T`` frames or windows, ``V`` vectors read (k a frame or window), ``D`` width of a feature,
+``Q`` tokens, ``H`` width of the language model.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
@@ -19,12 +20,12 @@ class AdapterOutput(NamedTuple):
     """Tokens for the prompt.
 
     Attributes:
-        tokens: float[B, Q, H].
-        attention: float[B, T], share of attention that each frame or window got; sums to 1.
+        tokens: What the prompt takes in.
+        attention: Share of attention that each frame or window got; sums to 1.
     """
 
-    tokens: Tensor
-    attention: Tensor
+    tokens: Float[Tensor, "B Q H"]
+    attention: Float[Tensor, "B T"]
 
 
 class TokenAdapter(nn.Module):
@@ -37,8 +38,8 @@ class TokenAdapter(nn.Module):
         self.qformer = QFormer(section)
         self.projection = nn.Linear(section.hidden_size, llm_size)
 
-    def forward(self, features: Tensor) -> AdapterOutput:
-        """Turn ``features`` float[B, T * k, D] (k vectors a frame, frame-major) into tokens."""
+    def forward(self, features: Float[Tensor, "B V D"]) -> AdapterOutput:
+        """Turn ``features`` (V = T * k, k vectors a frame, frame-major) into tokens."""
         steps = torch.arange(features.shape[1], device=features.device) // self.vectors_per_step
         hidden, share = self.qformer(features + self.positions(steps))
         per_step = share.unflatten(1, (-1, self.vectors_per_step)).sum(dim=2)

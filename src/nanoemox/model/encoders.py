@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel
@@ -26,18 +27,18 @@ class Levels(NamedTuple):
     """What is kept of an encoder.
 
     Attributes:
-        last: float[B, T, D], feeds the adapter.
-        levels: float[B, E, T, D], the taps that feed the fusion experts.
+        last: Feeds the adapter.
+        levels: The taps that feed the fusion experts.
     """
 
-    last: Tensor
-    levels: Tensor
+    last: Float[Tensor, "B T D"]
+    levels: Float[Tensor, "B E T D"]
 
 
 class FrozenEncoder(nn.Module):
     """An encoder that stays in eval mode: its features are constants of a clip, in training too."""
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> FrozenEncoder:
         """Stay in eval mode (Reference: the face backbone stays in *training* mode for ever, at random)."""
         return super().train(False)
 
@@ -62,8 +63,8 @@ class VisionEncoder(FrozenEncoder):
             name.endswith(("class_embedding", "cls_token")) for name, _ in self.encoder.named_parameters()
         )
 
-    def forward(self, pixel_values: Tensor) -> Levels:
-        """Encode ``pixel_values`` float[B, T, 3, S, S]; with a grid of g, T becomes T * g * g, frame-major."""
+    def forward(self, pixel_values: Float[Tensor, "B T 3 S S"]) -> Levels:
+        """Encode frames; with a grid of g, T becomes T * g * g, frame-major."""
         batch = pixel_values.shape[0]
         states = self._block_states(pixel_values.flatten(0, 1))
         pooled = {k: self._pool(states[k]).reshape(batch, -1, states[k].shape[-1]) for k in {self.last, *self.taps}}
@@ -135,8 +136,8 @@ class SpeechEncoder(FrozenEncoder):
         # AutoModel would build a Whisper decoder too, which nothing here reads.
         self.encoder = WhisperEncoder(config.encoder) if self.takes_log_mel else AutoModel.from_config(config.encoder)
 
-    def forward(self, speech_values: Tensor) -> Levels:
-        """Encode waveform windows float[B, W, samples] or log-mel windows float[B, W, mels, steps]."""
+    def forward(self, speech_values: Float[Tensor, "B W samples"] | Float[Tensor, "B W mels steps"]) -> Levels:
+        """Encode waveform windows or log-mel windows; T of the result is W."""
         batch, windows = speech_values.shape[:2]
         values = speech_values if self.takes_log_mel else self._standardise(speech_values)
         # Rounded only now: an offset in the waveform would cost the precision of the signal on it.

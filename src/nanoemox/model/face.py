@@ -1,7 +1,8 @@
 """Face branch: a frozen four-stage encoder pooled to one vector a frame, then temporal attention.
 
 Letters: ``B`` samples that have a face, ``T`` frames, ``C`` width of a frame vector, ``Q`` face tokens, ``H`` width
-of the language model, ``S`` side of a crop in pixels.
+of the language model, ``h`` and ``w`` sides of a crop in pixels, ``F`` width of a precomputed vector,
+``N`` pictures (B * T). A size after ``_`` is not checked: it differs from stage to stage.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, SwinModel
@@ -23,12 +25,12 @@ class FaceTokens(NamedTuple):
     """Tokens for the prompt.
 
     Attributes:
-        tokens: float[B, Q, H].
-        attention: float[B, T], share of attention that each frame got; sums to 1.
+        tokens: What the prompt takes in.
+        attention: Share of attention that each frame got; sums to 1.
     """
 
-    tokens: Tensor
-    attention: Tensor
+    tokens: Float[Tensor, "B Q H"]
+    attention: Float[Tensor, "B T"]
 
 
 class SwinStages(nn.Module):
@@ -41,8 +43,8 @@ class SwinStages(nn.Module):
         self.model.layernorm = nn.Identity()
         self.channels = [config.encoder.embed_dim * 2**i for i in range(NUM_STAGES)]
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Return the stages of float[N, 3, h, w]: float[N, c_i, h / (4 * 2^i), w / (4 * 2^i)]."""
+    def forward(self, pixels: Float[Tensor, "N 3 h w"]) -> list[Float[Tensor, "N _c _h _w"]]:
+        """Return the stages, of stage i float[N, c_i, h / (4 * 2^i), w / (4 * 2^i)]."""
         self._set_shifts(*pixels.shape[-2:])
         out = self.model(
             pixels,
@@ -81,8 +83,8 @@ class BackboneStages(nn.Module):
         self.model = AutoBackbone.from_config(config.encoder)
         self.channels = list(self.model.channels)
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Return the stages of float[N, 3, h, w]."""
+    def forward(self, pixels: Float[Tensor, "N 3 h w"]) -> list[Float[Tensor, "N _c _h _w"]]:
+        """Return the stages, each of its own width and size."""
         return list(self.model(pixels).feature_maps)
 
 
@@ -104,8 +106,8 @@ class FaceEncoder(FrozenEncoder):
         self.projections = nn.ModuleList(nn.Linear(c, width) for c in channels)
         self.fuse = nn.Conv2d(NUM_STAGES * width, width, kernel_size=1, bias=False)
 
-    def forward(self, face_values: Tensor) -> Tensor:
-        """Encode crops float[B, T, 3, S, S] to float[B, T, C]; precomputed float[B, T, F] passes through."""
+    def forward(self, face_values: Float[Tensor, "B T 3 h w"] | Float[Tensor, "B T F"]) -> Float[Tensor, "B T C"]:
+        """Encode crops to a vector a frame; precomputed vectors pass through."""
         if self.kind == "precomputed":
             return face_values
         stages = self.backbone(face_values.flatten(0, 1))
@@ -140,8 +142,8 @@ class FaceAdapter(nn.Module):
         """Draw the queries from N(0, 1), as the authors do."""
         nn.init.normal_(self.queries)
 
-    def forward(self, vectors: Tensor) -> FaceTokens:
-        """Turn frame vectors float[B, T, C] into tokens; no residual, no norm (Reference: one is created, unused)."""
+    def forward(self, vectors: Float[Tensor, "B T C"]) -> FaceTokens:
+        """Turn frame vectors into tokens; no residual, no norm (Reference: one is created, unused)."""
         if self.positions is not None:
             vectors = vectors + self.positions(torch.arange(vectors.shape[1], device=vectors.device))
         queries = self.queries.expand(vectors.shape[0], -1, -1)

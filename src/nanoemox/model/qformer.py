@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,12 +22,12 @@ class QFormerOutput(NamedTuple):
     """What the queries gathered.
 
     Attributes:
-        hidden: float[B, Q, C].
-        attention: float[B, T], share of the cross-attention, mean over layers, heads and queries; sums to 1.
+        hidden: The queries after the last layer.
+        attention: Share of the cross-attention, mean over layers, heads and queries; sums to 1.
     """
 
-    hidden: Tensor
-    attention: Tensor
+    hidden: Float[Tensor, "B Q C"]
+    attention: Float[Tensor, "B T"]
 
 
 class Attention(nn.Module):
@@ -42,11 +43,13 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(size, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend from ``hidden`` float[B, Q, C] to ``source`` float[B, T, D].
+    def forward(
+        self, hidden: Float[Tensor, "B Q C"], source: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B Q C"], Float[Tensor, "B K Q T"]]:
+        """Attend from ``hidden`` to ``source``.
 
         Returns:
-            float[B, Q, C], and the attention weights float[B, K, Q, T]. T is at most a few dozen, so the weights
+            The new ``hidden`` and the attention weights. T is at most a few dozen, so the weights
             are always formed: the evidence view reads them and a fused kernel would save nothing.
         """
         q, k, v = (
@@ -71,8 +74,10 @@ class QFormerLayer(nn.Module):
         self.norm = nn.LayerNorm(size, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(section.dropout)
 
-    def forward(self, hidden: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return float[B, Q, C] and the cross-attention weights float[B, K, Q, T]."""
+    def forward(
+        self, hidden: Float[Tensor, "B Q C"], features: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B Q C"], Float[Tensor, "B K Q T"]]:
+        """Return the new ``hidden`` and the cross-attention weights."""
         hidden, _ = self.self_attention(hidden, hidden)
         hidden, weights = self.cross_attention(hidden, features)
         return self.norm(self.dropout(self.down(functional.gelu(self.up(hidden)))) + hidden), weights
@@ -93,8 +98,8 @@ class QFormer(nn.Module):
         """Draw the queries from N(0, 0.02)."""
         nn.init.normal_(self.queries, std=0.02)
 
-    def forward(self, features: Tensor) -> QFormerOutput:
-        """Read ``features`` float[B, T, D]."""
+    def forward(self, features: Float[Tensor, "B T D"]) -> QFormerOutput:
+        """Read ``features``."""
         hidden = self.dropout(self.norm(self.queries)).expand(features.shape[0], -1, -1)
         shares = []
         for layer in self.layers:

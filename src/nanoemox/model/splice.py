@@ -1,33 +1,38 @@
 """Put the media tokens where their placeholders stand. Used by training, engine and every front end.
 
 Letters: ``B`` batch, ``L`` tokens, ``N`` samples that have the branch, ``Q`` tokens of the branch, ``H`` width.
+A size after ``_`` is not checked: it differs from branch to branch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def holders(input_ids: Tensor, placeholder_id: int) -> Tensor:
-    """Say which samples hold placeholders of a branch: bool[B]."""
+def holders(input_ids: Int[Tensor, "B L"], placeholder_id: int) -> Bool[Tensor, " B"]:
+    """Say which samples hold placeholders of a branch."""
     return (input_ids == placeholder_id).any(dim=1)
 
 
 def splice(
-    embeds: Tensor, input_ids: Tensor, tokens: Mapping[str, Tensor], placeholder_ids: Mapping[str, int]
-) -> Tensor:
+    embeds: Float[Tensor, "B L H"],
+    input_ids: Int[Tensor, "B L"],
+    tokens: Mapping[str, Float[Tensor, "_N _Q H"]],
+    placeholder_ids: Mapping[str, int],
+) -> Float[Tensor, "B L H"]:
     """Replace the embeddings at the placeholders by the branches' tokens.
 
     Args:
-        embeds: float[B, L, H], embeddings of the words (anything at the placeholders).
-        input_ids: int64[B, L].
-        tokens: Branch -> float[N, Q, H], in the order of the samples that hold its placeholders.
+        embeds: Embeddings of the words (anything at the placeholders).
+        input_ids: The prompts.
+        tokens: Branch -> its tokens, in the order of the samples that hold its placeholders.
         placeholder_ids: Branch -> placeholder id, for every branch of the model.
 
     Returns:
-        float[B, L, H].
+        The embeddings of the whole prompts.
 
     Raises:
         ValueError: A branch has another number of tokens than the prompt has placeholders. Going on would

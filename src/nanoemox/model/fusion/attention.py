@@ -1,11 +1,13 @@
 """Attention fusion, the paper's ablation: one learned attention pools all steps of voice and scene.
 
-Letters: ``B`` batch, ``E`` taps, ``T`` frames, ``W`` speech windows, ``C`` width of the fusion.
+Letters: ``B`` batch, ``E`` taps, ``T`` frames, ``W`` speech windows, ``C`` width of the fusion,
+``Dv`` and ``Ds`` width of a tap of the scene and of the voice.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nanoemox.configuration import NanoEmoXConfig
@@ -28,8 +30,10 @@ class AttentionFusion(nn.Module):
         self.projection = nn.Linear(size, config.text_config.hidden_size)
         self.num_tokens = section.num_tokens
 
-    def forward(self, vision_levels: Tensor, speech_levels: Tensor) -> FusionOutput:
-        """Fuse float[B, E, T, Dv] and float[B, E, W, Ds] into tokens; there is no gate."""
+    def forward(
+        self, vision_levels: Float[Tensor, "B E T Dv"], speech_levels: Float[Tensor, "B E W Ds"]
+    ) -> FusionOutput:
+        """Fuse the taps into tokens; there is no gate."""
         speech = self._place(self.speech_projection(speech_levels.transpose(1, 2).flatten(2)))
         vision = self._place(self.vision_projection(vision_levels.transpose(1, 2).flatten(2)))
         steps = torch.cat([speech, vision], dim=1)

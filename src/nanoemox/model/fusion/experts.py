@@ -1,7 +1,8 @@
 """Mixture of cross-modal experts: each pairs a speech tap with a vision tap; a gate weighs them.
 
 Letters: ``B`` batch, ``E`` experts, ``T`` frames, ``W`` speech windows, ``C`` width of the fusion, ``n`` tokens,
-``H`` width of the language model.
+``H`` width of the language model, ``Dv`` and ``Ds`` width of a tap of the scene and of the voice, ``V`` vision steps
+that an expert reads.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nanoemox.configuration import FusionBranchConfig, NanoEmoXConfig
@@ -18,12 +20,12 @@ class FusionOutput(NamedTuple):
     """The fused token.
 
     Attributes:
-        tokens: float[B, n, H].
-        gate: float[B, E], weights of the experts, summing to 1; None where the kind has no experts.
+        tokens: What the prompt takes in.
+        gate: Weights of the experts, summing to 1; None where the kind has no experts.
     """
 
-    tokens: Tensor
-    gate: Tensor | None
+    tokens: Float[Tensor, "B n H"]
+    gate: Float[Tensor, "B E"] | None
 
 
 class Expert(nn.Module):
@@ -41,8 +43,8 @@ class Expert(nn.Module):
         self.dropout = nn.Dropout(section.dropout)
         self.down = nn.Linear(size, size)
 
-    def forward(self, speech: Tensor, vision: Tensor) -> Tensor:
-        """Fuse float[B, W, C] with float[B, T', C] into float[B, W, C]."""
+    def forward(self, speech: Float[Tensor, "B W C"], vision: Float[Tensor, "B V C"]) -> Float[Tensor, "B W C"]:
+        """Enrich what was heard with what was seen."""
         attended, _ = self.attention(speech, vision, vision, need_weights=False)
         hidden = attended + speech
         inner = self.dropout(nn.functional.gelu(self.up(self.norm(hidden))))
@@ -75,15 +77,19 @@ class ExpertFusion(nn.Module):
         self.projection = nn.Linear(size, config.text_config.hidden_size)
         self.num_tokens = section.num_tokens
 
-    def forward(self, vision_levels: Tensor, speech_levels: Tensor) -> FusionOutput:
-        """Fuse float[B, E, T, Dv] and float[B, E, W, Ds] into tokens."""
+    def forward(
+        self, vision_levels: Float[Tensor, "B E T Dv"], speech_levels: Float[Tensor, "B E W Ds"]
+    ) -> FusionOutput:
+        """Fuse the taps into tokens."""
         fused, gate = self.sequence(vision_levels, speech_levels)
         # Reference: more tokens are repetitions of the one pooled vector.
         token = self.projection(fused.mean(dim=1, keepdim=True))
         return FusionOutput(token.expand(-1, self.num_tokens, -1), gate)
 
-    def sequence(self, vision_levels: Tensor, speech_levels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gated sequence float[B, W, C] and the gate float[B, E]."""
+    def sequence(
+        self, vision_levels: Float[Tensor, "B E T Dv"], speech_levels: Float[Tensor, "B E W Ds"]
+    ) -> tuple[Float[Tensor, "B W C"], Float[Tensor, "B E"]]:
+        """Return the gated sequence and the gate."""
         speech = self._project(self.speech_projections, speech_levels, self.speech_positions)
         vision = self._project(self.vision_projections, vision_levels, self.vision_positions)
         if self.pairing == "cross":
