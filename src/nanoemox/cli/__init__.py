@@ -18,8 +18,8 @@ __all__ = ["answering", "app", "data", "evaluation", "exporting", "main", "model
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2."""
-    # OpenMP reads this when torch is loaded, which is later. Threads that spin while they wait make a small model fifty
-    # times slower as soon as another process wants the cores (docs/performance.md); a user's own word stands.
+    # OpenMP reads this when torch is loaded, which is later. Threads that spin while they wait make an answer ten
+    # times slower where other processes want the cores (docs/performance.md); a user's own word stands.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(args)
