@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
@@ -68,8 +70,9 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     for name in ("clip.mp4", "talk.mp4", "clips/one.mp4"):
         (tmp_path / name).write_bytes(SAMPLE.read_bytes())
+    shutil.copytree(ASSETS / "mini", tmp_path / "runs" / "mine" / "model")
     for line in answers:
-        command = [sys.executable, "-m", *line.split()]
+        command = [sys.executable, "-m", *shlex.split(line)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip() or "--csv" in line

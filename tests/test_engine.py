@@ -243,7 +243,7 @@ def test_timeline_covers_the_file(engine: Engine) -> None:
     assert spans[-1][1] == pytest.approx(engine.load(SAMPLE).duration_s, abs=1e-6)
     clip = engine.load(SAMPLE, span_s=(0.0, 2.0))
     same(replace(answers[0], span_s=None), engine.answer(clip, ("msa",)))
-    with pytest.raises(NanoEmoXError, match="every_s"):
+    with pytest.raises(NanoEmoXError, match="every 0 s"):
         list(engine.timeline(SAMPLE, 0.0, 2.0))
 
 
