@@ -11,7 +11,7 @@ import pytest
 
 from nanoemox import cli
 from nanoemox.evaluation.endpoint import CallOptions
-from nanoemox.evaluation.judge import format_judged, run_judge
+from nanoemox.evaluation.judge import format_judged, run_judge, silent_judges
 from nanoemox.evaluation.judge_prompts import MAX_TEXT_CHARS, UnreadableError, load_prompt, parse_scores
 from nanoemox.scoring.agreement import krippendorff_alpha
 from nanoemox.types import NanoEmoXError
@@ -126,8 +126,13 @@ def test_medians_failures_and_agreement(tmp_path: Path) -> None:
     given = [[9, 5, np.nan, 2], [8, 6, np.nan, 2], [10, np.nan, np.nan, 1]]
     assert metric["alpha"] == pytest.approx(krippendorff_alpha(given, "ordinal"))
     assert list(metric["per_judge"].values()) == pytest.approx([17 / 4, 17 / 4, 12 / 3])
-    assert part["judges"][judges[0]] == {"scored": 3, "failed": 1, "not_in_form": 0}
-    assert part["judges"][judges[2]] == {"scored": 2, "failed": 2, "not_in_form": 0}
+    assert {k: v for k, v in part["judges"][judges[0]].items() if k != "reasons"} == {
+        "scored": 3, "failed": 1, "not_in_form": 0,
+    }  # fmt: skip
+    assert list(part["judges"][judges[2]]["reasons"].values()) == [2]
+    assert "    1 x " in format_judged(result)
+    assert "status 500" in format_judged(result)
+    assert silent_judges(result) == []
     failed = result["rows"][2]["judges"]
     assert "status 500" in failed[judges[0]]["failure"]
     assert "rather not say" in failed[judges[2]]["failure"]
@@ -142,8 +147,10 @@ def test_medians_failures_and_agreement(tmp_path: Path) -> None:
 
 
 def test_all_calls_fail(tmp_path: Path) -> None:
+    run = run_of(tmp_path, explained("a", "x"))
     with serve(lambda _: Says(body="garbage")) as fake:
-        result = run_judge(run_of(tmp_path, explained("a", "x")), [f"{fake.address}#m"], QUICK)
+        result = run_judge(run, [f"{fake.address}#m"], QUICK)
+        assert silent_judges(result) == [f"{fake.address}#m"]
     metric = result["benchmarks"]["emer"]["metrics"]["clue_overlap"]
     assert (metric["mean"], metric["n"], metric["failed"], metric["alpha"]) == (None, 0, 1, None)
     assert "failed 1" in format_judged(result)

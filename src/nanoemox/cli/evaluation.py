@@ -100,8 +100,12 @@ def judge(
     judges: Annotated[list[str], typer.Option("--judge", help=f"{LANGUAGE_MODEL}; may be repeated.")],
     json: Annotated[bool, typer.Option("--json", help="Print what judge.json holds.")] = False,
 ) -> None:
-    """Let language models score explanations and replies; a server's key comes from OPENAI_API_KEY."""
-    from nanoemox.evaluation.judge import format_judged, run_judge
+    """Let language models score explanations and replies; a server's key comes from OPENAI_API_KEY.
+
+    Exit code 2 if a judge scored nothing.
+    """
+    from nanoemox.evaluation.judge import format_judged, run_judge, silent_judges
 
     result = run_judge(path, judges)
     tell_json(result, 1) if json else typer.echo(format_judged(result))
+    raise typer.Exit(2 if silent_judges(result) else 0)

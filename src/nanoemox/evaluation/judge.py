@@ -7,6 +7,7 @@ did not answer is not asked about: it has the lowest score of the scale, as it w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,6 +31,8 @@ from nanoemox.types import NanoEmoXError
 
 RESULT: Final = "judge.json"
 CACHE: Final = "judge_cache"
+REASONS_SHOWN: Final = 3
+"""The most frequent reasons of failure that people are told; ``judge.json`` holds all."""
 
 Ask = Callable[[Sequence[Mapping[str, Any]], int], Completion]
 
@@ -201,11 +204,24 @@ def _score(verdict: Verdict | None, name: str) -> float:
     return float("nan") if verdict is None or verdict.scores is None else float(verdict.scores[name])
 
 
-def _judge_counts(said: Sequence[Verdict | None]) -> dict[str, int]:
+def _judge_counts(said: Sequence[Verdict | None]) -> dict[str, Any]:
     given = [verdict for verdict in said if verdict is not None]
     scored = [verdict for verdict in given if verdict.scores is not None]
     loose = sum(not verdict.strict for verdict in scored)
-    return {"scored": len(scored), "failed": len(given) - len(scored), "not_in_form": loose}
+    reasons = Counter(verdict.failure for verdict in given if verdict.failure is not None)
+    return {
+        "scored": len(scored),
+        "failed": len(given) - len(scored),
+        "not_in_form": loose,
+        "reasons": dict(reasons.most_common()),
+    }
+
+
+def silent_judges(result: Mapping[str, Any]) -> list[str]:
+    """Return the judges of whom nothing could be read, though there was something to judge."""
+    parts = result["benchmarks"].values()
+    counts = {judge: [part["judges"][judge] for part in parts] for judge in result["judges"]}
+    return [j for j, of in counts.items() if any(c["failed"] for c in of) and not any(c["scored"] for c in of)]
 
 
 def format_judged(result: Mapping[str, Any]) -> str:
@@ -213,7 +229,8 @@ def format_judged(result: Mapping[str, Any]) -> str:
     lines = []
     for key, part in result["benchmarks"].items():
         low, high = part["scale"]
-        lines.append(f"{key} · {part['n']} clips, {part['unanswered']} unanswered (scored {low}) · {low} to {high}")
+        unanswered = f", {part['unanswered']} of them unanswered, which counts as {low}" if part["unanswered"] else ""
+        lines.append(f"{key} · {part['n']} clips{unanswered} · scale {low} to {high}")
         for name, row in part["metrics"].items():
             ends = "" if row["interval"] is None else f"  [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]"
             counts = f"  n {row['n']}  failed {row['failed']}  alpha {_show(row['alpha'])}"
@@ -222,6 +239,7 @@ def format_judged(result: Mapping[str, Any]) -> str:
             means = "  ".join(f"{name} {_show(row['per_judge'][judge])}" for name, row in part["metrics"].items())
             told = f"scored {counts['scored']}, failed {counts['failed']}, not in form {counts['not_in_form']}"
             lines.append(f"  by {judge}: {means} ({told})")
+            lines += [f"    {number} x {reason}" for reason, number in [*counts["reasons"].items()][:REASONS_SHOWN]]
     lines += [cost_line(judge, cost) for judge, cost in result["cost"].items()]
     return "\n".join(lines)
 
