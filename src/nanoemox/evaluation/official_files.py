@@ -61,7 +61,9 @@ def read_predictions(path: Path, *, trust_npz: bool = False) -> Predictions:
         return _read_csv(path)
     if path.suffix == ".json":
         return _read_object(path)
-    raise NanoEmoXError(f"{path}: not a result file: give .npz or .csv of the authors, or .jsonl of this package")
+    raise NanoEmoXError(
+        f"{path}: not a result file: give .npz or .csv of the authors, .jsonl of this package, or .json (clip -> answer)"
+    )
 
 
 def _read_npz(path: Path, *, trust_npz: bool) -> Predictions:
