@@ -62,7 +62,7 @@ def read_predictions(path: Path, *, trust_npz: bool = False) -> Predictions:
     if path.suffix == ".json":
         return _read_object(path)
     raise NanoEmoXError(
-        f"{path}: not a result file: give .npz or .csv of the authors, .jsonl of this package, or .json (clip -> answer)"
+        f"{path}: not a result file: give .npz or .csv of the authors, .jsonl of this package, or .json: clip -> answer"
     )
 
 
