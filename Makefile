@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIP ?= src/nanoemox/assets/sample.mp4
 PYTEST_FLAGS ?=
-# One process a core, one thread each: a file of tests stays together, so that what it shares is made once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+# One process a core (four at most: each takes half a gigabyte), one thread each. A file of tests stays together, so
+# that what it shares is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help install dev lint types test test-all demo bench mini clean
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nanoemox.evaluation.score_command import ScoreRequest, run_score
 from tools.score_tables import label, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,3 +74,20 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", args)
     with pytest.raises(SystemExit, match="unknown benchmark 'nope'"):
         main()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Nano-EmoX, epoch 60", "nano_emox/omniaffect_epochcheckpoint_000060_loss_0.286.csv"),
+        ("R1-Omni", "r1omni/R1-Omni_for_EMER.csv"),
+    ],
+)
+def test_rows_of_emer(shared: Path, documented: set[str], name: str, file: str) -> None:
+    answers = shared / "data" / "predictions" / "nano_emox_repo" / "ov-merd-eval" / file
+    truth, tables = answers.with_name("gt-eng.csv"), shared / "data" / "emotion_wheel"
+    ours = run_score(answers, ScoreRequest("emer", truth))["metrics"]
+    theirs = run_score(answers, ScoreRequest("emer", truth, "legacy", tables))["metrics"]
+    scores = [100 * of[key] for key in ("f1", "precision") for of in (theirs, ours)]
+    row = f"| {name} | {ours['labels_per_answer']:.1f} | " + " | ".join(f"{value:.2f}" for value in scores) + " |"
+    assert row in documented
