@@ -108,13 +108,16 @@ def test_a_model_side_name_registers_the_auto_classes() -> None:
     assert "torch" in loaded_after(code)
 
 
-@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_the_command_line_lets_threads_sleep_unless_the_user_says_otherwise(
-    set_by_user: str | None, expected: str
+@pytest.mark.parametrize(
+    ("set_by_user", "expected"),
+    [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "unset"), ({"GOMP_SPINCOUNT": "7"}, "7")],
+)
+def test_the_command_line_lets_threads_spin_shortly_unless_the_user_says_otherwise(
+    set_by_user: dict[str, str], expected: str
 ) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-    environment |= {} if set_by_user is None else {"OMP_WAIT_POLICY": set_by_user}
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     script = "import os\nfrom nanoemox.cli import main\ntry:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
-    script += "print(os.environ['OMP_WAIT_POLICY'])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    script += "print(os.environ.get('GOMP_SPINCOUNT', 'unset'))"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | set_by_user)
     assert done.stdout.split()[-1] == expected

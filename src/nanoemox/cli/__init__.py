@@ -18,9 +18,11 @@ __all__ = ["answering", "app", "data", "evaluation", "exporting", "main", "model
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2."""
-    # OpenMP reads this when torch is loaded, which is later. Threads that spin while they wait make an answer ten
-    # times slower where other processes want the cores (docs/performance.md); a user's own word stands.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP reads these when torch is loaded, which is later. Threads that spin long while they wait make an answer
+    # several times slower where other processes want the cores; a short spin costs little elsewhere
+    # (docs/performance.md).
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "1000"
     try:
         app(args)
     except ValueError as error:
