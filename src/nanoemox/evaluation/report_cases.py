@@ -81,8 +81,7 @@ def reliability(benchmark: Benchmark, part: RunPart) -> Reliability | None:
     """Sort closed answers by their probability; None where the run tells none. An unanswered clip is unsure, wrong."""
     if benchmark.task not in CLOSED or not part.confidences:
         return None
-    confidence = [part.confidences.get(name, 0.0) for name in part.truth]
-    right = [part.labels.get(name) == true for name, true in part.truth.items()]
+    confidence, right = part.sureness(tuple(part.truth), tuple(part.truth.values()))
     return Reliability(reliability_table(confidence, right), expected_calibration_error(confidence, right))
 
 

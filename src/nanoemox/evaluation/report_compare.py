@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nanoemox.evaluation.benchmarks import Benchmark
@@ -40,7 +40,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the command line prints it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 def comparisons(benchmark: Benchmark, runs: Iterable[Run], measures: Measures) -> list[Comparison]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nanoemox.data.corpora.releases import read_json
 from nanoemox.evaluation.benchmarks import BENCHMARKS, Benchmark
 from nanoemox.evaluation.judge import RESULT as JUDGED
-from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, RunPart, read_rows, read_run
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, RunPart, read_parts, read_run, rows_by_benchmark
 from nanoemox.evaluation.score import Aligned, align
 from nanoemox.types import NanoEmoXError
 
@@ -143,7 +143,9 @@ def _read(path: Path) -> Run:
         places = {name: place for place, name in enumerate(shown)}
         there = [f for f in (path / BASELINES).iterdir() if f.name in places and (f / PREDICTIONS).is_file()]
         folders |= {f.name: f for f in sorted(there, key=lambda f: places[f.name])}
-    parts = {name: read_run(folder) for name, folder in folders.items()}
+    rows = rows_by_benchmark(path)
+    parts = {name: read_run(folder) for name, folder in folders.items() if name != scores.model}
+    parts = {scores.model: read_parts(rows, path / PREDICTIONS)} | parts
     own = parts[scores.model]
     missing = [key for key in scores.benchmarks if key not in own or not own[key].truth]
     if missing:
@@ -151,9 +153,6 @@ def _read(path: Path) -> Run:
             f"{path}: {METRICS} tells scores of {', '.join(missing)}, {PREDICTIONS} holds no answers with truths to "
             "it: run nanoemox evaluate again with the same --out"
         )
-    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for (key, name), row in read_rows(path).items():
-        rows.setdefault(key, {})[name] = row
     judged = _checked(_Judged, path / JUDGED).benchmarks if (path / JUDGED).is_file() else {}
     return Run(scores.model, path, scores, parts, rows, judged)
 

@@ -32,7 +32,7 @@ from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.report_command import PAGE, write_html
-from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, read_rows
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, rows_by_benchmark
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
@@ -47,6 +47,8 @@ MODEL: Final = "model"
 logger = logging.getLogger(__name__)
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """Given a number of clips, what to call for each."""
+Answers = Mapping[str, Row]
+"""Clip -> row, of one benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +131,22 @@ def rows_of(benchmark: Benchmark) -> tuple[str, ...]:
 
 def measure_run(out: Path, model: str, asked: Sequence[Asked], request: EvaluateRequest) -> dict[str, Any]:
     """Score the rows of a run as ``nanoemox score`` does, and its baselines."""
+    names = dict.fromkeys(name for one in asked for name in rows_of(one.benchmark))
+    answers = {name: rows_by_benchmark(_folder(out, name)) for name in names}
     benchmarks = {}
     for one in asked:
-        key, names = one.benchmark.id, rows_of(one.benchmark)
-        rows = {name: _scored(_folder(out, name), one.benchmark, request) for name in names}
+        key = one.benchmark.id
+        given = {name: answers[name].get(key, {}) for name in rows_of(one.benchmark)}
+        rows = {name: _scored(_folder(out, name), one.benchmark, given[name], request) for name in given}
         _annotate(rows, one, request)
         headline = list(one.benchmark.metrics)
-        if OTHER_ORDER in rows and _add_sensitivity(rows[OTHER_ORDER], out, key):
+        if OTHER_ORDER in rows and _add_sensitivity(rows[OTHER_ORDER], given[MODEL], given[OTHER_ORDER]):
             headline.append(SENSITIVITY)
         benchmarks[key] = {
             "title": one.benchmark.title,
             "headline": headline,
             "rows": {model if name == MODEL else name: row for name, row in rows.items()},
-            "unanswered": _unanswered(out, key),
+            "unanswered": {clip: str(row["error"]) for clip, row in given[MODEL].items() if row["error"] is not None},
         }
     found = {"model": model, "scorer": request.scorer, "settings": read_json(out / SETTINGS), "benchmarks": benchmarks}
     return found | ({"cost": spent(out / CACHE)} if (out / CACHE).is_dir() else {})
@@ -156,10 +161,9 @@ def _annotate(rows: Mapping[str, dict[str, Any]], asked: Asked, request: Evaluat
             row["notes"] = [*row["notes"], told]
 
 
-def _add_sensitivity(row: dict[str, Any], out: Path, key: str) -> bool:
+def _add_sensitivity(row: dict[str, Any], first: Answers, second: Answers) -> bool:
     """Add to the row of the other order how many answers it changed; False where no clip was answered in both."""
-    first, second = (_labels(_folder(out, name), key) for name in (MODEL, OTHER_ORDER))
-    found = order_sensitivity(first, second)
+    found = order_sensitivity(_labels(first), _labels(second))
     if found is None:
         return False
     row["metrics"] |= {SENSITIVITY: found.estimate}
@@ -249,25 +253,14 @@ def _settings(out: Path, settings: Mapping[str, Any]) -> None:
         write_json(file, settings)
 
 
-def _scored(folder: Path, benchmark: Benchmark, request: EvaluateRequest) -> dict[str, Any]:
+def _scored(folder: Path, benchmark: Benchmark, rows: Answers, request: EvaluateRequest) -> dict[str, Any]:
     wanted = ScoreRequest(benchmark.id, None, request.scorer, request.wheel_tables)
-    rows = _rows(folder, benchmark.id)
     if not any(isinstance(row["parsed"], dict) for row in rows.values()):
         told = "no clip was answered"
         return {"metrics": {}, "intervals": {}, "n": len(rows), "n_unanswered": len(rows), "notes": [told]}
     return run_score(folder, wanted)
 
 
-def _labels(folder: Path, key: str) -> dict[str, str | None]:
+def _labels(rows: Answers) -> dict[str, str | None]:
     """Return clip -> label of the answered clips, None where an answer names none."""
-    rows = _rows(folder, key)
     return {name: row["parsed"].get("label") for name, row in rows.items() if isinstance(row["parsed"], dict)}
-
-
-def _unanswered(out: Path, key: str) -> Mapping[str, str]:
-    return {name: str(row["error"]) for name, row in _rows(out, key).items() if row["error"] is not None}
-
-
-def _rows(folder: Path, key: str) -> dict[str, Row]:
-    """Return clip -> row of a benchmark."""
-    return {name: row for (benchmark, name), row in read_rows(folder).items() if benchmark == key}

@@ -8,7 +8,7 @@ before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nanoemox.data.corpora.releases import read_json_lines
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.official_files import Predictions
-from nanoemox.evaluation.truth import Truth, checked_value
+from nanoemox.evaluation.truth import Truth, Value, checked_value
 from nanoemox.recipes import describe
 from nanoemox.types import NanoEmoXError, Turn
 
@@ -51,6 +51,11 @@ class RunPart:
     labels: Mapping[str, str]
     confidences: Mapping[str, float]
 
+    def sureness(self, names: Sequence[str], truth: Sequence[Value]) -> tuple[list[float], list[bool]]:
+        """Return how sure each clip's label was and whether it was right; an unanswered clip is unsure and wrong."""
+        right = [self.labels.get(name) == true for name, true in zip(names, truth, strict=True)]
+        return [self.confidences.get(name, 0.0) for name in names], right
+
 
 def read_run(path: Path) -> dict[str, RunPart]:
     """Read a prediction file, or the folder of a run.
@@ -61,13 +66,26 @@ def read_run(path: Path) -> dict[str, RunPart]:
     Raises:
         NanoEmoXError: It is none; the message names the line.
     """
-    file = prediction_file(path)
-    rows: dict[str, dict[str, Row]] = {}
-    for (key, name), row in read_rows(path).items():
-        rows.setdefault(key, {})[name] = row
+    return read_parts(rows_by_benchmark(path), prediction_file(path))
+
+
+def read_parts(rows: Mapping[str, Mapping[str, Row]], file: Path) -> dict[str, RunPart]:
+    """Read the rows of a prediction file (``rows_by_benchmark``), as ``read_run`` does.
+
+    Raises:
+        NanoEmoXError: There is none, or one that cannot be meant.
+    """
     if not rows:
         raise NanoEmoXError(f"{file}: holds no prediction")
     return {key: _part(get_benchmark(key), found, file) for key, found in rows.items()}
+
+
+def rows_by_benchmark(path: Path) -> dict[str, dict[str, Row]]:
+    """Read the rows of a run as ``read_rows`` does: benchmark -> clip -> row, in the order of the file."""
+    found: dict[str, dict[str, Row]] = {}
+    for (key, name), row in read_rows(path).items():
+        found.setdefault(key, {})[name] = row
+    return found
 
 
 def prediction_file(path: Path) -> Path:

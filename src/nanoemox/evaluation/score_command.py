@@ -225,12 +225,9 @@ def _score(loaded: Loaded, measures: Measures) -> Score:
 
 def calibration_metrics(aligned: Aligned, part: RunPart | None) -> dict[str, float | None]:
     """Return the calibration error of a run's closed answers that tell their probability; else nothing."""
-    truth = [value for value in aligned.truth if isinstance(value, str)]
-    if part is None or not part.confidences or len(truth) != len(aligned.names):
+    if part is None or not part.confidences or not all(isinstance(value, str) for value in aligned.truth):
         return {}
-    confidence = [part.confidences.get(name, 0.0) for name in aligned.names]
-    right = [part.labels.get(name) == true for name, true in zip(aligned.names, truth, strict=True)]
-    return {"expected_calibration_error": expected_calibration_error(confidence, right)}
+    return {"expected_calibration_error": expected_calibration_error(*part.sureness(aligned.names, aligned.truth))}
 
 
 # ---------------------------------------------------------------- text
