@@ -29,6 +29,10 @@ def sample(name: str, split: str = "test", label: str = "joy", **fields: Any) ->
     )
 
 
+def numbered(i: int, split: str = "test", label: str = "joy") -> Sample:
+    return sample(f"c{i}", split, label, subtitle="words")
+
+
 def reply(name: str, split: str, emotion: str, said: str) -> Sample:
     think = Chain(scenario="s", emotion=emotion, cause="c", goal="g")
     labels = ReplyLabels(think=think, reply=f"reply to {name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.data.manifest import ClosedLabels, Sample
+from nanoemox.data.manifest import Sample
 from nanoemox.evaluation.answerer import Reply
 from nanoemox.evaluation.baselines import (
     Majority,
@@ -19,16 +19,10 @@ from nanoemox.evaluation.baselines import (
     shuffled_media,
     text_only,
 )
-from nanoemox.evaluation.benchmarks import BENCHMARKS, Benchmark, get_benchmark
+from nanoemox.evaluation.benchmarks import BENCHMARKS, Benchmark
 from nanoemox.evaluation.predict import Asked, Place, merge, predict
-from nanoemox.tasks import LABEL_SETS
-
-MELD = get_benchmark("meld")
-
-
-def sample(i: int, split: str = "test", label: str = "joy") -> Sample:
-    labels = ClosedLabels(label=label, candidates=LABEL_SETS["meld"])
-    return Sample(id=f"c{i}", corpus="meld", split=split, task="mer", labels=labels, subtitle="words")
+from tests.evaluation.served import MELD
+from tests.evaluation.served import numbered as sample
 
 
 class Listener:

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.data.manifest import Chain, ClosedLabels, HistoryTurn, ReplyLabels, Sample, write_manifest
+from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, write_manifest
 from nanoemox.evaluation.answerer import Reply
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
-from nanoemox.tasks import LABEL_SETS
 from nanoemox.types import NanoEmoXError
-
-MELD = get_benchmark("meld")
-
-
-def sample(i: int, split: str = "test", label: str = "joy") -> Sample:
-    labels = ClosedLabels(label=label, candidates=LABEL_SETS["meld"])
-    return Sample(id=f"c{i}", corpus="meld", split=split, task="mer", labels=labels, subtitle="words")
+from tests.evaluation.served import MELD
+from tests.evaluation.served import numbered as sample
 
 
 class Echo:

@@ -17,8 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from tests.tiny import save_tiny, tiny_config
-from tests.training.toy import RECIPE, toy_root
+from tests.training.toy import steady_root
 
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -27,12 +26,7 @@ LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data root, base model, and recipes of the same steps for one process and for two, without dropout."""
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "data").mkdir()
-    toy_root(folder / "data")
-    calm = {branch: {"dropout": 0.0} for branch in ("vision", "speech", "face", "fusion")}
-    save_tiny(folder / "base", tiny_config(**calm))
-    fields = yaml.safe_load(RECIPE)
-    fields["phases"]["second"]["lora"]["dropout"] = 0.0
+    fields = steady_root(folder)
     for processes, name in ((1, "one.yaml"), (2, "two.yaml")):
         for phase in fields["phases"].values():
             phase["accumulation"] = 2 // processes

@@ -19,8 +19,8 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.training.command import run_train
 from nanoemox.training.sharding import _block_lists, check_fsdp, process_mesh
 from nanoemox.types import RecipeError
-from tests.tiny import save_tiny, tiny_config, tiny_model
-from tests.training.toy import RECIPE, toy_root
+from tests.tiny import save_tiny, tiny_model
+from tests.training.toy import RECIPE, steady_root, toy_root
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
@@ -59,15 +59,9 @@ def test_units_are_blocks_that_run_on_every_process() -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data root, base model without dropout, and one recipe with whole models and with split ones."""
     folder = tmp_path_factory.mktemp("split")
-    (folder / "data").mkdir()
-    toy_root(folder / "data")
-    calm = {branch: {"dropout": 0.0} for branch in ("vision", "speech", "face", "fusion")}
-    save_tiny(folder / "base", tiny_config(**calm))
-    fields = yaml.safe_load(RECIPE)
-    second = fields["phases"]["second"]
-    second["lora"]["dropout"] = 0.0
+    fields = steady_root(folder)
     # Measured in the middle of training, but nothing follows from it.
-    second["balance"] = {"every": 2, "strength": 0, "samples": 2}
+    fields["phases"]["second"]["balance"] = {"every": 2, "strength": 0, "samples": 2}
     for name, fsdp in (("whole.yaml", False), ("split.yaml", True)):
         (folder / name).write_text(yaml.safe_dump(fields | {"fsdp": fsdp}))
     return folder

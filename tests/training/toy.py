@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 from nanoemox.data.manifest import Sample, write_manifest
+from tests.tiny import save_tiny, tiny_config
 
 CANDIDATES = ["happy", "sad", "angry"]
 
@@ -52,6 +55,17 @@ def toy_root(folder: Path, count: int = 6) -> Path:
     for corpus in ("composed", "said"):
         write_manifest([s for s in samples if s.corpus == corpus], folder / "manifests" / f"{corpus}.jsonl")
     return folder
+
+
+def steady_root(folder: Path) -> dict[str, Any]:
+    """Make data and a base model without dropout; return the fields of ``RECIPE`` without it either."""
+    (folder / "data").mkdir()
+    toy_root(folder / "data")
+    calm = {branch: {"dropout": 0.0} for branch in ("vision", "speech", "face", "fusion")}
+    save_tiny(folder / "base", tiny_config(**calm))
+    fields: dict[str, Any] = yaml.safe_load(RECIPE)
+    fields["phases"]["second"]["lora"]["dropout"] = 0.0
+    return fields
 
 
 RECIPE = """
