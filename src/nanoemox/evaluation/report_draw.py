@@ -35,8 +35,8 @@ def _intervals(section: Section, several: bool) -> Drawing | None:
         value = line.scores.metrics.get(metric)
         if value is not None:
             label = f"{line.name}, {line.run}" if several and line.baseline else line.name
-            kind = "baseline" if line.baseline else "run"
-            bars.append(Bar(label, value, line.scores.intervals.get(metric), kind, line.place))  # type: ignore[arg-type]
+            interval = line.scores.intervals.get(metric)
+            bars.append(Bar(label, value, interval, "baseline" if line.baseline else "run", line.place))
     if not bars:
         return None
     places = {line.run: line.place for line in section.lines}
