@@ -51,23 +51,30 @@ def crops(*size: int, batch: int = 2, frames: int = 3) -> Tensor:
     return torch.randn(batch, frames, 3, *size, generator=torch.Generator().manual_seed(sum(size)))
 
 
-def test_one_swin_at_alternating_sizes_equals_a_fresh_one_each() -> None:
+def test_the_input_size_can_be_changed_and_leaves_nothing_behind() -> None:
     shared, sizes = encoder_of(), [(64, 64), (16, 16), (128, 96), (32, 32), (64, 64), (128, 96), (16, 16)]
     for size in sizes:
+        fresh = encoder_of()
+        shared.backbone.set_input_size(*size)
+        fresh.backbone.set_input_size(*size)
         with torch.no_grad():
-            assert torch.equal(shared(crops(*size)), encoder_of()(crops(*size)))
+            assert torch.equal(shared(crops(*size)), fresh(crops(*size)))
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="32x32, expected 64x64"):
+        encoder_of()(crops(32, 32))
 
 
 def test_the_shift_matters_where_a_window_does_not_cover_the_map() -> None:
-    stages = encoder_of().backbone
-    stages._set_shifts(64, 64)  # maps of 16, 8, 4 and 2 with windows of 4
+    stages = encoder_of().backbone  # 64x64: maps of 16, 8, 4 and 2 with windows of 4
     shifts = [[block.shift_size for block in stage.blocks] for stage in stages.model.encoder.layers]
     assert shifts == [[0, 2], [0, 2], [0, 0], [0, 0]]
 
 
 def test_a_window_that_covers_one_side_only_is_refused_with_the_sizes() -> None:
     with pytest.raises(ValueError, match=r"64x16 gives a map of 16x4.*square"):
-        encoder_of()(crops(64, 16))
+        encoder_of().backbone.set_input_size(64, 16)
 
 
 @pytest.mark.parametrize("raw_stages", [True, False])

@@ -163,8 +163,10 @@ def test_face(suffix: str, tensors: dict[str, Tensor], cases: dict[str, Any]) ->
     encoder, adapter = FaceEncoder(config.face), FaceAdapter(config.face, case["llm_dim"])
     load(encoder, state, "face_encoder.")
     load(adapter, state, "face_adapter.")
+    pictures = tensors[f"face/in/raw_frames{suffix}_uint8"].float()
+    encoder.backbone.set_input_size(*pictures.shape[-2:])
     with torch.no_grad():
-        vectors = encoder(tensors[f"face/in/raw_frames{suffix}_uint8"].float())
+        vectors = encoder(pictures)
         tokens, attention = adapter(vectors)
     close(vectors, tensors[f"face/mid/frame_features{suffix}"])
     close(tokens, tensors[f"face/out/tokens{suffix}"])
@@ -212,8 +214,10 @@ def test_swin_stages_at_alternating_sizes(shared: Path) -> None:
     stages = FaceEncoder(config.face).backbone.eval()
     stages.model.load_state_dict(convert_swin(official), strict=True)
     for size in ("224x224", "56x56", "112x96", "224x224", "112x96"):
+        pictures = golden[f"{size}/in"]
+        stages.set_input_size(*pictures.shape[-2:])
         with torch.no_grad():
-            maps = stages(golden[f"{size}/in"])
+            maps = stages(pictures)
         for i, level in enumerate(maps):
             close(level.permute(0, 2, 3, 1), golden[f"{size}/out/stage{i + 1}"])
 

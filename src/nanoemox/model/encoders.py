@@ -55,6 +55,8 @@ class VisionEncoder(FrozenEncoder):
         self.grid = {"cls": 0, "grid2": 2, "grid4": 4}[config.frame_tokens]
         tower = copy.deepcopy(config.encoder)
         tower.num_hidden_layers = max(1, self.last, *self.taps)
+        # Some towers report their last state after a final norm; the states of this one are raw.
+        tower.tie_last_hidden_states = False
         self.encoder = AutoModel.from_config(tower)
         _check_inputs(self.encoder)
         # Register tokens stand between the class token and the patches.
@@ -66,37 +68,10 @@ class VisionEncoder(FrozenEncoder):
     def forward(self, pixel_values: Float[Tensor, "B T 3 S S"]) -> Levels:
         """Encode frames; with a grid of g, T becomes T * g * g, frame-major."""
         batch = pixel_values.shape[0]
-        states = self._block_states(pixel_values.flatten(0, 1))
-        pooled = {k: self._pool(states[k]).reshape(batch, -1, states[k].shape[-1]) for k in {self.last, *self.taps}}
+        wanted = sorted({self.last, *self.taps})
+        states = self.encoder(pixel_values=pixel_values.flatten(0, 1), output_hidden_states=wanted).hidden_states
+        pooled = {k: self._pool(states[k]).reshape(batch, -1, states[k].shape[-1]) for k in wanted}
         return Levels(pooled[self.last], torch.stack([pooled[k] for k in self.taps], dim=1))
-
-    def _block_states(self, pixels: Tensor) -> list[Tensor]:
-        """Raw hidden states 0..depth, each float[B * T, P (+ 1), D].
-
-        Read by hooks, because some towers of the library report their last state after a final norm.
-        """
-        blocks = self._blocks()
-        states: list[Tensor] = []
-        handles = [
-            blocks[0].register_forward_pre_hook(lambda _m, args, kw: states.append(_first(args, kw)), with_kwargs=True)
-        ]
-        handles += [
-            b.register_forward_hook(lambda _m, _a, out: states.append(out if isinstance(out, Tensor) else out[0]))
-            for b in blocks
-        ]
-        try:
-            self.encoder(pixel_values=pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return states
-
-    def _blocks(self) -> nn.ModuleList:
-        depth = self.encoder.config.num_hidden_layers
-        lists = [m for m in self.encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-        if not lists:
-            raise ValueError(f"{type(self.encoder).__name__} has no list of {depth} blocks: it cannot be tapped")
-        return lists[0]
 
     def _pool(self, state: Tensor) -> Tensor:
         """Reduce float[N, P (+ 1), D] to float[N, 1 or g * g, D]."""
@@ -117,12 +92,6 @@ def _check_inputs(tower: nn.Module) -> None:
             f"{type(tower).__name__} needs {', '.join(more)} beside pictures: use a tower of fixed resolution (for "
             "SigLIP2 those of model_type siglip_vision_model, not the ones for any aspect ratio)"
         )
-
-
-def _first(args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
-    value = args[0] if args else kwargs["hidden_states"]
-    assert isinstance(value, Tensor)
-    return value
 
 
 class SpeechEncoder(FrozenEncoder):

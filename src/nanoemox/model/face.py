@@ -42,10 +42,19 @@ class SwinStages(nn.Module):
         # The final norm is applied after the stages that are read; without it there is no dead parameter.
         self.model.layernorm = nn.Identity()
         self.channels = [config.encoder.embed_dim * 2**i for i in range(NUM_STAGES)]
+        self.set_input_size(config.image_size, config.image_size)
 
     def forward(self, pixels: Float[Tensor, "N 3 h w"]) -> list[Float[Tensor, "N _c _h _w"]]:
-        """Return the stages, of stage i float[N, c_i, h / (4 * 2^i), w / (4 * 2^i)]."""
-        self._set_shifts(*pixels.shape[-2:])
+        """Return the stages, of stage i float[N, c_i, h / (4 * 2^i), w / (4 * 2^i)].
+
+        Raises:
+            ValueError: The pictures are not of the size that the shifts were set for.
+        """
+        if pixels.shape[-2:] != self.input_size:
+            raise ValueError(
+                f"face pictures of {pixels.shape[-2]}x{pixels.shape[-1]}, expected {self.input_size[0]}x"
+                f"{self.input_size[1]}: resize them, or call set_input_size first"
+            )
         out = self.model(
             pixels,
             always_partition=True,
@@ -54,11 +63,13 @@ class SwinStages(nn.Module):
         )
         return list(out.reshaped_hidden_states[1:])
 
-    def _set_shifts(self, height: int, width: int) -> None:
-        """Turn the cyclic shift off in stages that one window covers, by the size of this input alone.
+    def set_input_size(self, height: int, width: int) -> None:
+        """Turn the cyclic shift off in the stages that one window covers at this size in pixels.
 
-        The library keeps it on there, which is not what the weights were trained with.
+        The library keeps it on there, which is not what the weights were trained with. It is set ahead of the
+        forward pass, which several threads may run at once.
         """
+        self.input_size = (height, width)
         patch, window = self.model.config.patch_size, self.model.config.window_size
         rows, columns = -(-height // patch), -(-width // patch)
         for stage in self.model.encoder.layers:

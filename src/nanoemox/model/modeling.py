@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 
 from nanoemox.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.adapters import TokenAdapter
+from nanoemox.model.cache import CACHE_NAME, cache_argument
 from nanoemox.model.encoders import Levels, SpeechEncoder, VisionEncoder
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import build_fusion
@@ -79,7 +80,7 @@ class NanoEmoXOutput(ModelOutput):
     Attributes:
         loss: float[], mean cross-entropy over the answer tokens.
         logits: float[B, L, V], or fewer positions with ``logits_to_keep``.
-        past_key_values: The language model's cache.
+        cache: The language model's cache (``past_key_values`` before transformers 5.24).
         hidden_states: float[B, L, H] of each layer, on request.
         features: Features of the frozen encoders.
         gate: float[N, E], fusion weights of the samples that have picture and voice.
@@ -90,7 +91,10 @@ class NanoEmoXOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    past_key_values: Cache | None = None
+    if CACHE_NAME == "cache":
+        cache: Cache | None = None
+    else:
+        past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     features: BranchFeatures | None = None
     gate: Tensor | None = None
@@ -111,7 +115,7 @@ class NanoEmoXPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = [CACHE_NAME]  # noqa: RUF012
     accepts_loss_kwargs = True  # the Trainer then hands over num_items_in_batch
 
     @torch.no_grad()
@@ -240,7 +244,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         pixel_values: Tensor | None = None,
@@ -254,8 +258,8 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
     ) -> NanoEmoXOutput:
         """Run the model.
 
@@ -263,7 +267,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             input_ids: int64[B, L].
             attention_mask: int64[B, L] (1 = real), or what the language model takes in four dimensions.
             position_ids: int64[B, L]; derived from the mask if absent.
-            past_key_values: Cache of what came before ``input_ids``.
+            cache: Keys and values of what came before ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
             pixel_values: Raw pictures; this and the seven that follow as in :class:`Media`.
@@ -278,8 +282,9 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are
                 float[num_kept, V] and the loss reads the labels that follow them).
             num_items_in_batch: Answer tokens over the whole accumulation window: the loss is their sum over it.
-            output_hidden_states: Return the hidden states of the language model.
-            return_dict: Ignored; the output is always a :class:`NanoEmoXOutput`.
+            past_key_values: The name of ``cache`` before transformers 5.24.
+            kwargs: Passed to the language model, such as ``output_hidden_states``. ``return_dict`` is ignored: the
+                output is always a :class:`NanoEmoXOutput`.
         """
         media = Media(
             pixel_values,
@@ -292,10 +297,12 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             face_vectors,
         )
         out = NanoEmoXOutput()
+        cache = past_key_values if cache is None else cache
+        kwargs.pop("return_dict", None)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
-            continues = past_key_values is not None and past_key_values.get_seq_length() > 0
+            continues = cache is not None and cache.get_seq_length() > 0
             if continues:
                 # Media stand in the prefix, which the cache already holds.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -305,9 +312,9 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
-            output_hidden_states=output_hidden_states,
+            **cache_argument(cache),
+            **kwargs,
         )
         hidden = decoded.last_hidden_state
         by_mask = isinstance(logits_to_keep, Tensor) and logits_to_keep.dtype == torch.bool
@@ -318,7 +325,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         elif logits_to_keep:
             hidden = hidden[:, -logits_to_keep:]
         out.logits = self.get_output_embeddings()(hidden)
-        out.past_key_values = decoded.past_key_values
+        setattr(out, CACHE_NAME, decoded.get(CACHE_NAME))
         out.hidden_states = decoded.hidden_states
         if labels is not None:
             following = functional.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
