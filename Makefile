@@ -1,6 +1,9 @@
 # The same targets serve people, pre-commit and CI. Everything lives in .venv; nothing is installed by hand.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
+# Exact versions, so that an install repeats; empty takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+INSTALL = -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 BIN := $(VENV)/bin
 CLIP ?= src/nanoemox/assets/sample.mp4
 PYTEST_FLAGS ?=
@@ -8,18 +11,18 @@ PYTEST_FLAGS ?=
 # that what it shares is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install dev lint types test test-all demo bench mini clean
+.PHONY: help install dev lint types test test-all test-latest test-oldest lock wheel demo bench mini clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-$(VENV)/.core: pyproject.toml
+$(VENV)/.core: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python $(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python $(INSTALL) --editable '.[all,dev]'
 	@touch $@
 
 install: $(VENV)/.core  ## environment with what the package needs
@@ -28,10 +31,11 @@ dev: $(VENV)/.dev  ## environment with what the tests need too
 demo: install  ## six answers for the sample clip, or CLIP=path
 	@$(BIN)/nanoemox answer '$(CLIP)'
 
-lint: dev  ## ruff, format check, spelling
+lint: dev  ## ruff, format check, spelling, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs src tests tools benchmarks examples
+	$(BIN)/zizmor --quiet --offline .github
 
 types: dev  ## mypy, strict on src
 	$(BIN)/mypy
@@ -42,6 +46,29 @@ test: lint types  ## lint, types and every quick test: what CI runs
 test-all: lint types  ## all tests, the slow ones included
 	$(PYTEST) -m "not gpu" $(PYTEST_FLAGS)
 
+test-latest:  ## make test on the newest versions that the ranges allow
+	$(MAKE) test VENV=.venv-latest CONSTRAINTS=
+
+test-oldest:  ## make test on the oldest versions
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+lock:  ## write constraints.txt: the newest versions that the ranges allow today
+	rm -rf .lock
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet '.[all,dev]'
+	.lock/bin/python -m pip list --format=freeze --exclude nanoemox --exclude pip --exclude setuptools \
+		| sed 's/+.*//' > constraints.txt
+	rm -rf .lock
+
+wheel: dev  ## build dist/ and let the wheel answer in a bare environment
+	rm -rf dist .bare
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv .bare
+	.bare/bin/python $(INSTALL) dist/*.whl
+	cd .bare && bin/nanoemox answer "$$(bin/python -c \
+		'from importlib.resources import files; print(files("nanoemox") / "assets" / "sample.mp4")')"
+	rm -rf .bare
+
 bench: install  ## speed and memory of this machine
 	$(BIN)/python benchmarks/media.py
 	$(BIN)/python benchmarks/answer.py
@@ -50,4 +77,4 @@ mini: dev  ## retrain the embedded model: make mini DATA=path/to/data OUT=runs/m
 	$(BIN)/python -m tools.mini.build --data-root '$(DATA)' --out '$(OUT)'
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv* .lock .bare dist .mypy_cache .ruff_cache .pytest_cache

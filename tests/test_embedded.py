@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from nanoemox import Engine
+from nanoemox.decoding import GenerationOptions
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +52,43 @@ def test_six_answers_for_the_sample_clip(engine: Engine) -> None:
     assert answer.tasks["ovmer"].labels
     assert answer.tasks["eri"].text
     assert answer.tasks["erg"].reply
+
+
+def test_the_command_of_make_demo_prints_nothing_but_its_answer() -> None:
+    made = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "--assume-old", "install", "demo"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    _, *arguments = shlex.split(made.stdout.strip().splitlines()[-1])
+    environment = {k: v for k, v in os.environ.items() if k not in {"TRANSFORMERS_VERBOSITY", "PYTHONWARNINGS"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "nanoemox", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0
+    assert "sentiment" in done.stdout
+    assert done.stderr == ""
+
+
+def test_verbose_brings_the_libraries_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "nanoemox", "--verbose", "answer", str(SAMPLE), "--task", "msa"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Loading weights" in done.stderr
+
+
+def test_four_threads_give_the_answers_of_one(engine: Engine, shared: Path) -> None:
+    clips = sorted((shared / "data" / "media" / "clips").glob("sample_*.mp4"))[:6]
+    alone = [engine.answer(clip, generation=GenerationOptions(24)) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda clip: engine.answer(clip, generation=GenerationOptions(24)), clips * 4))
+    for i, answer in enumerate(together):
+        expected = alone[i % len(clips)]
+        assert {k: r.raw for k, r in answer.tasks.items()} == {k: r.raw for k, r in expected.tasks.items()}
+        assert answer.gate == pytest.approx(expected.gate, abs=1e-5)
+        for task in ("msa", "mer", "mir"):
+            assert answer.tasks[task].probabilities == pytest.approx(expected.tasks[task].probabilities, abs=1e-5)
 
 
 def test_the_readme_shows_what_the_demo_prints(engine: Engine) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,7 +134,6 @@ def read_history(path: Path) -> tuple[Turn, ...]:
 def _answer_all(clips: list[Path], request: AnswerRequest, questions: _Questions) -> None:
     from nanoemox.engine import Engine
 
-    _be_quiet()
     engine = Engine.from_pretrained(request.model, device=request.device)
     run = _timelines if request.every_s is not None else _whole_clips
     with _writer(request, questions.tasks) as write, progress_over(len(clips)) as advance:
@@ -211,15 +209,6 @@ def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
 def _reason(error: NanoEmoXError, path: Path) -> str:
     """The list names the file already."""
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
-
-
-def _be_quiet() -> None:
-    """Keep the libraries' progress bars and hints off the user's screen."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 # ---------------------------------------------------------------- where answers go

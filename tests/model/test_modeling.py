@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from nanoemox.model.cache import CACHE_NAME
 from nanoemox.model.lora import GROUPS, group_of
-from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask
 from tests.tiny import WHISPER_TINY, tiny_clip, tiny_config, tiny_model, tiny_processor
 
@@ -38,6 +40,68 @@ def test_cached_decoding_equals_uncached() -> None:
     cached = model.generate(**inputs, **options, use_cache=True)
     uncached = model.generate(**inputs, **options, use_cache=False)
     assert torch.equal(cached, uncached)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"do_sample": False},
+        {"do_sample": True, "temperature": 0.7, "top_k": 0},
+        {"do_sample": False, "num_beams": 3},
+        {"do_sample": False, "num_beams": 2, "num_return_sequences": 2},
+    ],
+    ids=["greedy", "sampled", "beams", "beams-2"],
+)
+def test_generate_continues_a_batch_of_unequal_lengths_as_each_alone(how: dict[str, Any]) -> None:
+    model, processor = tiny_model(), tiny_processor()
+    clips = [tiny_clip(0), tiny_clip(1, without=("speech", "face"), subtitle="well")]
+    asks = [Ask("eri"), Ask("msa")]
+    options = {"max_new_tokens": 8, "pad_token_id": 0, "eos_token_id": None, **how}
+    batch = processor(clips, asks, padding_side="left")
+    torch.manual_seed(3)
+    together = model.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
+    copies = how.get("num_return_sequences", 1)
+    assert together.shape == (2 * copies, 8)
+    if how["do_sample"]:  # the rows share one random stream, so a row alone draws other numbers
+        torch.manual_seed(3)
+        assert torch.equal(together, model.generate(**batch, **options)[:, -8:])
+        return
+    for row, (clip, ask) in enumerate(zip(clips, asks, strict=True)):
+        alone = model.generate(**processor(clip, ask), **options)[:, -8:]
+        assert torch.equal(together[row * copies : (row + 1) * copies], alone)
+
+
+def test_generate_takes_embeddings_in_place_of_ids() -> None:
+    model, inputs = tiny_model(), tiny_processor()(tiny_clip(), Ask("eri"))
+    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    media = {k: v for k, v in inputs.items() if k not in {"input_ids", "attention_mask"}}
+    with torch.no_grad():
+        embedded, _ = model.embed(inputs["input_ids"], Media(**media))
+    written = model.generate(inputs_embeds=embedded, attention_mask=inputs["attention_mask"], **options)
+    assert torch.equal(written, model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :])
+
+
+def test_forward_returns_the_cache_and_hands_the_rest_to_the_language_model() -> None:
+    model, inputs = tiny_model(), tiny_processor()(tiny_clip(), Ask("msa"))
+    with torch.no_grad():
+        out = model(**inputs, use_cache=True, output_hidden_states=True, return_dict=True)
+        assert CACHE_NAME not in model(**inputs, use_cache=False)
+    length = inputs["input_ids"].shape[1]
+    assert out[CACHE_NAME].get_seq_length() == length
+    assert len(out.hidden_states) == 3
+    following = torch.tensor([[40]])
+    with torch.no_grad():
+        step = model(
+            input_ids=following,
+            attention_mask=torch.ones(1, length + 1, dtype=torch.long),
+            position_ids=torch.tensor([[length]]),
+            cache=out[CACHE_NAME],
+        )
+        whole = dict(inputs) | {
+            "input_ids": torch.cat([inputs["input_ids"], following], dim=1),
+            "attention_mask": torch.ones(1, length + 1, dtype=torch.long),
+        }
+        torch.testing.assert_close(step.logits[:, -1], model(**whole).logits[:, -1], atol=3e-5, rtol=3e-4)
 
 
 def test_eval_mode_is_deterministic() -> None:

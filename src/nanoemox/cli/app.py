@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +21,22 @@ app = typer.Typer(
 )
 
 
+def quieten_libraries() -> None:
+    """Keep the libraries' bars, notes and warnings off the terminal; a setting of the user's stays.
+
+    They are read when the libraries are imported, which the commands do when they run.
+    """
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("OPENCV_LOG_LEVEL", "ERROR"),
+    ):
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         from nanoemox import __version__
@@ -31,8 +50,13 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show what the libraries print: bars, notes, warnings.")
+    ] = False,
 ) -> None:
     """Read a talking person: six affective answers from a clip."""
+    if not verbose:
+        quieten_libraries()
 
 
 ModelOption = Annotated[

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from transformers.utils.logging import disable_progress_bar
 
 from nanoemox.data.features import CacheOptions, FeatureCache, entry_bytes
 from nanoemox.data.fill import Filling, Share
@@ -56,7 +55,6 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
     Returns:
         What was done, ``bad`` among it: path -> why; None in all processes but the first.
     """
-    disable_progress_bar()
     place = processes()
     samples = [s for path in manifests for s in absolute(open_manifests(path, request.data_root))]
     processor = NanoEmoXProcessor.from_pretrained(request.model)

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from transformers.utils.logging import disable_progress_bar
-
 from nanoemox.data.manifest import Sample
 from nanoemox.engine import Engine
 from nanoemox.evaluation.answerer import Reply, clip_of
@@ -89,7 +87,6 @@ def load_local(
     Raises:
         CheckpointError: There is no usable model.
     """
-    disable_progress_bar()
     state = processes()
     device = str(state.device) if device == "auto" and state.num_processes > 1 else device
     answerer = EngineAnswerer(Engine.from_pretrained(path, device=device), data_root)

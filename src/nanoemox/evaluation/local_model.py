@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.utils.logging import disable_progress_bar
 
 from nanoemox.checkpoints import pick_device
 from nanoemox.evaluation.endpoint import AnswerCache, Completion, EndpointError, Message, Usage
@@ -36,7 +35,6 @@ class LocalModel:
 
     def __init__(self, place: str, cache: Path, device: str = "auto") -> None:
         where = pick_device(device)
-        disable_progress_bar()
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
