@@ -80,13 +80,16 @@ def score(
         Path | None,
         typer.Option(help="Another run or result file: tell the differences on common clips, with p-values."),
     ] = None,
+    intervals: Annotated[
+        str, typer.Option(help="What intervals resample: auto (speaker, else dialogue, else clip) or clip.")
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without the model that made them."""
     from nanoemox.evaluation.compare import format_compared, run_compare
     from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
 
-    request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor)
+    request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor, intervals)
     result = run_score(path, request) if against is None else run_compare(path, against, request)
     if json:
         tell_json(result, 1)

@@ -156,6 +156,8 @@ def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
         "prompt": reply.prompt,
         "timing_s": dict(reply.timing_s),
     }
+    if sample.speaker is not None:
+        row["speaker"] = sample.speaker
     return row | {"context": dialogue(sample)} if benchmark.task == "erg" else row
 
 

@@ -27,12 +27,13 @@ from nanoemox.evaluation.baselines import (
     text_only,
 )
 from nanoemox.evaluation.benchmarks import Benchmark, expand
+from nanoemox.evaluation.clusters import clusters_of
 from nanoemox.evaluation.endpoint import PREFIX, Endpoint, parse_address, spent
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.report_command import PAGE, write_html
-from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, rows_by_benchmark
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, rows_by_benchmark, speakers_of
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
@@ -140,7 +141,7 @@ def measure_run(out: Path, model: str, asked: Sequence[Asked], request: Evaluate
         rows = {name: _scored(_folder(out, name), one.benchmark, given[name], request) for name in given}
         _annotate(rows, one, request)
         headline = list(one.benchmark.metrics)
-        if OTHER_ORDER in rows and _add_sensitivity(rows[OTHER_ORDER], given[MODEL], given[OTHER_ORDER]):
+        if OTHER_ORDER in rows and _add_sensitivity(one.benchmark, rows[OTHER_ORDER], given[MODEL], given[OTHER_ORDER]):
             headline.append(SENSITIVITY)
         benchmarks[key] = {
             "title": one.benchmark.title,
@@ -161,9 +162,12 @@ def _annotate(rows: Mapping[str, dict[str, Any]], asked: Asked, request: Evaluat
             row["notes"] = [*row["notes"], told]
 
 
-def _add_sensitivity(row: dict[str, Any], first: Answers, second: Answers) -> bool:
+def _add_sensitivity(benchmark: Benchmark, row: dict[str, Any], first: Answers, second: Answers) -> bool:
     """Add to the row of the other order how many answers it changed; False where no clip was answered in both."""
-    found = order_sensitivity(_labels(first), _labels(second))
+    speakers = speakers_of(first)
+    found = order_sensitivity(
+        _labels(first), _labels(second), lambda names: clusters_of(benchmark, names, speakers).keys
+    )
     if found is None:
         return False
     row["metrics"] |= {SENSITIVITY: found.estimate}

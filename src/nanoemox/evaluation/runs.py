@@ -2,14 +2,14 @@
 
 Keys that scoring reads: ``benchmark`` and ``id``; ``truth`` (a label, a list of words or a text); ``raw``, what the
 model wrote; ``parsed``, the answer object of the command line (``label`` and ``probabilities``, ``labels``, ``text`` or
-``reply``), null where the clip could not be answered. Replies are judged and rated beside ``context``, the dialogue
-before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells is passed over.
+``reply``), null where the clip could not be answered; ``speaker``, where known. Replies are judged and rated beside
+``context``, the dialogue before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -43,6 +43,7 @@ class RunPart:
         predictions: The answers; unanswered clips are absent.
         labels: Clip -> label, of closed answers.
         confidences: Clip -> probability of that label.
+        speakers: Clip -> speaker, where known.
     """
 
     asked: tuple[str, ...]
@@ -50,6 +51,7 @@ class RunPart:
     predictions: Predictions
     labels: Mapping[str, str]
     confidences: Mapping[str, float]
+    speakers: Mapping[str, str] = field(default_factory=dict)
 
     def sureness(self, names: Sequence[str], truth: Sequence[Value]) -> tuple[list[float], list[bool]]:
         """Return how sure each clip's label was and whether it was right; an unanswered clip is unsure and wrong."""
@@ -153,7 +155,13 @@ def _part(benchmark: Benchmark, rows: Mapping[str, Row], file: Path) -> RunPart:
     chances = {name: parsed[name].probabilities or {} for name in labels}
     confidences = {name: chances[name][label] for name, label in labels.items() if label in chances[name]}
     written = {name: str(row.get("raw") or "") for name, row in answered.items()}
-    return RunPart(tuple(rows), truth, _predictions(benchmark, parsed, written, labels), labels, confidences)
+    predictions = _predictions(benchmark, parsed, written, labels)
+    return RunPart(tuple(rows), truth, predictions, labels, confidences, speakers_of(rows))
+
+
+def speakers_of(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Return clip -> speaker, of the clips whose row names one."""
+    return {name: who for name, row in rows.items() if isinstance(who := row.get("speaker"), str) and who}
 
 
 def _parsed(row: Row, file: Path) -> _Parsed:
