@@ -33,13 +33,12 @@ from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.report_command import PAGE, write_html
-from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, rows_by_benchmark, speakers_of
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, SETTINGS, Row, rows_by_benchmark, speakers_of
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
 
 REPORT: Final = "report.md"
-SETTINGS: Final = "run.json"
 SENSITIVITY: Final = "order_sensitivity"
 """Share of clips answered in both orders of the labels whose answer differs."""
 CACHE: Final = "answer_cache"
@@ -258,7 +257,7 @@ def _settings(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _scored(folder: Path, benchmark: Benchmark, rows: Answers, request: EvaluateRequest) -> dict[str, Any]:
-    wanted = ScoreRequest(benchmark.id, None, request.scorer, request.wheel_tables)
+    wanted = ScoreRequest(benchmark.id, None, request.scorer, request.wheel_tables, tell_unfinished=False)
     if not any(isinstance(row["parsed"], dict) for row in rows.values()):
         told = "no clip was answered"
         return {"metrics": {}, "intervals": {}, "n": len(rows), "n_unanswered": len(rows), "notes": [told]}

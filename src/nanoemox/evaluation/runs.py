@@ -15,14 +15,16 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nanoemox.data.corpora.releases import read_json_lines
+from nanoemox.data.corpora.releases import parse_json, read_json_lines
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.official_files import Predictions
 from nanoemox.evaluation.truth import Truth, Value, checked_value
 from nanoemox.recipes import describe
-from nanoemox.types import NanoEmoXError, Turn
+from nanoemox.types import NanoEmoXError, RecipeError, Turn
 
 PREDICTIONS: Final = "predictions.jsonl"
+SETTINGS: Final = "run.json"
+"""What the answers of a run depend on."""
 METRICS: Final = "metrics.json"
 """Scores of all rows of a run."""
 BASELINES: Final = "baselines"
@@ -30,6 +32,7 @@ BASELINES: Final = "baselines"
 Row = dict[str, Any]
 Key = tuple[str, str]
 """Benchmark and clip."""
+_GO_ON: Final = "run nanoemox evaluate again with the same --out, it goes on where it stopped"
 _Text = Annotated[str, Field(strict=True)]
 
 
@@ -105,16 +108,45 @@ def read_rows(path: Path) -> dict[Key, Row]:
         NanoEmoXError: It is none; the message names the line.
     """
     file = prediction_file(path)
+    _check_whole(file)
     try:
         lines = read_json_lines(file)
     except OSError as error:
         raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
+    except RecipeError as error:
+        told = str(error).removesuffix("; download it again")
+        raise NanoEmoXError(f"{told}; remove the line, then run nanoemox evaluate again with the same --out") from error
     found: dict[Key, Row] = {}
     for number, row in enumerate(lines, 1):
         if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
             raise NanoEmoXError(f"{file}: row {number} has no benchmark and id: not a prediction file")
         found[str(row["benchmark"]), str(row["id"])] = row
     return found
+
+
+def unfinished(path: Path) -> bool:
+    """Return whether a run of ``nanoemox evaluate`` has not ended: it has settings, but no scores yet."""
+    folder = path if path.is_dir() else path.parent
+    return (folder / SETTINGS).is_file() and not (folder / METRICS).is_file()
+
+
+def _check_whole(file: Path) -> None:
+    """Raise where a run was killed before it wrote anything, or in the middle of a line."""
+    folder = file.parent
+    started = (folder / SETTINGS).is_file() or any(folder.glob("predictions-*.jsonl"))
+    if not file.exists() and started:
+        raise NanoEmoXError(f"{folder}: the run has not written {PREDICTIONS} yet; {_GO_ON}")
+    try:
+        last = file.read_bytes().rpartition(b"\n")[2]
+    except OSError:
+        return  # told by whoever reads it
+    if last.strip():
+        try:
+            parse_json(last.decode())
+        except (ValueError, RecursionError) as error:
+            raise NanoEmoXError(
+                f"{file}: the last line is cut: the run was killed while writing it; {_GO_ON}"
+            ) from error
 
 
 def read_dialogue(row: Row, file: Path) -> tuple[Turn, ...]:

@@ -18,7 +18,7 @@ from nanoemox.evaluation.measures import LegacyMeasures, Measures
 from nanoemox.evaluation.official_files import Predictions, read_predictions, read_wheel_tables
 from nanoemox.evaluation.practice import checkpoint_files, practice
 from nanoemox.evaluation.report import cell
-from nanoemox.evaluation.runs import PREDICTIONS, RunPart, read_run
+from nanoemox.evaluation.runs import PREDICTIONS, SETTINGS, RunPart, read_run, unfinished
 from nanoemox.evaluation.score import Aligned, Score, align, score
 from nanoemox.evaluation.truth import Truth, read_truth
 from nanoemox.evaluation.words import extraction_notes, published_words
@@ -27,6 +27,7 @@ from nanoemox.scoring.legacy import legacy_scorer
 from nanoemox.types import NanoEmoXError
 
 SCORERS: Final = ("corrected", "legacy")
+_UNFINISHED: Final = "the run has not ended: these are scores of the {} clips asked so far"
 _WORD_TASKS: Final = ("mer", "ovmer", "msa")
 
 
@@ -43,6 +44,7 @@ class ScoreRequest:
         common: Leave out what a label file knows beyond the clips of the run or file.
         extractor: Language model that takes the words out of running text; None for rules.
         intervals: What resamples draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
+        tell_unfinished: Note where a run has no scores of its own yet.
     """
 
     benchmark: str | None = None
@@ -53,6 +55,7 @@ class ScoreRequest:
     common: bool = False
     extractor: str | None = None
     intervals: str = "auto"
+    tell_unfinished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def is_run(path: Path) -> bool:
     """
     if not path.exists():
         raise NanoEmoXError(f"{path}: no such file or folder")
-    return path.suffix == ".jsonl" or (path / PREDICTIONS).is_file()
+    files = (PREDICTIONS, SETTINGS)
+    return path.suffix == ".jsonl" or any((path / name).is_file() for name in files)
 
 
 def open_reader(
@@ -172,7 +176,7 @@ def _load_run(path: Path, request: ScoreRequest, reader: WordReader | None) -> l
         raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(asked)}")
     if request.truth is not None and len(wanted) > 1:
         raise NanoEmoXError(f"--truth is of one benchmark; name it with --benchmark: {', '.join(wanted)}")
-    found = []
+    found, partial = [], request.tell_unfinished and unfinished(path)
     for key in wanted:
         benchmark, part, truth = get_benchmark(key), parts[key], parts[key].truth
         if request.truth is not None:
@@ -181,7 +185,11 @@ def _load_run(path: Path, request: ScoreRequest, reader: WordReader | None) -> l
             raise NanoEmoXError(f"the run does not say what is right: name a label file of {key} with --truth")
         listed = part.asked if request.common else None
         answers = _take_words(benchmark, part.predictions, reader)
-        found.append(replace(_align(benchmark, truth, answers, listed, part.speakers), part=part))
+        one = replace(_align(benchmark, truth, answers, listed, part.speakers), part=part)
+        if partial:
+            notes = (_UNFINISHED.format(len(part.asked)), *one.aligned.notes)
+            one = replace(one, aligned=replace(one.aligned, notes=notes))
+        found.append(one)
     return found
 
 
