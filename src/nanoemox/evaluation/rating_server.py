@@ -7,6 +7,7 @@ the page itself. Nothing that leaves here names a run.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
@@ -23,11 +24,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from nanoemox.evaluation.rating_store import RatingStore, UnknownError
 from nanoemox.types import NanoEmoXError
 
 MAX_BODY_BYTES: Final = 4096
+BODY_TIMEOUT_S: Final = 10.0
 _PAGE: Final = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -101,6 +104,8 @@ def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         refused = _refusal(request, host)
+        if refused is None and request.method not in ("GET", "HEAD"):
+            refused = await _slowness(request)
         response = await answer(request) if refused is None else _problem(*refused)
         response.headers.update(_HEADERS)
         return response
@@ -175,6 +180,16 @@ def _refusal(request: Request, host: str) -> tuple[int, str] | None:
         return 411, "send the length of the body"  # a body in chunks has none that holds
     too_long = len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES
     return (413, f"a body has at most {MAX_BODY_BYTES} bytes") if too_long else None
+
+
+async def _slowness(request: Request) -> tuple[int, str] | None:
+    """Read the body, whose length is bounded, and return why it is given up, or None."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            await request.body()
+    except (TimeoutError, ClientDisconnect):
+        return 408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+    return None
 
 
 def _known_host(called: str, host: str) -> bool:
