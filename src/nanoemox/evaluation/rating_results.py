@@ -8,6 +8,7 @@ raters, ``U`` replies.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
@@ -19,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from nanoemox.data.whole_files import write_text
 from nanoemox.evaluation.benchmarks import get_benchmark
 from nanoemox.evaluation.clusters import clusters_of
 from nanoemox.evaluation.rating_store import Rating, RatingStore
@@ -45,10 +47,11 @@ def export_ratings(study: Path, path: Path) -> int:
     with closing(RatingStore(study)) as store:
         ratings = store.ratings()
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
+        with io.StringIO(newline="") as text:
+            table = csv.writer(text)
             table.writerow(COLUMNS)
             table.writerows([_cell(getattr(rating, column)) for column in COLUMNS] for rating in ratings)
+            write_text(path, text.getvalue())
     except OSError as error:
         raise NanoEmoXError(f"{path}: {error.strerror or error}") from error
     return len(ratings)

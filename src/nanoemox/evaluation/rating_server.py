@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -113,6 +114,10 @@ def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
     @app.exception_handler(NanoEmoXError)
     async def mistake(request: Request, error: NanoEmoXError) -> Response:
         return _problem(404 if isinstance(error, UnknownError) else 422, str(error))
+
+    @app.exception_handler(sqlite3.Error)
+    async def unsaved(request: Request, error: sqlite3.Error) -> Response:
+        return _problem(507, f"not saved ({error}): tell whoever runs the study, then rate this reply again")
 
     @app.exception_handler(RequestValidationError)
     async def misfit(request: Request, error: RequestValidationError) -> Response:

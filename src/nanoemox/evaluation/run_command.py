@@ -33,6 +33,7 @@ from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.report_command import PAGE, write_html
+from nanoemox.evaluation.run_lock import sole_writer
 from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, SETTINGS, Row, rows_by_benchmark, speakers_of
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
@@ -98,8 +99,21 @@ def run_evaluate(
         What ``metrics.json`` holds; None in all processes but the first.
 
     Raises:
-        NanoEmoXError: An option or a file that cannot be meant, before any clip is asked.
+        NanoEmoXError: An option or a file that cannot be meant, before any clip is asked; another process that writes
+            the same run; or a disk that is full, which keeps what was answered.
     """
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        with sole_writer(request.out) if first else nullcontext():
+            return _evaluate(request, progress, tell)
+    except OSError as error:
+        told = f"{error.filename or request.out}: {error.strerror or error}"
+        raise NanoEmoXError(f"{told}; answers so far are kept: mend that and run again with the same --out") from error
+
+
+def _evaluate(
+    request: EvaluateRequest, progress: Progress | None, tell: Callable[[str], object]
+) -> dict[str, Any] | None:
     measures_of(request.scorer, request.wheel_tables)
     asked = [
         read_asked(b, request.data_root, request.limit, trust_npz=request.trust_npz) for b in expand(request.benchmarks)
