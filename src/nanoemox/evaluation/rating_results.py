@@ -46,6 +46,8 @@ def export_ratings(study: Path, path: Path) -> int:
     """
     with closing(RatingStore(study)) as store:
         ratings = store.ratings()
+    if not path.parent.is_dir():
+        raise NanoEmoXError(f"{path}: there is no folder {path.parent}: make it, or give another file")
     try:
         with io.StringIO(newline="") as text:
             table = csv.writer(text)
