@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,13 +21,15 @@ class Says:
     text: str = "fine"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: str | None = None
+    body: str | bytes | None = None
+    endless: bool = False
+    drip_s: float = 0
     cut: bool = False
     hang: bool = False
 
     def payload(self) -> bytes:
         if self.body is not None:
-            return self.body.encode()
+            return self.body if isinstance(self.body, bytes) else self.body.encode()
         if self.status != 200:
             return json.dumps({"error": {"message": self.text}}).encode()
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": self.text}}
@@ -65,6 +67,13 @@ class FakeEndpoint:
                 self.send_response(says.status)
                 for name, value in {"content-type": "application/json", **says.headers}.items():
                     self.send_header(name, value)
+                if says.endless or says.drip_s:
+                    self.end_headers()
+                    with suppress(OSError):
+                        while not fake.over.is_set():
+                            self.wfile.write(b" " if says.drip_s else b" " * 65536)
+                            fake.over.wait(says.drip_s)
+                    return
                 self.send_header("content-length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload[: len(payload) // 2] if says.cut else payload)

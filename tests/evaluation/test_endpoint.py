@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -143,6 +145,54 @@ def test_the_key_is_written_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFix
         endpoint.complete(ASK, 9)
     assert all(KEY not in p.read_text() for p in tmp_path.rglob("*") if p.is_file())
     assert f"Bearer {KEY}" not in caplog.text
+
+
+def test_an_answer_that_repeats_the_key_is_kept_without_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with client(tmp_path, in_turn(Says(f"your key is {KEY}"), Says(body=f"<b>{KEY}")), attempts=1) as (endpoint, *_):
+        assert endpoint.complete(ASK, 9).text == "your key is ***"
+        with pytest.raises(EndpointError) as told:
+            endpoint.complete(ASK, 10)
+    assert KEY not in str(told.value)
+    assert all(KEY not in p.read_text() for p in tmp_path.rglob("*") if p.is_file())
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_refused(tmp_path: Path, status: int) -> None:
+    with serve(lambda _: Says("stolen")) as other:
+        place = other.address.removeprefix("openai:") + "/chat/completions"
+        with (
+            client(tmp_path, lambda _: Says(status=status, headers={"location": place})) as (endpoint, fake, _),
+            pytest.raises(EndpointError, match=f"the server redirects to '{place}': name that address"),
+        ):
+            endpoint.complete(ASK, 9)
+        assert (len(fake.requests), other.requests) == (1, [])
+
+
+def test_a_body_without_end_is_given_up(tmp_path: Path) -> None:
+    with client(tmp_path, lambda _: Says(endless=True)) as (endpoint, fake, _):
+        with pytest.raises(EndpointError, match="the answer is longer than 16 MiB"):
+            endpoint.complete(ASK, 9)
+        assert len(fake.requests) == 1
+
+
+def test_a_body_that_drips_is_given_up(tmp_path: Path) -> None:
+    with client(tmp_path, lambda _: Says(drip_s=0.05), timeout_s=0.5) as (endpoint, *_):
+        begin = time.monotonic()
+        with pytest.raises(EndpointError, match=r"the answer has not ended after 0.5 s"):
+            endpoint.complete(ASK, 9)
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br, gzip"])
+def test_compressed_bodies_are_refused_unread(tmp_path: Path, encoding: str) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    with (
+        client(tmp_path, lambda _: Says(body=bomb, headers={"content-encoding": encoding})) as (endpoint, *_),
+        pytest.raises(EndpointError, match=f"the answer is compressed .'{encoding}'.*not asked for"),
+    ):
+        endpoint.complete(ASK, 9)
 
 
 def test_a_spoilt_cache_is_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,6 +181,62 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
 def test_another_model_does_not_go_on_with_a_run(run: Path, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match="give another --out"):
         run_evaluate(request(save_tiny(tmp_path / "tiny", seed=1), data_root, run))
+
+
+@pytest.mark.parametrize("part", ["templates", "configuration", "weights"])
+def test_whatever_shapes_an_answer_may_not_change_in_a_run(
+    run: Path, model: Path, data_root: Path, tmp_path: Path, part: str
+) -> None:
+    changed = ""
+    copy = Path(shutil.copytree(model, tmp_path / model.name))
+    if part == "templates":
+        file = copy / "templates.yaml"
+        changed = file.read_text("utf-8").replace("emotion", "mood", 1)
+    elif part == "configuration":
+        file = copy / "config.json"
+        found = json.loads(file.read_text("utf-8"))
+        found["speech"]["normalise"] = "window" if found["speech"]["normalise"] != "window" else "clip"
+        changed = json.dumps(found)
+    else:
+        file = copy / "model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-2] ^= 1  # in the last row of one matrix
+        file.write_bytes(data)
+    if part != "weights":
+        assert changed != file.read_text("utf-8")
+        file.write_text(changed, "utf-8")
+    before = (run / "predictions.jsonl").read_bytes()
+    with pytest.raises(NanoEmoXError, match=rf"holds answers of {part} .*give another --out"):
+        run_evaluate(request(copy, data_root, run))
+    assert (run / "predictions.jsonl").read_bytes() == before
+
+
+def test_changed_data_do_not_go_on_with_a_run(run: Path, model: Path, data_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data_root, tmp_path / "data"))
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    manifest = root / "manifests" / "meld.jsonl"
+    assert run_evaluate(request(model, root, out)) is not None
+    manifest.write_text(manifest.read_text("utf-8").replace("number 2", "another number"), "utf-8")
+    with pytest.raises(NanoEmoXError, match="1 clips such as 'c2' were asked about other words"):
+        run_evaluate(request(model, root, out))
+
+
+def test_words_are_the_manifests_in_every_row(model: Path, data_root: Path, tmp_path: Path) -> None:
+    """A subtitle beside the file is not read: the row without media could not see it."""
+    root = Path(shutil.copytree(data_root, tmp_path / "data"))
+    manifest = root / "manifests" / "meld.jsonl"
+    rows_of = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+    kept = [{k: v for k, v in row.items() if k != "subtitle" or row["split"] == "train"} for row in rows_of]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
+    plain = tmp_path / "plain"
+    run_evaluate(request(model, root, plain))
+    for i in range(NUM):
+        cue = f"1\n00:00:00,000 --> 00:00:01,000\nI hate {i}.\n"
+        (root / "clips" / f"{i}.srt").write_text(cue, "utf-8")
+    beside = tmp_path / "beside"
+    run_evaluate(request(model, root, beside))
+    assert answers(beside) == answers(plain)
+    assert answers(beside / "baselines" / "shuffled-media") == answers(plain / "baselines" / "shuffled-media")
 
 
 def test_options_of_served_models_are_none_of_a_local_one(data_root: Path, model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from html.parser import HTMLParser
@@ -14,8 +16,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi")
+import uvicorn
 from fastapi.testclient import TestClient
 
+from nanoemox.evaluation import rating_server
 from nanoemox.evaluation.rating_plan import plan_study
 from nanoemox.evaluation.rating_server import MAX_BODY_BYTES, create_app, serve_study
 from nanoemox.evaluation.rating_store import RatingStore, create_study
@@ -219,6 +223,51 @@ def test_colours_have_contrast_enough() -> None:
         ]:
             light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= least, (ink, ground)
+
+
+def test_a_key_is_of_one_rater_alone(client: TestClient, study: Path) -> None:
+    for name in ("ann", "bob"):
+        client.post("/api/raters", json={"name": name})
+    key = client.get("/api/replies/0?rater=ann").json()["key"]
+    for guess in (key, key[:-1], "1", "0" * 24, "' OR 1=1 --", ""):
+        body = {"rater": "bob", "reply": guess, "criterion": "empathy", "score": 1}
+        assert client.post("/api/scores", json=body).status_code == 404
+    for path in (
+        "/api/replies/-1?rater=ann",
+        "/api/replies/99999999999999999999?rater=ann",
+        "/api/replies/0?rater=eve",
+    ):
+        assert client.get(path).status_code == 404
+    with closing(RatingStore(study)) as store:
+        assert store.ratings() == []
+
+
+def test_slow_clients_do_not_hold_up_others(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred connections that never end their header, and one whose body never comes."""
+    monkeypatch.setattr(rating_server, "BODY_TIMEOUT_S", 0.5)
+    with closing(RatingStore(study)) as store:
+        config = uvicorn.Config(create_app(store), port=0, log_level="error", access_log=False)
+        server = uvicorn.Server(config)
+        listening = socket.create_server(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        address = listening.getsockname()
+        slow = [socket.create_connection(address, timeout=20) for _ in range(101)]
+        try:
+            for one in slow[:-1]:
+                one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow:")
+            host = f"127.0.0.1:{address[1]}"
+            head = f"POST /api/raters HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+            slow[-1].sendall(f"{head}Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{{".encode())
+            with socket.create_connection(address, timeout=20) as quick:
+                quick.sendall(f"GET /api/criteria HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                assert quick.recv(4096).startswith(b"HTTP/1.1 200")
+            assert slow[-1].recv(4096).startswith(b"HTTP/1.1 408")
+        finally:
+            for one in slow:
+                one.close()
+            server.should_exit = True
+            thread.join(20)
 
 
 def test_a_port_in_use(study: Path) -> None:

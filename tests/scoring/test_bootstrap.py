@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import permutation_test
+from scipy.stats import permutation_test, t
 from sklearn.utils import resample
 
 from nanoemox.scoring import bootstrap, bootstrap_difference, bootstrap_interval, mean_statistic
@@ -113,6 +113,76 @@ def test_the_size_of_a_block_does_not_show(monkeypatch: pytest.MonkeyPatch) -> N
     assert bootstrap_interval(statistic, 37, num_resamples=101) == whole
 
 
+def test_clusters_cover_as_often_as_they_say_and_single_samples_do_not() -> None:
+    """Thirty speakers of eight clips each, whose scores share what is theirs."""
+    generator = np.random.default_rng(5)
+    names = np.repeat(np.arange(30), 8).tolist()
+    covered = {"cluster": 0, "sample": 0}
+    for trial in range(200):
+        data = np.repeat(generator.normal(size=30), 8) + 0.5 * generator.normal(size=240)
+        for kind, clusters in (("cluster", names), ("sample", None)):
+            found = bootstrap_interval(
+                mean_statistic(data), 240, clusters=clusters, level=0.9, num_resamples=300, seed=trial
+            )
+            covered[kind] += found.low <= 0 <= found.high
+    assert 0.82 <= covered["cluster"] / 200 <= 0.95
+    assert covered["sample"] / 200 < 0.65
+
+
+def test_whole_clusters_are_drawn() -> None:
+    seen: set[tuple[int, ...]] = set()
+
+    def statistic(indices: np.ndarray) -> np.ndarray:
+        seen.update(tuple(sorted(row.tolist())) for row in indices)
+        return indices.mean(1).astype(np.float64)
+
+    found = bootstrap_interval(statistic, 5, clusters=["a", "b", "a", "b", "b"], num_resamples=200)
+    assert seen == {(0, 0, 2, 2), (0, 1, 2, 3, 4), (1, 1, 3, 3, 4, 4), (0, 1, 2, 3, 4)}
+    assert found.num_clusters == 2
+
+
+def test_few_clusters_cover_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(6)
+    names = np.repeat(np.arange(6), 10).tolist()
+    covered, significant = 0, 0
+    for trial in range(300):
+        data = np.repeat(generator.normal(size=6), 10) + 0.5 * generator.normal(size=60)
+        statistic, zero = mean_statistic(data), mean_statistic(np.zeros(60))
+        found = bootstrap_difference(statistic, zero, 60, clusters=names, num_resamples=500, seed=trial)
+        covered += found.interval.low <= 0 <= found.interval.high
+        significant += found.p_value < 0.05
+    assert 0.9 <= covered / 300 <= 0.98
+    assert 0.02 <= significant / 300 <= 0.1
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 30])
+def test_students_t_is_that_of_scipy(freedom: int) -> None:
+    for value in (0.0, 0.5, 1.96, 12.7):
+        assert bootstrap._student_tail(value, freedom) == pytest.approx(float(t.sf(value, freedom)), abs=1e-12)
+    for tail in (0.4, 0.05, 0.025):
+        assert bootstrap._student_quantile(tail, freedom) == pytest.approx(float(t.isf(tail, freedom)), abs=1e-9)
+
+
+def test_a_cluster_a_sample_is_the_plain_bootstrap() -> None:
+    data = np.random.default_rng(4).normal(size=37)
+    plain = bootstrap_interval(mean_statistic(data), 37)
+    assert bootstrap_interval(mean_statistic(data), 37, clusters=range(37)) == plain
+    assert plain.num_clusters == 37
+
+
+def test_a_paired_difference_of_clusters_draws_the_same_ones() -> None:
+    generator = np.random.default_rng(7)
+    names = np.repeat(np.arange(6), 20).tolist()
+    hard = np.repeat(generator.normal(size=6) * 3, 20)
+    a, b = mean_statistic(hard + 0.2), mean_statistic(hard)
+    pair = bootstrap_difference(a, b, 120, clusters=names)
+    assert (pair.interval.low, pair.interval.high) == pytest.approx((0.2, 0.2))
+    noisy = mean_statistic(hard + np.repeat(generator.normal(size=6), 20))
+    wide = bootstrap_difference(noisy, b, 120, clusters=names).interval
+    narrow = bootstrap_difference(noisy, b, 120).interval
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
 def test_mistakes_are_named() -> None:
     statistic = mean_statistic([1.0])
     for options, message in (
@@ -123,5 +193,7 @@ def test_mistakes_are_named() -> None:
             bootstrap_interval(statistic, 1, **options)
     with pytest.raises(NanoEmoXError, match="0 samples"):
         bootstrap_difference(statistic, statistic, 0)
+    with pytest.raises(NanoEmoXError, match="2 clusters for 1 samples"):
+        bootstrap_interval(statistic, 1, clusters=["a", "b"])
     with pytest.raises(NanoEmoXError, match="finite"):
         mean_statistic([float("nan")])

@@ -69,6 +69,11 @@ ScorerOption = Annotated[str, typer.Option(help="corrected, or legacy: the publi
 WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")]
 
 
+def tell(text: str, *, err: bool = False) -> None:
+    """Print lines for people; names and answers come from strangers, so control characters are shown, not obeyed."""
+    typer.echo("".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text), err=err)
+
+
 def tell_json(value: object, indent: int | None = None) -> None:
     """Print JSON for machines."""
     from json import dumps

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ScorerOption, TrustOption, WheelOption, app, tell_json
+from nanoemox.cli.app import ScorerOption, TrustOption, WheelOption, app, tell, tell_json
 
 LANGUAGE_MODEL = "openai:http://host:port/v1#NAME or transformers:DIR_OR_ID"
 
@@ -47,13 +47,13 @@ def evaluate(
     request = EvaluateRequest(
         keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz, again, remote
     )
-    metrics = run_evaluate(request, None if json else progress_over, partial(typer.echo, err=True))
+    metrics = run_evaluate(request, None if json else progress_over, partial(tell, err=True))
     if metrics is None:  # another process tells
         return
     if json:
         tell_json(metrics, 1)
     else:
-        typer.echo(format_report(metrics))
+        tell(format_report(metrics))
 
 
 @app.command(epilog="Example:  nanoemox score runs/eval --scorer legacy --wheel-tables emotion_wheel")
@@ -80,18 +80,21 @@ def score(
         Path | None,
         typer.Option(help="Another run or result file: tell the differences on common clips, with p-values."),
     ] = None,
+    intervals: Annotated[
+        str, typer.Option(help="What intervals resample: auto (speaker, else dialogue, else clip) or clip.")
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without the model that made them."""
     from nanoemox.evaluation.compare import format_compared, run_compare
     from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
 
-    request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor)
+    request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor, intervals)
     result = run_score(path, request) if against is None else run_compare(path, against, request)
     if json:
         tell_json(result, 1)
     else:
-        typer.echo(format_result(result) if against is None else format_compared(result))
+        tell(format_result(result) if against is None else format_compared(result))
 
 
 @app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")
@@ -107,5 +110,5 @@ def judge(
     from nanoemox.evaluation.judge import format_judged, run_judge, silent_judges
 
     result = run_judge(path, judges)
-    tell_json(result, 1) if json else typer.echo(format_judged(result))
+    tell_json(result, 1) if json else tell(format_judged(result))
     raise typer.Exit(2 if silent_judges(result) else 0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import app, tell_json
+from nanoemox.cli.app import app, tell, tell_json
 
 
 @app.command(epilog="Example:  nanoemox rate runs/ours runs/baseline --sample 200 --out study.sqlite")
@@ -46,7 +46,7 @@ def rate(
         from nanoemox.evaluation.rating_store import create_study
 
         create_study(out, plan_study(runs, sample, seed))
-    serve_study(out, host, port, lambda address: typer.echo(f"Rate at {address}   ratings in {out}   Ctrl-C stops"))
+    serve_study(out, host, port, lambda address: tell(f"Rate at {address}   ratings in {out}   Ctrl-C stops"))
 
 
 def _tell(out: Path, export: Path | None, results: bool, json: bool) -> None:
@@ -54,7 +54,7 @@ def _tell(out: Path, export: Path | None, results: bool, json: bool) -> None:
 
     if export is not None:
         count = export_ratings(out, export)
-        typer.echo(f"{count} ratings in {export}", err=True)
+        tell(f"{count} ratings in {export}", err=True)
     if results:
         result = measure_study(out)
-        tell_json(result, 1) if json else typer.echo(format_study(result))
+        tell_json(result, 1) if json else tell(format_study(result))

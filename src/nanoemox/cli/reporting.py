@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import WheelOption, app, tell_json
+from nanoemox.cli.app import WheelOption, app, tell, tell_json
 
 
 @app.command(epilog="Example:  nanoemox report runs/a runs/b --out report.html")
@@ -37,4 +37,4 @@ def report(
     if json:
         tell_json(result, 1)
     else:
-        typer.echo(format_written(result))
+        tell(format_written(result))

@@ -64,6 +64,9 @@ def media_file(data_root: Path, source: str) -> Path:
 def clip_of(sample: Sample, data_root: Path, load: Callable[..., Clip]) -> Clip:
     """Read what a sample shows.
 
+    The words are the manifest's alone. A subtitle beside the file or inside it is not read: rows that withhold or
+    exchange the media could not read it, or would read another clip's.
+
     Args:
         sample: The sample.
         data_root: What media paths are relative to.
@@ -75,7 +78,7 @@ def clip_of(sample: Sample, data_root: Path, load: Callable[..., Clip]) -> Clip:
     source = sample.media or sample.audio
     if source is None:
         return Clip(name=sample.id, subtitle=sample.subtitle, history=sample.turns)
-    clip = load(data_root / source, subtitle=sample.subtitle, history=sample.turns)
+    clip = load(data_root / source, subtitle=sample.subtitle or "", history=sample.turns)
     if sample.media and sample.audio:
-        clip = replace(clip, waveform=load(data_root / sample.audio).waveform)
+        clip = replace(clip, waveform=load(data_root / sample.audio, subtitle="").waveform)
     return replace(clip, name=sample.id)

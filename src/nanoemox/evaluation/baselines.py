@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,15 +136,23 @@ def reordered(labels: Sequence[str]) -> tuple[str, ...]:
     return drawn if drawn != tuple(labels) else (*drawn[1:], *drawn[:1])
 
 
-def order_sensitivity(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> Interval | None:
+def order_sensitivity(
+    first: Mapping[str, str | None],
+    second: Mapping[str, str | None],
+    clusters: Callable[[Sequence[str]], Sequence[Hashable]] | None = None,
+) -> Interval | None:
     """Return how often the answer changes with the order of the labels, of clips answered both times; None of none.
 
     Args:
         first: Clip -> label in the benchmark's order, None where the answer names none.
         second: Clip -> label in the other order.
+        clusters: Returns the cluster of each clip, for the interval; by default clips are drawn.
     """
-    changed = [first[name] != second[name] for name in first if name in second]
-    return bootstrap_interval(mean_statistic(changed), len(changed)) if changed else None
+    names = [name for name in first if name in second]
+    if not names:
+        return None
+    changed = [first[name] != second[name] for name in names]
+    return bootstrap_interval(mean_statistic(changed), len(names), clusters=clusters and clusters(names))
 
 
 def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) -> str | None:

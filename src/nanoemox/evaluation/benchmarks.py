@@ -41,6 +41,9 @@ class Benchmark:
         version: Of this record.
         split: Part of the corpus that is asked.
         note: What a reader of the scores must know, None where there is nothing.
+        speaker_pattern: Regular expression whose groups are the speaker in the name of a clip.
+        recording: What clips are cut from: ``dialogue``, ``video`` or ``episode``.
+        recording_pattern: Regular expression that finds it in the name of a clip.
     """
 
     id: str
@@ -55,6 +58,9 @@ class Benchmark:
     version: int = 1
     split: Split = "test"
     note: str | None = None
+    speaker_pattern: str | None = None
+    recording: str = "dialogue"
+    recording_pattern: str | None = None
 
     @property
     def question(self) -> str:
@@ -72,12 +78,20 @@ class Benchmark:
         return TASKS[self.question].identifier
 
 
-def _emotion(key: str, title: str, num_samples: int, published_name: str) -> Benchmark:
-    return Benchmark(key, title, "mer", key, HIT_RATE, LABEL_SETS[key], num_samples, published_name)
+_DIALOGUE: Final = r"dia\w+?(?=_?utt)"
+_VIDEO: Final = r"^(.+)_\d+$"
+_EPISODE: Final = r"^S\d+_E\d+"
+
+
+def _emotion(key: str, title: str, num_samples: int, published_name: str, **told: str) -> Benchmark:
+    return Benchmark(key, title, "mer", key, HIT_RATE, LABEL_SETS[key], num_samples, published_name, **told)  # type: ignore[arg-type]
 
 
 def _sentiment(key: str, title: str, num_samples: int, published_name: str) -> Benchmark:
-    return Benchmark(key, title, "msa", key, SENTIMENT, LABEL_SETS["sentiment"], num_samples, published_name)
+    return Benchmark(
+        key, title, "msa", key, SENTIMENT, LABEL_SETS["sentiment"], num_samples, published_name,
+        recording="video", recording_pattern=_VIDEO,
+    )  # fmt: skip
 
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
@@ -86,8 +100,11 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         for record in (
             _emotion("mer2023", "MER2023", 411, "mer2023"),
             _emotion("mer2024", "MER2024", 1169, "mer2024"),
-            _emotion("meld", "MELD", 2610, "meld"),
-            _emotion("iemocap", "IEMOCAP", 1241, "iemocapfour"),
+            _emotion("meld", "MELD", 2610, "meld", recording_pattern=_DIALOGUE),
+            _emotion(
+                "iemocap", "IEMOCAP", 1241, "iemocapfour", speaker_pattern=r"^(Ses\d\d).*_([FM])\d+$",
+                recording_pattern=r"^(Ses\d\d.*)_[FM]\d+$",
+            ),
             _sentiment("cmu_mosi", "CMU-MOSI", 686, "cmumosi"),
             _sentiment("cmu_mosei", "CMU-MOSEI", 4659, "cmumosei"),
             _sentiment("ch_sims", "CH-SIMS", 457, "sims"),
@@ -95,17 +112,27 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
             # Printed numbers are of more clips (``published.OTHER_CLIPS``); these are the released ones.
             Benchmark("ov_merd", "OV-MERD", "ovmer", "ov_merd", SETS, (), 332, "ovmerdplus"),
             Benchmark("emer", "EMER", "eri", "emer", REASONS, (), 100, "emer"),
-            Benchmark("mintrec", "MIntRec", "mir", "mintrec", INTENT, LABEL_SETS["mintrec"], 445, "mintrec"),
-            Benchmark("mintrec2", "MIntRec2.0", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"], 2033, "mintrec2"),
+            Benchmark(
+                "mintrec", "MIntRec", "mir", "mintrec", INTENT, LABEL_SETS["mintrec"], 445, "mintrec",
+                recording="episode", recording_pattern=_EPISODE,
+            ),
+            Benchmark(
+                "mintrec2", "MIntRec2.0", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"], 2033, "mintrec2",
+                recording_pattern=_DIALOGUE,
+            ),
             Benchmark(
                 "mintrec2_paper", "MIntRec2.0, the paper's subset", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"],
-                1044, "mintrec2", list_file="test_MIntRec2_ann.json",
+                1044, "mintrec2", list_file="test_MIntRec2_ann.json", recording_pattern=_DIALOGUE,
             ),
-            Benchmark("avamerg", "AvaMERG", "erg", "avamerg", REPLIES, LABEL_SETS["avamerg"], None, "avamerg"),
+            Benchmark(
+                "avamerg", "AvaMERG", "erg", "avamerg", REPLIES, LABEL_SETS["avamerg"], None, "avamerg",
+                recording_pattern=_DIALOGUE,
+            ),
             # Its official parts are none; actors 21 to 24, our test part, are not everywhere at hand.
             Benchmark(
                 "ravdess", "RAVDESS, actors 17-20", "mer", "ravdess", HIT_RATE, LABEL_SETS["ravdess"], 240, "ravdess",
                 split="validation", note="none of these actors trained the shipped model, but it was chosen on them",
+                speaker_pattern=r"^\d\d(?:-\d\d){5}-(\d\d)$",
             ),
         )
     }

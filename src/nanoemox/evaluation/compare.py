@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nanoemox.evaluation.clusters import Clusters, clusters_of, clusters_text
 from nanoemox.evaluation.endpoint import CallOptions
 from nanoemox.evaluation.language_models import cost_line
 from nanoemox.evaluation.measures import Measured, Measures
@@ -50,13 +51,19 @@ def run_compare(first: Path, second: Path, request: ScoreRequest, options: CallO
     if not both:
         raise NanoEmoXError(f"no benchmark in common: {first} answers {', '.join(ours)}, {second} {', '.join(theirs)}")
     named = {"first": str(first), "second": str(second)}
-    found = {key: named | compare(ours[key], theirs[key], measures) for key in both}
+    found = {key: named | compare(ours[key], theirs[key], measures, request.intervals) for key in both}
     result: dict[str, Any] = found[both[0]] if len(both) == 1 else {"benchmarks": found}
     return result | {"extraction": readers} if readers else result
 
 
-def compare(first: Loaded, second: Loaded, measures: Measures) -> dict[str, Any]:
+def compare(first: Loaded, second: Loaded, measures: Measures, by: str = "auto") -> dict[str, Any]:
     """Return every score of both on their common clips, and the differences.
+
+    Args:
+        first: One side.
+        second: The other.
+        measures: The scorer.
+        by: What resamples draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
 
     Raises:
         NanoEmoXError: They have no clip in common, or other truths for the same clip.
@@ -77,12 +84,15 @@ def compare(first: Loaded, second: Loaded, measures: Measures) -> dict[str, Any]
         which = "answered by both" if measures.name == PROTOCOL else "asked of both"
         notes.append(f"only clips {which} are compared; {left_out[0]} of the first and {left_out[1]} of the second go")
     notes += [f"first: {note}" for note in one.notes] + [f"second: {note}" for note in other.notes]
-    scores = [_measured(loaded, side, measures) for loaded, side in ((first, a), (second, b))]
+    clusters = clusters_of(first.benchmark, names, {**b.speakers, **a.speakers}, by)
+    notes += clusters.notes()
+    ours, theirs = (_measured(loaded, side, measures) for loaded, side in ((first, a), (second, b)))
     return {
         "benchmark": first.benchmark.id,
         "scorer": measures.name,
         "n": len(names),
-        "metrics": differences(*scores),
+        "clusters": clusters.to_dict(),
+        "metrics": differences(ours, theirs, clusters),
         "notes": notes,
     }
 
@@ -107,19 +117,25 @@ def only(aligned: Aligned, names: Sequence[str]) -> Aligned:
         names=tuple(names),
         truth=tuple(aligned.truth[place] for place in chosen),
         answers=tuple(aligned.answers[place] for place in chosen),
+        speakers=aligned.speakers,
     )
 
 
-def differences(first: Measured, second: Measured, *, num_resamples: int = 2000) -> dict[str, dict[str, Any]]:
+def differences(
+    first: Measured, second: Measured, clusters: Clusters | None = None, *, num_resamples: int = 2000
+) -> dict[str, dict[str, Any]]:
     """Return, metric by metric, both scores, first minus second, its 95 % interval and two-sided p-value.
 
     Both must be of the same clips in the same order. Interval and p-value come from one paired bootstrap
-    (``bootstrap_difference``); they are None where a score has no function of resampled clips.
+    (``bootstrap_difference``) that draws ``clusters``, by default clips; they are None where a score has no function
+    of resampled clips.
     """
-    return {name: difference(name, first, second, num_resamples=num_resamples) for name in first.metrics}
+    return {name: difference(name, first, second, clusters, num_resamples=num_resamples) for name in first.metrics}
 
 
-def difference(name: str, first: Measured, second: Measured, *, num_resamples: int = 2000) -> dict[str, Any]:
+def difference(
+    name: str, first: Measured, second: Measured, clusters: Clusters | None = None, *, num_resamples: int = 2000
+) -> dict[str, Any]:
     """Return the row of one metric of ``differences``."""
     ours, theirs = first.metrics[name], second.metrics.get(name)
     row: dict[str, Any] = {"first": ours, "second": theirs, "difference": None, "interval": None, "p_value": None}
@@ -127,8 +143,9 @@ def difference(name: str, first: Measured, second: Measured, *, num_resamples: i
         return row
     row["difference"] = ours - theirs
     if name in first.statistics and name in second.statistics:
-        (left, size), (right, _) = first.statistics[name], second.statistics[name]
-        found = bootstrap_difference(left, right, size, num_resamples=num_resamples)
+        (left, kept), (right, _) = first.statistics[name], second.statistics[name]
+        keys = None if clusters is None else clusters.of(kept)
+        found = bootstrap_difference(left, right, len(kept), clusters=keys, num_resamples=num_resamples)
         row |= {"interval": [found.interval.low, found.interval.high], "p_value": found.p_value}
     return row
 
@@ -138,7 +155,8 @@ def format_compared(result: Mapping[str, Any]) -> str:
     parts = result.get("benchmarks", {None: result}).values()
     texts = []
     for part in parts:
-        lines = [f"{part['benchmark']} · {part['scorer']} scorer · {part['n']} common clips"]
+        by = clusters_text(part["clusters"])
+        lines = [f"{part['benchmark']} · {part['scorer']} scorer · {part['n']} common clips · intervals by {by}"]
         lines += [f"  first:  {part['first']}", f"  second: {part['second']}"]
         for name, row in part["metrics"].items():
             scores = f"{cell(name, row['first']):>7} {cell(name, row['second']):>7}"
@@ -151,11 +169,11 @@ def format_compared(result: Mapping[str, Any]) -> str:
 def _difference(name: str, row: Mapping[str, Any]) -> str:
     if row["difference"] is None:
         return ""
-    told = f"  {_signed(name, row['difference']):>7}"
+    text = f"  {_signed(name, row['difference']):>7}"
     if row["interval"] is None:
-        return told
+        return text
     low, high = (_signed(name, end) for end in row["interval"])
-    return f"{told}  [{low}, {high}]  p {row['p_value']:.4f}"
+    return f"{text}  [{low}, {high}]  p {row['p_value']:.4f}"
 
 
 def _signed(name: str, value: float) -> str:

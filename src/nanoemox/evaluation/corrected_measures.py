@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nanoemox.evaluation.measures import CLASSIFICATION, Measured, Words, classified, labels_statistic, on_wheels
-from nanoemox.scoring.bootstrap import mean_statistic
+from nanoemox.scoring.bootstrap import Statistic, mean_statistic
 from nanoemox.scoring.classification import classification_scores
 from nanoemox.scoring.corrected import LEVELS, CorrectedScorer, emotion_report, unknown_words
 from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n, distinct_statistic
@@ -44,8 +44,8 @@ class CorrectedMeasures:
         statistics = classified(report.scores, report.pairs, names).statistics
         statistics["hit_rate"] = statistics["accuracy"]
         for name in ("precision", "recall", "f1"):
-            statistics[name] = (report.sets.statistic(name), report.sets.n)
-        statistics["abstained"] = (mean_statistic([read is None for _, read in report.pairs]), len(truth))
+            statistics[name] = (report.sets.statistic(name), range(report.sets.n))
+        statistics["abstained"] = (mean_statistic([read is None for _, read in report.pairs]), range(len(truth)))
         statistics["labels_per_answer"] = labels_statistic(answers)
         return Measured(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
 
@@ -67,10 +67,11 @@ class CorrectedMeasures:
         pairs = list(zip(truth, read, strict=True))
         names = ("weighted_f1", "accuracy", "unweighted_average_recall")
         whole = classified(classification_scores(truth, read, labels), pairs, names)
-        rest = [pair for pair in pairs if pair[0] != "neutral"]
+        kept = [place for place, true in enumerate(truth) if true != "neutral"]
+        rest = [pairs[place] for place in kept]
         if rest:
             scores = classification_scores([t for t, _ in rest], [p for _, p in rest], labels)
-            part = classified(scores, rest, ("weighted_f1", "accuracy"))
+            part = classified(scores, rest, ("weighted_f1", "accuracy"), kept)
             whole.metrics.update({f"{name}_nonzero": value for name, value in part.metrics.items()})
             whole.statistics.update({f"{name}_nonzero": value for name, value in part.statistics.items()})
         return whole
@@ -99,8 +100,10 @@ class CorrectedMeasures:
             metrics[f"corpus_distinct_{n}"] = corpus_distinct_n(replies, n)
         metrics["chains"] = sum(map(bool, named)) / len(named)
         shares = {"accuracy": right, "hit_rate": hits, "chains": list(map(bool, named))}
-        statistics = {name: (mean_statistic(share), len(share)) for name, share in shares.items()}
-        statistics |= {f"distinct_{n}": (distinct_statistic(replies, n), len(replies)) for n in (1, 2)}
+        every = range(len(truth))
+        statistics: dict[str, tuple[Statistic, Sequence[int]]]
+        statistics = {name: (mean_statistic(share), every) for name, share in shares.items()}
+        statistics |= {f"distinct_{n}": (distinct_statistic(replies, n), every) for n in (1, 2)}
         return Measured(metrics, statistics, len(truth))
 
 

@@ -7,7 +7,6 @@ times. The key comes from ``OPENAI_API_KEY`` alone and is written nowhere.
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
 import os
@@ -15,13 +14,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from nanoemox.data.whole_files import write_json
+from nanoemox.evaluation.endpoint_limits import BodyError, client_of, retry_after_s
 from nanoemox.types import NanoEmoXError
 
 PREFIX: Final = "openai:"
@@ -70,7 +69,7 @@ class CallOptions:
     Attributes:
         seed: Sent with every request.
         attempts: Tries of one call, the first among them.
-        timeout_s: Longest silence of the server in seconds.
+        timeout_s: Longest silence of the server, and longest duration of a body once it has begun, in seconds.
         first_wait_s: Wait before the second try; it doubles each time, and half of it is drawn by chance.
         longest_wait_s: Longest wait; a server that asks for a longer one is given up.
     """
@@ -210,7 +209,11 @@ class Endpoint:
         self._key = os.environ.get(KEY_VARIABLE) or _NO_KEY
         # The client's own retries count nothing and know no bound for Retry-After: ours replace them.
         self._client = openai.OpenAI(
-            base_url=address.base_url, api_key=self._key, max_retries=0, timeout=self._options.timeout_s
+            base_url=address.base_url,
+            api_key=self._key,
+            max_retries=0,
+            timeout=self._options.timeout_s,
+            http_client=client_of(self._options.timeout_s),
         )
         self._lock = threading.Lock()
 
@@ -274,24 +277,34 @@ class Endpoint:
 
         try:
             answer = self._client.chat.completions.with_raw_response.create(**request)
-            return _read_completion(answer.http_response.text)
+            return _read_completion(self._redact(answer.http_response.text))
+        except BodyError as error:
+            raise self._given_up(error) from None
         except openai.APIStatusError as error:
             raise self._explain(error.status_code, error.response.headers, str(error)) from None
         except openai.APITimeoutError:
             raise _PassingError(f"no answer within {self._options.timeout_s:g} s") from None
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, BodyError):
+                raise self._given_up(error.__cause__) from None
             raise _PassingError(
                 f"the connection failed or was cut ({type(error.__cause__ or error).__name__})"
             ) from None
 
     def _explain(self, status: int, headers: Mapping[str, str], message: str) -> Exception:
         # Servers have been seen to repeat the key in their complaint.
-        told = f"status {status}: {message.replace(self._key, '***')[:300]}"
+        told = f"status {status}: {self._redact(message)[:300]}"
         if status in _PASSING or status >= 500:
-            return _PassingError(told, _retry_after_s(headers.get("retry-after")), status)
+            return _PassingError(told, retry_after_s(headers.get("retry-after")), status)
         if status in _USERS:
             return NanoEmoXError(f"{self.address}: {told}; look at {KEY_VARIABLE}, the address and the model's name")
         return EndpointError(f"{self.address}: {told}", status)
+
+    def _given_up(self, error: BodyError) -> EndpointError:
+        return EndpointError(f"{self.address}: {self._redact(str(error))}")
+
+    def _redact(self, text: str) -> str:
+        return text if self._key == _NO_KEY else text.replace(self._key, "***")
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -307,18 +320,6 @@ def spent(cache: Path) -> dict[str, int]:
         "prompt_tokens": sum(answer.prompt_tokens for answer in kept),
         "completion_tokens": sum(answer.completion_tokens for answer in kept),
     }
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which is a number or a date."""
-    if value is None:
-        return None
-    with suppress(ValueError):
-        seconds = float(value)
-        return max(0.0, seconds) if seconds < float("inf") else None
-    with suppress(ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
 
 
 def _read_completion(body: str) -> Completion:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from nanoemox import __version__
 from nanoemox.data.manifest import Sample
 from nanoemox.engine import Engine
 from nanoemox.evaluation.answerer import Reply, clip_of
 from nanoemox.evaluation.benchmarks import Benchmark
 from nanoemox.evaluation.predict import Place
-from nanoemox.evaluation.weights import fingerprint
+from nanoemox.evaluation.weights import fingerprint, shaping
 from nanoemox.processing import Ask
 from nanoemox.ranks import processes
 from nanoemox.tasks import TASKS
@@ -30,7 +31,12 @@ class EngineAnswerer:
 
     def __init__(self, engine: Engine, data_root: Path) -> None:
         self.engine, self.data_root, self.name = engine, data_root, engine.name
-        self.settings: Mapping[str, str] = {"model": engine.name, "weights": fingerprint(engine.model)}
+        self.settings: Mapping[str, str] = {
+            "model": engine.name,
+            "weights": fingerprint(engine.model),
+            **shaping(engine.model, engine.processor),
+            "nanoemox": __version__,
+        }
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
         """Answer a batch with the clips run together."""

@@ -21,10 +21,11 @@ import numpy as np
 
 from nanoemox.data.whole_files import write_json
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
+from nanoemox.evaluation.clusters import Clusters, clusters_of, clusters_text
 from nanoemox.evaluation.endpoint import CallOptions, Completion, EndpointError
 from nanoemox.evaluation.judge_prompts import JUDGED_TASKS, JudgePrompt, UnreadableError, load_prompt, parse_scores
 from nanoemox.evaluation.language_models import MAX_TOKENS, THREADS, check_name, cost_line, open_model
-from nanoemox.evaluation.runs import Row, prediction_file, read_dialogue, read_rows
+from nanoemox.evaluation.runs import Row, prediction_file, read_dialogue, read_rows, speakers_of
 from nanoemox.scoring.agreement import krippendorff_alpha
 from nanoemox.scoring.bootstrap import bootstrap_interval, mean_statistic
 from nanoemox.types import NanoEmoXError
@@ -60,11 +61,13 @@ class Judged:
         benchmark: Id of the benchmark.
         name: Id of the clip.
         material: What the judge sees, by its name in the prompt; None where the clip was not answered.
+        speaker: Who speaks in the clip; None where unknown.
     """
 
     benchmark: str
     name: str
     material: Mapping[str, str] | None
+    speaker: str | None = None
 
 
 def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = None) -> dict[str, Any]:
@@ -107,7 +110,8 @@ def read_judged(file: Path) -> list[Judged]:
     for key, row in read_rows(file).items():
         benchmark = get_benchmark(key[0])
         if benchmark.task in JUDGED_TASKS:
-            found.append(Judged(*key, _material(benchmark, row, file)))
+            speaker = speakers_of({key[1]: row}).get(key[1])
+            found.append(Judged(*key, _material(benchmark, row, file), speaker))
     if not found:
         tasks = " or ".join(JUDGED_TASKS)
         raise NanoEmoXError(f"{file}: nothing to judge; judges score answers of {tasks}, such as those of emer")
@@ -160,13 +164,18 @@ def summarise(
     for key in dict.fromkeys(item.benchmark for item in items):
         places = [place for place, item in enumerate(items) if item.benchmark == key]
         task = get_benchmark(key).task
+        speakers = {items[place].name: who for place in places if (who := items[place].speaker) is not None}
+        clusters = clusters_of(get_benchmark(key), [items[place].name for place in places], speakers)
         chosen = {judge: [said[place] for place in places] for judge, said in verdicts.items()}
         benchmarks[key] = {
             "task": task,
             "n": len(places),
             "unanswered": sum(items[place].material is None for place in places),
             "scale": list(prompts[task].scale),
-            "metrics": {name: _metric(name, chosen, prompts[task].scale[0]) for name in prompts[task].dimensions},
+            "clusters": clusters.to_dict(),
+            "metrics": {
+                name: _metric(name, chosen, prompts[task].scale[0], clusters) for name in prompts[task].dimensions
+            },
             "judges": {judge: _judge_counts(said) for judge, said in chosen.items()},
         }
     for place, item in enumerate(items):
@@ -178,14 +187,17 @@ def summarise(
     return {"judges": list(verdicts), "prompts": stored, "benchmarks": benchmarks, "rows": rows}
 
 
-def _metric(name: str, verdicts: Mapping[str, Sequence[Verdict | None]], lowest: int) -> dict[str, Any]:
+def _metric(
+    name: str, verdicts: Mapping[str, Sequence[Verdict | None]], lowest: int, clusters: Clusters
+) -> dict[str, Any]:
     """Return mean of medians, interval, agreement and each judge's mean of one dimension."""
     table = np.asarray([[_score(verdict, name) for verdict in said] for said in verdicts.values()])  # [R, U]
     unanswered = np.asarray([verdict is None for verdict in next(iter(verdicts.values()))])
     judged = ~np.isnan(table).all(0)
     medians = [median(column[~np.isnan(column)].tolist()) for column in table[:, judged].T]
     scores = [*medians, *[float(lowest)] * int(unanswered.sum())]
-    interval = bootstrap_interval(mean_statistic(scores), len(scores)) if scores else None
+    keys = clusters.of([*np.flatnonzero(judged).tolist(), *np.flatnonzero(unanswered).tolist()])
+    interval = bootstrap_interval(mean_statistic(scores), len(scores), clusters=keys) if scores else None
     filled = np.where(unanswered, float(lowest), table)
     return {
         "mean": None if interval is None else interval.estimate,
@@ -230,15 +242,16 @@ def format_judged(result: Mapping[str, Any]) -> str:
     for key, part in result["benchmarks"].items():
         low, high = part["scale"]
         unanswered = f", {part['unanswered']} of them unanswered, which counts as {low}" if part["unanswered"] else ""
-        lines.append(f"{key} · {part['n']} clips{unanswered} · scale {low} to {high}")
+        by = clusters_text(part["clusters"])
+        lines.append(f"{key} · {part['n']} clips{unanswered} · scale {low} to {high} · intervals by {by}")
         for name, row in part["metrics"].items():
             ends = "" if row["interval"] is None else f"  [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]"
             counts = f"  n {row['n']}  failed {row['failed']}  alpha {_show(row['alpha'])}"
             lines.append(f"  {name:<14} {_show(row['mean']):>5}{ends}{counts}")
         for judge, counts in part["judges"].items():
             means = "  ".join(f"{name} {_show(row['per_judge'][judge])}" for name, row in part["metrics"].items())
-            told = f"scored {counts['scored']}, failed {counts['failed']}, not in form {counts['not_in_form']}"
-            lines.append(f"  by {judge}: {means} ({told})")
+            text = f"scored {counts['scored']}, failed {counts['failed']}, not in form {counts['not_in_form']}"
+            lines.append(f"  by {judge}: {means} ({text})")
             lines += [f"    {number} x {reason}" for reason, number in [*counts["reasons"].items()][:REASONS_SHOWN]]
     lines += [cost_line(judge, cost) for judge, cost in result["cost"].items()]
     return "\n".join(lines)

@@ -41,14 +41,15 @@ class Measured:
 
     Attributes:
         metrics: Name -> score, None where it is not defined.
-        statistics: Name -> score as a function of resampled clips, and how many clips there are to resample.
+        statistics: Name -> score as a function of resampled clips, and the positions of the clips that count for it
+            among all that are scored.
         num_counted: Clips that count.
         per_wheel: One record a wheel, where words were scored on wheels.
         notes: Sentences for the reader.
     """
 
     metrics: dict[str, float | None]
-    statistics: dict[str, tuple[Statistic, int]]
+    statistics: dict[str, tuple[Statistic, Sequence[int]]]
     num_counted: int
     per_wheel: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -101,14 +102,17 @@ class LegacyMeasures:
     def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
         """Return weighted F1 and accuracy without neutral clips; whatever is not positive is negative."""
         scores = legacy_sentiment(truth, answers)
-        pairs = [(t, "positive" if a == "positive" else "negative") for t, a in zip(truth, answers, strict=True)]
-        return classified(scores, [p for p in pairs if p[0] != "neutral"], ("weighted_f1", "accuracy"))
+        kept = [place for place, true in enumerate(truth) if true != "neutral"]
+        pairs = [(truth[k], "positive" if answers[k] == "positive" else "negative") for k in kept]
+        return classified(scores, pairs, ("weighted_f1", "accuracy"), kept)
 
     def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
         """Return the scores of answers that are the label letter by letter; unanswered clips are left out."""
-        pairs = [(t, a) for t, a in zip(truth, answers, strict=True) if a is not None]
-        wanted, written = ({str(i): pair[k] for i, pair in enumerate(pairs)} for k in (0, 1))
-        return classified(legacy_intent(wanted, written), pairs, tuple(CLASSIFICATION))
+        kept = [place for place, answer in enumerate(answers) if answer is not None]
+        wanted = {str(k): truth[k] for k in kept}
+        written = {str(k): answer for k in kept if (answer := answers[k]) is not None}
+        pairs = list(zip(wanted.values(), written.values(), strict=True))
+        return classified(legacy_intent(wanted, written), pairs, tuple(CLASSIFICATION), kept)
 
     def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
         """Return accuracy, hit rate and variety; unanswered clips are left out, strays count for variety."""
@@ -126,8 +130,10 @@ class LegacyMeasures:
             "distinct_1": scores.distinct_1,
             "distinct_2": scores.distinct_2,
         }
-        right = [fold_truth(t) == legacy_emotion(a) for t, a in zip(truth, answers, strict=True) if a is not None]
-        statistics = {"accuracy": (mean_statistic(right), len(right))} if right else {}
+        kept = [place for place, answer in enumerate(answers) if answer is not None]
+        right = [fold_truth(truth[k]) == legacy_emotion(answers[k] or "") for k in kept]
+        statistics: dict[str, tuple[Statistic, Sequence[int]]]
+        statistics = {"accuracy": (mean_statistic(right), kept)} if right else {}
         return Measured(metrics, statistics, scores.num_samples, notes=notes)
 
     def _wheels(self) -> WheelScorer:
@@ -150,7 +156,9 @@ def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: st
         {"wheel": w, "n": n} | {name: float(row[columns[name]]) if n else None for name in names}
         for w, (n, row) in enumerate(zip(scores.counted, scores.per_wheel, strict=True), 1)
     ]
-    statistics = {name: (scores.statistic(name), scores.n) for name in names if counted}
+    statistics: dict[str, tuple[Statistic, Sequence[int]]] = {
+        name: (scores.statistic(name), range(scores.n)) for name in names if counted
+    }
     statistics["labels_per_answer"] = labels_statistic(answers)
     notes = (
         [] if counted else ["no clip counts: the truth holds no word that this scorer knows (such as neutral alone)"]
@@ -158,16 +166,29 @@ def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: st
     return Measured(metrics, statistics, counted, per_wheel, notes)
 
 
-def labels_statistic(answers: Sequence[Words | None]) -> tuple[Statistic, int]:
-    """Return the mean number of words in an answer as a function of resampled clips, and how many there are."""
-    return mean_statistic([len(answer or ()) for answer in answers]), len(answers)
+def labels_statistic(answers: Sequence[Words | None]) -> tuple[Statistic, Sequence[int]]:
+    """Return the mean number of words in an answer as a function of resampled clips, and the positions of the clips."""
+    return mean_statistic([len(answer or ()) for answer in answers]), range(len(answers))
 
 
-def classified(scores: ClassificationScores, pairs: Sequence[tuple[str, str | None]], names: Sequence[str]) -> Measured:
-    """Return classification scores by name; ``pairs`` are the truths and answers that they were made from."""
+def classified(
+    scores: ClassificationScores,
+    pairs: Sequence[tuple[str, str | None]],
+    names: Sequence[str],
+    kept: Sequence[int] | None = None,
+) -> Measured:
+    """Return classification scores by name.
+
+    Args:
+        scores: The scores.
+        pairs: The truths and answers that they were made from.
+        names: Which of the scores.
+        kept: Positions of these pairs among all clips that are scored; by default they are all of them.
+    """
     truth, answers = [t for t, _ in pairs], [a for _, a in pairs]
+    kept = range(len(pairs)) if kept is None else kept
     statistics = {
-        name: (confusion_statistic(truth, answers, CLASSIFICATION[name], scores.labels), len(pairs)) for name in names
+        name: (confusion_statistic(truth, answers, CLASSIFICATION[name], scores.labels), kept) for name in names
     }
     return Measured({name: getattr(scores, name) for name in names}, statistics, scores.num_samples)
 

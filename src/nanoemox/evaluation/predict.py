@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -91,9 +91,15 @@ def predict(
         place: This process' place among those that share the run.
         advance: Called with 0 for every clip that is done.
         again: Ask anew what the run holds without an answer.
+
+    Raises:
+        NanoEmoXError: The run answered another question about a clip, or its data have changed since.
     """
     place = place or Place()
-    done = {_key(row) for row in _rows(out) if not (again and _failed(row))}
+    rows = [row for row in _rows(out) if row["benchmark"] == asked.benchmark.id]
+    digests = {s.id: _digest(asked.benchmark, s) for s in asked.samples}
+    _check_unchanged(out, rows, digests)
+    done = {_key(row) for row in rows if not (again and _failed(row))}
     share = asked.samples[place.rank :: place.world]
     file = out / (PREDICTIONS if place.world == 1 else f"predictions-{place.rank:05}.jsonl")
     out.mkdir(parents=True, exist_ok=True)
@@ -104,8 +110,9 @@ def predict(
             missing = [s for s in group if (asked.benchmark.id, s.id) not in done]
             if missing:
                 replies = answerer.answer(asked.benchmark, missing)
-                rows = [_row(asked.benchmark, s, r) for s, r in zip(missing, replies, strict=True)]
-                journal.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                pairs = zip(missing, replies, strict=True)
+                fresh = [_row(asked.benchmark, s, r) | {"asked": digests[s.id]} for s, r in pairs]
+                journal.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in fresh)
                 journal.flush()
                 os.fsync(journal.fileno())
             if advance is not None:
@@ -156,7 +163,26 @@ def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
         "prompt": reply.prompt,
         "timing_s": dict(reply.timing_s),
     }
+    if sample.speaker is not None:
+        row["speaker"] = sample.speaker
     return row | {"context": dialogue(sample)} if benchmark.task == "erg" else row
+
+
+def _digest(benchmark: Benchmark, sample: Sample) -> str:
+    """Return a fingerprint of what is asked about a clip: words, media paths and truth, question and labels."""
+    question = [benchmark.id, benchmark.version, benchmark.question, list(benchmark.labels)]
+    return hashlib.sha256(json.dumps([question, sample.model_dump(mode="json")]).encode()).hexdigest()[:16]
+
+
+def _check_unchanged(out: Path, rows: Iterable[Row], digests: Mapping[str, str]) -> None:
+    """Raise where a row answers something else than is asked now; rows of older versions do not tell."""
+    told = [(str(row["id"]), row["asked"]) for row in rows if "asked" in row]
+    changed = [name for name, digest in told if digests.get(name, digest) != digest]
+    if changed:
+        raise NanoEmoXError(
+            f"{out}: {len(changed)} clips such as {changed[0]!r} were asked about other words, media or labels than "
+            "the data tell now: give another --out, or bring the old data back"
+        )
 
 
 def dialogue(sample: Sample) -> list[dict[str, str]]:

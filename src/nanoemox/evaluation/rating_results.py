@@ -8,8 +8,9 @@ raters, ``U`` replies.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from nanoemox.data.whole_files import write_text
+from nanoemox.evaluation.benchmarks import get_benchmark
+from nanoemox.evaluation.clusters import clusters_of
 from nanoemox.evaluation.rating_store import Rating, RatingStore
 from nanoemox.scoring.agreement import fleiss_kappa, krippendorff_alpha
 from nanoemox.scoring.bootstrap import Interval, bootstrap_difference, bootstrap_interval, mean_statistic
@@ -42,11 +46,14 @@ def export_ratings(study: Path, path: Path) -> int:
     """
     with closing(RatingStore(study)) as store:
         ratings = store.ratings()
+    if not path.parent.is_dir():
+        raise NanoEmoXError(f"{path}: there is no folder {path.parent}: make it, or give another file")
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
+        with io.StringIO(newline="") as text:
+            table = csv.writer(text)
             table.writerow(COLUMNS)
             table.writerows([_cell(getattr(rating, column)) for column in COLUMNS] for rating in ratings)
+            write_text(path, text.getvalue())
     except OSError as error:
         raise NanoEmoXError(f"{path}: {error.strerror or error}") from error
     return len(ratings)
@@ -113,7 +120,9 @@ def _scores(
 
 def _metric(run: str, scores: Mapping[Clip, float], missing: set[Clip], ratings: Sequence[Rating]) -> dict[str, Any]:
     values = list(scores.values())
-    interval = bootstrap_interval(mean_statistic(values), len(values)) if values else None
+    interval = (
+        bootstrap_interval(mean_statistic(values), len(values), clusters=_clusters(list(scores))) if values else None
+    )
     return {
         "mean": None if interval is None else interval.estimate,
         "interval": None if interval is None else _ends(interval),
@@ -161,11 +170,23 @@ def _differences(pair: tuple[str, str], scores: Mapping[str, Scores]) -> list[di
         common = [clip for clip in first if clip in second]
         if common:
             both = [mean_statistic([side[clip] for clip in common]) for side in (first, second)]
-            found = bootstrap_difference(both[0], both[1], len(common))
+            found = bootstrap_difference(both[0], both[1], len(common), clusters=_clusters(common))
             rows.append({"first": pair[0], "second": pair[1], "criterion": criterion, "n": len(common),
                          "difference": found.interval.estimate, "interval": _ends(found.interval),
                          "p_value": found.p_value})  # fmt: skip
     return rows
+
+
+def _clusters(clips: Sequence[Clip]) -> list[Hashable]:
+    """Return the dialogue of each clip, or the clip itself where its name does not tell."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for benchmark, name in clips:
+        names[benchmark].append(name)
+    found = {}
+    for benchmark, several in names.items():
+        keys = clusters_of(get_benchmark(benchmark), several).keys
+        found.update({(benchmark, name): (benchmark, key) for name, key in zip(several, keys, strict=True)})
+    return [found[clip] for clip in clips]
 
 
 def _ends(interval: Interval) -> list[float]:
@@ -179,7 +200,7 @@ def format_study(result: Mapping[str, Any]) -> str:
     lines = [
         f"{len(result['runs'])} runs · {result['clips']} clips · {result['replies']} replies · seed {result['seed']}",
         f"replies rated in full: {raters}",
-        f"{low} to {high}; mean over clips with 95 % interval (bootstrap over clips)",
+        f"{low} to {high}; mean over clips with 95 % interval (bootstrap over dialogues)",
     ]
     for run, found in result["runs"].items():
         told = f" · {found['unanswered']} clips without a reply, scored {low}" if found["unanswered"] else ""

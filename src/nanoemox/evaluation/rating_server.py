@@ -7,8 +7,10 @@ the page itself. Nothing that leaves here names a run.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -23,11 +25,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from nanoemox.evaluation.rating_store import RatingStore, UnknownError
 from nanoemox.types import NanoEmoXError
 
 MAX_BODY_BYTES: Final = 4096
+BODY_TIMEOUT_S: Final = 10.0
 _PAGE: Final = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -101,6 +105,8 @@ def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         refused = _refusal(request, host)
+        if refused is None and request.method not in ("GET", "HEAD"):
+            refused = await _slowness(request)
         response = await answer(request) if refused is None else _problem(*refused)
         response.headers.update(_HEADERS)
         return response
@@ -108,6 +114,10 @@ def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
     @app.exception_handler(NanoEmoXError)
     async def mistake(request: Request, error: NanoEmoXError) -> Response:
         return _problem(404 if isinstance(error, UnknownError) else 422, str(error))
+
+    @app.exception_handler(sqlite3.Error)
+    async def unsaved(request: Request, error: sqlite3.Error) -> Response:
+        return _problem(507, f"not saved ({error}): tell whoever runs the study, then rate this reply again")
 
     @app.exception_handler(RequestValidationError)
     async def misfit(request: Request, error: RequestValidationError) -> Response:
@@ -175,6 +185,16 @@ def _refusal(request: Request, host: str) -> tuple[int, str] | None:
         return 411, "send the length of the body"  # a body in chunks has none that holds
     too_long = len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES
     return (413, f"a body has at most {MAX_BODY_BYTES} bytes") if too_long else None
+
+
+async def _slowness(request: Request) -> tuple[int, str] | None:
+    """Read the body, whose length is bounded, and return why it is given up, or None."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            await request.body()
+    except (TimeoutError, ClientDisconnect):
+        return 408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+    return None
 
 
 def _known_host(called: str, host: str) -> bool:

@@ -8,37 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from nanoemox.evaluation.rating_file import connect, fill, made, put, schema
 from nanoemox.evaluation.rating_plan import Criterion, Plan, describe
 from nanoemox.types import NanoEmoXError
 
 MAX_NAME_CHARS: Final = 80
-_APPLICATION: Final = 0x4E454D58
-"""Marks our files among all of SQLite's ("NEMX")."""
-_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE study (id INTEGER PRIMARY KEY CHECK (id = 1), fingerprint TEXT NOT NULL,
-    seed INTEGER NOT NULL, lowest INTEGER NOT NULL, highest INTEGER NOT NULL);
-CREATE TABLE criterion (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, question TEXT NOT NULL,
-    anchors TEXT NOT NULL);
-CREATE TABLE run (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE item (id INTEGER PRIMARY KEY, benchmark TEXT NOT NULL, name TEXT NOT NULL, dialogue TEXT NOT NULL,
-    UNIQUE (benchmark, name));
-CREATE TABLE response (id INTEGER PRIMARY KEY, item INTEGER NOT NULL REFERENCES item, run INTEGER NOT NULL
-    REFERENCES run, text TEXT, UNIQUE (item, run));
-CREATE TABLE rater (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, joined_at TEXT NOT NULL);
-CREATE TABLE rating (rater INTEGER NOT NULL REFERENCES rater, response INTEGER NOT NULL REFERENCES response,
-    criterion INTEGER NOT NULL REFERENCES criterion, score INTEGER NOT NULL, rated_at TEXT NOT NULL,
-    PRIMARY KEY (rater, response, criterion));
-"""
 
 
 class UnknownError(NanoEmoXError):
@@ -119,9 +103,9 @@ class RatingStore:
         if not path.is_file():
             raise NanoEmoXError(f"{path}: no such study; start one with nanoemox rate RUN_A RUN_B --out {path}")
         self._lock = Lock()
-        self._db = _connect(path)
+        self._db = connect(path)
         try:
-            if _schema(self._db) != _made() or self._db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+            if schema(self._db) != made() or self._db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
                 raise ValueError("its tables are damaged or not ours")
             row = self._db.execute("SELECT fingerprint, seed, lowest, highest FROM study").fetchone()
             self.fingerprint, self.seed, self.scale = str(row[0]), int(row[1]), (int(row[2]), int(row[3]))
@@ -287,61 +271,20 @@ def create_study(path: Path, plan: Plan) -> None:
                     f"{path} is another study ({store}) than the one wanted ({plan}): give another --out"
                 )
         return
-    part = path.with_name(f"{path.name}.part")  # a study is whole, or it is not there
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # a study is whole, or it is not there
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part)) as db, db:
-            _fill(db, plan)
-        part.replace(path)
+            fill(db, plan)
+        there = not put(part, path)
     except (OSError, sqlite3.Error) as error:
         raise NanoEmoXError(f"{path}: cannot be written ({error}): give another --out") from error
-
-
-def _fill(db: sqlite3.Connection, plan: Plan) -> None:
-    db.executescript(_SCHEMA)
-    db.execute(f"PRAGMA application_id = {_APPLICATION}")
-    db.execute(f"PRAGMA user_version = {_VERSION}")
-    db.execute("INSERT INTO study VALUES (1, ?, ?, ?, ?)", (plan.fingerprint, plan.seed, *plan.scale))
-    for c in plan.criteria:
-        row = (c.name, c.question, json.dumps(dict(c.anchors)))
-        db.execute("INSERT INTO criterion (name, question, anchors) VALUES (?, ?, ?)", row)
-    runs = [db.execute("INSERT INTO run (name) VALUES (?)", (name,)).lastrowid for name in plan.runs]
-    for item in plan.items:
-        turns = json.dumps([asdict(turn) for turn in item.dialogue])
-        row_id = db.execute(
-            "INSERT INTO item (benchmark, name, dialogue) VALUES (?, ?, ?)", (item.benchmark, item.name, turns)
-        ).lastrowid
-        rows = [(row_id, run, text) for run, text in zip(runs, item.replies, strict=True)]
-        db.executemany("INSERT INTO response (item, run, text) VALUES (?, ?, ?)", rows)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file for use by several threads, one at a time."""
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.text_factory = lambda data: data.decode("utf-8", "replace")
-    try:
-        mark = (db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0])
-        if mark != (_APPLICATION, _VERSION):
-            raise ValueError("of this version of nanoemox")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-    except (sqlite3.Error, ValueError) as error:
-        db.close()
-        raise NanoEmoXError(f"{path}: not a study ({error}): give another --out") from error
-    return db
-
-
-def _schema(db: sqlite3.Connection) -> dict[str, str]:
-    """Return what a file defines: tables, and whatever else could run, such as triggers."""
-    return dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-
-
-def _made() -> dict[str, str]:
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(_SCHEMA)
-        return _schema(db)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    if there and path.is_file():
+        create_study(path, plan)  # another process was quicker: the same study, or refused
 
 
 def _now() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from nanoemox.evaluation.clusters import clusters_text
+
 NO_SHARES: Final = ("labels_per_answer", "clue_overlap", "label_overlap")
 """Scores that are no share of one: words an answer, and points of a judge."""
 _SHOWN: Final = 50
@@ -19,10 +21,11 @@ ROWS_TOLD: Final = {
 
 def format_report(metrics: Mapping[str, Any]) -> str:
     """Return the report in Markdown; scores in percent with 95 % intervals."""
-    parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, bootstrap over clips."]
+    parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, cluster bootstrap."]
     parts += told_lines(metrics.get("settings", {}), metrics.get("cost", {}))
     for key, found in metrics["benchmarks"].items():
-        parts += [f"## {found['title']} (`{key}`)", _table(found), *_notes(found)]
+        by = clusters_text(next(iter(found["rows"].values())).get("clusters"))
+        parts += [f"## {found['title']} (`{key}`)", _table(found), f"Intervals by {by}.", *_notes(found)]
     given = {name for found in metrics["benchmarks"].values() for name in found["rows"]}
     parts += ["## Rows", "\n".join(f"- `{name}`: {told}" for name, told in ROWS_TOLD.items() if name in given)]
     return "\n\n".join(parts) + "\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import BENCHMARKS, Benchmark
+from nanoemox.evaluation.clusters import clusters_text
 from nanoemox.evaluation.published import PROTOCOL, Published, published
 from nanoemox.evaluation.report import shown_metrics
 from nanoemox.evaluation.report_cases import (
@@ -68,6 +69,12 @@ class Section:
     reliability: Mapping[str, Reliability]
     judged: Mapping[str, JudgedPart]
     examples: tuple[Example, ...]
+
+    @property
+    def clusters(self) -> str:
+        """What the intervals were drawn over, for people."""
+        found = self.lines[0].scores.clusters
+        return clusters_text(None if found is None else found.model_dump())
 
     @property
     def printed_metrics(self) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.data.whole_files import write_text
+from nanoemox.evaluation.clusters import clusters_text
 from nanoemox.evaluation.report_build import Section, build
 from nanoemox.evaluation.report_data import Run, read_runs
 from nanoemox.evaluation.report_latex import latex_table
@@ -103,7 +104,7 @@ def format_written(result: dict[str, Any]) -> str:
             else:
                 low, high = (100 * end for end in row["interval"])
                 told = f"{100 * row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]  p {row['p_value']:.3f}"
-                lines.append(f"{head} {told}  {row['num_clips']} clips")
+                lines.append(f"{head} {told}  {row['num_clips']} clips by {clusters_text(row['clusters'])}")
     return "\n".join([*lines, *(f"written: {file}" for file in result["files"])])
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.clusters import clusters_of
 from nanoemox.evaluation.compare import common_clips, difference, only
 from nanoemox.evaluation.measures import Measured, Measures
 from nanoemox.evaluation.report_data import Run, aligned
@@ -26,6 +27,7 @@ class Comparison:
         difference: Score of the first minus score of the second; None where it cannot be told (``note``).
         interval: Its 95 % interval.
         p_value: Two-sided, of the paired bootstrap.
+        clusters: What was resampled, and how many of it there are.
         note: Why there is no difference, or what to know of it.
     """
 
@@ -36,6 +38,7 @@ class Comparison:
     difference: float | None = None
     interval: tuple[float, float] | None = None
     p_value: float | None = None
+    clusters: dict[str, Any] | None = None
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,11 +83,22 @@ def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measure
     metric = _metric(benchmark, a, b)
     if metric is None:
         return _without(empty, "no score of the two can be resampled")
-    found = difference(metric, a, b)
+    clusters = clusters_of(benchmark, common, {**other.speakers, **one.speakers})
+    found = difference(metric, a, b, clusters)
     left_out = sum(len(part.truth) - len(common) for part in (one, other))
     note = f"on the {len(common)} clips that both can be compared on" if left_out else ""
     low, high = found["interval"]
-    return Comparison(first, second, metric, len(common), found["difference"], (low, high), found["p_value"], note)
+    return Comparison(
+        first,
+        second,
+        metric,
+        len(common),
+        found["difference"],
+        (low, high),
+        found["p_value"],
+        clusters.to_dict(),
+        note,
+    )
 
 
 def _metric(benchmark: Benchmark, a: Measured, b: Measured) -> str | None:

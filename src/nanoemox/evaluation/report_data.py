@@ -24,11 +24,19 @@ class _Read(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class ScoreClusters(_Read):
+    """What intervals were drawn over, and how many of it there are."""
+
+    unit: str
+    n: int
+
+
 class ScoreRow(_Read):
     """The scores of one row of a run: its model, or a baseline."""
 
     metrics: dict[str, Number | None]
     intervals: dict[str, tuple[Number, Number]] = {}
+    clusters: ScoreClusters | None = None
     per_wheel: tuple[dict[str, int | Number | str | None], ...] = ()
     n: int
     n_unanswered: int
@@ -121,8 +129,9 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def aligned(benchmark: Benchmark, part: RunPart) -> Aligned:
     """Pair a run's truths with its answers; a clip without one stays, even where no clip has any."""
     if not part.predictions.names:
-        return Aligned(tuple(part.truth), tuple(part.truth.values()), (None,) * len(part.truth))
-    return align(benchmark, part.truth, part.predictions)
+        unanswered = (None,) * len(part.truth)
+        return Aligned(tuple(part.truth), tuple(part.truth.values()), unanswered, speakers=part.speakers)
+    return align(benchmark, part.truth, part.predictions, speakers=part.speakers)
 
 
 def _read(path: Path) -> Run:

@@ -42,7 +42,9 @@ def latex_table(runs: Sequence[str], sections: Sequence[Section]) -> str:
         cells += [_number(metric, printed.get(system)) for system in systems]
         rows.append(" & ".join(cells) + r" \\")
     scorer = escape(sections[0].lines[0].scorer)
-    caption = f"Scores in percent with 95\\,\\% bootstrap intervals over clips ({scorer} scorer)."
+    units = {s.benchmark.title: s.clusters for s in sections}
+    by = "; ".join(f"{escape(title)}: {escape(unit)}" for title, unit in units.items())
+    caption = f"Scores in percent with 95\\,\\% cluster-bootstrap intervals ({scorer} scorer). Clusters: {by}."
     if systems:
         caption += r" \dag: printed numbers of the published protocol, chosen on the test part; another scorer."
     lines = [

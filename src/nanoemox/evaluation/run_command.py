@@ -27,18 +27,19 @@ from nanoemox.evaluation.baselines import (
     text_only,
 )
 from nanoemox.evaluation.benchmarks import Benchmark, expand
+from nanoemox.evaluation.clusters import clusters_of
 from nanoemox.evaluation.endpoint import PREFIX, Endpoint, parse_address, spent
 from nanoemox.evaluation.predict import Asked, Place, merge, predict, read_asked
 from nanoemox.evaluation.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.evaluation.report import format_report
 from nanoemox.evaluation.report_command import PAGE, write_html
-from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, Row, rows_by_benchmark
+from nanoemox.evaluation.run_lock import sole_writer
+from nanoemox.evaluation.runs import BASELINES, METRICS, PREDICTIONS, SETTINGS, Row, rows_by_benchmark, speakers_of
 from nanoemox.evaluation.score_command import ScoreRequest, measures_of, run_score
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
 
 REPORT: Final = "report.md"
-SETTINGS: Final = "run.json"
 SENSITIVITY: Final = "order_sensitivity"
 """Share of clips answered in both orders of the labels whose answer differs."""
 CACHE: Final = "answer_cache"
@@ -98,8 +99,21 @@ def run_evaluate(
         What ``metrics.json`` holds; None in all processes but the first.
 
     Raises:
-        NanoEmoXError: An option or a file that cannot be meant, before any clip is asked.
+        NanoEmoXError: An option or a file that cannot be meant, before any clip is asked; another process that writes
+            the same run; or a disk that is full, which keeps what was answered.
     """
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        with sole_writer(request.out) if first else nullcontext():
+            return _evaluate(request, progress, tell)
+    except OSError as error:
+        told = f"{error.filename or request.out}: {error.strerror or error}"
+        raise NanoEmoXError(f"{told}; answers so far are kept: mend that and run again with the same --out") from error
+
+
+def _evaluate(
+    request: EvaluateRequest, progress: Progress | None, tell: Callable[[str], object]
+) -> dict[str, Any] | None:
     measures_of(request.scorer, request.wheel_tables)
     asked = [
         read_asked(b, request.data_root, request.limit, trust_npz=request.trust_npz) for b in expand(request.benchmarks)
@@ -140,7 +154,7 @@ def measure_run(out: Path, model: str, asked: Sequence[Asked], request: Evaluate
         rows = {name: _scored(_folder(out, name), one.benchmark, given[name], request) for name in given}
         _annotate(rows, one, request)
         headline = list(one.benchmark.metrics)
-        if OTHER_ORDER in rows and _add_sensitivity(rows[OTHER_ORDER], given[MODEL], given[OTHER_ORDER]):
+        if OTHER_ORDER in rows and _add_sensitivity(one.benchmark, rows[OTHER_ORDER], given[MODEL], given[OTHER_ORDER]):
             headline.append(SENSITIVITY)
         benchmarks[key] = {
             "title": one.benchmark.title,
@@ -161,9 +175,12 @@ def _annotate(rows: Mapping[str, dict[str, Any]], asked: Asked, request: Evaluat
             row["notes"] = [*row["notes"], told]
 
 
-def _add_sensitivity(row: dict[str, Any], first: Answers, second: Answers) -> bool:
+def _add_sensitivity(benchmark: Benchmark, row: dict[str, Any], first: Answers, second: Answers) -> bool:
     """Add to the row of the other order how many answers it changed; False where no clip was answered in both."""
-    found = order_sensitivity(_labels(first), _labels(second))
+    speakers = speakers_of(first)
+    found = order_sensitivity(
+        _labels(first), _labels(second), lambda names: clusters_of(benchmark, names, speakers).keys
+    )
     if found is None:
         return False
     row["metrics"] |= {SENSITIVITY: found.estimate}
@@ -254,7 +271,7 @@ def _settings(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _scored(folder: Path, benchmark: Benchmark, rows: Answers, request: EvaluateRequest) -> dict[str, Any]:
-    wanted = ScoreRequest(benchmark.id, None, request.scorer, request.wheel_tables)
+    wanted = ScoreRequest(benchmark.id, None, request.scorer, request.wheel_tables, tell_unfinished=False)
     if not any(isinstance(row["parsed"], dict) for row in rows.values()):
         told = "no clip was answered"
         return {"metrics": {}, "intervals": {}, "n": len(rows), "n_unanswered": len(rows), "notes": [told]}

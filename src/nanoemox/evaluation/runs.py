@@ -2,27 +2,29 @@
 
 Keys that scoring reads: ``benchmark`` and ``id``; ``truth`` (a label, a list of words or a text); ``raw``, what the
 model wrote; ``parsed``, the answer object of the command line (``label`` and ``probabilities``, ``labels``, ``text`` or
-``reply``), null where the clip could not be answered. Replies are judged and rated beside ``context``, the dialogue
-before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells is passed over.
+``reply``), null where the clip could not be answered; ``speaker``, where known. Replies are judged and rated beside
+``context``, the dialogue before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nanoemox.data.corpora.releases import read_json_lines
+from nanoemox.data.corpora.releases import parse_json, read_json_lines
 from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
 from nanoemox.evaluation.official_files import Predictions
 from nanoemox.evaluation.truth import Truth, Value, checked_value
 from nanoemox.recipes import describe
-from nanoemox.types import NanoEmoXError, Turn
+from nanoemox.types import NanoEmoXError, RecipeError, Turn
 
 PREDICTIONS: Final = "predictions.jsonl"
+SETTINGS: Final = "run.json"
+"""What the answers of a run depend on."""
 METRICS: Final = "metrics.json"
 """Scores of all rows of a run."""
 BASELINES: Final = "baselines"
@@ -30,6 +32,7 @@ BASELINES: Final = "baselines"
 Row = dict[str, Any]
 Key = tuple[str, str]
 """Benchmark and clip."""
+_GO_ON: Final = "run nanoemox evaluate again with the same --out, it goes on where it stopped"
 _Text = Annotated[str, Field(strict=True)]
 
 
@@ -43,6 +46,7 @@ class RunPart:
         predictions: The answers; unanswered clips are absent.
         labels: Clip -> label, of closed answers.
         confidences: Clip -> probability of that label.
+        speakers: Clip -> speaker, where known.
     """
 
     asked: tuple[str, ...]
@@ -50,6 +54,7 @@ class RunPart:
     predictions: Predictions
     labels: Mapping[str, str]
     confidences: Mapping[str, float]
+    speakers: Mapping[str, str] = field(default_factory=dict)
 
     def sureness(self, names: Sequence[str], truth: Sequence[Value]) -> tuple[list[float], list[bool]]:
         """Return how sure each clip's label was and whether it was right; an unanswered clip is unsure and wrong."""
@@ -103,16 +108,45 @@ def read_rows(path: Path) -> dict[Key, Row]:
         NanoEmoXError: It is none; the message names the line.
     """
     file = prediction_file(path)
+    _check_whole(file)
     try:
         lines = read_json_lines(file)
     except OSError as error:
         raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
+    except RecipeError as error:
+        told = str(error).removesuffix("; download it again")
+        raise NanoEmoXError(f"{told}; remove the line, then run nanoemox evaluate again with the same --out") from error
     found: dict[Key, Row] = {}
     for number, row in enumerate(lines, 1):
         if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
             raise NanoEmoXError(f"{file}: row {number} has no benchmark and id: not a prediction file")
         found[str(row["benchmark"]), str(row["id"])] = row
     return found
+
+
+def unfinished(path: Path) -> bool:
+    """Return whether a run of ``nanoemox evaluate`` has not ended: it has settings, but no scores yet."""
+    folder = path if path.is_dir() else path.parent
+    return (folder / SETTINGS).is_file() and not (folder / METRICS).is_file()
+
+
+def _check_whole(file: Path) -> None:
+    """Raise where a run was killed before it wrote anything, or in the middle of a line."""
+    folder = file.parent
+    started = (folder / SETTINGS).is_file() or any(folder.glob("predictions-*.jsonl"))
+    if not file.exists() and started:
+        raise NanoEmoXError(f"{folder}: the run has not written {PREDICTIONS} yet; {_GO_ON}")
+    try:
+        last = file.read_bytes().rpartition(b"\n")[2]
+    except OSError:
+        return  # told by whoever reads it
+    if last.strip():
+        try:
+            parse_json(last.decode())
+        except (ValueError, RecursionError) as error:
+            raise NanoEmoXError(
+                f"{file}: the last line is cut: the run was killed while writing it; {_GO_ON}"
+            ) from error
 
 
 def read_dialogue(row: Row, file: Path) -> tuple[Turn, ...]:
@@ -153,7 +187,13 @@ def _part(benchmark: Benchmark, rows: Mapping[str, Row], file: Path) -> RunPart:
     chances = {name: parsed[name].probabilities or {} for name in labels}
     confidences = {name: chances[name][label] for name, label in labels.items() if label in chances[name]}
     written = {name: str(row.get("raw") or "") for name, row in answered.items()}
-    return RunPart(tuple(rows), truth, _predictions(benchmark, parsed, written, labels), labels, confidences)
+    predictions = _predictions(benchmark, parsed, written, labels)
+    return RunPart(tuple(rows), truth, predictions, labels, confidences, speakers_of(rows))
+
+
+def speakers_of(rows: Mapping[str, Row]) -> dict[str, str]:
+    """Return clip -> speaker, of the clips whose row names one."""
+    return {name: who for name, row in rows.items() if isinstance(who := row.get("speaker"), str) and who}
 
 
 def _parsed(row: Row, file: Path) -> _Parsed:

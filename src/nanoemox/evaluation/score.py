@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import Benchmark
+from nanoemox.evaluation.clusters import Clusters, clusters_of
 from nanoemox.evaluation.extract_words import Taken
 from nanoemox.evaluation.measures import Measured, Measures
 from nanoemox.evaluation.official_files import Predictions
@@ -39,6 +40,7 @@ class Aligned:
         answers: What was answered, None where nothing was.
         strays: Answers to clips that the truth does not know.
         notes: Sentences about clips that only one side knows, or that have no answer.
+        speakers: Clip -> speaker, where known.
     """
 
     names: tuple[str, ...]
@@ -46,11 +48,15 @@ class Aligned:
     answers: tuple[Answer, ...]
     strays: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = ()
+    speakers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The scores of one prediction file on one benchmark; ``taken`` tells what a language model took out of texts."""
+    """The scores of one prediction file on one benchmark.
+
+    ``clusters`` is what the intervals were drawn over, ``taken`` what a language model took out of texts.
+    """
 
     benchmark: Benchmark
     scorer: str
@@ -58,6 +64,7 @@ class Score:
     num_samples: int
     num_unanswered: int
     intervals: dict[str, tuple[float, float]]
+    clusters: Clusters
     baselines: dict[str, dict[str, float | None]]
     notes: tuple[str, ...] = field(default=())
     taken: Taken | None = None
@@ -70,6 +77,7 @@ class Score:
             "scorer": self.scorer,
             "metrics": self.measured.metrics,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "clusters": self.clusters.to_dict(),
             "per_wheel": self.measured.per_wheel,
             "n": self.num_samples,
             "n_counted": self.measured.num_counted,
@@ -81,7 +89,12 @@ class Score:
 
 
 def align(
-    benchmark: Benchmark, truth: Truth, predictions: Predictions, *, asked: Collection[str] | None = None
+    benchmark: Benchmark,
+    truth: Truth,
+    predictions: Predictions,
+    *,
+    asked: Collection[str] | None = None,
+    speakers: Mapping[str, str] | None = None,
 ) -> Aligned:
     """Pair truths with answers: a clip that was asked and has no answer stays, and is wrong.
 
@@ -91,6 +104,7 @@ def align(
         predictions: What was answered.
         asked: The clips that were asked, None for every clip of the truth. Clips of the truth that were not asked are
             left out, which a note tells.
+        speakers: Clip -> speaker, where known.
 
     Raises:
         NanoEmoXError: No clip of the truth has an answer.
@@ -119,15 +133,27 @@ def align(
         answers=tuple(answers.get(name) for name in names),
         strays=tuple(answers[name] for name in unknown),
         notes=tuple(told),
+        speakers=speakers or {},
     )
 
 
-def score(benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_resamples: int = 1000) -> Score:
-    """Measure answers, with 95 % intervals, beside two baselines that know the truth's words but no clip."""
+def score(
+    benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_resamples: int = 1000, by: str = "auto"
+) -> Score:
+    """Measure answers, with 95 % intervals, beside two baselines that know the truth's words but no clip.
+
+    Args:
+        benchmark: What is scored.
+        aligned: Truths and answers.
+        measures: The scorer.
+        num_resamples: Resamples of each interval.
+        by: What they draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
+    """
     measured = measure(benchmark, aligned, measures)
+    clusters = clusters_of(benchmark, aligned.names, aligned.speakers, by)
     intervals = {}
-    for name, (statistic, size) in measured.statistics.items():
-        interval = bootstrap_interval(statistic, size, num_resamples=num_resamples)
+    for name, (statistic, kept) in measured.statistics.items():
+        interval = bootstrap_interval(statistic, len(kept), clusters=clusters.of(kept), num_resamples=num_resamples)
         intervals[name] = (interval.low, interval.high)
     rows = {
         name: measure(benchmark, replace(aligned, answers=(answer,) * len(aligned.truth), strays=()), measures).metrics
@@ -140,8 +166,9 @@ def score(benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_res
         num_samples=len(aligned.names),
         num_unanswered=sum(a is None for a in aligned.answers),
         intervals=intervals,
+        clusters=clusters,
         baselines=rows,
-        notes=(*((benchmark.note,) if benchmark.note else ()), *aligned.notes, *measured.notes),
+        notes=(*((benchmark.note,) if benchmark.note else ()), *aligned.notes, *measured.notes, *clusters.notes()),
     )
 
 

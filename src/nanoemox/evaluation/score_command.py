@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.evaluation.benchmarks import Benchmark, expand, get_benchmark, guess
+from nanoemox.evaluation.clusters import clusters_text
 from nanoemox.evaluation.corrected_measures import CorrectedMeasures
 from nanoemox.evaluation.endpoint import CallOptions
 from nanoemox.evaluation.extract_words import CACHE, Taken, WordReader
@@ -17,7 +18,7 @@ from nanoemox.evaluation.measures import LegacyMeasures, Measures
 from nanoemox.evaluation.official_files import Predictions, read_predictions, read_wheel_tables
 from nanoemox.evaluation.practice import checkpoint_files, practice
 from nanoemox.evaluation.report import cell
-from nanoemox.evaluation.runs import PREDICTIONS, RunPart, read_run
+from nanoemox.evaluation.runs import PREDICTIONS, SETTINGS, RunPart, read_run, unfinished
 from nanoemox.evaluation.score import Aligned, Score, align, score
 from nanoemox.evaluation.truth import Truth, read_truth
 from nanoemox.evaluation.words import extraction_notes, published_words
@@ -26,6 +27,7 @@ from nanoemox.scoring.legacy import legacy_scorer
 from nanoemox.types import NanoEmoXError
 
 SCORERS: Final = ("corrected", "legacy")
+_UNFINISHED: Final = "the run has not ended: these are scores of the {} clips asked so far"
 _WORD_TASKS: Final = ("mer", "ovmer", "msa")
 
 
@@ -41,6 +43,8 @@ class ScoreRequest:
         trust_npz: Open pickled files, which can run any code.
         common: Leave out what a label file knows beyond the clips of the run or file.
         extractor: Language model that takes the words out of running text; None for rules.
+        intervals: What resamples draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
+        tell_unfinished: Note where a run has no scores of its own yet.
     """
 
     benchmark: str | None = None
@@ -50,6 +54,8 @@ class ScoreRequest:
     trust_npz: bool = False
     common: bool = False
     extractor: str | None = None
+    intervals: str = "auto"
+    tell_unfinished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +90,19 @@ def run_score(path: Path, request: ScoreRequest, options: CallOptions | None = N
     single = is_run(path) or path.is_file()
     with open_reader(path, request, options) as reader:
         if single:
-            scores = {one.benchmark.id: _score(one, measures).to_dict() for one in load(path, request, reader)}
+            scores = {
+                one.benchmark.id: _score(one, measures, request.intervals).to_dict()
+                for one in load(path, request, reader)
+            }
             result = next(iter(scores.values())) if len(scores) == 1 else {"benchmarks": scores}
         else:
             benchmark = _benchmark(path, request)
             files = checkpoint_files(path, benchmark)
             loaded = {epoch: _load_file(file, request, reader) for epoch, file in files.items()}
             _check_read(path, reader, loaded.values())
-            result = practice(benchmark, {epoch: _score(one, measures) for epoch, one in loaded.items()})
+            result = practice(
+                benchmark, {epoch: _score(one, measures, request.intervals) for epoch, one in loaded.items()}
+            )
         return result if reader is None else result | {"extraction": reader.to_dict()}
 
 
@@ -114,7 +125,8 @@ def is_run(path: Path) -> bool:
     """
     if not path.exists():
         raise NanoEmoXError(f"{path}: no such file or folder")
-    return path.suffix == ".jsonl" or (path / PREDICTIONS).is_file()
+    files = (PREDICTIONS, SETTINGS)
+    return path.suffix == ".jsonl" or any((path / name).is_file() for name in files)
 
 
 def open_reader(
@@ -164,7 +176,7 @@ def _load_run(path: Path, request: ScoreRequest, reader: WordReader | None) -> l
         raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(asked)}")
     if request.truth is not None and len(wanted) > 1:
         raise NanoEmoXError(f"--truth is of one benchmark; name it with --benchmark: {', '.join(wanted)}")
-    found = []
+    found, partial = [], request.tell_unfinished and unfinished(path)
     for key in wanted:
         benchmark, part, truth = get_benchmark(key), parts[key], parts[key].truth
         if request.truth is not None:
@@ -173,7 +185,11 @@ def _load_run(path: Path, request: ScoreRequest, reader: WordReader | None) -> l
             raise NanoEmoXError(f"the run does not say what is right: name a label file of {key} with --truth")
         listed = part.asked if request.common else None
         answers = _take_words(benchmark, part.predictions, reader)
-        found.append(replace(_align(benchmark, truth, answers, listed), part=part))
+        one = replace(_align(benchmark, truth, answers, listed, part.speakers), part=part)
+        if partial:
+            notes = (_UNFINISHED.format(len(part.asked)), *one.aligned.notes)
+            one = replace(one, aligned=replace(one.aligned, notes=notes))
+        found.append(one)
     return found
 
 
@@ -205,8 +221,15 @@ def _take_words(
     return _Answers(Predictions("words", taken.words, {}), notes, taken)
 
 
-def _align(benchmark: Benchmark, truth: Truth, answers: _Answers, asked: Sequence[str] | None) -> Loaded:
-    aligned = align(benchmark, truth, answers.predictions, asked=None if asked is None else frozenset(asked))
+def _align(
+    benchmark: Benchmark,
+    truth: Truth,
+    answers: _Answers,
+    asked: Sequence[str] | None,
+    speakers: Mapping[str, str] | None = None,
+) -> Loaded:
+    wanted = None if asked is None else frozenset(asked)
+    aligned = align(benchmark, truth, answers.predictions, asked=wanted, speakers=speakers)
     return Loaded(benchmark, replace(aligned, notes=(*aligned.notes, *answers.notes)), taken=answers.taken)
 
 
@@ -216,8 +239,8 @@ def _check_read(path: Path, reader: WordReader | None, found: Iterable[Loaded]) 
         raise NanoEmoXError(f"{path}: holds no written answers of mer, ovmer or msa, so --extractor has none to read")
 
 
-def _score(loaded: Loaded, measures: Measures) -> Score:
-    found = score(loaded.benchmark, loaded.aligned, measures)
+def _score(loaded: Loaded, measures: Measures, by: str) -> Score:
+    found = score(loaded.benchmark, loaded.aligned, measures, by=by)
     extra = calibration_metrics(loaded.aligned, loaded.part)
     measured = replace(found.measured, metrics=found.measured.metrics | extra)
     return replace(found, measured=measured, taken=loaded.taken)
@@ -242,7 +265,8 @@ def format_result(result: Mapping[str, Any]) -> str:
         return "\n\n".join(format_result(one) for one in result["benchmarks"].values())
     if "checkpoints" in result:
         return _format_practice(result)
-    lines = [f"{result['benchmark']} · {result['scorer']} scorer · {result['n']} clips"]
+    by = clusters_text(result["clusters"])
+    lines = [f"{result['benchmark']} · {result['scorer']} scorer · {result['n']} clips · intervals by {by}"]
     for name, value in result["metrics"].items():
         low_high = result["intervals"].get(name)
         interval = "" if low_high is None else f"  [{cell(name, low_high[0])}, {cell(name, low_high[1])}]"

@@ -1,4 +1,13 @@
-"""Intervals and paired comparisons by resampling the evaluated samples.
+"""Intervals and paired comparisons by resampling the evaluated samples, one by one or in clusters.
+
+Samples of one speaker or dialogue are not independent. Where ``clusters`` names what each sample belongs to, whole
+clusters are drawn with replacement (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section
+3.8); drawn one by one, such samples give intervals that are too narrow.
+
+K clusters vary less in resamples than in the world, by (K - 1) / K, and few of them do not vary normally. Intervals of
+clusters are therefore expanded (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.2): the
+percentiles are those at which a normal variable exceeds sqrt(K / (K - 1)) times the quantile of Student's t with K - 1
+degrees of freedom. p-values are mapped back in the same way. Beyond some fifty clusters this changes nothing visible.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile interval, chapter 13); paired comparison
 of two systems on the same samples as in Koehn, EMNLP 2004. Letters: ``N`` samples, ``R`` resamples.
@@ -9,8 +18,10 @@ What is resampled is a ``Statistic``: a function of int64[R, N] indices that ret
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from math import atan, cos, pi, sin, sqrt
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -35,6 +46,7 @@ class Interval:
         high: Upper end.
         level: Coverage, 0.95 for a 95 % interval.
         num_resamples: R.
+        num_clusters: How many clusters were drawn from; N where samples were drawn one by one.
     """
 
     estimate: float
@@ -42,6 +54,7 @@ class Interval:
     high: float
     level: float
     num_resamples: int
+    num_clusters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +85,29 @@ def mean_statistic(values: npt.ArrayLike) -> Statistic:
 
 
 def bootstrap_interval(
-    statistic: Statistic, num_samples: int, *, level: float = 0.95, num_resamples: int = 2000, seed: int = 0
+    statistic: Statistic,
+    num_samples: int,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Return the score and its percentile interval.
 
     Args:
         statistic: Score as a function of indices.
         num_samples: N, how many samples the statistic was made from.
+        clusters: The cluster of each of the N samples; by default every sample is drawn on its own. With one cluster
+            nothing can vary, and the interval has no width.
         level: Coverage of the interval, in 0..1.
         num_resamples: R.
         seed: Seed of the resampling; equal seeds draw equal resamples.
     """
     _check(num_samples, level, num_resamples)
-    scores = np.concatenate([statistic(block) for block in _blocks(num_samples, num_resamples, seed)])
-    return _interval(_on_all(statistic, num_samples), scores, level)
+    members = _members(num_samples, clusters)
+    scores = np.concatenate([statistic(block) for block in _blocks(members, num_resamples, seed)])
+    return _interval(_on_all(statistic, num_samples), scores, level, members)
 
 
 def bootstrap_difference(
@@ -93,38 +115,100 @@ def bootstrap_difference(
     second: Statistic,
     num_samples: int,
     *,
+    clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Return how much ``first`` exceeds ``second``, both scored on the same resamples of the same samples."""
+    """Return how much ``first`` exceeds ``second``, both scored on the same resamples of the same samples.
+
+    The arguments are those of ``bootstrap_interval``.
+    """
     _check(num_samples, level, num_resamples)
-    blocks = _blocks(num_samples, num_resamples, seed)
+    members = _members(num_samples, clusters)
+    blocks = _blocks(members, num_resamples, seed)
     scores = np.concatenate([first(block) - second(block) for block in blocks])
     observed = _on_all(first, num_samples) - _on_all(second, num_samples)
     # Adding the observed sample keeps the p-value valid (North, Curtis and Sham, 2002).
     below, above = (1 + int((scores <= 0).sum())), (1 + int((scores >= 0).sum()))
-    p_value = min(1.0, 2 * min(below, above) / (num_resamples + 1))
-    return Difference(_interval(observed, scores, level), p_value)
+    tail = min(0.5, min(below, above) / (num_resamples + 1))
+    if _grouped(members):
+        tail = _student_tail(-NormalDist().inv_cdf(tail) / sqrt(_inflation(len(members))), len(members) - 1)
+    return Difference(_interval(observed, scores, level, members), 2 * tail)
 
 
-def _blocks(num_samples: int, num_resamples: int, seed: int) -> Iterator[Indices]:
-    """Yield the int64[R, N] indices of all resamples, a few rows at a time."""
+def _members(num_samples: int, clusters: Sequence[Hashable] | None) -> list[Indices]:
+    """Return int64[n_k] indices of the samples of each cluster k."""
+    if clusters is None:
+        return list(np.arange(num_samples, dtype=np.int64)[:, None])
+    if len(clusters) != num_samples:
+        raise NanoEmoXError(f"{len(clusters)} clusters for {num_samples} samples; name one for each sample")
+    found: dict[Hashable, list[int]] = {}
+    for place, cluster in enumerate(clusters):
+        found.setdefault(cluster, []).append(place)
+    return [np.array(places, np.int64) for places in found.values()]
+
+
+def _blocks(members: Sequence[Indices], num_resamples: int, seed: int) -> Iterator[Indices]:
+    """Yield int64[r, n] indices of all resamples, a few of equal size n at a time."""
     generator = np.random.default_rng(seed)
-    rows = max(1, _MAX_INDICES // num_samples)
+    sizes = np.array([len(places) for places in members], np.int64)
+    rows = max(1, _MAX_INDICES // int(sizes.sum()))
     for start in range(0, num_resamples, rows):
-        size = (min(rows, num_resamples - start), num_samples)
-        yield generator.integers(0, num_samples, size=size, dtype=np.int64)
+        shape = (min(rows, num_resamples - start), len(members))
+        drawn = generator.integers(0, len(members), size=shape, dtype=np.int64)
+        if len(members) == sizes.sum():
+            yield np.concatenate(members)[drawn]
+            continue
+        lengths = sizes[drawn].sum(1)
+        for length in np.unique(lengths):
+            same = drawn[lengths == length]
+            yield np.stack([np.concatenate([members[k] for k in row]) for row in same])
 
 
 def _on_all(statistic: Statistic, num_samples: int) -> float:
     return float(statistic(np.arange(num_samples, dtype=np.int64)[None])[0])
 
 
-def _interval(estimate: float, scores: npt.NDArray[np.float64], level: float) -> Interval:
+def _interval(estimate: float, scores: npt.NDArray[np.float64], level: float, members: Sequence[Indices]) -> Interval:
     tail = (1 - level) / 2
+    if _grouped(members):
+        wanted = sqrt(_inflation(len(members))) * _student_quantile(tail, len(members) - 1)
+        tail = NormalDist().cdf(-wanted)
     low, high = np.quantile(scores, [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high), level, len(scores))
+    return Interval(estimate, float(low), float(high), level, len(scores), len(members))
+
+
+def _grouped(members: Sequence[Indices]) -> bool:
+    """Whether there are clusters, at least two, of which one has several samples."""
+    return len(members) > 1 and any(len(places) > 1 for places in members)
+
+
+def _inflation(num_clusters: int) -> float:
+    return num_clusters / (num_clusters - 1)
+
+
+def _student_tail(value: float, freedom: int) -> float:
+    """Return P(T > value >= 0) of Student's t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = atan(value / sqrt(freedom))
+    odd = freedom % 2 == 1
+    term, total = (cos(angle), 0.0) if odd else (1.0, 0.0)
+    for k in range(3 if odd else 2, freedom + 1, 2):
+        total += term
+        term *= (k - 1) / k * cos(angle) ** 2
+    within = 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
+    return max(0.0, (1 - within) / 2)
+
+
+def _student_quantile(tail: float, freedom: int) -> float:
+    """Return the value that Student's t exceeds with probability ``tail``, by bisection."""
+    low, high = 0.0, 1.0
+    while _student_tail(high, freedom) > tail:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_tail(middle, freedom) > tail else (low, middle)
+    return high
 
 
 def _check(num_samples: int, level: float, num_resamples: int) -> None:
