@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,15 @@ _WHOLE_SHARE = 0.9
 _RIFF_UNKNOWN = 2**32 - 256
 """Writers that stream put a size near the 32-bit limit for want of knowing it."""
 _JPEG_MAX_BYTES = 64_000_000
+_FOLLOWING = {"alsa", "concat", "dash", "dvdvideo", "fbdev", "fifo", "hls", "imf", "kmsgrab", "lavfi", "oss", "rtp"}
+_FOLLOWING |= {"rtsp", "sap", "sdp", "tee", "tty", "video4linux2,v4l2", "vobsub", "webm_dash_manifest", "x11grab"}
+"""Formats of libav that open other files, hosts or devices, or that take any text for a picture."""
+_FORMATS = ",".join(sorted(av.formats_available - _FOLLOWING))
+_PLAYLIST = re.compile(
+    rb"\s*(?:#EXTM3U|ffconcat\b|v=0\r?\n|RTSPtext|\[(?:playlist|reference)\]|rtsp://|# VobSub|<asx\b|<smil\b"
+    rb"|(?:<\?xml[^>]*>\s*)?(?:<!--.{0,400}?-->\s*)?<(?:MPD|CompositionPlaylist|SmoothStreamingMedia)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +78,18 @@ def decode(source: Source, name: str, opts: MediaOptions) -> Clip:
     """Decode in this process; the subtitle is that of an embedded text stream."""
     handle = _open_handle(source)
     try:
-        # Pictures and playlists that point elsewhere must not make us read other files or the network: the
-        # container is read through the handle and every further protocol is refused.
-        limits = {"max_pixels": str(opts.max_pixels), "protocol_whitelist": "none"}
+        # Nothing may make us read other files or the network: playlists are refused by their first bytes, then by
+        # their format; the container is read through the handle, and every further protocol is refused.
+        if _is_playlist(handle):
+            raise MediaError(
+                f"{name}: a playlist or manifest that names other files or hosts, which are never opened: "
+                "give the video, audio or picture file itself"
+            )
+        limits = {
+            "max_pixels": str(opts.max_pixels),
+            "protocol_whitelist": "none",
+            "format_whitelist": _FORMATS,
+        }
         with av.open(handle, options=limits) as container:
             return _read(container, name, opts, _ends_early(handle))
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, EOFError, OSError) as error:
@@ -90,6 +109,18 @@ def _open_handle(source: Source) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     return Path(source).open("rb") if isinstance(source, str | Path) else source
+
+
+def _is_playlist(handle: BinaryIO) -> bool:
+    """Whether the text at the start names other files; what cannot be sought is left to libav's list of formats."""
+    if not handle.seekable():
+        return False
+    here = handle.tell()
+    head = handle.read(4096)
+    handle.seek(here)
+    if head[:3] == b"ID3" and len(head) > 10:  # libav looks behind such a tag, and so must we
+        head = head[10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) :]
+    return _PLAYLIST.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def _ends_early(handle: BinaryIO) -> bool:

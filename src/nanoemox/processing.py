@@ -32,6 +32,7 @@ from nanoemox.windows import speech_window_starts
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MEDIA_BRANCHES = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
 """Model input that holds media -> its branch."""
+THINK_TAGS = ("<think>", "</think>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +191,18 @@ class NanoEmoXProcessor(ProcessorMixin):
         return ids
 
     def _plain(self, text: str) -> str:
-        """Break up special tokens in a user's words, so that a subtitle can never close the prompt."""
+        """Make a user's words one line without special tokens, so that they can forge neither a turn nor media."""
+        lines = text.splitlines()
+        if len(lines) > 1:
+            text = " ".join(filter(None, map(str.strip, lines)))
+        return self._without_tokens(text.rstrip("\r\n"))
+
+    def _without_tokens(self, text: str, spare: Sequence[str] = ()) -> str:
+        """Break up special tokens by a space, except those to ``spare``."""
         for token in (*self.tokenizer.get_added_vocab(), *self.templates.reserved):
             broken = f"{token[0]} {token[1:]}"
-            # Again and again: of ####, a ### is left the first time. A token of spaces cannot be broken up by one.
-            while token in text and token not in broken:
+            # Again and again: of ####, a ### is left the first time. A space cannot break up a token of spaces.
+            while token in text and token not in broken and token not in spare and token.strip():
                 text = text.replace(token, broken)
         return text
 
@@ -232,7 +240,11 @@ class NanoEmoXProcessor(ProcessorMixin):
         return self._ids(text) + self.terminator_ids
 
     def answer_text(self, ask: Ask, text: str) -> str:
-        """Put a bare answer into the sentence that the templates answer the question with."""
+        """Put a bare answer into the sentence that the templates answer the question with.
+
+        Labels and written answers are data, so special tokens in them stay text; only a chain keeps its think tags.
+        """
+        text = self._plain(text) if TASKS[ask.task].closed else self._without_tokens(text, THINK_TAGS)
         return self.templates.answer_of(ask.task, text, think=ask.think)
 
     @property
