@@ -99,8 +99,11 @@ def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]
 
 
 def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
-    """Name the branches whose adapters nobody has trained: what they say would be noise."""
-    return tuple(b for b in config.branches if b not in config.trained_branches)
+    """Name the branches whose adapters nobody has trained, with fusion unless both that it joins are trained."""
+    trained = set(config.trained_branches)
+    if not {"vision", "speech"} <= trained:
+        trained.discard("fusion")
+    return tuple(b for b in config.branches if b not in trained)
 
 
 def untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:
