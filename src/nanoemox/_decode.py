@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -76,6 +78,13 @@ class MediaOptions:
 
 def decode(source: Source, name: str, opts: MediaOptions) -> Clip:
     """Decode in this process; the subtitle is that of an embedded text stream."""
+    with opened(source, name, opts) as (container, handle):
+        return _read(container, name, opts, _ends_early(handle))
+
+
+@contextmanager
+def opened(source: Source, name: str, opts: MediaOptions) -> Iterator[tuple[Any, BinaryIO]]:
+    """Open a container; whatever libav says against it becomes one sentence."""
     handle = _open_handle(source)
     try:
         # Nothing may make us read other files or the network: playlists are refused by their first bytes, then by
@@ -91,7 +100,7 @@ def decode(source: Source, name: str, opts: MediaOptions) -> Clip:
             "format_whitelist": _FORMATS,
         }
         with av.open(handle, options=limits) as container:
-            return _read(container, name, opts, _ends_early(handle))
+            yield container, handle
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, EOFError, OSError) as error:
         if isinstance(error, MediaError):
             raise
@@ -154,13 +163,24 @@ def _choose(container: Any, kind: str, wanted: int | None) -> Any:
     return best if best in proper else next(iter(proper), None)
 
 
-def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Clip:
+def tracks_of(container: Any, name: str, opts: MediaOptions) -> tuple[Any, Any]:
+    """Return the streams of pictures and of sound, None where there is none; raise where there is neither."""
     video, audio = _choose(container, "video", opts.video_stream), _choose(container, "audio", opts.audio_stream)
     if video is None and audio is None:
         raise MediaError(f"{name}: holds neither pictures nor sound")
+    return video, audio
+
+
+def is_still(container: Any, audio: Any) -> bool:
+    """Whether this is a picture file."""
+    return audio is None and (container.format.name.endswith("_pipe") or container.format.name == "image2")
+
+
+def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Clip:
+    video, audio = tracks_of(container, name, opts)
     if video is not None and video.width * video.height > opts.max_pixels:
         raise MediaError(f"{name}: {video.width}x{video.height} pixels, limit {opts.max_pixels}: scale it down")
-    still = audio is None and (container.format.name.endswith("_pipe") or container.format.name == "image2")
+    still = is_still(container, audio)
     declared = None if still or container.duration is None else container.duration / av.time_base
     stop_s = opts.end_s if opts.end_s is not None else declared
     if stop_s is not None and stop_s - opts.start_s > opts.max_duration_s:

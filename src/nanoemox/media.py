@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanoemox._decode import MediaOptions, Source, checked_sound, decode
+from nanoemox._duration import duration_s
 from nanoemox._isolated import decode_isolated
 from nanoemox._tracks import AudioTrack
 from nanoemox.subtitles import read_sidecar, transcribe, words_between
@@ -68,6 +69,17 @@ def load_clip(
         clip.warnings if words and words.strip() else (*clip.warnings, "no words: no subtitle was given or found")
     )
     return replace(clip, subtitle=(words or "").strip() or None, history=tuple(history or ()), warnings=tuple(warnings))
+
+
+def media_duration_s(source: str | Path) -> float:
+    """Return the length of a file in seconds from its container, 0.0 for a still picture; only its end is decoded.
+
+    Raises:
+        MediaError: The file cannot be read.
+    """
+    path = Path(source)
+    _check_source(path, path, path.name, MediaOptions().max_bytes)
+    return duration_s(path, path.name)
 
 
 def clip_from_arrays(
