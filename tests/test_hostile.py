@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +21,7 @@ from hypothesis import strategies as st
 
 from nanoemox import _decode
 from nanoemox.engine import Engine
-from nanoemox.media import load_clip
+from nanoemox.media import clip_from_arrays, load_clip
 from nanoemox.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import MediaError, Turn
 from tests.tiny import PLACEHOLDERS, SPECIAL, tiny_clip, tiny_model, tiny_processor
@@ -159,3 +166,112 @@ def test_labels_that_are_tokens_are_answered() -> None:
     assert shares is not None
     assert list(shares) == labels
     assert sum(shares.values()) == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def float_wav(samples: np.ndarray) -> bytes:
+    data = samples.astype("<f4").tobytes()
+    head = (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(data))
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 3, 1, 16_000, 64_000, 4, 32)
+    )
+    return head + b"data" + struct.pack("<I", len(data)) + data
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_sound_that_is_no_number_is_silence(bad: float) -> None:
+    wave = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    wave[100:200] = bad
+    clip = clip_from_arrays(waveform=wave, sample_rate_hz=48_000)
+    assert clip.waveform is not None
+    assert np.isfinite(clip.waveform).all()
+    assert "100 samples are no numbers: silence is put in their place" in clip.warnings
+    assert clip_from_arrays(waveform=np.full(100, bad), subtitle="x").waveform is None
+    read = load_clip(float_wav(wave)).waveform
+    assert read is None or (np.isfinite(read).all() and np.abs(read).max() <= 1)
+    engine = Engine(tiny_model(), tiny_processor())
+    with pytest.raises(MediaError, match="waveform holds NaN or infinity"):
+        engine.answer(replace(tiny_clip(), waveform=wave), ("msa",))
+
+
+def test_sound_out_of_range_is_refused() -> None:
+    for peak in (20_000.0, 1e38):
+        with pytest.raises(MediaError, match=r"must lie in -1\.\.1"):
+            clip_from_arrays(waveform=np.full(100, peak))
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), None])
+def test_frame_rates_without_a_meaning(fps: float | None) -> None:
+    with pytest.raises(MediaError, match="positive and finite"):
+        clip_from_arrays(np.zeros((2, 8, 8, 3), np.uint8), fps)
+
+
+def test_a_thousand_million_frames_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "fast.nut"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1", rate=1_000_000_000)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1_000_000_000)
+        for i in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 9 * i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 1_000_000_000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    try:
+        clip = load_clip(path)
+    except MediaError:
+        return
+    assert clip.frames is not None
+    assert clip.duration_s < 1
+    engine = Engine(tiny_model(), tiny_processor())
+    assert all(a.tasks for a in engine.timeline(path, 1.0, 1.0, ("msa",)))
+
+
+def huge_png(side: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+    )
+
+
+BMP = struct.pack("<IHHIIiiHHIIiiII", 10**6, 0, 0, 54, 40, 30_000, 30_000, 1, 24, 0, 0, 0, 0, 0, 0)
+GIF = struct.pack("<HHBBB", 30_000, 30_000, 0x80, 0, 0) + bytes(6)
+HUGE = {
+    "png": huge_png(30_000),
+    "bmp": b"BM" + BMP + bytes(999),
+    "gif": b"GIF89a" + GIF + b"," + struct.pack("<HHHHB", 0, 0, 30_000, 30_000, 0) + b"\2\2L\1\0;",
+    "ppm": b"P6 30000 30000 255\n" + bytes(999),
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_huge_pictures_are_refused_before_they_take_memory(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"huge.{kind}"
+    path.write_bytes(HUGE[kind])
+    program = (
+        "import resource, sys\n"
+        "from nanoemox.media import clip_from_arrays, load_clip\n"
+        "from nanoemox.types import MediaError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    load_clip(sys.argv[1])\n"
+        "except MediaError:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300_000, "kB more than before"
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/stdin"])
+def test_devices_and_pipes_are_no_clips(tmp_path: Path, device: str) -> None:
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    for path in (Path(device), pipe):
+        if not path.is_file():
+            with pytest.raises(MediaError, match=r"not a file|no such file"):
+                load_clip(path)

@@ -26,7 +26,7 @@ from nanoemox.faces import crop_faces
 from nanoemox.images import fit_square, normalise
 from nanoemox.tasks import DEFAULT_LABELS, TASKS
 from nanoemox.templates import FILE_NAME, Templates, load_templates
-from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
+from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
 from nanoemox.windows import speech_window_starts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -118,7 +118,14 @@ class NanoEmoXProcessor(ProcessorMixin):
         Returns:
             ``pixel_values`` float32[T, 3, S, S]; ``speech_values`` float32[W, samples] or float32[W, mels, steps];
             ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
+
+        Raises:
+            MediaError: Sound or face vectors hold NaN or infinity.
         """
+        for field in ("waveform", "face_vectors"):
+            values = getattr(clip, field)
+            if values is not None and not np.isfinite(values).all():
+                raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
         out: dict[str, Tensor] = {}
         if "vision" in self.config.branches and clip.frames is not None:
             out["pixel_values"] = self._pixels(clip.frames)
