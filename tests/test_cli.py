@@ -301,6 +301,22 @@ def test_names_that_steer_a_terminal_are_printed_plainly(run, model: str, folder
     assert "\x1b" not in done.err
 
 
+def test_words_alone(run, model: str, tmp_path: Path) -> None:
+    done = run("answer", "--text", "I got the job!", "--model", model, "--json")
+    assert done.code == 0, done.err
+    (answer,) = done.objects
+    assert (answer["clip"], answer["modalities"], list(answer["tasks"])) == ("words", ["text"], list(ALL_TASKS))
+    for args, says in (
+        ([SAMPLE, "--text", "x"], "does not go with clips"),
+        (["--text", "x", "--csv", tmp_path / "a.csv", "--every", 2], "does not go with --csv, --every"),
+        (["--text", " "], "--text is empty"),
+        ([], "name clips or folders, or give words alone with --text"),
+    ):
+        done = run("answer", *args, "--model", model)
+        assert done.code == 2
+        assert says in done.err
+
+
 def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: Path) -> None:
     history = tmp_path / "history.json"
     history.write_text('[{"role": "A", "text": "How are you?"}]')

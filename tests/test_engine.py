@@ -19,7 +19,8 @@ import torch
 from nanoemox.decoding import GenerationOptions
 from nanoemox.engine import Engine
 from nanoemox.faces import NO_FACE
-from nanoemox.media import load_clip, media_duration_s
+from nanoemox.media import clip_from_arrays, load_clip, media_duration_s
+from nanoemox.model.modeling import Media
 from nanoemox.processing import Ask
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, LABEL_SETS, TASKS
 from nanoemox.types import Answer, CheckpointError, Clip, MediaError, NanoEmoXError, Turn
@@ -363,6 +364,50 @@ def test_a_loaded_clip_is_searched_for_its_face() -> None:
 
 def write_png(picture: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".png", picture)[1])
+
+
+def test_arrays_and_words_are_answered_as_clips_are(engine: Engine) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
+    sound = rng.normal(0, 0.1, 44_100).astype(np.float32)
+    clip = clip_from_arrays(frames, 25.0, sound, 44_100, num_frames=4, subtitle="Well.", history=DIALOGUE)
+    answer = engine.answer(
+        tasks=("msa",), frames=frames, fps=25.0, waveform=sound, sample_rate_hz=44_100, text="Well.", history=DIALOGUE
+    )
+    same(answer, engine.answer(clip, ("msa",)))
+    assert answer.modalities == ("vision", "speech", "text")
+    alone = engine.answer(text="Well.", generation=SHORT)
+    assert alone.modalities == ("text",)
+    assert alone.warnings == ()
+    same(alone, engine.answer(Clip("words", subtitle="Well."), generation=SHORT))
+    same(
+        engine.answer(CLIPS["complete"], ("msa",), text=" x "),
+        engine.answer(replace(CLIPS["complete"], subtitle="x"), ("msa",)),
+    )
+    same(engine.answer(SAMPLE, ("msa",), text="x"), engine.answer(engine.load(SAMPLE, subtitle="x"), ("msa",)))
+    with pytest.raises(NanoEmoXError, match="give one of the two"):
+        engine.answer(CLIPS["complete"], frames=frames, fps=25.0)
+    for nothing in ({}, {"text": " "}):
+        with pytest.raises(NanoEmoXError, match="no frames, no sound and no words"):
+            engine.answer(**nothing)
+
+
+def test_embedding_is_what_stands_in_the_prompt(engine: Engine) -> None:
+    clip = CLIPS["complete"]
+    embedding = engine.embed(clip)
+    sizes = engine.processor.config.tokens_per_branch
+    assert {b: t.shape for b, t in embedding.tokens.items()} == {b: (n, 32) for b, n in sizes.items()}
+    batch = engine.processor([clip], [Ask("msa")])
+    ids = batch.pop("input_ids")
+    batch.pop("attention_mask")
+    with torch.no_grad():
+        embedded, _ = engine.model.embed(ids, Media(**batch))
+    for branch, place in engine.processor.config.placeholder_token_ids.items():
+        np.testing.assert_allclose(embedding.tokens[branch], embedded[0, ids[0] == place].numpy(), atol=1e-6)
+        np.testing.assert_allclose(embedding.pooled[branch], embedding.tokens[branch].mean(0), atol=1e-6)
+    assert set(engine.embed(CLIPS["no audio"]).tokens) == {"vision", "face"}
+    with pytest.raises(MediaError, match="nothing to embed"):
+        engine.embed(CLIPS["text only"])
 
 
 def test_saved_model_answers_the_same(engine: Engine, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class AnswerRequest:
     """The options of ``nanoemox answer``, as typed."""
 
     tasks: str = "all"
+    text: str | None = None
     subtitle: str | None = None
     asr_model: str | None = None
     history: Path | None = None
@@ -67,6 +68,11 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
         NanoEmoXError: An option that cannot be meant.
     """
     questions = _check(request)
+    if request.text is not None:
+        _check_words_alone(paths, request)
+        return _answer_words(request.text, request, questions)
+    if not paths:
+        raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
     clips, missing = expand(paths)
     questions.problems |= missing
     if request.csv is None:
@@ -82,6 +88,33 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
                 show_line(f"written: {request.csv}")
     show_problems(questions.problems)
     return 2 if questions.problems else 0
+
+
+def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
+    given = {"--csv": request.csv, "--every": request.every_s, "--subtitle": request.subtitle}
+    wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
+    if wrong:
+        raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
+    if not (request.text or "").strip():
+        raise NanoEmoXError("--text is empty: give the words")
+
+
+def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> int:
+    from nanoemox.engine import Engine
+
+    _be_quiet()
+    engine = Engine.from_pretrained(request.model, device=request.device)
+    answer = engine.answer(
+        None,
+        questions.tasks,
+        questions.labels,
+        request.think,
+        text=text,
+        history=questions.history,
+        explain=request.explain,
+    )
+    (_show_json if request.json else _show_cards)(Path(answer.clip), [answer])
+    return 0
 
 
 def _settings(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:

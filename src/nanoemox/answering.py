@@ -6,8 +6,10 @@ Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` exper
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,21 @@ from torch import Tensor
 
 from nanoemox.configuration import NanoEmoXConfig
 from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
+from nanoemox.media import clip_from_arrays
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, format_label, get_task, parse, valence
-from nanoemox.types import MODALITIES, SAMPLE_RATE_HZ, Clip, Evidence, MediaError, Modality, NanoEmoXError, Reading
+from nanoemox.types import (
+    MODALITIES,
+    SAMPLE_RATE_HZ,
+    Clip,
+    Evidence,
+    MediaError,
+    Modality,
+    NanoEmoXError,
+    Reading,
+    Turn,
+)
 from nanoemox.windows import coverage_warning
 
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
@@ -78,6 +91,39 @@ def make_plan(
         raise NanoEmoXError(f"labels were given for {', '.join(unasked)}, which is no closed task that was asked")
     asks = tuple(Ask(k, labels=given.get(k) or DEFAULT_LABELS.get(k), think=think) for k in keys)
     return Plan(asks, explain, generation or GenerationOptions())
+
+
+def clip_of(
+    load: Callable[..., Clip],
+    num_frames: int,
+    clip: Clip | str | Path | None,
+    text: str | None,
+    history: Sequence[Turn],
+    arrays: Mapping[str, Any],
+) -> Clip:
+    """Make one clip of what a caller has: a clip or a file, arrays, or words alone.
+
+    Args:
+        load: Reads a file, given ``subtitle`` and ``history``.
+        num_frames: T, frames taken from an array.
+        clip: A clip, a file, or None.
+        text: The words; they replace those of ``clip``.
+        history: Earlier turns; they replace those of ``clip``.
+        arrays: ``frames``, ``fps``, ``waveform``, ``sample_rate_hz`` of :func:`~nanoemox.media.clip_from_arrays`.
+
+    Raises:
+        NanoEmoXError: Both a clip and arrays, or nothing at all.
+    """
+    if clip is None:
+        words = (text or "").strip() or None
+        name = "clip" if arrays["frames"] is not None or arrays["waveform"] is not None else "words"
+        return clip_from_arrays(**arrays, num_frames=num_frames, subtitle=words, history=history, name=name)
+    if arrays["frames"] is not None or arrays["waveform"] is not None:
+        raise NanoEmoXError("a clip and arrays were given: give one of the two")
+    if not isinstance(clip, Clip):
+        return load(clip, subtitle=text, history=history)
+    said = clip.subtitle if text is None else text.strip() or None
+    return replace(clip, subtitle=said, history=tuple(history) or clip.history)
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:

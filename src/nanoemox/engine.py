@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nanoemox.answering import (
     ClipBatch,
     Labels,
     Plan,
+    clip_of,
     coverage,
     make_plan,
     untrained_branches,
@@ -27,12 +30,13 @@ from nanoemox.answering import (
 )
 from nanoemox.checkpoints import load_checkpoint
 from nanoemox.decoding import GenerationOptions
+from nanoemox.embedding import Embedding, embed_clip
 from nanoemox.faces import NO_FACE, with_face
 from nanoemox.media import load_clip, media_duration_s
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
-from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError, Turn
+from nanoemox.types import SAMPLE_RATE_HZ, Answer, Clip, MediaError, NanoEmoXError, Turn
 from nanoemox.windows import Span, check_windows, rolling_windows
 
 NO_ANSWER = "no answer for this window"
@@ -110,11 +114,17 @@ class Engine:
 
     def answer(
         self,
-        clip: Clip | str | Path,
+        clip: Clip | str | Path | None = None,
         tasks: Sequence[str] = ALL_TASKS,
         labels: Labels | None = None,
         think: bool = True,
         *,
+        text: str | None = None,
+        history: Sequence[Turn] = (),
+        frames: npt.NDArray[np.uint8] | None = None,
+        fps: float | None = None,
+        waveform: npt.NDArray[Any] | None = None,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
         explain: bool = False,
         generation: GenerationOptions | None = None,
     ) -> Answer:
@@ -125,6 +135,12 @@ class Engine:
             tasks: Task keys, in the order wanted.
             labels: Candidates of the closed task asked, or task -> candidates; the usual lists by default.
             think: ``erg``: write the chain of empathy before the reply.
+            text: The words, alone or with a clip, a file or arrays.
+            history: Earlier turns of the dialogue, oldest first.
+            frames: In place of a clip: uint8[N, H, W, 3] RGB.
+            fps: Their frames per second.
+            waveform: In place of a clip or beside ``frames``: float[S] or float[C, S] in -1..1, or int16.
+            sample_rate_hz: Its rate.
             explain: Add what the model looked at.
             generation: How open answers are written; greedy by default.
 
@@ -132,7 +148,19 @@ class Engine:
             MediaError: The clip cannot be read or holds nothing that this model can use.
             NanoEmoXError: Unknown task, or labels that fit none.
         """
-        return self._answer([clip], make_plan(tasks, labels, think, explain, generation))[0]
+        plan = make_plan(tasks, labels, think, explain, generation)
+        if clip is None or text is not None or history or frames is not None or waveform is not None:
+            arrays = {"frames": frames, "fps": fps, "waveform": waveform, "sample_rate_hz": sample_rate_hz}
+            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
+        return self._answer([clip], plan)[0]
+
+    def embed(self, clip: Clip | str | Path) -> Embedding:
+        """Return the tokens of each branch of a clip and their means, float32 of the language model's width.
+
+        Raises:
+            MediaError: The clip cannot be read or has no media that this model reads.
+        """
+        return embed_clip(self.model, self.processor, self._read(clip))
 
     def answer_many(
         self,
