@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
 import wave
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.answer_files import columns, expand, read_done, read_history
+from nanoemox.answer_files import expand, json_line, read_history
+from nanoemox.answer_table import AnswerTable, path_cell
+from nanoemox.engine import Engine
 from nanoemox.render import card
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Answer, NanoEmoXError, Reading, Think, Turn
@@ -137,6 +142,181 @@ def test_timeline(run, model: str, tmp_path: Path) -> None:
     assert len(table.read_text().splitlines()) == 1 + len(done.objects)
 
 
+def test_a_table_is_not_continued_with_other_settings(run, model: str, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "answers.csv"
+    args = ("answer", folder / "voice0.wav", "--csv", table, "--task", "mer")
+    assert run(*args, "--model", model).code == 0
+    before = table.read_bytes()
+    other = str(save_tiny(tmp_path / "tiny", seed=1))  # the same name, other weights
+    changes = {
+        "labels was null": ("--model", model, "--labels", "glad,gloomy"),
+        "model was": ("--model", other),
+        "every_s was null, now 5.0; window_s": ("--model", model, "--every", 5),
+        "think was true": ("--model", model, "--no-think"),
+        "subtitle was null": ("--model", model, "--subtitle", "Hm."),
+    }
+    for says, options in changes.items():
+        done = run(*args, *options)
+        assert done.code == 2
+        assert says in done.err
+        assert "choose another file" in done.err
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["no folder", "folder", "fifo", "something else", "binary"])
+def test_the_table_is_checked_before_the_model_is_loaded(
+    run, model: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    table = tmp_path / "a.csv"
+    if kind == "no folder":
+        table = tmp_path / "no/dir/a.csv"
+    elif kind == "folder":
+        table.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(table)
+    else:
+        table.write_bytes(b"\xff\xfe\0" if kind == "binary" else b"a,b\r\n1,2\r\n")
+
+    def never(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(Engine, "from_pretrained", never)
+    done = run("answer", folder, "--model", model, "--csv", table)
+    assert done.code == 2
+    assert "choose another file for --csv" in done.err
+
+
+def some_answers(n: int) -> list[Answer]:
+    readings = [{"eri": Reading("eri", "r", text=f"said {i}\nä")} for i in range(n)]
+    return [Answer("c", "m", r, span_s=(float(i), i + 1.0) if n > 1 else None) for i, r in enumerate(readings)]
+
+
+CLIPS = {Path("a.mp4"): some_answers(1), Path("ä\n=.mp4"): some_answers(3), Path("=b.mp4"): some_answers(1)}
+
+
+def fill(path: Path) -> bytes:
+    with AnswerTable(path, ("eri",), {"model": "m"}) as table:
+        for clip, answers in CLIPS.items():
+            if path_cell(clip) not in table.done:
+                table.add(clip, answers)
+    return path.read_bytes()
+
+
+def test_a_table_cut_off_anywhere_is_completed_to_the_same_bytes(tmp_path: Path) -> None:
+    whole = fill(tmp_path / "whole.csv")
+    assert len(list(csv.DictReader(io.StringIO(whole.decode())))) == 5
+    for cut in range(len(whole)):
+        path = tmp_path / "cut.csv"
+        path.write_bytes(whole[:cut])
+        assert fill(path) == whole
+
+
+def test_two_writers_of_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with AnswerTable(path, ("eri",), {}) as table:
+        table.add(Path("a"), some_answers(1))
+        with pytest.raises(NanoEmoXError, match="another nanoemox answer is writing it"):
+            AnswerTable(path, ("eri",), {})
+    with AnswerTable(path, ("eri",), {}) as table:
+        assert table.done == {"a"}
+
+
+def test_a_full_disk_leaves_whole_clips(tmp_path: Path) -> None:
+    whole = fill(tmp_path / "whole.csv")
+    path = tmp_path / "full.csv"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) - 20, limits[1]))
+    try:
+        with pytest.raises(NanoEmoXError, match=r"keeps the answers of 2 clip\(s\): make room"):
+            fill(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert whole.startswith(path.read_bytes())
+    assert fill(path) == whole
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", " =1", "\t=1", "＝1"])
+def test_no_cell_is_a_formula_or_steers_a_terminal(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.csv"
+    evil = text + "\x1b[2J\x9b\u202e"
+    readings = {
+        "msa": Reading("msa", "x", label=evil, probabilities={evil: 1.0}, valence=-0.5),
+        "erg": Reading("erg", "x", reply=evil),
+    }
+    with AnswerTable(path, ("msa", "erg"), {}) as table:
+        table.add(Path(evil), [Answer(evil, "m", readings, warnings=(evil,))])
+    (row,) = csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""))
+    assert float(row["msa_valence"]) == -0.5
+    for name in ("path", "clip", "msa_label", "erg_reply", "warnings"):
+        assert row[name].startswith("'") or text.startswith("\t")
+        assert not row[name].lstrip().startswith(("=", "+", "@", "-", "＝"))
+    assert all(c.isprintable() or c in "\r\n" for c in path.read_text("utf-8"))
+
+
+def test_json_lines_are_printable_and_say_the_same() -> None:
+    answer = Answer("\x1b\x9b\u2028\udcff😀.mp4", "m", {}, warnings=("\x85\u202e",))
+    line = json_line(answer)
+    assert line.isprintable()
+    assert json.loads(line) == answer.to_dict()
+
+
+def test_a_picture_among_clips_and_a_pause_in_one(run, model: str, folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(folder / "photo.png"), np.full((48, 64, 3), 90, np.uint8))
+    (folder / "broken.mp4").write_bytes(b"\0" * 64)
+    args = ("answer", folder, "--model", model, "--every", 0.5, "--window", 0.5, "--task", "msa")
+    done = run(*args, "--json")
+    assert done.code == 2
+    assert [a["clip"] for a in done.objects] == ["photo.png", *["voice0.wav"] * 2, *["voice1.wav"] * 2]
+    assert "1 clip(s) could not be answered" in done.err
+    table = tmp_path / "t.csv"
+    assert run(*args, "--csv", table).code == 2
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [r["window"] for r in rows] == ["1/1", "1/2", "2/2", "1/2", "2/2"]
+    before = table.read_bytes()
+    assert run(*args, "--csv", table).code == 2
+    assert table.read_bytes() == before
+
+
+def test_special_files_are_no_clips(run, model: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    done = run("answer", pipe, "/dev/zero", tmp_path, "--model", model)
+    assert done.code == 2
+    assert done.err.count("not a file") == 2
+    done = run("answer", SAMPLE, "--model", model, "--history", pipe)
+    assert done.code == 2
+    assert "not a file" in done.err
+
+
+def test_names_that_steer_a_terminal_are_printed_plainly(run, model: str, folder: Path) -> None:
+    evil = folder / "[red]a\n\x1b[2J\x9b.wav"
+    (folder / "voice0.wav").rename(evil)
+    (folder / "\x1b]0;x\x07.mp4").write_bytes(b"\0" * 64)
+    done = run("answer", folder, "--model", model, "--task", "msa")
+    assert done.code == 2
+    assert "[red]a" in done.out
+    for text in (done.out, done.err):
+        assert not any(c in text for c in "\x1b\x07\x9b")
+    done = run("answer", evil, "--model", model, "--csv", folder / "no\x1b/a.csv")
+    assert "\x1b" not in done.err
+
+
+def test_words_alone(run, model: str, tmp_path: Path) -> None:
+    done = run("answer", "--text", "I got the job!", "--model", model, "--json")
+    assert done.code == 0, done.err
+    (answer,) = done.objects
+    assert (answer["clip"], answer["modalities"], list(answer["tasks"])) == ("words", ["text"], list(ALL_TASKS))
+    for args, says in (
+        ([SAMPLE, "--text", "x"], "does not go with clips"),
+        (["--text", "x", "--csv", tmp_path / "a.csv", "--every", 2], "does not go with --csv, --every"),
+        (["--text", " "], "--text is empty"),
+        ([], "name clips or folders, or give words alone with --text"),
+    ):
+        done = run("answer", *args, "--model", model)
+        assert done.code == 2
+        assert says in done.err
+
+
 def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: Path) -> None:
     history = tmp_path / "history.json"
     history.write_text('[{"role": "A", "text": "How are you?"}]')
@@ -157,6 +337,7 @@ def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: 
         (["--task", "mer", "--labels", "a,A"], "given twice"),
         (["--json", "--csv", "x.csv"], "exclude each other"),
         (["--window", "5"], "needs --every"),
+        (["--every", "nan"], "both must be above 0"),
         (["--every", "5", "--window", "2"], "at least as long as the hop"),
         (["--subtitle", "auto"], "needs --asr-model"),
         (["--face-index", "-1"], "must be 0"),
@@ -235,14 +416,6 @@ def test_history_that_is_no_dialogue(tmp_path: Path, text: str) -> None:
         read_history(path)
     path.write_text('[{"role": "A", "text": "Hm."}]')
     assert read_history(path) == (Turn("A", "Hm."),)
-
-
-def test_a_table_that_is_something_else(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    assert read_done(path, columns(ALL_TASKS)) == set()
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(NanoEmoXError, match="choose another file"):
-        read_done(path, columns(ALL_TASKS))
 
 
 def test_card_survives_markup_and_control_characters() -> None:

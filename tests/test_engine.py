@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import wave
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from nanoemox.decoding import GenerationOptions
 from nanoemox.engine import Engine
+from nanoemox.faces import NO_FACE
+from nanoemox.media import clip_from_arrays, load_clip, media_duration_s
+from nanoemox.model.modeling import Media
 from nanoemox.processing import Ask
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, LABEL_SETS, TASKS
 from nanoemox.types import Answer, CheckpointError, Clip, MediaError, NanoEmoXError, Turn
@@ -245,6 +254,160 @@ def test_timeline_covers_the_file(engine: Engine) -> None:
     same(replace(answers[0], span_s=None), engine.answer(clip, ("msa",)))
     with pytest.raises(NanoEmoXError, match="every 0 s"):
         list(engine.timeline(SAMPLE, 0.0, 2.0))
+
+
+def sparse_video(path: Path, seconds: range, waveform: np.ndarray | None = None) -> Path:
+    """One small picture at each of these seconds, and the same second of sound, int16[16000], over and over."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt, video.gop_size = 64, 48, "yuv420p", 1
+        video.codec_context.time_base = Fraction(1, 100)
+        sound = None if waveform is None else out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for second in range(seconds.stop):
+            if second in seconds:
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), second % 250, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = 100 * second, Fraction(1, 100)
+                out.mux(video.encode(frame))
+            if sound is not None and waveform is not None:
+                heard = av.AudioFrame.from_ndarray(waveform[None], format="s16", layout="mono")
+                heard.sample_rate, heard.time_base, heard.pts = 16_000, Fraction(1, 16_000), 16_000 * second
+                out.mux(sound.encode(heard))
+        out.mux(video.encode(None))
+    return path
+
+
+def write_wav(path: Path, seconds: float, silent: slice) -> Path:
+    noise = np.random.default_rng(0).normal(0, 3000, int(seconds * 16_000)).astype(np.int16)
+    noise[silent] = 0
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(noise.tobytes())
+    return path
+
+
+def test_a_window_that_holds_nothing_is_an_answer_that_says_so(engine: Engine, tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "pause.wav", 6, slice(2 * 16_000, 4 * 16_000))
+    answers = list(engine.timeline(path, 2.0, 2.0, ("msa",)))
+    assert [a.span_s for a in answers] == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0)]
+    assert [list(a.tasks) for a in answers] == [["msa"], [], ["msa"]]
+    (warning,) = answers[1].warnings
+    assert warning.startswith("no answer for this window: nothing to answer from")
+    assert answers[1].modalities == ()
+    with pytest.raises(MediaError):
+        list(engine.timeline(tmp_path / "absent.wav", 2.0, 2.0))
+
+
+def test_a_picture_is_one_window(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.full((48, 64, 3), 90, np.uint8))
+    (answer,) = engine.timeline(path, 1.0, 2.0, ("msa",))
+    assert answer.span_s == (0.0, 0.0)
+    same(replace(answer, span_s=None), engine.answer(path, ("msa",)))
+
+
+def test_a_file_of_hours_is_answered_window_by_window(engine: Engine, tmp_path: Path) -> None:
+    path = sparse_video(tmp_path / "long.mkv", range(0, 7201, 60))
+    assert media_duration_s(path) == pytest.approx(7200, abs=1)
+    answers = list(engine.timeline(path, 1800.0, 1800.0, ("msa",)))
+    assert [a.span_s[0] for a in answers if a.span_s][:4] == [0, 1800, 3600, 5400]
+    assert all(a.tasks for a in answers)
+    with pytest.raises(NanoEmoXError, match="more than 100000 windows"):
+        list(engine.timeline(path, 0.01, 1.0, ("msa",)))
+
+
+def test_length_of_a_file_that_says_nothing_or_too_much(tmp_path: Path) -> None:
+    whole = sparse_video(tmp_path / "whole.mkv", range(0, 600, 2))
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) // 2])
+    assert media_duration_s(whole) == pytest.approx(598, abs=1)
+    assert 200 < media_duration_s(cut) < 450
+    stream = tmp_path / "stream.mkv"
+    with av.open(str(whole)) as source, av.open(str(stream), "w", format="matroska", options={"live": "1"}) as out:
+        track = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = track
+                out.mux(packet)
+    with av.open(str(stream)) as opened:
+        assert opened.duration is None
+    assert media_duration_s(stream) == pytest.approx(598, abs=1)
+
+
+@pytest.mark.slow
+def test_three_hours_within_a_gigabyte(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 3000, 16_000).astype(np.int16)
+    path = sparse_video(tmp_path / "talk.mkv", range(0, 3 * 3600, 5), noise)
+    program = (
+        "import resource, sys\n"
+        "from nanoemox.engine import Engine\n"
+        "engine = Engine.from_pretrained(device='cpu')\n"
+        "n = sum(bool(a.tasks) for a in engine.timeline(sys.argv[1], 600.0, 600.0, ('msa',)))\n"
+        "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    answered, peak_mb = map(int, done.stdout.split())
+    assert answered == 18
+    assert peak_mb < 1000
+
+
+def test_a_loaded_clip_is_searched_for_its_face() -> None:
+    engine = Engine.from_pretrained(device="cpu")
+    of_file, of_clip = engine.answer(SAMPLE, ("mer",)), engine.answer(load_clip(SAMPLE), ("mer",))
+    assert "face" in of_file.modalities
+    same(of_clip, of_file)
+    nobody = engine.load(write_png(np.full((48, 64, 3), 90, np.uint8)))
+    assert engine.answer(nobody, ("mer",)).warnings.count(NO_FACE) == 1
+
+
+def write_png(picture: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".png", picture)[1])
+
+
+def test_arrays_and_words_are_answered_as_clips_are(engine: Engine) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
+    sound = rng.normal(0, 0.1, 44_100).astype(np.float32)
+    clip = clip_from_arrays(frames, 25.0, sound, 44_100, num_frames=4, subtitle="Well.", history=DIALOGUE)
+    answer = engine.answer(
+        tasks=("msa",), frames=frames, fps=25.0, waveform=sound, sample_rate_hz=44_100, text="Well.", history=DIALOGUE
+    )
+    same(answer, engine.answer(clip, ("msa",)))
+    assert answer.modalities == ("vision", "speech", "text")
+    alone = engine.answer(text="Well.", generation=SHORT)
+    assert alone.modalities == ("text",)
+    assert alone.warnings == ()
+    same(alone, engine.answer(Clip("words", subtitle="Well."), generation=SHORT))
+    same(
+        engine.answer(CLIPS["complete"], ("msa",), text=" x "),
+        engine.answer(replace(CLIPS["complete"], subtitle="x"), ("msa",)),
+    )
+    same(engine.answer(SAMPLE, ("msa",), text="x"), engine.answer(engine.load(SAMPLE, subtitle="x"), ("msa",)))
+    with pytest.raises(NanoEmoXError, match="give one of the two"):
+        engine.answer(CLIPS["complete"], frames=frames, fps=25.0)
+    for nothing in ({}, {"text": " "}):
+        with pytest.raises(NanoEmoXError, match="no frames, no sound and no words"):
+            engine.answer(**nothing)
+
+
+def test_embedding_is_what_stands_in_the_prompt(engine: Engine) -> None:
+    clip = CLIPS["complete"]
+    embedding = engine.embed(clip)
+    sizes = engine.processor.config.tokens_per_branch
+    assert {b: t.shape for b, t in embedding.tokens.items()} == {b: (n, 32) for b, n in sizes.items()}
+    batch = engine.processor([clip], [Ask("msa")])
+    ids = batch.pop("input_ids")
+    batch.pop("attention_mask")
+    with torch.no_grad():
+        embedded, _ = engine.model.embed(ids, Media(**batch))
+    for branch, place in engine.processor.config.placeholder_token_ids.items():
+        np.testing.assert_allclose(embedding.tokens[branch], embedded[0, ids[0] == place].numpy(), atol=1e-6)
+        np.testing.assert_allclose(embedding.pooled[branch], embedding.tokens[branch].mean(0), atol=1e-6)
+    assert set(engine.embed(CLIPS["no audio"]).tokens) == {"vision", "face"}
+    with pytest.raises(MediaError, match="nothing to embed"):
+        engine.embed(CLIPS["text only"])
 
 
 def test_saved_model_answers_the_same(engine: Engine, tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ ORDER = (
     ("types",),
     ("tasks",),
     ("scoring",),
-    ("_tracks", "subtitles", "_decode", "_isolated", "media", "face_detectors", "faces", "windows"),
+    ("_tracks", "subtitles", "_decode", "_duration", "_isolated", "media", "face_detectors", "faces", "windows"),
     ("recipes", "backbones", "configuration", "images", "templates"),
     ("processing", "ranks"),
     ("model", "auto"),
     ("data",),
-    ("training", "decoding", "checkpoints", "answering", "engine"),
+    ("training", "decoding", "checkpoints", "answering", "embedding", "engine"),
     ("evaluation", "serving"),
-    ("environment", "render", "answer_files", "cli", "__main__"),
+    ("environment", "render", "answer_table", "answer_files", "cli", "__main__"),
 )
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
 LIGHT = [name for name, rank in RANK.items() if rank < RANK["processing"]]

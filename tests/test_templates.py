@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from nanoemox.tasks import ALL_TASKS, TASKS
+from nanoemox.templates import load_templates
+from nanoemox.types import CheckpointError
 
 TEMPLATES: dict[str, Any] = yaml.safe_load(files("nanoemox").joinpath("templates.yaml").read_text("utf-8"))
 ANSWERS = {"msa": "{label}", "mer": "{label}", "ovmer": "{labels}", "mir": "{label}", "eri": "{text}", "erg": "{chain}"}
@@ -94,3 +97,34 @@ def test_the_wording_is_our_own() -> None:
         + [TEMPLATES[k] for k in ("prefix", "history", "history_turn", "subtitle", "suffix")]
     ).casefold()
     assert [phrase for phrase in AUTHORS if phrase in text] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "says"),
+    [
+        (("tasks", "mer", "questions"), ["Which of {words}?"], r"may hold only \{labels\}"),
+        (("tasks", "mer", "questions"), ["Which of {labels}? {words}"], r"may hold only \{labels\}"),
+        (("tasks", "mer", "questions"), ["Which of {labels.__class__}?"], "may hold only"),
+        (("tasks", "mer", "questions"), ["Which of {labels:>1000000000}?"], "may hold only"),
+        (("tasks", "mer", "questions"), ["Which of {labels?"], "braces that do not match"),
+        (("tasks", "mer", "questions"), [], "at least 1 item"),
+        (("tasks", "eri", "questions"), ["Why, given {words}?"], "which nothing fills in"),
+        (("subtitle",), "Says: {words}", r"may hold only \{subtitle\}"),
+        (("subtitle",), "Says something.", r"lacks \{subtitle\}"),
+        (("history_turn",), "{text}\n", r"lacks \{role\}"),
+        (("history",), "{history} {history}", "each once"),
+        (("terminator",), "", "no answer would ever end"),
+    ],
+)
+def test_mistakes_are_found_when_templates_are_loaded(
+    tmp_path: Path, keys: tuple[str, ...], value: object, says: str
+) -> None:
+    path = load_templates().save(tmp_path)
+    data = yaml.safe_load(path.read_text("utf-8"))
+    place = data
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(yaml.safe_dump(data), "utf-8")
+    with pytest.raises(CheckpointError, match=says):
+        load_templates(path)

@@ -144,3 +144,10 @@ def test_a_run_in_half_precision_keeps_its_adapters_in_half_precision(place: Pat
     assert {t.dtype for t in load_file(place / "bf16/first/adapters.safetensors").values()} == {torch.bfloat16}
     resumed = place / "bf16/first/checkpoints/checkpoint-1/adapters.safetensors"
     assert {t.dtype for t in load_file(resumed).values()} == {torch.float32}
+
+
+def test_fusion_needs_what_it_joins() -> None:
+    half = engine("speech", "face", "fusion").answer(tiny_clip(), ("msa",))
+    assert half.modalities == ("speech", "face", "text")
+    assert half.gate is None
+    assert half.warnings == (f"adapters of vision, fusion are untrained: they are left out; {ADVICE}",)

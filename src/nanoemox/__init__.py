@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nanoemox.configuration import NanoEmoXConfig
     from nanoemox.decoding import GenerationOptions
+    from nanoemox.embedding import Embedding
     from nanoemox.engine import Engine
     from nanoemox.faces import with_face
-    from nanoemox.media import load_clip
+    from nanoemox.media import clip_from_arrays, load_clip
     from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
     from nanoemox.processing import Ask, NanoEmoXProcessor
     from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, parse
@@ -42,6 +43,7 @@ __all__ = [
     "Ask",
     "CheckpointError",
     "Clip",
+    "Embedding",
     "Engine",
     "Evidence",
     "FaceTrack",
@@ -56,6 +58,7 @@ __all__ = [
     "Think",
     "Turn",
     "__version__",
+    "clip_from_arrays",
     "load_clip",
     "parse",
     "with_face",
@@ -64,9 +67,10 @@ __all__ = [
 _HOMES = {
     "configuration": ("NanoEmoXConfig",),
     "decoding": ("GenerationOptions",),
+    "embedding": ("Embedding",),
     "engine": ("Engine",),
     "faces": ("with_face",),
-    "media": ("load_clip",),
+    "media": ("clip_from_arrays", "load_clip"),
     "model.modeling": ("NanoEmoXForConditionalGeneration",),
     "processing": ("Ask", "NanoEmoXProcessor"),
     "tasks": ("ALL_TASKS", "LABEL_SETS", "TASKS", "parse"),
@@ -85,7 +89,7 @@ _HOMES = {
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODEL_SIDE = ("configuration", "engine", "model.modeling", "processing")
+_MODEL_SIDE = ("configuration", "embedding", "engine", "model.modeling", "processing")
 
 
 def __getattr__(name: str) -> Any:

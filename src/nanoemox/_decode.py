@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +27,15 @@ _WHOLE_SHARE = 0.9
 _RIFF_UNKNOWN = 2**32 - 256
 """Writers that stream put a size near the 32-bit limit for want of knowing it."""
 _JPEG_MAX_BYTES = 64_000_000
+_FOLLOWING = {"alsa", "concat", "dash", "dvdvideo", "fbdev", "fifo", "hls", "imf", "kmsgrab", "lavfi", "oss", "rtp"}
+_FOLLOWING |= {"rtsp", "sap", "sdp", "tee", "tty", "video4linux2,v4l2", "vobsub", "webm_dash_manifest", "x11grab"}
+"""Formats of libav that open other files, hosts or devices, or that take any text for a picture."""
+_FORMATS = ",".join(sorted(av.formats_available - _FOLLOWING))
+_PLAYLIST = re.compile(
+    rb"\s*(?:#EXTM3U|ffconcat\b|v=0\r?\n|RTSPtext|\[(?:playlist|reference)\]|rtsp://|# VobSub|<asx\b|<smil\b"
+    rb"|(?:<\?xml[^>]*>\s*)?(?:<!--.{0,400}?-->\s*)?<(?:MPD|CompositionPlaylist|SmoothStreamingMedia)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +78,29 @@ class MediaOptions:
 
 def decode(source: Source, name: str, opts: MediaOptions) -> Clip:
     """Decode in this process; the subtitle is that of an embedded text stream."""
+    with opened(source, name, opts) as (container, handle):
+        return _read(container, name, opts, _ends_early(handle))
+
+
+@contextmanager
+def opened(source: Source, name: str, opts: MediaOptions) -> Iterator[tuple[Any, BinaryIO]]:
+    """Open a container; whatever libav says against it becomes one sentence."""
     handle = _open_handle(source)
     try:
-        # Pictures and playlists that point elsewhere must not make us read other files or the network: the
-        # container is read through the handle and every further protocol is refused.
-        limits = {"max_pixels": str(opts.max_pixels), "protocol_whitelist": "none"}
+        # Nothing may make us read other files or the network: playlists are refused by their first bytes, then by
+        # their format; the container is read through the handle, and every further protocol is refused.
+        if _is_playlist(handle):
+            raise MediaError(
+                f"{name}: a playlist or manifest that names other files or hosts, which are never opened: "
+                "give the video, audio or picture file itself"
+            )
+        limits = {
+            "max_pixels": str(opts.max_pixels),
+            "protocol_whitelist": "none",
+            "format_whitelist": _FORMATS,
+        }
         with av.open(handle, options=limits) as container:
-            return _read(container, name, opts, _ends_early(handle))
+            yield container, handle
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, EOFError, OSError) as error:
         if isinstance(error, MediaError):
             raise
@@ -90,6 +118,18 @@ def _open_handle(source: Source) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     return Path(source).open("rb") if isinstance(source, str | Path) else source
+
+
+def _is_playlist(handle: BinaryIO) -> bool:
+    """Whether the text at the start names other files; what cannot be sought is left to libav's list of formats."""
+    if not handle.seekable():
+        return False
+    here = handle.tell()
+    head = handle.read(4096)
+    handle.seek(here)
+    if head[:3] == b"ID3" and len(head) > 10:  # libav looks behind such a tag, and so must we
+        head = head[10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) :]
+    return _PLAYLIST.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def _ends_early(handle: BinaryIO) -> bool:
@@ -123,13 +163,24 @@ def _choose(container: Any, kind: str, wanted: int | None) -> Any:
     return best if best in proper else next(iter(proper), None)
 
 
-def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Clip:
+def tracks_of(container: Any, name: str, opts: MediaOptions) -> tuple[Any, Any]:
+    """Return the streams of pictures and of sound, None where there is none; raise where there is neither."""
     video, audio = _choose(container, "video", opts.video_stream), _choose(container, "audio", opts.audio_stream)
     if video is None and audio is None:
         raise MediaError(f"{name}: holds neither pictures nor sound")
+    return video, audio
+
+
+def is_still(container: Any, audio: Any) -> bool:
+    """Whether this is a picture file."""
+    return audio is None and (container.format.name.endswith("_pipe") or container.format.name == "image2")
+
+
+def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Clip:
+    video, audio = tracks_of(container, name, opts)
     if video is not None and video.width * video.height > opts.max_pixels:
         raise MediaError(f"{name}: {video.width}x{video.height} pixels, limit {opts.max_pixels}: scale it down")
-    still = audio is None and (container.format.name.endswith("_pipe") or container.format.name == "image2")
+    still = is_still(container, audio)
     declared = None if still or container.duration is None else container.duration / av.time_base
     stop_s = opts.end_s if opts.end_s is not None else declared
     if stop_s is not None and stop_s - opts.start_s > opts.max_duration_s:

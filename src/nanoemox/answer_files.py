@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from nanoemox.answer_table import AnswerTable, checkpoint_identity, path_cell
 from nanoemox.render import progress_over, show_card, show_line, show_problems
-from nanoemox.tasks import ALL_TASKS, TASKS, get_task
-from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError, Turn
+from nanoemox.tasks import ALL_TASKS, get_task
+from nanoemox.types import Answer, Clip, NanoEmoXError, Turn
+from nanoemox.windows import check_windows
 
 _VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
 _AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
@@ -21,6 +23,7 @@ _PICTURE = "jpg jpeg png webp bmp tif tiff"
 MEDIA_SUFFIXES: Final = frozenset(f".{end}" for end in f"{_VIDEO} {_AUDIO} {_PICTURE}".split())
 """What is taken from a folder; a file that is named is tried whatever it is called."""
 DEFAULT_WINDOW_S = 10.0
+_UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class AnswerRequest:
     """The options of ``nanoemox answer``, as typed."""
 
     tasks: str = "all"
+    text: str | None = None
     subtitle: str | None = None
     asr_model: str | None = None
     history: Path | None = None
@@ -63,20 +67,76 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
         NanoEmoXError: An option that cannot be meant.
     """
     questions = _check(request)
+    if request.text is not None:
+        _check_words_alone(paths, request)
+        return _answer_words(request.text, request, questions)
+    if not paths:
+        raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
     clips, missing = expand(paths)
     questions.problems |= missing
-    if request.csv is not None:
-        done = read_done(request.csv, columns(questions.tasks))
-        skipped = [p for p in clips if str(p) in done]
-        clips = [p for p in clips if str(p) not in done]
-        if skipped:
-            show_line(f"{len(skipped)} clip(s) are in {request.csv.name} already and are skipped")
-    if clips:
-        _answer_all(clips, request, questions)
-        if request.csv is not None:
-            show_line(f"written: {request.csv}")
+    if request.csv is None:
+        if clips:
+            _answer_all(clips, request, questions, _show_json if request.json else _show_cards)
+    else:
+        with AnswerTable(request.csv, questions.tasks, _settings(request, questions)) as table:
+            left = [p for p in clips if path_cell(p) not in table.done]
+            if len(left) < len(clips):
+                show_line(f"{len(clips) - len(left)} clip(s) are in {request.csv.name} already and are skipped")
+            if left:
+                _answer_all(left, request, questions, table.add)
+                show_line(f"written: {request.csv}")
     show_problems(questions.problems)
     return 2 if questions.problems else 0
+
+
+def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
+    given = {"--csv": request.csv, "--every": request.every_s, "--subtitle": request.subtitle}
+    wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
+    if wrong:
+        raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
+    if not (request.text or "").strip():
+        raise NanoEmoXError("--text is empty: give the words")
+
+
+def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> int:
+    from nanoemox.engine import Engine
+
+    _be_quiet()
+    engine = Engine.from_pretrained(request.model, device=request.device)
+    answer = engine.answer(
+        None,
+        questions.tasks,
+        questions.labels,
+        request.think,
+        text=text,
+        history=questions.history,
+        explain=request.explain,
+    )
+    (_show_json if request.json else _show_cards)(Path(answer.clip), [answer])
+    return 0
+
+
+def _settings(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
+    """Return all that the answers depend on beside the clips and the tasks."""
+    from nanoemox.checkpoints import find_checkpoint
+
+    source, _, local = find_checkpoint(request.model)
+    turns = json.dumps([[t.role, t.text] for t in questions.history])
+    return {
+        "model": checkpoint_identity(source, local=local),
+        "labels": questions.labels,
+        "think": request.think,
+        "every_s": request.every_s,
+        "window_s": _window_s(request) if request.every_s is not None else None,
+        "subtitle": request.subtitle,
+        "asr_model": request.asr_model,
+        "history": hashlib.sha256(turns.encode()).hexdigest()[:16] if questions.history else None,
+        "face_index": request.face_index,
+    }
+
+
+def _window_s(request: AnswerRequest) -> float:
+    return DEFAULT_WINDOW_S if request.window_s is None else request.window_s
 
 
 def _check(request: AnswerRequest) -> _Questions:
@@ -85,6 +145,11 @@ def _check(request: AnswerRequest) -> _Questions:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
+    if request.every_s is not None:
+        try:
+            check_windows(request.every_s, _window_s(request))
+        except ValueError as error:
+            raise NanoEmoXError(f"--every, --window: {error}") from error
     if request.subtitle == "auto" and request.asr_model is None:
         raise NanoEmoXError("--subtitle auto needs --asr-model DIRECTORY_OR_HUB_ID")
     if request.face_index < 0:
@@ -113,13 +178,15 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
         elif path.is_file():
             found[path] = None
         else:
-            problems[path] = "no such file"
+            problems[path] = "not a file" if path.exists() else "no such file"
     return list(found), problems
 
 
 def read_history(path: Path) -> tuple[Turn, ...]:
     """Read earlier turns from JSON: a list of objects with ``role`` and ``text``."""
     form = 'give a JSON list such as [{"role": "A", "text": "How did it go?"}]'
+    if path.exists() and not path.is_file():
+        raise NanoEmoXError(f"{path}: not a file; {form}")
     try:
         turns = json.loads(path.read_text("utf-8"))
         if not isinstance(turns, list):
@@ -131,21 +198,24 @@ def read_history(path: Path) -> tuple[Turn, ...]:
         raise NanoEmoXError(f"{path}: not a dialogue ({error}); {form}") from error
 
 
-def _answer_all(clips: list[Path], request: AnswerRequest, questions: _Questions) -> None:
+def _answer_all(
+    clips: list[Path], request: AnswerRequest, questions: _Questions, write: Callable[[Path, list[Answer]], None]
+) -> None:
     from nanoemox.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device)
-    run = _timelines if request.every_s is not None else _whole_clips
-    with _writer(request, questions.tasks) as write, progress_over(len(clips)) as advance:
-        for path, answers in run(engine, clips, request, questions):
+    run = _whole_clips if request.every_s is None else _timelines
+    with progress_over(len(clips)) as advance:
+        for path, answers, last in run(engine, clips, request, questions):
             write(path, answers)
-            advance(len(questions.problems))
+            if last:
+                advance(len(questions.problems))
 
 
 def _whole_clips(
     engine: Any, paths: list[Path], request: AnswerRequest, questions: _Questions
-) -> Iterator[tuple[Path, list[Answer]]]:
-    """Yield each path with its one answer."""
+) -> Iterator[tuple[Path, list[Answer], bool]]:
+    """Yield each path with its one answer, and that it is the last."""
     sent: list[Path] = []
 
     def clips() -> Iterator[Clip]:
@@ -168,33 +238,37 @@ def _whole_clips(
     for answer in answers:
         while sent[position] in questions.problems:
             position += 1
-        yield sent[position], [answer]
+        yield sent[position], [answer], True
         position += 1
 
 
 def _timelines(
     engine: Any, paths: list[Path], request: AnswerRequest, questions: _Questions
-) -> Iterator[tuple[Path, list[Answer]]]:
-    """Yield each path with one answer per window."""
+) -> Iterator[tuple[Path, list[Answer], bool]]:
+    """Yield each path with the answers of its windows: one by one for the screen, all together for a table."""
     for path in paths:
+        answers: list[Answer] = []
         try:
-            yield (
+            for answer in engine.timeline(
                 path,
-                list(
-                    engine.timeline(
-                        path,
-                        request.every_s,
-                        DEFAULT_WINDOW_S if request.window_s is None else request.window_s,
-                        questions.tasks,
-                        questions.labels,
-                        think=request.think,
-                        explain=request.explain,
-                        **_loading(request, questions),
-                    )
-                ),
-            )
-        except MediaError as error:
+                request.every_s,
+                _window_s(request),
+                questions.tasks,
+                questions.labels,
+                think=request.think,
+                explain=request.explain,
+                **_loading(request, questions),
+            ):
+                answers.append(answer)
+                if request.csv is None:
+                    yield path, [answer], False
+        except NanoEmoXError as error:
             questions.problems[path] = _reason(error, path)
+            continue
+        if not any(a.tasks for a in answers):
+            questions.problems[path] = answers[0].warnings[0]
+            continue
+        yield path, answers if request.csv is not None else [], True
 
 
 def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
@@ -211,97 +285,18 @@ def _reason(error: NanoEmoXError, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
 
 
-# ---------------------------------------------------------------- where answers go
+def _show_cards(_: Path, answers: list[Answer]) -> None:
+    for answer in answers:
+        show_card(answer)
 
 
-@contextmanager
-def _writer(request: AnswerRequest, tasks: tuple[str, ...]) -> Iterator[Any]:
-    """Give a function that takes a path and its answers to the screen, or to the table."""
-    if request.csv is None:
-
-        def show(path: Path, answers: list[Answer]) -> None:
-            for answer in answers:
-                if request.json:
-                    sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
-                    sys.stdout.flush()
-                else:
-                    show_card(answer)
-
-        yield show
-        return
-    names = columns(tasks)
-    fresh = not request.csv.exists() or not request.csv.stat().st_size
-    with request.csv.open("a", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, names)
-        if fresh:
-            table.writeheader()
-
-        def add(path: Path, answers: list[Answer]) -> None:
-            table.writerows(table_row(path, a) for a in answers)
-            file.flush()  # an interrupted run keeps what it has
-
-        yield add
+def _show_json(_: Path, answers: list[Answer]) -> None:
+    for answer in answers:
+        sys.stdout.write(json_line(answer) + "\n")
+    sys.stdout.flush()
 
 
-def columns(tasks: Sequence[str]) -> list[str]:
-    """Return the header of the table for these tasks."""
-    names = ["path", "clip", "model", "start_s", "end_s", "modalities", "gate", "warnings"]
-    for key in tasks:
-        if TASKS[key].closed:
-            names += [f"{key}_label", f"{key}_probability", f"{key}_probabilities"]
-        if key == "msa":
-            names.append("msa_valence")
-        names += {"ovmer": ["ovmer_labels"], "eri": ["eri_text"], "erg": ["erg_reply", "erg_think"]}.get(key, [])
-    return names
-
-
-def table_row(path: Path, answer: Answer) -> dict[str, Any]:
-    """Flatten an answer; lists are joined by ``; ``, mappings are JSON."""
-    start_s, end_s = answer.span_s or (None, None)
-    row: dict[str, Any] = {
-        "path": str(path),
-        "clip": answer.clip,
-        "model": answer.model,
-        "start_s": start_s,
-        "end_s": end_s,
-        "modalities": "; ".join(answer.modalities),
-        "gate": "; ".join(f"{g:.4f}" for g in answer.gate or ()),
-        "warnings": "; ".join(answer.warnings),
-    }
-    for key, reading in answer.tasks.items():
-        if reading.probabilities is not None and reading.label is not None:
-            row[f"{key}_label"] = reading.label
-            row[f"{key}_probability"] = round(reading.probabilities[reading.label], 4)
-            row[f"{key}_probabilities"] = _compact({k: round(v, 4) for k, v in reading.probabilities.items()})
-        if key == "msa":
-            row["msa_valence"] = round(reading.valence or 0.0, 4)
-        elif key == "ovmer":
-            row["ovmer_labels"] = "; ".join(reading.labels or ())
-        elif key == "eri":
-            row["eri_text"] = reading.text
-        elif key == "erg":
-            chain = reading.to_dict()["think"]
-            row["erg_reply"], row["erg_think"] = reading.reply, "" if chain is None else _compact(chain)
-    return row
-
-
-def _compact(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def read_done(path: Path, names: Sequence[str]) -> set[str]:
-    """Return the paths that a table holds already.
-
-    Raises:
-        NanoEmoXError: The file is something else, or a table of other tasks.
-    """
-    if not path.exists() or not path.stat().st_size:
-        return set()
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            if list(table.fieldnames or ()) != list(names):
-                raise NanoEmoXError(f"{path}: has other columns than these tasks give; choose another file for --csv")
-            return {row["path"] for row in table}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise NanoEmoXError(f"{path}: not a table that can be continued ({error}); choose another file") from error
+def json_line(answer: Answer) -> str:
+    """Write an answer as one line of JSON in which nothing steers a terminal or ends the line for any reader."""
+    text = json.dumps(answer.to_dict(), ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

@@ -6,8 +6,10 @@ Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` exper
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,21 @@ from torch import Tensor
 
 from nanoemox.configuration import NanoEmoXConfig
 from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
+from nanoemox.media import clip_from_arrays
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, format_label, get_task, parse, valence
-from nanoemox.types import MODALITIES, SAMPLE_RATE_HZ, Clip, Evidence, MediaError, Modality, NanoEmoXError, Reading
+from nanoemox.types import (
+    MODALITIES,
+    SAMPLE_RATE_HZ,
+    Clip,
+    Evidence,
+    MediaError,
+    Modality,
+    NanoEmoXError,
+    Reading,
+    Turn,
+)
 from nanoemox.windows import coverage_warning
 
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
@@ -80,6 +93,39 @@ def make_plan(
     return Plan(asks, explain, generation or GenerationOptions())
 
 
+def clip_of(
+    load: Callable[..., Clip],
+    num_frames: int,
+    clip: Clip | str | Path | None,
+    text: str | None,
+    history: Sequence[Turn],
+    arrays: Mapping[str, Any],
+) -> Clip:
+    """Make one clip of what a caller has: a clip or a file, arrays, or words alone.
+
+    Args:
+        load: Reads a file, given ``subtitle`` and ``history``.
+        num_frames: T, frames taken from an array.
+        clip: A clip, a file, or None.
+        text: The words; they replace those of ``clip``.
+        history: Earlier turns; they replace those of ``clip``.
+        arrays: ``frames``, ``fps``, ``waveform``, ``sample_rate_hz`` of :func:`~nanoemox.media.clip_from_arrays`.
+
+    Raises:
+        NanoEmoXError: Both a clip and arrays, or nothing at all.
+    """
+    if clip is None:
+        words = (text or "").strip() or None
+        name = "clip" if arrays["frames"] is not None or arrays["waveform"] is not None else "words"
+        return clip_from_arrays(**arrays, num_frames=num_frames, subtitle=words, history=history, name=name)
+    if arrays["frames"] is not None or arrays["waveform"] is not None:
+        raise NanoEmoXError("a clip and arrays were given: give one of the two")
+    if not isinstance(clip, Clip):
+        return load(clip, subtitle=text, history=history)
+    said = clip.subtitle if text is None else text.strip() or None
+    return replace(clip, subtitle=said, history=tuple(history) or clip.history)
+
+
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the candidates, or raise where there are none or two that would be the same answer."""
     if isinstance(labels, str):
@@ -99,8 +145,11 @@ def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]
 
 
 def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
-    """Name the branches whose adapters nobody has trained: what they say would be noise."""
-    return tuple(b for b in config.branches if b not in config.trained_branches)
+    """Name the branches whose adapters nobody has trained, with fusion unless both that it joins are trained."""
+    trained = set(config.trained_branches)
+    if not {"vision", "speech"} <= trained:
+        trained.discard("fusion")
+    return tuple(b for b in config.branches if b not in trained)
 
 
 def untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:

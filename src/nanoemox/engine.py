@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nanoemox.answering import (
     ClipBatch,
     Labels,
     Plan,
+    clip_of,
     coverage,
     make_plan,
     untrained_branches,
@@ -27,13 +30,17 @@ from nanoemox.answering import (
 )
 from nanoemox.checkpoints import load_checkpoint
 from nanoemox.decoding import GenerationOptions
-from nanoemox.faces import with_face
-from nanoemox.media import load_clip
+from nanoemox.embedding import Embedding, embed_clip
+from nanoemox.faces import NO_FACE, with_face
+from nanoemox.media import load_clip, media_duration_s
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
-from nanoemox.types import Answer, Clip, NanoEmoXError, Turn
-from nanoemox.windows import rolling_windows
+from nanoemox.types import SAMPLE_RATE_HZ, Answer, Clip, MediaError, NanoEmoXError, Turn
+from nanoemox.windows import Span, check_windows, rolling_windows
+
+NO_ANSWER = "no answer for this window"
+"""How the warning of a window begins that could not be answered."""
 
 
 class Engine:
@@ -86,38 +93,54 @@ class Engine:
             asr_model: Speech recognition model for ``auto``.
             span_s: Read only from here to there, in seconds.
         """
-        config = self.processor.config
         clip = load_clip(
             source,
-            num_frames=config.vision.num_frames,
+            num_frames=self.processor.config.vision.num_frames,
             subtitle=subtitle,
             history=tuple(history),
             asr_model=asr_model,
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
         )
-        # A model that reads whole frames, precomputed vectors or no face (yet) has no use for a detector.
+        return self._with_face(clip, face_index)
+
+    def _with_face(self, clip: Clip, index: int = 0) -> Clip:
+        """Look for the face unless that was done or the model has no use for it."""
+        config = self.processor.config
         reads = "face" in config.branches and "face" not in untrained_branches(config)
         wanted = reads and config.face.kind != "precomputed" and config.face.crop == "detector"
-        return with_face(clip, face_index) if wanted else clip
+        looked = clip.face is not None or NO_FACE in clip.warnings
+        return with_face(clip, index) if wanted and not looked else clip
 
     def answer(
         self,
-        clip: Clip | str | Path,
+        clip: Clip | str | Path | None = None,
         tasks: Sequence[str] = ALL_TASKS,
         labels: Labels | None = None,
         think: bool = True,
         *,
+        text: str | None = None,
+        history: Sequence[Turn] = (),
+        frames: npt.NDArray[np.uint8] | None = None,
+        fps: float | None = None,
+        waveform: npt.NDArray[Any] | None = None,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
         explain: bool = False,
         generation: GenerationOptions | None = None,
     ) -> Answer:
         """Answer some or all of the six tasks about one clip.
 
         Args:
-            clip: A clip, or a file that is read with :meth:`load`.
+            clip: A clip, whose face is looked for if nobody has, or a file that is read with :meth:`load`.
             tasks: Task keys, in the order wanted.
             labels: Candidates of the closed task asked, or task -> candidates; the usual lists by default.
             think: ``erg``: write the chain of empathy before the reply.
+            text: The words, alone or with a clip, a file or arrays.
+            history: Earlier turns of the dialogue, oldest first.
+            frames: In place of a clip: uint8[N, H, W, 3] RGB.
+            fps: Their frames per second.
+            waveform: In place of a clip or beside ``frames``: float[S] or float[C, S] in -1..1, or int16.
+            sample_rate_hz: Its rate.
             explain: Add what the model looked at.
             generation: How open answers are written; greedy by default.
 
@@ -125,7 +148,19 @@ class Engine:
             MediaError: The clip cannot be read or holds nothing that this model can use.
             NanoEmoXError: Unknown task, or labels that fit none.
         """
-        return self._answer([clip], make_plan(tasks, labels, think, explain, generation))[0]
+        plan = make_plan(tasks, labels, think, explain, generation)
+        if clip is None or text is not None or history or frames is not None or waveform is not None:
+            arrays = {"frames": frames, "fps": fps, "waveform": waveform, "sample_rate_hz": sample_rate_hz}
+            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
+        return self._answer([clip], plan)[0]
+
+    def embed(self, clip: Clip | str | Path) -> Embedding:
+        """Return the tokens of each branch of a clip and their means, float32 of the language model's width.
+
+        Raises:
+            MediaError: The clip cannot be read or has no media that this model reads.
+        """
+        return embed_clip(self.model, self.processor, self._read(clip))
 
     def answer_many(
         self,
@@ -167,6 +202,9 @@ class Engine:
     ) -> Iterator[Answer]:
         """Answer along a long clip, lazily: one answer per window, with ``span_s`` set.
 
+        A window that cannot be answered (a pause, a gap) gives an answer without tasks whose warning says why. A still
+        picture is one window from 0 to 0 s.
+
         Args:
             path: The file.
             every_s: Hop between windows in seconds.
@@ -180,18 +218,28 @@ class Engine:
             history: Earlier turns.
             face_index: Which person.
             asr_model: Speech recognition model.
+
+        Raises:
+            MediaError: Nothing in the file can be read.
+            NanoEmoXError: A hop or window that cannot be meant, a prompt that is too long, or as in :meth:`answer`.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
-        duration_s = load_clip(path, num_frames=1).duration_s
         try:
-            spans = rolling_windows(duration_s, every_s, window_s)
+            check_windows(every_s, window_s)
+            seconds = media_duration_s(path)
+            spans: Sequence[Span | None] = rolling_windows(seconds, every_s, window_s) if seconds else (None,)
         except ValueError as error:
-            raise NanoEmoXError(f"{Path(path).name}: {error}") from error
+            raise error if isinstance(error, NanoEmoXError) else NanoEmoXError(f"{Path(path).name}: {error}") from error
         for span in spans:
-            clip = self.load(
-                path, subtitle=subtitle, history=history, face_index=face_index, asr_model=asr_model, span_s=span
-            )
-            yield replace(self._answer([clip], plan)[0], span_s=(span.start_s, span.end_s))
+            try:
+                clip = self.load(
+                    path, subtitle=subtitle, history=history, face_index=face_index, asr_model=asr_model, span_s=span
+                )
+                answer = self._answer([clip], plan)[0]
+            except MediaError as error:
+                reason = str(error).removeprefix(f"{Path(path).name}: ")
+                answer = Answer(Path(path).name, self.name, {}, warnings=(f"{NO_ANSWER}: {reason}",))
+            yield replace(answer, span_s=(span.start_s, span.end_s) if span else (0.0, 0.0))
 
     def stream(
         self,
@@ -259,7 +307,7 @@ class Engine:
         return answers
 
     def _read(self, source: Clip | str | Path) -> Clip:
-        return source if isinstance(source, Clip) else self.load(source)
+        return self._with_face(source) if isinstance(source, Clip) else self.load(source)
 
     def _answer(self, sources: Sequence[Clip | str | Path], plan: Plan) -> list[Answer]:
         """Answer about some clips together; all seconds but those of loading are shared out evenly."""

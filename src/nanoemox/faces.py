@@ -57,6 +57,8 @@ LINK_GAP_S: Final = 1.0
 LINK_GAP_FRAMES: Final = 3
 """A track is continued over gaps of this many frames, or of a second where there are more frames than that."""
 MEAN_CONFIDENCE: Final = 0.5
+NO_FACE: Final = "no face found: the face modality is left out"
+"""Warning of a clip that was searched in vain."""
 BRIEF_CONFIDENCE: Final = 0.7
 
 
@@ -136,7 +138,7 @@ def with_face(clip: Clip, index: int = 0, yunet: Path | None = None) -> Clip:
         return clip
     tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet)
     if not tracks:
-        return replace(clip, face=None, warnings=(*clip.warnings, "no face found: the face modality is left out"))
+        return replace(clip, face=None, warnings=(*clip.warnings, NO_FACE))
     if not 0 <= index < len(tracks):
         people = "1 face was" if len(tracks) == 1 else f"{len(tracks)} faces were"
         raise MediaError(

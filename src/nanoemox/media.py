@@ -19,10 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nanoemox._decode import MediaOptions, Source, checked_sound, decode
+from nanoemox._duration import duration_s
 from nanoemox._isolated import decode_isolated
 from nanoemox._tracks import AudioTrack
 from nanoemox.subtitles import read_sidecar, transcribe, words_between
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Turn
+
+_MAX_PEAK = 100.0
+"""Floats somewhat beyond -1..1 are loud; floats beyond this were never scaled."""
 
 
 def load_clip(
@@ -70,6 +74,17 @@ def load_clip(
     return replace(clip, subtitle=(words or "").strip() or None, history=tuple(history or ()), warnings=tuple(warnings))
 
 
+def media_duration_s(source: str | Path) -> float:
+    """Return the length of a file in seconds from its container, 0.0 for a still picture; only its end is decoded.
+
+    Raises:
+        MediaError: The file cannot be read.
+    """
+    path = Path(source)
+    _check_source(path, path, path.name, MediaOptions().max_bytes)
+    return duration_s(path, path.name)
+
+
 def clip_from_arrays(
     frames: npt.NDArray[np.uint8] | None = None,
     fps: float | None = None,
@@ -98,8 +113,8 @@ def clip_from_arrays(
     if frames is not None and len(frames):
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise MediaError(f"frames are {frames.dtype}{list(frames.shape)}: need uint8[N, H, W, 3] RGB")
-        if len(frames) > 1 and not (fps and fps > 0):
-            raise MediaError(f"fps={fps}: {len(frames)} frames need a positive frame rate")
+        if (fps is not None and not 0 < fps < float("inf")) or (len(frames) > 1 and fps is None):
+            raise MediaError(f"fps={fps}: {len(frames)} frame(s) need a frame rate that is positive and finite")
         seconds = len(frames) / fps if fps else 0.0
         index = np.arange(len(frames))
         if num_frames is not None and len(frames) > 1:
@@ -108,11 +123,24 @@ def clip_from_arrays(
     sound: npt.NDArray[np.float32] | None = None
     warnings: list[str] = []
     if waveform is not None and np.size(waveform):
-        sound, warnings = checked_sound(AudioTrack.resample(np.asarray(waveform), sample_rate_hz))
+        finite, lost = _finite(np.asarray(waveform))
+        sound, warnings = checked_sound(AudioTrack.resample(finite, sample_rate_hz))
+        warnings += lost
         seconds = max(seconds, np.shape(waveform)[-1] / sample_rate_hz)
     if picked is None and sound is None and not subtitle:
         raise MediaError(f"{name}: no frames, no sound and no words: give at least one of them")
     return Clip(name, picked, times, sound, seconds, fps, subtitle, tuple(history), warnings=tuple(warnings))
+
+
+def _finite(waveform: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
+    """Put silence where a sample is no number; refuse samples far out of range, whose squares would overflow."""
+    if waveform.dtype.kind != "f":
+        return waveform, []
+    bad = ~np.isfinite(waveform)
+    clean = np.where(bad, 0, waveform)
+    if (peak := float(np.abs(clean).max())) > _MAX_PEAK:
+        raise MediaError(f"waveform reaches {peak:g}: floats must lie in -1..1; divide samples of 16 bits by 32768")
+    return clean, [f"{int(bad.sum())} samples are no numbers: silence is put in their place"] if bad.any() else []
 
 
 def _words(

@@ -26,12 +26,13 @@ from nanoemox.faces import crop_faces
 from nanoemox.images import fit_square, normalise
 from nanoemox.tasks import DEFAULT_LABELS, TASKS
 from nanoemox.templates import FILE_NAME, Templates, load_templates
-from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
+from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
 from nanoemox.windows import speech_window_starts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MEDIA_BRANCHES = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
 """Model input that holds media -> its branch."""
+THINK_TAGS = ("<think>", "</think>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,14 @@ class NanoEmoXProcessor(ProcessorMixin):
         Returns:
             ``pixel_values`` float32[T, 3, S, S]; ``speech_values`` float32[W, samples] or float32[W, mels, steps];
             ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
+
+        Raises:
+            MediaError: Sound or face vectors hold NaN or infinity.
         """
+        for field in ("waveform", "face_vectors"):
+            values = getattr(clip, field)
+            if values is not None and not np.isfinite(values).all():
+                raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
         out: dict[str, Tensor] = {}
         if "vision" in self.config.branches and clip.frames is not None:
             out["pixel_values"] = self._pixels(clip.frames)
@@ -190,11 +198,18 @@ class NanoEmoXProcessor(ProcessorMixin):
         return ids
 
     def _plain(self, text: str) -> str:
-        """Break up special tokens in a user's words, so that a subtitle can never close the prompt."""
+        """Make a user's words one line without special tokens, so that they can forge neither a turn nor media."""
+        lines = text.splitlines()
+        if len(lines) > 1:
+            text = " ".join(filter(None, map(str.strip, lines)))
+        return self._without_tokens(text.rstrip("\r\n"))
+
+    def _without_tokens(self, text: str, spare: Sequence[str] = ()) -> str:
+        """Break up special tokens by a space, except those to ``spare``."""
         for token in (*self.tokenizer.get_added_vocab(), *self.templates.reserved):
             broken = f"{token[0]} {token[1:]}"
-            # Again and again: of ####, a ### is left the first time. A token of spaces cannot be broken up by one.
-            while token in text and token not in broken:
+            # Again and again: of ####, a ### is left the first time. A space cannot break up a token of spaces.
+            while token in text and token not in broken and token not in spare and token.strip():
                 text = text.replace(token, broken)
         return text
 
@@ -232,7 +247,11 @@ class NanoEmoXProcessor(ProcessorMixin):
         return self._ids(text) + self.terminator_ids
 
     def answer_text(self, ask: Ask, text: str) -> str:
-        """Put a bare answer into the sentence that the templates answer the question with."""
+        """Put a bare answer into the sentence that the templates answer the question with.
+
+        Labels and written answers are data, so special tokens in them stay text; only a chain keeps its think tags.
+        """
+        text = self._plain(text) if TASKS[ask.task].closed else self._without_tokens(text, THINK_TAGS)
         return self.templates.answer_of(ask.task, text, think=ask.think)
 
     @property

@@ -51,19 +51,19 @@ def card(answer: Answer) -> Panel:
     for key, reading in answer.tasks.items():
         if reading.think is not None:
             for name in ("scenario", "emotion", "cause", "goal"):
-                rows.add_row(f"  {name}", Text(_printable(getattr(reading.think, name)), style="dim"))
+                rows.add_row(f"  {name}", Text(printable(getattr(reading.think, name)), style="dim"))
         rows.add_row(NAMES[key], _reading(reading))
     if answer.evidence is not None:
         for name, text in _evidence(answer.evidence, answer.gate):
             rows.add_row(name, text)
     lines: list[Table | Text] = [rows]
-    lines += [Text(f"! {_printable(w)}", style="yellow") for w in answer.warnings]
+    lines += [Text(f"! {printable(w)}", style="yellow") for w in answer.warnings]
     span = "" if answer.span_s is None else f"  {answer.span_s[0]:.1f}-{answer.span_s[1]:.1f} s"
     seconds = answer.timing_s.get("total")
-    foot = f"{_printable(answer.model)} read {', '.join(answer.modalities)}"
+    foot = f"{printable(answer.model)} read {', '.join(answer.modalities) or 'nothing'}"
     foot += "" if seconds is None else f" in {seconds:.1f} s"
     return Panel(
-        Group(*lines), title=Text(_printable(answer.clip) + span, style="bold"), subtitle=Text(foot, style="dim")
+        Group(*lines), title=Text(_one_line(answer.clip) + span, style="bold"), subtitle=Text(foot, style="dim")
     )
 
 
@@ -72,14 +72,14 @@ def _reading(reading: Reading) -> Text:
         best = sorted(reading.probabilities.items(), key=lambda kv: -kv[1])[:NUM_BEST]
         text = Text()
         for i, (label, share) in enumerate(best):
-            text.append(f"{_printable(label)} {share:.0%}", style="bold" if i == 0 else "dim")
+            text.append(f"{printable(label)} {share:.0%}", style="bold" if i == 0 else "dim")
             text.append("   ")
         if reading.valence is not None:
             text.append(f"valence {round(reading.valence, 2) + 0.0:+.2f}")
         return text
     if reading.labels is not None:
-        return Text(_printable(", ".join(reading.labels)) or "(none)", style="bold")
-    return Text(_printable(reading.text or reading.reply or "") or "(empty)")
+        return Text(printable(", ".join(reading.labels)) or "(none)", style="bold")
+    return Text(printable(reading.text or reading.reply or "") or "(empty)")
 
 
 def _evidence(evidence: Evidence, gate: tuple[float, ...] | None) -> Iterator[tuple[str, Text]]:
@@ -98,9 +98,13 @@ def _evidence(evidence: Evidence, gate: tuple[float, ...] | None) -> Iterator[tu
         yield "face", Text(f"about x {x0}-{x1}, y {y0}-{y1} px")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Drop what could steer a terminal: models, subtitles and file names may hold anything."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip()
+
+
+def _one_line(text: str) -> str:
+    return printable(text.replace("\n", " "))
 
 
 @contextmanager
@@ -122,7 +126,7 @@ def progress_over(total: int) -> Iterator[Callable[[int], None]]:
 
 def show_line(text: str) -> None:
     """Print a remark on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(_printable(text)))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(printable(text)))
 
 
 def show_problems(problems: Mapping[Path, str]) -> None:
@@ -130,4 +134,4 @@ def show_problems(problems: Mapping[Path, str]) -> None:
     if problems:
         show_line(f"nanoemox: {len(problems)} clip(s) could not be answered:")
     for path, reason in problems.items():
-        show_line(f"  {path}: {reason}")
+        show_line(f"  {_one_line(str(path))}: {reason}")

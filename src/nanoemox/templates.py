@@ -10,18 +10,39 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 from pathlib import Path
+from string import Formatter
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nanoemox.tasks import ALL_TASKS
+from nanoemox.tasks import ALL_TASKS, TASKS
 from nanoemox.types import CheckpointError
 
 FILE_NAME = "templates.yaml"
 Layout = Literal["chatml", "reference"]
 _OWN: dict[Layout, str] = {"chatml": FILE_NAME, "reference": "templates_reference.yaml"}
 _FIELD = re.compile(r"\{(?:label|labels|text|chain|reply)\}")
+_NAMED = re.compile(r"\{[A-Za-z_]\w*\}")
+
+
+def _check_fields(where: str, pattern: str, allowed: set[str], *, optional: bool = False) -> None:
+    """Raise unless ``str.format`` can fill in the pattern and it holds each allowed field once (or, optional, none)."""
+    try:
+        parts = [(name, spec, how) for _, name, spec, how in Formatter().parse(pattern) if name is not None]
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: {pattern!r} has braces that do not match ({error}); a literal one is {{{{"
+        ) from error
+    names = [name for name, _, _ in parts]
+    if any(spec or how for _, spec, how in parts) or not set(names) <= allowed or len(names) != len(set(names)):
+        raise ValueError(f"{where}: {pattern!r} may hold only {_listed(allowed)}, each once and plain")
+    if not optional and set(names) != allowed:
+        raise ValueError(f"{where}: {pattern!r} lacks {_listed(allowed - set(names))}")
+
+
+def _listed(names: set[str]) -> str:
+    return " and ".join(f"{{{name}}}" for name in sorted(names))
 
 
 class _Strict(BaseModel):
@@ -31,7 +52,7 @@ class _Strict(BaseModel):
 class TaskTemplate(_Strict):
     """Questions of one task (the first is asked at inference) and the pattern of its answer."""
 
-    questions: tuple[str, ...]
+    questions: tuple[str, ...] = Field(min_length=1)
     answer: str
     questions_no_think: tuple[str, ...] = ()
     answer_no_think: str | None = None
@@ -72,6 +93,18 @@ class Templates(_Strict):
         missing = [t for t in ALL_TASKS if t not in self.tasks]
         if missing:
             raise ValueError(f"no template for task(s) {missing}")
+        if not self.terminator:
+            raise ValueError("terminator: it is empty, so that no answer would ever end")
+        _check_fields("history", self.history, {"history"})
+        _check_fields("history_turn", self.history_turn, {"role", "text"})
+        _check_fields("subtitle", self.subtitle, {"subtitle"})
+        for key, asked in self.tasks.items():
+            closed = key in TASKS and TASKS[key].closed
+            for i, question in enumerate((*asked.questions, *asked.questions_no_think)):
+                if closed:
+                    _check_fields(f"tasks.{key}: question {i + 1}", question, {"labels"}, optional=True)
+                elif found := _NAMED.findall(question):
+                    raise ValueError(f"tasks.{key}: question {question!r} holds {found[0]}, which nothing fills in")
         for branch, sentence in self.media.items():
             if sentence.count("{tokens}") != 1:
                 raise ValueError(f"media.{branch}: {sentence!r} must hold {{tokens}} once")

@@ -22,6 +22,19 @@ class Span(NamedTuple):
     end_s: float
 
 
+MAX_WINDOWS = 100_000
+"""Most windows of one clip: a day at a hop of a second."""
+
+
+def check_windows(every_s: float, window_s: float) -> None:
+    """Raise ValueError for a hop and a window length that leave parts of every clip unseen."""
+    if not 0 < every_s <= window_s < math.inf:
+        raise ValueError(
+            f"windows of {window_s:g} s every {every_s:g} s: both must be above 0, "
+            "and a window at least as long as the hop"
+        )
+
+
 def rolling_windows(duration_s: float, every_s: float = 3.0, window_s: float = 10.0) -> tuple[Span, ...]:
     """Cover a long clip with overlapping windows; the last one ends at the end of the clip.
 
@@ -30,13 +43,15 @@ def rolling_windows(duration_s: float, every_s: float = 3.0, window_s: float = 1
         every_s: Hop between starts in seconds, > 0.
         window_s: Length of a window in seconds, >= ``every_s`` or parts of the clip would go unseen.
     """
-    if duration_s <= 0 or every_s <= 0 or window_s < every_s:
-        raise ValueError(
-            f"windows of {window_s:g} s every {every_s:g} s in a clip of {duration_s:g} s: all three must be above 0, "
-            "and a window at least as long as the hop"
-        )
+    check_windows(every_s, window_s)
+    if not 0 < duration_s < math.inf:
+        raise ValueError(f"windows in a clip of {duration_s:g} s: its length must be above 0")
     if duration_s <= window_s:
         return (Span(0.0, duration_s),)
+    if duration_s / every_s > MAX_WINDOWS:
+        raise ValueError(
+            f"a window every {every_s:g} s in a clip of {duration_s:g} s: more than {MAX_WINDOWS} windows; raise it"
+        )
     hops = math.ceil((duration_s - window_s) / every_s - 1e-9)
     starts = [min(i * every_s, duration_s - window_s) for i in range(hops + 1)]
     return tuple(Span(s, s + window_s) for s in starts)

@@ -30,5 +30,7 @@ def main(args: list[str] | None = None) -> None:
 
         if not isinstance(error, NanoEmoXError):
             raise
-        typer.echo(f"nanoemox: {error}", err=True)
+        from nanoemox.render import printable
+
+        typer.echo(f"nanoemox: {printable(str(error))}", err=True)
         sys.exit(2)

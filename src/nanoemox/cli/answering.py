@@ -12,7 +12,10 @@ from nanoemox.cli.app import ModelOption, app, tell_json
 
 @app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
 def answer(
-    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders.")],
+    clips: Annotated[
+        list[Path] | None, typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Words alone, in place of clips.")] = None,
     task: Annotated[
         str, typer.Option(help="all, or some of msa, mer, ovmer, mir, eri, erg, with commas between.")
     ] = "all",
@@ -39,6 +42,7 @@ def answer(
 
     request = AnswerRequest(
         tasks=task,
+        text=text,
         subtitle=subtitle,
         asr_model=asr_model,
         history=history,
@@ -53,7 +57,7 @@ def answer(
         csv=csv,
         explain=explain,
     )
-    raise typer.Exit(answer_files(clips, request))
+    raise typer.Exit(answer_files(clips or [], request))
 
 
 @app.command(epilog="Example:  nanoemox env --json")
