@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nanoemox.data.shards import Shards, read_lines
+from nanoemox.data.shards import Shards
 from nanoemox.types import CheckpointError
 
 
@@ -76,9 +76,3 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
     assert not dead.exists() or os.name != "posix"
     assert alive.exists()
     assert elsewhere.exists()
-
-
-def test_half_lines_are_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "files-0.jsonl"
-    path.write_text('{"a": 1}\n{"b"\n\n{"c": 2}\n')
-    assert read_lines([path]) == [{"a": 1}, {"c": 2}]

@@ -86,6 +86,8 @@ def test_resume_equals_an_uninterrupted_run(place: Path, finished: dict, monkeyp
     monkeypatch.setattr(P2ETrainer, "training_step", real)
     # What a SIGKILL during saving leaves must not be taken for a checkpoint.
     (place / "killed" / "second" / "checkpoints" / ".partial" / "checkpoint-3").mkdir(parents=True)
+    with (place / "killed/second/metrics.jsonl").open("a") as log:
+        log.write('{"step": 3, "lo')  # and what one leaves in the log must not stop the next run
     again = train(place, "killed", resume=True)
     for phase in ("first", "second"):
         one = load_file(place / "whole" / phase / "adapters.safetensors")

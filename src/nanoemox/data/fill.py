@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from nanoemox.data.opening import content_key
-from nanoemox.data.shards import Shards, read_lines
-from nanoemox.data.whole_files import write_json
+from nanoemox.data.shards import Shards
+from nanoemox.data.whole_files import read_lines, write_json
 from nanoemox.data.workers import Workers
 from nanoemox.faces import with_face
 from nanoemox.media import load_clip

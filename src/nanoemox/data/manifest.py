@@ -169,7 +169,7 @@ def read_manifest(path: Path) -> list[Sample]:
     """
     samples: list[Sample] = []
     seen: dict[tuple[str, str, str], int] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

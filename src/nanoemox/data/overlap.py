@@ -88,7 +88,7 @@ def annotation_fields(path: Path) -> Iterator[tuple[str, str]]:
     if path.suffix == ".json":
         yield from _walk("", json.loads(path.read_text("utf-8-sig")))
     elif path.suffix == ".jsonl":
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_text("utf-8").split("\n"):
             if line.strip():
                 yield from _walk("", json.loads(line))
     elif path.suffix in {".csv", ".tsv"}:

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,15 +137,3 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def read_lines(paths: Iterable[Path]) -> list[Any]:
-    """Read JSON lines; a line that a killed process left half is passed over."""
-    out = []
-    for path in paths:
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                out.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return out
