@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from nanoemox.model.cache import CACHE_NAME, cache_argument
 from nanoemox.model.lora import GROUPS, group_of
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask
@@ -38,6 +39,22 @@ def test_cached_decoding_equals_uncached() -> None:
     cached = model.generate(**inputs, **options, use_cache=True)
     uncached = model.generate(**inputs, **options, use_cache=False)
     assert torch.equal(cached, uncached)
+
+
+def test_media_that_follow_a_cached_prefix_are_read() -> None:
+    """Words first, then a clip: in two passes as in one."""
+    model, processor = tiny_model(), tiny_processor()
+    inputs = processor(tiny_clip(), Ask("msa"))
+    media = {k: v for k, v in inputs.items() if k not in {"input_ids", "attention_mask"}}
+    ids = inputs["input_ids"]
+    with torch.no_grad():
+        whole = model(**inputs).logits
+        cache = model(input_ids=ids[:, :1], use_cache=True)[CACHE_NAME]
+        rest = {"position_ids": torch.arange(1, ids.shape[1])[None], "attention_mask": torch.ones_like(ids)}
+        after = model(input_ids=ids[:, 1:], **rest, **cache_argument(cache), **media).logits
+        torch.testing.assert_close(after, whole[:, 1:], atol=3e-5, rtol=3e-4)
+        with pytest.raises(ValueError, match=r"vision: the prompt holds 0 placeholder\(s\) but the media give 4 token"):
+            model(input_ids=ids[:, -1:], **cache_argument(cache), **media)
 
 
 def test_eval_mode_is_deterministic() -> None:
