@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def draws(place: Path) -> Draws:
     cache = FeatureCache.open_or_build(samples, model, processor, place / "f2", CacheOptions(root=place / "data"))
     phase = load_curriculum(place / "toy.yaml").phases["second"]
     by_corpus = {c: [s for s in samples if s.corpus == c] for c in ("composed", "said")}
-    return Draws(phase.draw(by_corpus, 3), phase, cache, 200)
+    return Draws(phase.draw(by_corpus, 3), phase, cache, 200, processor.templates)
 
 
 def test_examples_depend_on_their_position_only(draws: Draws) -> None:
@@ -169,6 +170,22 @@ def test_dropout_leaves_something_and_answers_cite_what_is_shown(draws: Draws) -
     assert 0.2 < sum(chains) / len(chains) < 0.8
     orders = {e.ask.labels for e in shown if e.ask.task == "mer"}
     assert len(orders) == 6
+
+
+def test_every_wording_is_drawn(draws: Draws) -> None:
+    words = draws.templates
+    erg = words.tasks["erg"].model_copy(update={"questions_no_think": ("a", "b", "c")})
+    mir = words.tasks["mir"].model_copy(update={"questions": tuple(f"{i} {{labels}}" for i in range(9))})
+    mer = words.tasks["mer"].model_copy(update={"questions": ("{labels}",)})
+    draws.templates = words.model_copy(update={"tasks": words.tasks | {"erg": erg, "mir": mir, "mer": mer}})
+    drawn: dict[tuple[str, bool], Counter[int]] = {}
+    for position in range(600):
+        ask = draws[position].ask
+        drawn.setdefault((ask.task, ask.think), Counter())[ask.paraphrase] += 1
+    assert {k: sorted(v) for k, v in drawn.items()} == {
+        ("mer", True): [0], ("mir", True): [*range(9)], ("erg", True): [*range(5)], ("erg", False): [*range(3)],
+    }  # fmt: skip
+    assert 0.4 < drawn["erg", False][0] / drawn["erg", False].total() < 0.6
 
 
 def test_logits_at_answers_give_the_same_loss(draws: Draws) -> None:

@@ -210,7 +210,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     trainable = set_trainable(model, phase.trainable)
     arguments = training_arguments(folder / "checkpoints", run.curriculum, phase)
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
-    data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length)
+    data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
     trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
