@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections import Counter
@@ -98,6 +99,22 @@ def test_resume_equals_an_uninterrupted_run(place: Path, finished: dict, monkeyp
     assert again["phases"]["second"]["validation"] == finished["phases"]["second"]["validation"]
     lines = [json.loads(line) for line in (place / "killed/second/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_one_model_at_a_time_is_in_memory(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    before = {id(o) for o in gc.get_objects() if type(o) is NanoEmoXForConditionalGeneration}
+    alive: list[int] = []
+    real = P2ETrainer.train
+
+    def counted(self: P2ETrainer, *args: object, **kwargs: object) -> object:
+        models = (o for o in gc.get_objects() if type(o) is NanoEmoXForConditionalGeneration)
+        alive.append(sum(id(m) not in before for m in models))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(P2ETrainer, "train", counted)
+    train(place, "lean", max_steps=1)
+    assert alive == [1, 1]
 
 
 def test_an_old_run_is_not_overwritten(place: Path, finished: dict) -> None:

@@ -12,6 +12,7 @@ same folders.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -107,7 +108,24 @@ def run_train(
     processor = NanoEmoXProcessor.from_pretrained(model)
     if processor.config.placeholder:
         raise CheckpointError(f"{model} cannot be trained: {processor.config.placeholder}")
-    loaded = _load(model)
+    samples, cache = _data(curriculum, data_root, out, model, processor, resume=resume, features=features)
+    run = Run(curriculum, Path(model), out, processor, samples, cache, resume, show)
+    results: dict[str, Any] = {}
+    for name in curriculum.phases:
+        results[name] = _phase(run, name)
+        _free()
+    if place.is_main_process:
+        _write_model(run)
+    place.wait_for_everyone()
+    return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
+
+
+def _data(
+    curriculum: Curriculum, data_root: Path, out: Path, model: str | Path, processor: NanoEmoXProcessor, *,
+    resume: bool, features: Path | None,
+) -> tuple[dict[str, list[Sample]], FeatureCache]:  # fmt: skip
+    """Return the usable samples of every corpus and their features; the model that encodes them is gone afterwards."""
+    place, loaded = processes(), _load(model)
     options = CacheOptions(root=data_root, dtype=getattr(torch, curriculum.cache_dtype))
     with place.main_process_first():
         if place.is_main_process:
@@ -124,13 +142,16 @@ def run_train(
             logger.warning("%d file(s) cannot be used, see %s", len(cache.bad), out / "data" / "bad.json")
         write_json(out / "data" / "bad.json", cache.bad)
         check_media(out, cache.keys)
-    usable = {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}
-    run = Run(curriculum, Path(model), out, processor, usable, cache, resume, show)
-    results: dict[str, Any] = {name: _phase(run, name) for name in curriculum.phases}
-    if place.is_main_process:
-        _write_model(run)
-    place.wait_for_everyone()
-    return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
+    del loaded
+    _free()
+    return {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}, cache
+
+
+def _free() -> None:
+    """Give the memory of models that are done with back to the device; trainers hold theirs in reference cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None) -> Curriculum:
