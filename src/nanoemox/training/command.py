@@ -181,7 +181,8 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
     """Read and filter the corpora; a run that is resumed must have used the same samples."""
     files = _manifests(curriculum, out)
     read = read_corpora(data_root, curriculum.corpus_names)
-    kept, dropped = drop_overlap([s for of in read.values() for s in of], evaluation_overlap(data_root))
+    held = evaluation_overlap(data_root, read)
+    kept, dropped = drop_overlap([s for of in read.values() for s in of], held)
     samples: dict[str, list[Sample]] = {name: [] for name in read}
     for sample in kept:
         if sample.split == "test":
