@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import torch
 
+from nanoemox._decode import MediaOptions
 from nanoemox.answering import (
     ClipBatch,
     Labels,
@@ -95,6 +96,7 @@ class Engine:
             asr_model=asr_model,
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
+            options=MediaOptions(frame_sampling=config.vision.frame_sampling),
         )
         # A model that reads whole frames, precomputed vectors or no face (yet) has no use for a detector.
         reads = "face" in config.branches and "face" not in untrained_branches(config)

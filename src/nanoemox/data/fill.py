@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nanoemox._decode import MediaOptions
 from nanoemox.data.opening import content_key
 from nanoemox.data.shards import Shards
 from nanoemox.data.whole_files import read_lines, write_json
@@ -292,7 +293,8 @@ def decode(processor: NanoEmoXProcessor, path: str, careful: bool) -> _Arrays | 
     """
     vision: Any = processor.config.vision
     try:
-        clip = with_face(load_clip(path, num_frames=vision.num_frames, isolated=careful))
+        options = MediaOptions(frame_sampling=vision.frame_sampling)
+        clip = with_face(load_clip(path, num_frames=vision.num_frames, isolated=careful, options=options))
     except (MediaError, MemoryError) as error:
         return str(error).removeprefix(f"{os.path.basename(path)}: ") or "too large for the memory"
     media = {name: tensor.numpy() for name, tensor in processor.media(clip).items()}
