@@ -6,12 +6,29 @@ at ``\n`` alone.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from nanoemox.types import RecipeError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class FullDiskError(RecipeError):
+    """Nothing more can be written; what was there is whole."""
+
+
+_FULL = ("No space left", "file write failed", "Disk quota", "unexpected pos", "os error 28")
+"""What writers in C++ and Rust say of a full disk, in errors of their own."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,3 +58,49 @@ def read_lines(paths: Iterable[Path]) -> list[Any]:
             except ValueError:
                 continue
     return out
+
+
+@contextmanager
+def only_writer(folder: Path, *, wanted: bool = True) -> Iterator[None]:
+    """Hold a folder for this process; the system lets go of it however the process ends.
+
+    Args:
+        folder: Made if it is not there.
+        wanted: Whether to hold it at all.
+
+    Raises:
+        RecipeError: Another process holds it.
+    """
+    if not wanted or fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # a file system without locks
+                yield
+                return
+            raise RecipeError(
+                f"{folder}: another process is writing here: wait until it ends, or name another folder"
+            ) from error
+        yield
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn the error of a full disk into a sentence.
+
+    Raises:
+        FullDiskError: Nothing more can be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or (not isinstance(error, RecipeError) and any(sign in str(error) for sign in _FULL)):
+            raise FullDiskError(
+                f"{folder}: the disk is full: make room, then start again; what was finished is kept"
+            ) from error
+        raise

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ from nanoemox.data.features import CacheOptions, FeatureCache
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
-from nanoemox.data.whole_files import write_json
+from nanoemox.data.whole_files import full_disk_named, only_writer, write_json
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
@@ -108,15 +109,16 @@ def run_train(
     processor = NanoEmoXProcessor.from_pretrained(model)
     if processor.config.placeholder:
         raise CheckpointError(f"{model} cannot be trained: {processor.config.placeholder}")
-    samples, cache = _data(curriculum, data_root, out, model, processor, resume=resume, features=features)
-    run = Run(curriculum, Path(model), out, processor, samples, cache, resume, show)
-    results: dict[str, Any] = {}
-    for name in curriculum.phases:
-        results[name] = _phase(run, name)
-        _free()
-    if place.is_main_process:
-        _write_model(run)
-    place.wait_for_everyone()
+    with only_writer(out, wanted=place.is_main_process), full_disk_named(out):
+        samples, cache = _data(curriculum, data_root, out, model, processor, resume=resume, features=features)
+        run = Run(curriculum, Path(model), out, processor, samples, cache, resume, show)
+        results: dict[str, Any] = {}
+        for name in curriculum.phases:
+            results[name] = _phase(run, name)
+            _free()
+        if place.is_main_process:
+            _write_model(run)
+        place.wait_for_everyone()
     return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
 
 
@@ -168,7 +170,7 @@ def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None)
 
 def _load(model: str | Path) -> NanoEmoXForConditionalGeneration:
     loaded: NanoEmoXForConditionalGeneration = NanoEmoXForConditionalGeneration.from_pretrained(
-        str(model), dtype=torch.float32
+        str(model), dtype=torch.float32, use_safetensors=True
     )
     return loaded.to(processes().device)
 
@@ -209,8 +211,12 @@ def _write_model(run: Run) -> None:
     groups = run.curriculum.held(last)
     trained = {g.removesuffix("_adapter") for g in groups} | set(model.config.trained_branches)
     model.config.trained_branches = [b for b in model.config.branches if b in trained]
-    model.save_pretrained(run.out / "model")
-    run.processor.save_pretrained(run.out / "model")
+    whole, partial = run.out / "model", run.out / ".model.partial"
+    for old in (partial, whole):
+        shutil.rmtree(old, ignore_errors=True)
+    model.save_pretrained(partial)
+    run.processor.save_pretrained(partial)
+    partial.rename(whole)
 
 
 def _phase(run: Run, name: str) -> dict[str, Any]:
