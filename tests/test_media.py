@@ -14,6 +14,7 @@ import pytest
 
 from nanoemox.media import MediaOptions, clip_from_arrays, load_clip
 from nanoemox.types import MediaError, Turn
+from nanoemox.windows import frame_indices_reference
 
 
 def level(i: int, total: int) -> int:
@@ -89,6 +90,21 @@ def test_frames_are_those_on_display_at_the_middles(video: Path) -> None:
     assert clip.duration_s == pytest.approx(4.0, abs=0.07)
     assert clip.fps == 25
     assert clip.modalities == ("vision", "speech")
+
+
+@pytest.mark.parametrize(("span", "first", "shown"), [((0.0, None), 0, 100), ((2.0, 3.0), 50, 25), ((1.0, 1.2), 25, 5)])
+def test_the_authors_sampling_takes_left_edges(
+    video: Path, span: tuple[float, float | None], first: int, shown: int
+) -> None:
+    options = MediaOptions(frame_sampling="reference")
+    clip = load_clip(video, start_s=span[0], end_s=span[1], options=options)
+    assert clip.frames is not None
+    assert clip.frame_times_s is not None
+    wanted = frame_indices_reference(shown, 8)
+    assert clip.frame_times_s.tolist() == pytest.approx([0.04 * i for i in wanted])
+    every = decode_all(video)
+    times = [round(0.04 * (first + int(i)), 3) for i in wanted]
+    assert all(np.array_equal(f, every[t]) for f, t in zip(clip.frames, times, strict=True))
 
 
 def test_sound_is_the_tone(video: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
@@ -43,7 +43,9 @@ class MediaOptions:
     """How to read a clip.
 
     Attributes:
-        num_frames: T, pictures taken from a video, at the middles of T equal spans of it.
+        num_frames: T, pictures taken from a video.
+        frame_sampling: Which: ``middle`` of T equal spans of time, or ``reference``, see
+            :func:`nanoemox.windows.frame_indices_reference`.
         start_s: Where the clip starts in the file, seconds.
         end_s: Where it ends; None for the end of the file.
         video_stream: Index of the stream in the file (as ffprobe counts); None for the best one.
@@ -57,6 +59,7 @@ class MediaOptions:
     """
 
     num_frames: int = 8
+    frame_sampling: Literal["middle", "reference"] = "middle"
     start_s: float = 0.0
     end_s: float | None = None
     video_stream: int | None = None
@@ -314,7 +317,8 @@ class _Scan:
     def _pictures(self, start: float, end: float) -> tuple[Any, Any]:
         if self.video is None or not self.index.pts:
             return None, None
-        wanted = self.index.middles(self.opts.num_frames, start, end)
+        pick = self.index.middles if self.opts.frame_sampling == "middle" else self.index.left_edges
+        wanted = pick(self.opts.num_frames, start, end)
         reader = PictureReader(self.container, self.video, self.index, self.opts.max_pixels, wanted)
         shown: Any = None
         pictures: list[npt.NDArray[np.uint8]] = []  # converted one by one: decoded frames are not held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanoemox.types import SAMPLE_RATE_HZ, MediaError
+from nanoemox.windows import frame_indices_reference
 
 _GAP_S = 0.1
 """Timestamps may wander this far from the count of samples before silence is put in or samples are dropped."""
@@ -175,6 +176,14 @@ class PictureIndex:
         low = min(low, high)
         times = [low + (i + 0.5) / count * (high - low) for i in range(count)]
         return [self.pts[max(0, bisect_right(self.pts, int(t / base)) - 1)] for t in times]
+
+    def left_edges(self, count: int, start_s: float, end_s: float) -> list[int]:
+        """Timestamps of the pictures that the authors take of those shown between two times."""
+        self._sort()
+        base = self.stream.time_base
+        first, stop = bisect_left(self.pts, start_s / base), bisect_left(self.pts, end_s / base)
+        inside = self.pts[first:stop] or self.pts[max(0, first - 1) :][:1]
+        return [inside[i] for i in frame_indices_reference(len(inside), count)]
 
     def key_before(self, pts: int) -> int:
         """Timestamp of the key picture that decoding must start from."""

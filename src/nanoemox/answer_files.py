@@ -101,7 +101,6 @@ def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
 def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> int:
     from nanoemox.engine import Engine
 
-    _be_quiet()
     engine = Engine.from_pretrained(request.model, device=request.device)
     answer = engine.answer(
         None,

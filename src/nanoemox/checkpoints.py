@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 import nanoemox.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
+from nanoemox.model.directories import check_directory, weight_names
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
@@ -19,8 +19,7 @@ EMBEDDED = "mini"
 """Name of the model that comes with the package."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WEIGHTS = "model.safetensors"
-_NEEDED = ("config.json", _WEIGHTS, "tokenizer.json")
+_NEEDED = ("config.json", "tokenizer.json")
 
 
 def load_checkpoint(
@@ -43,7 +42,9 @@ def load_checkpoint(
     source, name, local = find_checkpoint(path_or_id)
     chosen = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
     try:
-        model = NanoEmoXForConditionalGeneration.from_pretrained(source, dtype=chosen, local_files_only=local)
+        model = NanoEmoXForConditionalGeneration.from_pretrained(
+            source, dtype=chosen, local_files_only=local, use_safetensors=True
+        )
         processor = NanoEmoXProcessor.from_pretrained(source, local_files_only=local)
     except (OSError, SafetensorError, ValueError) as error:
         if isinstance(error, CheckpointError):
@@ -66,6 +67,7 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
     if folder.is_dir():
         if missing := _missing(folder):
             raise CheckpointError(f"{folder}: not a model directory, it lacks {', '.join(missing)}")
+        check_directory(folder)
         return str(folder), folder.resolve().name, True
     if isinstance(path_or_id, str) and _HUB_ID.fullmatch(path_or_id):
         return path_or_id, path_or_id, False
@@ -74,14 +76,7 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
 
 def _missing(folder: Path) -> list[str]:
     """Name the files that a model directory lacks; the weights may lie in several files that an index names."""
-    index = folder / f"{_WEIGHTS}.index.json"
-    if (folder / _WEIGHTS).is_file() or not index.is_file():
-        return [f for f in _NEEDED if not (folder / f).is_file()]
-    try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not a usable index of weight files") from error
-    return [f for f in (*_NEEDED, *shards) if f != _WEIGHTS and not (folder / f).is_file()]
+    return [f for f in (*_NEEDED, *weight_names(folder)) if not (folder / f).is_file()]
 
 
 def pick_device(device: str) -> torch.device:

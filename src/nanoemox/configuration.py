@@ -53,6 +53,8 @@ class VisionBranchConfig(PreTrainedConfig):
         fit: How a frame becomes a square: ``squash``, ``crop`` the centre, or ``pad``.
         image_mean, image_std: Statistics of RGB in 0..1 that the tower was trained with (default CLIP's).
         num_frames: T.
+        frame_sampling: ``middle`` takes the frames at the middles of T equal spans of time; ``reference`` those at the
+            left edges of T equal spans of frame numbers, so the end of the clip is not seen (Reference).
         num_queries: Visual tokens (32; the paper also tries 64 and 128).
         hidden_size: Width of the Q-Former.
         max_positions: Rows of the frame-position table.
@@ -70,6 +72,7 @@ class VisionBranchConfig(PreTrainedConfig):
     image_mean: list[float] | tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     image_std: list[float] | tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     num_frames: int = 8
+    frame_sampling: Literal["middle", "reference"] = "middle"
     num_queries: int = 32
     hidden_size: int = 768
     num_attention_heads: int = 12

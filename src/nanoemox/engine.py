@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nanoemox._decode import MediaOptions
 from nanoemox.answering import (
     ClipBatch,
     Labels,
@@ -101,6 +102,7 @@ class Engine:
             asr_model=asr_model,
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
+            options=MediaOptions(frame_sampling=config.vision.frame_sampling),
         )
         return self._with_face(clip, face_index)
 

@@ -234,8 +234,7 @@ class NanoEmoXProcessor(ProcessorMixin):
 
     def question_ids(self, ask: Ask) -> list[int]:
         """Ids of the question and of what stands between it and the answer."""
-        template = self.templates.tasks[ask.task]
-        questions = template.questions if ask.think or not template.questions_no_think else template.questions_no_think
+        questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
         labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
         if TASKS[ask.task].closed:

@@ -114,6 +114,11 @@ class Templates(_Strict):
                     raise ValueError(f"tasks.{task}: answer {pattern!r} must hold one of {_FIELD.pattern} once")
         return self
 
+    def questions_of(self, task: str, *, think: bool = True) -> tuple[str, ...]:
+        """Return the wordings of a task's question, that of inference first."""
+        template = self.tasks[task]
+        return template.questions if think or not template.questions_no_think else template.questions_no_think
+
     def answer_of(self, task: str, text: str, *, think: bool = True) -> str:
         """Put a bare answer (a label, a list, a chain with its reply) into the sentence that the task answers with."""
         template = self.tasks[task]

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,10 +21,12 @@ from nanoemox.data.feature_command import FeatureRequest, format_features, make_
 from nanoemox.data.features import CacheOptions, FeatureCache, entry_bytes, fingerprint
 from nanoemox.data.fill import Filling, Share
 from nanoemox.data.manifest import Sample
+from nanoemox.engine import Engine
 from nanoemox.faces import with_face
 from nanoemox.media import load_clip
 from nanoemox.model.presets import load_preset, model_config
 from nanoemox.types import MediaError, RecipeError
+from tests.test_media import make_video
 from tests.tiny import save_tiny, tiny_config, tiny_model, tiny_processor
 from tests.training.toy import toy_root, toy_samples, write_wav
 
@@ -109,6 +112,22 @@ def test_the_fingerprint_sees_weights_taps_and_precision() -> None:
     assert base != fingerprint(model, processor, torch.float16)
     other = tiny_config(vision={"taps": [1, 3, 4]})
     assert base != fingerprint(tiny_model(other), tiny_processor(other), torch.float32)
+    authors = tiny_config(vision={"frame_sampling": "reference"})
+    assert base != fingerprint(tiny_model(authors), tiny_processor(authors), torch.float32)
+
+
+def test_frames_are_sampled_as_the_configuration_says(tmp_path: Path) -> None:
+    make_video(tmp_path / "v.mp4", [4 * i for i in range(30)])
+    seen = {}
+    for sampling in ("middle", "reference"):
+        config = tiny_config(vision={"frame_sampling": sampling})
+        media = fill.decode(tiny_processor(config), str(tmp_path / "v.mp4"), False)
+        assert isinstance(media, dict)
+        engine = Engine(tiny_model(config), tiny_processor(config))
+        loaded = engine.processor.media(engine.load(tmp_path / "v.mp4"))["pixel_values"].numpy()
+        assert np.array_equal(loaded, media["pixel_values"])
+        seen[sampling] = loaded
+    assert (seen["reference"].mean((1, 2, 3)) < seen["middle"].mean((1, 2, 3))).all()
 
 
 def test_features_that_depend_on_neighbours_are_refused(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.data.manifest import Sample, read_manifest, target_text, write_manifest
+from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest, target_text, write_manifest
+from nanoemox.data.overlap import annotation_fields
 from nanoemox.types import RecipeError
 
 MER = {
@@ -77,3 +78,14 @@ def test_an_explanation_cites_only_what_is_shown() -> None:
     assert target_text(eri) == "Loud. Frowns. Words. So sad."
     assert target_text(eri, {"face"}) == "Frowns. So sad."
     assert target_text(eri, ()) == "So sad."
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+def test_characters_that_only_python_takes_for_line_ends(tmp_path: Path, mark: str) -> None:
+    sample = Sample(
+        id="1", corpus="said", split="train", task="mir", subtitle=f"one{mark}two",
+        labels=ClosedLabels(label="a", candidates=("a", "b")),
+    )  # fmt: skip
+    path = write_manifest([sample], tmp_path / "m.jsonl")
+    assert read_manifest(path) == [sample]
+    assert [value for name, value in annotation_fields(path) if name == "subtitle"] == [sample.subtitle]

@@ -3,8 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nanoemox.data.manifest import ClosedLabels, Sample
-from nanoemox.data.overlap import drop_overlap, evaluation_overlap, normalise
+import pytest
+
+from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
+from nanoemox.data.overlap import EVALUATED, Held, drop_overlap, evaluation_overlap, normalise
+from nanoemox.evaluation.benchmarks import BENCHMARKS
 
 LABELS = ClosedLabels(label="a", candidates=("a", "b"))
 
@@ -49,3 +52,46 @@ def test_drops_and_counts(tmp_path: Path) -> None:
         "words/said/mmla/dev.json": 1,
         "words/said/said validation": 1,
     }
+
+
+def test_every_corpus_that_is_measured_is_asked() -> None:
+    assert {b.corpus for b in BENCHMARKS.values()} == set(EVALUATED)
+
+
+def meld_release(folder: Path) -> None:
+    columns = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+    folder.mkdir(parents=True)
+    for part, said in (("train", "We train on this one"), ("dev", "Nobody told me about it"), ("test", "Why so sad?")):
+        rows = [f'{i},"{text}",Mark,sadness,negative,{i},0,1,1,"00:00:01,000","00:00:02,000"'
+                for i, text in enumerate((said, "They all say this line"))]  # fmt: skip
+        (folder / f"{part}_sent_emo.csv").write_text("\n".join([columns, *rows]) + "\n")
+
+
+def test_an_evaluation_set_is_found_where_its_reader_finds_it(tmp_path: Path) -> None:
+    meld_release(tmp_path / "meld")
+    samples = [
+        sample("1", "nobody told me about it!"),
+        sample("2", "we train on this one"),
+        sample("3", "They all say this line"),  # said in MELD's training part too
+        sample("4", "why so sad?"),  # three words
+    ]
+    kept, dropped = drop_overlap(samples, evaluation_overlap(tmp_path))
+    assert [s.id for s in kept] == ["2", "3", "4"]
+    assert dropped == {"words/said/meld validation": 1}
+
+
+def test_a_prepared_evaluation_set_is_asked_and_names_of_one_pool_are_one(tmp_path: Path) -> None:
+    test = sample("sample_0001", "some words of this very clip", corpus="mer2023", split="test")
+    write_manifest([test], tmp_path / "manifests/mer2023.jsonl")
+    trained = [sample("sample_0001", "other", corpus="merr"), sample("sample_0001", "other", corpus="avamerg")]
+    kept, dropped = drop_overlap(trained, evaluation_overlap(tmp_path))
+    assert [s.corpus for s in kept] == ["avamerg"]
+    assert dropped == {"name/merr/mer2023 test": 1}
+
+
+def test_an_evaluation_set_that_cannot_be_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "meld").mkdir()
+    (tmp_path / "annotations").mkdir()  # where MIntRec may lie, but does not
+    assert evaluation_overlap(tmp_path) == Held()
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["its clips are not held out from training"]
+    assert "corpus meld" in caplog.text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 from contextlib import suppress
@@ -9,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nanoemox.data.shards import Shards, read_lines
+from nanoemox.data.shards import Shards, checksum
 from nanoemox.types import CheckpointError
 
 
@@ -78,7 +80,28 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
     assert elsewhere.exists()
 
 
-def test_half_lines_are_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "files-0.jsonl"
-    path.write_text('{"a": 1}\n{"b"\n\n{"c": 2}\n')
-    assert read_lines([path]) == [{"a": 1}, {"c": 2}]
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    shard = written(folder)
+    content = shard.read_bytes()
+    for place in range(len(content)):
+        for bit in (0, 4):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            shard.write_bytes(flipped)
+            with suppress(CheckpointError):
+                shards = Shards(folder)
+                for i in range(3):
+                    read = shards.read(f"{i:064d}")
+                    same = {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in read.items()}
+                    assert same == {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in entry(i).items()}, place
+
+
+def test_shards_of_earlier_versions_are_read_and_checked(tmp_path: Path) -> None:
+    keys = [f"{i:064d}" for i in range(3)]
+    tensors = {f"{key}/{name}": t for i, key in enumerate(keys) for name, t in entry(i).items()}
+    old = {key: checksum(entry(i), described=False) for i, key in enumerate(keys)}
+    name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+    save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"crc32": json.dumps(old)})
+    assert torch.equal(Shards(tmp_path).read(keys[0])["vision_last"], entry(0)["vision_last"])
+    test_changed_bytes_are_found_when_they_are_read(tmp_path)

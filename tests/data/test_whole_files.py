@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.data.whole_files import write_json, write_text
+from nanoemox.data.whole_files import read_lines, write_json, write_text
 
 
 def test_a_file_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -31,3 +31,9 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder"):
         write_text(tmp_path / "folder", "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x.txt"]
+
+
+def test_half_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "files-0.jsonl"
+    path.write_text('{"a": 1}\n{"b"\n\n{"c": "\u2028\x85"}\n')
+    assert read_lines([path]) == [{"a": 1}, {"c": "\u2028\x85"}]

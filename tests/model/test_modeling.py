@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nanoemox.model.cache import CACHE_NAME
+from nanoemox.model.cache import CACHE_NAME, cache_argument
 from nanoemox.model.lora import GROUPS, group_of
 from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask
@@ -102,6 +102,22 @@ def test_forward_returns_the_cache_and_hands_the_rest_to_the_language_model() ->
             "attention_mask": torch.ones(1, length + 1, dtype=torch.long),
         }
         torch.testing.assert_close(step.logits[:, -1], model(**whole).logits[:, -1], atol=3e-5, rtol=3e-4)
+
+
+def test_media_that_follow_a_cached_prefix_are_read() -> None:
+    """Words first, then a clip: in two passes as in one."""
+    model, processor = tiny_model(), tiny_processor()
+    inputs = processor(tiny_clip(), Ask("msa"))
+    media = {k: v for k, v in inputs.items() if k not in {"input_ids", "attention_mask"}}
+    ids = inputs["input_ids"]
+    with torch.no_grad():
+        whole = model(**inputs).logits
+        cache = model(input_ids=ids[:, :1], use_cache=True)[CACHE_NAME]
+        rest = {"position_ids": torch.arange(1, ids.shape[1])[None], "attention_mask": torch.ones_like(ids)}
+        after = model(input_ids=ids[:, 1:], **rest, **cache_argument(cache), **media).logits
+        torch.testing.assert_close(after, whole[:, 1:], atol=3e-5, rtol=3e-4)
+        with pytest.raises(ValueError, match=r"vision: the prompt holds 0 placeholder\(s\) but the media give 4 token"):
+            model(input_ids=ids[:, -1:], **cache_argument(cache), **media)
 
 
 def test_eval_mode_is_deterministic() -> None:

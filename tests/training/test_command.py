@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,8 @@ def test_resume_equals_an_uninterrupted_run(place: Path, finished: dict, monkeyp
     monkeypatch.setattr(P2ETrainer, "training_step", real)
     # What a SIGKILL during saving leaves must not be taken for a checkpoint.
     (place / "killed" / "second" / "checkpoints" / ".partial" / "checkpoint-3").mkdir(parents=True)
+    with (place / "killed/second/metrics.jsonl").open("a") as log:
+        log.write('{"step": 3, "lo')  # and what one leaves in the log must not stop the next run
     again = train(place, "killed", resume=True)
     for phase in ("first", "second"):
         one = load_file(place / "whole" / phase / "adapters.safetensors")
@@ -95,6 +99,22 @@ def test_resume_equals_an_uninterrupted_run(place: Path, finished: dict, monkeyp
     assert again["phases"]["second"]["validation"] == finished["phases"]["second"]["validation"]
     lines = [json.loads(line) for line in (place / "killed/second/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_one_model_at_a_time_is_in_memory(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    before = {id(o) for o in gc.get_objects() if type(o) is NanoEmoXForConditionalGeneration}
+    alive: list[int] = []
+    real = P2ETrainer.train
+
+    def counted(self: P2ETrainer, *args: object, **kwargs: object) -> object:
+        models = (o for o in gc.get_objects() if type(o) is NanoEmoXForConditionalGeneration)
+        alive.append(sum(id(m) not in before for m in models))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(P2ETrainer, "train", counted)
+    train(place, "lean", max_steps=1)
+    assert alive == [1, 1]
 
 
 def test_an_old_run_is_not_overwritten(place: Path, finished: dict) -> None:
@@ -144,7 +164,7 @@ def draws(place: Path) -> Draws:
     cache = FeatureCache.open_or_build(samples, model, processor, place / "f2", CacheOptions(root=place / "data"))
     phase = load_curriculum(place / "toy.yaml").phases["second"]
     by_corpus = {c: [s for s in samples if s.corpus == c] for c in ("composed", "said")}
-    return Draws(phase.draw(by_corpus, 3), phase, cache, 200)
+    return Draws(phase.draw(by_corpus, 3), phase, cache, 200, processor.templates)
 
 
 def test_examples_depend_on_their_position_only(draws: Draws) -> None:
@@ -167,6 +187,22 @@ def test_dropout_leaves_something_and_answers_cite_what_is_shown(draws: Draws) -
     assert 0.2 < sum(chains) / len(chains) < 0.8
     orders = {e.ask.labels for e in shown if e.ask.task == "mer"}
     assert len(orders) == 6
+
+
+def test_every_wording_is_drawn(draws: Draws) -> None:
+    words = draws.templates
+    erg = words.tasks["erg"].model_copy(update={"questions_no_think": ("a", "b", "c")})
+    mir = words.tasks["mir"].model_copy(update={"questions": tuple(f"{i} {{labels}}" for i in range(9))})
+    mer = words.tasks["mer"].model_copy(update={"questions": ("{labels}",)})
+    draws.templates = words.model_copy(update={"tasks": words.tasks | {"erg": erg, "mir": mir, "mer": mer}})
+    drawn: dict[tuple[str, bool], Counter[int]] = {}
+    for position in range(600):
+        ask = draws[position].ask
+        drawn.setdefault((ask.task, ask.think), Counter())[ask.paraphrase] += 1
+    assert {k: sorted(v) for k, v in drawn.items()} == {
+        ("mer", True): [0], ("mir", True): [*range(9)], ("erg", True): [*range(5)], ("erg", False): [*range(3)],
+    }  # fmt: skip
+    assert 0.4 < drawn["erg", False][0] / drawn["erg", False].total() < 0.6
 
 
 def test_logits_at_answers_give_the_same_loss(draws: Draws) -> None:

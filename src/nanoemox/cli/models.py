@@ -17,8 +17,8 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
     model: ModelOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
-    max_steps: Annotated[int | None, typer.Option(help="Stop every phase after so many steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the recipe.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop every phase after so many steps.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Replaces the seed of the recipe.")] = None,
     features: Annotated[Path | None, typer.Option(help="Folder of the feature cache; default: OUT/features.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -78,7 +78,7 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
 def _encoders(model: str, device: torch.device) -> NanoEmoXForConditionalGeneration:
     """Load in full precision, as training does, without the language model on the device."""
     loaded: NanoEmoXForConditionalGeneration = NanoEmoXForConditionalGeneration.from_pretrained(
-        str(model), dtype=torch.float32
+        str(model), dtype=torch.float32, use_safetensors=True
     )
     del loaded.language_model
     return loaded.to(device).eval()

@@ -38,6 +38,8 @@ _SECTIONS: Final = {
     "speech": ("encoder", "last_states", "taps", "grid", "normalise", "remove_mean", "num_windows", "window_s"),
     "face": ("kind", "encoder", "fuse_size", "raw_stages", "vector_size", "crop", "normalise", "image_size"),
 }
+_LATER: Final[dict[str, dict[str, Any]]] = {"vision": {"frame_sampling": "middle"}}
+"""Fields that came later, with their defaults."""
 
 
 def fingerprint(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, dtype: torch.dtype) -> str:
@@ -50,6 +52,8 @@ def fingerprint(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProc
             continue
         section = getattr(model.config, branch).to_dict()
         described[branch] = {name: section.get(name) for name in fields}
+        # Named only where they are not the default: caches of versions without these fields stay valid.
+        described[branch] |= {k: section[k] for k, usual in _LATER.get(branch, {}).items() if section[k] != usual}
         for name, tensor in sorted(encoder.state_dict().items()):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -22,9 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nanoemox._decode import MediaOptions
 from nanoemox.data.opening import content_key
-from nanoemox.data.shards import Shards, read_lines
-from nanoemox.data.whole_files import write_json
+from nanoemox.data.shards import Shards
+from nanoemox.data.whole_files import full_disk_named, read_lines, write_json
 from nanoemox.data.workers import Workers
 from nanoemox.faces import with_face
 from nanoemox.media import load_clip
@@ -143,7 +144,15 @@ class Filler:
         self.state = Filling()
 
     def run(self, files: Sequence[str]) -> None:
-        """Fill; when it returns, every rank's part is there."""
+        """Fill; when it returns, every rank's part is there.
+
+        Raises:
+            RecipeError: The disk is full.
+        """
+        with full_disk_named(self.shards.folder):
+            self._fill(files)
+
+    def _fill(self, files: Sequence[str]) -> None:
         share = self.options.share
         self._find_keys(files)
         paths: dict[str, list[str]] = {}
@@ -168,7 +177,8 @@ class Filler:
         rows = (row for _, row in Workers(_identify, dict, (known,)).run(part) if row is not None)
         first = next(rows, None)
         if first is not None:  # a cache that knows all files may be read-only
-            with own.open("a", encoding="utf-8") as index:
+            # A line is written at once, so that those of two runs side by side do not mix.
+            with own.open("a", encoding="utf-8", buffering=1) as index:
                 index.write("\n")  # a killed run may have left half a line
                 for row in chain([first], rows):
                     index.write(json.dumps(row) + "\n")
@@ -292,7 +302,8 @@ def decode(processor: NanoEmoXProcessor, path: str, careful: bool) -> _Arrays | 
     """
     vision: Any = processor.config.vision
     try:
-        clip = with_face(load_clip(path, num_frames=vision.num_frames, isolated=careful))
+        options = MediaOptions(frame_sampling=vision.frame_sampling)
+        clip = with_face(load_clip(path, num_frames=vision.num_frames, isolated=careful, options=options))
     except (MediaError, MemoryError) as error:
         return str(error).removeprefix(f"{os.path.basename(path)}: ") or "too large for the memory"
     media = {name: tensor.numpy() for name, tensor in processor.media(clip).items()}

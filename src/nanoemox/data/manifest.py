@@ -16,6 +16,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nanoemox.data.targets import PARTS, explain
+from nanoemox.data.whole_files import write_text
 from nanoemox.recipes import describe
 from nanoemox.tasks import ALL_TASKS, TASKS, format_chain, format_label, format_labels
 from nanoemox.types import RecipeError, Think, Turn
@@ -168,7 +169,7 @@ def read_manifest(path: Path) -> list[Sample]:
     """
     samples: list[Sample] = []
     seen: dict[tuple[str, str, str], int] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -186,8 +187,7 @@ def read_manifest(path: Path) -> list[Sample]:
 
 
 def write_manifest(samples: Iterable[Sample], path: Path) -> Path:
-    """Write a manifest; fields that hold their default are left out."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a manifest, the whole file or none; fields that hold their default are left out."""
     lines = (json.dumps(s.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for s in samples)
-    path.write_text("".join(line + "\n" for line in lines), "utf-8")
+    write_text(path, "".join(line + "\n" for line in lines))
     return path

@@ -1,24 +1,35 @@
 """Keep what is measured out of what trains: a filter by clip name and by normalised words.
 
-Every validation and evaluation file under ``<data root>/annotations`` is read for the words and clip names it holds;
-a training sample that shares a name (within its corpus) or a whole utterance of four words or more is dropped and
-counted. Shorter utterances ("oh my god") recur everywhere and prove nothing.
+Two sources say what is measured: the corpora of the benchmarks, asked through their own readers wherever the data root
+holds them, and every validation and evaluation file under ``<data root>/annotations``. A training sample that shares a
+name (within its corpus) or a whole utterance of four words or more is dropped and counted. Shorter utterances ("oh my
+god") recur everywhere and prove nothing.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from nanoemox.data.corpora import READERS, SUMMARY, read_corpora
 from nanoemox.data.corpora.mintrec import SAID, clip_name
 from nanoemox.data.manifest import ReplyLabels, Sample
+from nanoemox.types import RecipeError
 
+EVALUATED: Final = (
+    "mer2023", "mer2024", "meld", "iemocap", "cmu_mosi", "cmu_mosei", "ch_sims", "ch_sims_v2", "ov_merd", "emer",
+    "mintrec", "mintrec2", "avamerg", "ravdess",
+)  # fmt: skip
+"""Corpora that benchmarks ask; what they do not train on is held out."""
+_ONE_POOL: Final = frozenset({"mer2023", "mer2024", "mercaptionplus", "merr", "ov_merd", "emer"})
+"""Corpora that label clips of one collection: the same name is the same clip."""
 MIN_WORDS: Final = 4
 TRAINING_FILES: Final = re.compile(r"mintrec/train_.*\.json|mustard/sarcasm_data\.json")
 """Files of the data root that are themselves training data; every other one counts as evaluation."""
@@ -26,6 +37,8 @@ TEXT_FIELDS: Final = frozenset(
     {"text", "utterance", "subtitle", "subtitles", "english", "reason", "reasons", "sentence", "content"}
 )
 _NAMED: Final = (("MIntRec2.0_", "mintrec2"), ("MIntRec_", "mintrec"), ("MUStARD_", "mustard"))
+
+logger = logging.getLogger(__name__)
 
 
 def normalise(text: str) -> str:
@@ -38,8 +51,8 @@ class Held:
     """What must not train.
 
     Attributes:
-        texts: Normalised utterance -> file that holds it.
-        names: ``(corpus, clip name)`` -> file that holds it.
+        texts: Normalised utterance -> file or part of a corpus that holds it.
+        names: ``(corpus, clip name)`` -> file or part of a corpus that holds it.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -51,10 +64,26 @@ class Held:
         if key.count(" ") + 1 >= MIN_WORDS:
             self.texts.setdefault(key, where)
 
+    def add_name(self, sample: Sample, where: str) -> None:
+        """Hold the clip of a sample."""
+        self.names.setdefault(_name(sample), where)
 
-def evaluation_overlap(data_root: Path) -> Held:
-    """Read every evaluation file under ``annotations``."""
+
+def _name(sample: Sample) -> tuple[str, str]:
+    return "MER clips" if sample.corpus in _ONE_POOL else sample.corpus, sample.id
+
+
+def evaluation_overlap(data_root: Path, known: Mapping[str, Sequence[Sample]] | None = None) -> Held:
+    """Read every evaluation set of the data root, and every evaluation file under its ``annotations``.
+
+    Args:
+        data_root: Folder of corpora.
+        known: Corpora that were read already: name -> all samples.
+    """
     held = Held()
+    known = known or {}
+    for name in EVALUATED:
+        _hold_corpus(held, name, known[name] if name in known else _evaluation_set(name, data_root))
     folder = data_root / "annotations"
     for path in sorted(folder.rglob("*")):
         where = path.relative_to(folder).as_posix()
@@ -69,6 +98,34 @@ def evaluation_overlap(data_root: Path) -> Held:
             elif field_name == "videos":
                 _hold_name(held, value, where)
     return held
+
+
+def _evaluation_set(name: str, data_root: Path) -> Sequence[Sample]:
+    """Read a corpus where the data root has it."""
+    manifests = data_root / "manifests"
+    own = (manifests / f"{name}.jsonl", manifests / name / SUMMARY, data_root / name)
+    named = any(path.exists() for path in own)
+    if not named and not (data_root / READERS[name].place(data_root, name)).is_dir():
+        return ()
+    try:
+        return read_corpora(data_root, [name])[name]
+    except RecipeError as error:
+        if named:  # a folder that several corpora share need not hold this one
+            logger.warning("its clips are not held out from training: %s", error)
+        return ()
+
+
+def _hold_corpus(held: Held, name: str, samples: Sequence[Sample]) -> None:
+    """Hold what a corpus does not train on."""
+    # A sentence that the corpus' own training part says as well is said by design, as in acted corpora.
+    repeated = {normalise(text) for s in samples if s.split == "train" for text in _texts(s)}
+    for sample in samples:
+        if sample.split != "train":
+            where = f"{name} {sample.split}"
+            held.add_name(sample, where)
+            for text in _texts(sample):
+                if normalise(text) not in repeated:
+                    held.add_text(text, where)
 
 
 def _hold_name(held: Held, value: str, where: str) -> None:
@@ -88,7 +145,7 @@ def annotation_fields(path: Path) -> Iterator[tuple[str, str]]:
     if path.suffix == ".json":
         yield from _walk("", json.loads(path.read_text("utf-8-sig")))
     elif path.suffix == ".jsonl":
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_text("utf-8").split("\n"):
             if line.strip():
                 yield from _walk("", json.loads(line))
     elif path.suffix in {".csv", ".tsv"}:
@@ -120,7 +177,7 @@ def drop_overlap(samples: Sequence[Sample], held: Held) -> tuple[list[Sample], d
     own = Held()
     for sample in samples:
         if sample.split != "train":
-            own.names.setdefault((sample.corpus, sample.id), f"{sample.corpus} {sample.split}")
+            own.add_name(sample, f"{sample.corpus} {sample.split}")
             if not (sample.media or sample.audio):
                 for text in _texts(sample):
                     own.add_text(text, f"{sample.corpus} {sample.split}")
@@ -143,7 +200,7 @@ def _texts(sample: Sample) -> Iterable[str]:
 
 def _reason(sample: Sample, held: Iterable[Held]) -> str | None:
     for part in held:
-        where = part.names.get((sample.corpus, sample.id))
+        where = part.names.get(_name(sample))
         if where is not None:
             return f"name/{sample.corpus}/{where}"
         for text in _texts(sample):

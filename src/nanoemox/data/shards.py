@@ -1,7 +1,8 @@
 """Tensors by key in safetensors shards: whole or absent, checked when they are read.
 
 A shard is written under another name, flushed to the disk and renamed, so a process that is killed leaves what was
-there. Its header holds a checksum of every entry (CRC-32 of its tensors' bytes), compared when the entry is first read.
+there. Its header holds a checksum of every entry (CRC-32 of its tensors' names, types, shapes and bytes), compared when
+the entry is first read; its name is made of the keys that it holds, compared when it is opened.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import platform
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,9 @@ from torch import Tensor
 from nanoemox.types import CheckpointError
 
 _PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.(?P<pid>\d+)@(?P<host>.+)\.partial")
-_CHECKSUMS: Final = "crc32"
+_CHECKSUMS: Final = "checksums"
+_OLD_CHECKSUMS: Final = "crc32"  # of the bytes alone, in shards of earlier versions
+_NAMED_BY_KEYS: Final = re.compile(r"[0-9a-f]{16}")
 
 
 class Shards:
@@ -41,6 +45,7 @@ class Shards:
         self._names: dict[str, list[str]] = {}
         self._checksums: dict[str, int] = {}
         self._checked: set[str] = set()
+        self._old: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         self.scan()
@@ -65,10 +70,15 @@ class Shards:
             try:
                 handle = safe_open(str(shard), framework="pt")
                 names, told = list(handle.keys()), handle.metadata() or {}
-                checksums = json.loads(told.get(_CHECKSUMS, "{}"))
+                checksums = json.loads(told.get(_CHECKSUMS, told.get(_OLD_CHECKSUMS, "{}")))
             except (SafetensorError, OSError, ValueError) as error:
                 raise _damaged(shard, str(error)) from error
+            keys = {name.partition("/")[0] for name in names}
+            if _NAMED_BY_KEYS.fullmatch(shard.stem) and (shard.stem != _shard_name(keys) or keys != checksums.keys()):
+                raise _damaged(shard, "its keys are not those that it was written with")
             self._handles[shard] = handle
+            if _CHECKSUMS not in told:
+                self._old.add(shard)
             for name in names:
                 key, _, tensor = name.partition("/")
                 if self._where.setdefault(key, shard) == shard:
@@ -86,7 +96,8 @@ class Shards:
         shard = self._where[key]
         entry = {name: self._handles[shard].get_tensor(f"{key}/{name}") for name in self._names[key]}
         if key not in self._checked:
-            if key in self._checksums and checksum(entry) != self._checksums[key]:
+            found = checksum(entry, described=shard not in self._old)
+            if key in self._checksums and found != self._checksums[key]:
                 raise _damaged(shard, f"checksum of {key[:16]}... differs")
             self._checked.add(key)
         return entry
@@ -96,21 +107,31 @@ class Shards:
         tensors = {f"{key}/{name}": tensor for key, parts in entries.items() for name, tensor in parts.items()}
         if not tensors:
             return 0
-        name = hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16]
+        name = _shard_name({key for key, parts in entries.items() if parts})
         partial = self.folder / f".{name}.{os.getpid()}@{platform.node()}.partial"
-        checksums = {key: checksum(parts) for key, parts in entries.items()}
-        save_file(tensors, str(partial), metadata={_CHECKSUMS: json.dumps(checksums)})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.folder / f"{name}.safetensors")
+        checksums = {key: checksum(parts) for key, parts in entries.items() if parts}
+        try:
+            save_file(tensors, str(partial), metadata={_CHECKSUMS: json.dumps(checksums)})
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(self.folder / f"{name}.safetensors")
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         self.scan()
         return sum(t.nbytes for t in tensors.values())
 
 
-def checksum(entry: Mapping[str, Tensor]) -> int:
-    """Return the CRC-32 of the tensors' bytes in the order of their names."""
+def _shard_name(keys: AbstractSet[str]) -> str:
+    return hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:16]
+
+
+def checksum(entry: Mapping[str, Tensor], *, described: bool = True) -> int:
+    """Return the CRC-32 of the tensors in the order of their names: name, type and shape if ``described``, bytes."""
     value = 0
-    for _, tensor in sorted(entry.items()):
+    for name, tensor in sorted(entry.items()):
+        if described:
+            value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
         value = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy(), value)
     return value
 
@@ -137,15 +158,3 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def read_lines(paths: Iterable[Path]) -> list[Any]:
-    """Read JSON lines; a line that a killed process left half is passed over."""
-    out = []
-    for path in paths:
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                out.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return out

@@ -1,12 +1,34 @@
-"""Files that are there as a whole or not at all, whoever is killed while writing."""
+r"""Files that are there as a whole or not at all, whoever is killed while writing; and lines of JSON files.
+
+JSON may hold U+2028, U+0085 and other characters that :meth:`str.splitlines` takes for the end of a line, so lines end
+at ``\n`` alone.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from nanoemox.types import RecipeError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class FullDiskError(RecipeError):
+    """Nothing more can be written; what was there is whole."""
+
+
+_FULL = ("No space left", "file write failed", "Disk quota", "unexpected pos", "os error 28")
+"""What writers in C++ and Rust say of a full disk, in errors of their own."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,3 +46,61 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, the whole file or none."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_lines(paths: Iterable[Path]) -> list[Any]:
+    """Read JSON lines of files that are appended to; a line that a killed process left half is passed over."""
+    out = []
+    for path in paths:
+        for line in path.read_text("utf-8", errors="replace").split("\n"):
+            try:
+                out.append(json.loads(line))
+            except ValueError:
+                continue
+    return out
+
+
+@contextmanager
+def only_writer(folder: Path, *, wanted: bool = True) -> Iterator[None]:
+    """Hold a folder for this process; the system lets go of it however the process ends.
+
+    Args:
+        folder: Made if it is not there.
+        wanted: Whether to hold it at all.
+
+    Raises:
+        RecipeError: Another process holds it.
+    """
+    if not wanted or fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # a file system without locks
+                yield
+                return
+            raise RecipeError(
+                f"{folder}: another process is writing here: wait until it ends, or name another folder"
+            ) from error
+        yield
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn the error of a full disk into a sentence.
+
+    Raises:
+        FullDiskError: Nothing more can be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or (not isinstance(error, RecipeError) and any(sign in str(error) for sign in _FULL)):
+            raise FullDiskError(
+                f"{folder}: the disk is full: make room, then start again; what was finished is kept"
+            ) from error
+        raise

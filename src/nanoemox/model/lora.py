@@ -141,7 +141,9 @@ def write_adapters(state: Mapping[str, Tensor], path: str | Path, spec: LoraSpec
     metadata = {"format": "pt"} | ({} if spec is None else {_META: json.dumps(asdict(spec))})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({n: t.contiguous() for n, t in state.items()}, str(path), metadata=metadata)
+    partial = path.with_name(f".{path.name}.partial")  # whole or not at all, whoever is killed meanwhile
+    save_file({n: t.contiguous() for n, t in state.items()}, str(partial), metadata=metadata)
+    partial.replace(path)
     return path
 
 

@@ -7,7 +7,7 @@ the batch that have a branch: media are given for those alone, in the order of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ class Media:
     def is_empty(self) -> bool:
         """Say whether no branch is given."""
         return all(v is None for v in vars(self).values())
+
+
+_MEDIA = frozenset(f.name for f in fields(Media))
 
 
 @dataclass
@@ -239,7 +242,17 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
 
     # ---------------------------------------------------------------- forward
 
-    def forward(
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Prepare a step of ``generate``; media go to the step that holds their placeholders and to no later one."""
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        ids = inputs.get("input_ids")
+        if ids is None or not _holds(inputs.get(CACHE_NAME)) or _MEDIA.isdisjoint(inputs):
+            return inputs
+        placeholders = torch.tensor(list(self.config.placeholder_token_ids.values()), device=ids.device)
+        seen = not torch.isin(ids, placeholders).any()
+        return {k: v for k, v in inputs.items() if not (seen and k in _MEDIA)}
+
+    def forward(  # noqa: D417 (the media are described together)
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -267,17 +280,11 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             input_ids: int64[B, L].
             attention_mask: int64[B, L] (1 = real), or what the language model takes in four dimensions.
             position_ids: int64[B, L]; derived from the mask if absent.
-            cache: Keys and values of what came before ``input_ids``.
+            cache: Keys and values of what came before ``input_ids``; media given beside it belong to ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
-            pixel_values: Raw pictures; this and the seven that follow as in :class:`Media`.
-            speech_values: Raw speech windows.
-            face_values: Raw face crops or precomputed vectors.
-            vision_last: Encoded pictures.
-            vision_levels: Their taps.
-            speech_last: Encoded windows.
-            speech_levels: Their taps.
-            face_vectors: Encoded faces.
+            pixel_values, speech_values, face_values: Raw media, as in :class:`Media`.
+            vision_last, vision_levels, speech_last, speech_levels, face_vectors: Encoded media, as there.
             use_cache: Return the cache.
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are
                 float[num_kept, V] and the loss reads the labels that follow them).
@@ -285,26 +292,22 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             past_key_values: The name of ``cache`` before transformers 5.24.
             kwargs: Passed to the language model, such as ``output_hidden_states``. ``return_dict`` is ignored: the
                 output is always a :class:`NanoEmoXOutput`.
+
+        Raises:
+            ValueError: No ``input_ids`` nor ``inputs_embeds``, or media whose placeholders are not among ``input_ids``.
         """
         media = Media(
-            pixel_values,
-            speech_values,
-            face_values,
-            vision_last,
-            vision_levels,
-            speech_last,
-            speech_levels,
-            face_vectors,
-        )
+            pixel_values, speech_values, face_values,
+            vision_last, vision_levels, speech_last, speech_levels, face_vectors,
+        )  # fmt: skip
         out = NanoEmoXOutput()
         cache = past_key_values if cache is None else cache
         kwargs.pop("return_dict", None)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
-            continues = cache is not None and cache.get_seq_length() > 0
-            if continues:
-                # Media stand in the prefix, which the cache already holds.
+            if media.is_empty() and _holds(cache):
+                # Without new media there is nothing to look for: counting placeholders would stall every step.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
                 inputs_embeds, out = self.embed(input_ids, media)
@@ -332,6 +335,10 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             targets = following[logits_to_keep] if by_mask else following.reshape(-1)
             out.loss = _answer_loss(out.logits.reshape(-1, out.logits.shape[-1]), targets, num_items_in_batch)
         return out
+
+
+def _holds(cache: Cache | None) -> bool:
+    return cache is not None and cache.get_seq_length() > 0
 
 
 def _answer_loss(logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nanoemox.data.mixture import BalancedMixture
+from nanoemox.data.whole_files import read_lines, write_text
 from nanoemox.ranks import processes
 from nanoemox.training.curriculum import Balance
 
@@ -85,7 +86,7 @@ class Balancer(TrainerCallback):
         rows = rows or [{"step": 0, "losses": dict(self.measure())}]
         with processes().main_process_first():
             if state.is_world_process_zero:
-                self.record.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+                write_text(self.record, "".join(json.dumps(row) + "\n" for row in rows))
         first, *changes = self._rows()
         self.before = first["losses"]
         for row in changes:
@@ -108,5 +109,4 @@ class Balancer(TrainerCallback):
         self.mixture.change(last["position"], last["weights"])
 
     def _rows(self) -> list[dict[str, Any]]:
-        lines = self.record.read_text("utf-8").splitlines() if self.record.is_file() else []
-        return [json.loads(line) for line in lines]
+        return read_lines([self.record]) if self.record.is_file() else []

@@ -20,6 +20,7 @@ from nanoemox.data.features import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
 from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
 from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.templates import Templates
 from nanoemox.training.curriculum import Phase
 from nanoemox.types import Clip, Modality
 
@@ -41,10 +42,13 @@ class Example:
 
 
 class Draws(Dataset[Example]):
-    """The first ``length`` positions of a phase's mixture as examples."""
+    """The first ``length`` positions of a phase's mixture as examples, asked in the wordings of ``templates``."""
 
-    def __init__(self, mixture: Mixture | BalancedMixture, phase: Phase, cache: FeatureCache, length: int) -> None:
+    def __init__(
+        self, mixture: Mixture | BalancedMixture, phase: Phase, cache: FeatureCache, length: int, templates: Templates
+    ) -> None:
         self.mixture, self.phase, self.cache, self.length = mixture, phase, cache, length
+        self.templates = templates
 
     def __len__(self) -> int:
         return self.length
@@ -65,13 +69,15 @@ class Draws(Dataset[Example]):
         return shown + len(target_text(sample))
 
     def _ask(self, sample: Sample, media: Mapping[str, Tensor], shows_text: bool, rng: np.random.Generator) -> Ask:
-        paraphrase = 0 if rng.random() < _FIRST_WORDING else int(rng.integers(1, 5))
         labels: tuple[str, ...] | None = None
         think = True
-        if isinstance(sample.labels, ClosedLabels):
-            labels = tuple(rng.permutation(np.array(sample.labels.candidates, dtype=object)))
         if isinstance(sample.labels, ReplyLabels):
             think = sample.labels.think is not None and bool(rng.random() < self.phase.think_share)
+        wordings = len(self.templates.questions_of(sample.task, think=think))
+        first = rng.random() < _FIRST_WORDING or wordings == 1
+        paraphrase = 0 if first else int(rng.integers(1, wordings))
+        if isinstance(sample.labels, ClosedLabels):
+            labels = tuple(rng.permutation(np.array(sample.labels.candidates, dtype=object)))
         answer = target_text(sample, cited(media, shows_text), think=think)
         return Ask(sample.task, labels, think, paraphrase, answer)
 

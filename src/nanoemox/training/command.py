@@ -1,8 +1,9 @@
 """``nanoemox train``: from a recipe and a data root to trained weights.
 
-The output folder holds ``data/`` (the samples as they were used, what the overlap filter took out, bad files),
-``features/`` (the cache), one folder a phase (``adapters.safetensors``, ``resolved.yaml``, ``metrics.jsonl``,
-``card.md``, ``result.json``, checkpoints) and ``model/``, a complete model directory.
+The output folder holds ``run.json`` (what the run started from), ``data/`` (the samples as they were used, what the
+overlap filter took out, bad files), ``features/`` (the cache), one folder a phase (``adapters.safetensors``,
+``resolved.yaml``, ``metrics.jsonl``, ``card.md``, ``result.json``, checkpoints) and ``model/``, a complete model
+directory.
 
 Started by ``torchrun`` or ``accelerate launch``, every process trains its share of each step. The first one alone reads
 corpora, fills the cache and writes, while the others wait; all measure, as a split model needs all. All must see the
@@ -11,8 +12,10 @@ same folders.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +30,7 @@ from nanoemox.data.features import CacheOptions, FeatureCache
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
-from nanoemox.data.whole_files import write_json
+from nanoemox.data.whole_files import full_disk_named, only_writer, write_json
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
@@ -36,8 +39,9 @@ from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
 from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
-from nanoemox.training.curriculum import Curriculum, load_curriculum
+from nanoemox.training.curriculum import SEEDS, Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
+from nanoemox.training.origin import MEDIA, check_media, check_origin, check_samples, model_digest, write_origin
 from nanoemox.training.sharding import ShardedTrainer, check_fsdp
 from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
 from nanoemox.training.validate import Validator
@@ -80,9 +84,10 @@ def run_train(
         data_root: Folder that the corpora lie in.
         out: Output folder.
         model: Directory of the model to start from.
-        resume: Go on where a run in ``out`` stopped; finished phases are kept.
-        max_steps: At most so many steps a phase, for trying out.
-        seed: In place of the recipe's.
+        resume: Go on where a run in ``out`` stopped; finished phases are kept. Recipe, steps, seed, data and model must
+            be those of that run.
+        max_steps: At most so many steps a phase, at least 1, for trying out.
+        seed: In place of the recipe's; 0 to 2**32 - 1.
         features: Folder of the feature cache; ``out/features`` by default. Runs may share one.
         show: Show progress bars.
 
@@ -90,7 +95,8 @@ def run_train(
         Phase -> its result, ``model`` -> the folder written.
 
     Raises:
-        RecipeError: The recipe, the data or the output folder do not hold together.
+        RecipeError: The recipe, the data or the output folder do not hold together, or the run that is resumed was
+            started with others; the message lists what differs.
         CheckpointError: The model is a placeholder that says of itself that training it makes no sense.
     """
     curriculum = _overridden(load_curriculum(recipe), max_steps, seed)
@@ -103,26 +109,58 @@ def run_train(
     processor = NanoEmoXProcessor.from_pretrained(model)
     if processor.config.placeholder:
         raise CheckpointError(f"{model} cannot be trained: {processor.config.placeholder}")
-    loaded = _load(model)
+    with only_writer(out, wanted=place.is_main_process), full_disk_named(out):
+        samples, cache = _data(curriculum, data_root, out, model, processor, resume=resume, features=features)
+        run = Run(curriculum, Path(model), out, processor, samples, cache, resume, show)
+        results: dict[str, Any] = {}
+        for name in curriculum.phases:
+            results[name] = _phase(run, name)
+            _free()
+        if place.is_main_process:
+            _write_model(run)
+        place.wait_for_everyone()
+    return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
+
+
+def _data(
+    curriculum: Curriculum, data_root: Path, out: Path, model: str | Path, processor: NanoEmoXProcessor, *,
+    resume: bool, features: Path | None,
+) -> tuple[dict[str, list[Sample]], FeatureCache]:  # fmt: skip
+    """Return the usable samples of every corpus and their features; the model that encodes them is gone afterwards."""
+    place, loaded = processes(), _load(model)
     options = CacheOptions(root=data_root, dtype=getattr(torch, curriculum.cache_dtype))
     with place.main_process_first():
-        samples = _samples(curriculum, data_root, out, resume=resume or not place.is_main_process)
+        if place.is_main_process:
+            digest = model_digest(loaded, model)
+            known = resume and check_origin(out, curriculum, digest, place.num_processes)
+            samples = _samples(curriculum, data_root, out, resume=known)
+            write_origin(out, curriculum, digest, place.num_processes)
+        else:
+            samples = {name: read_manifest(file) for name, file in _manifests(curriculum, out).items()}
         everything = [s for of in samples.values() for s in of]
         cache = FeatureCache.open_or_build(everything, loaded, processor, features or out / "features", options)
     if place.is_main_process:
         if cache.bad:
             logger.warning("%d file(s) cannot be used, see %s", len(cache.bad), out / "data" / "bad.json")
         write_json(out / "data" / "bad.json", cache.bad)
-    usable = {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}
-    run = Run(curriculum, Path(model), out, processor, usable, cache, resume, show)
-    results: dict[str, Any] = {name: _phase(run, name) for name in curriculum.phases}
-    if place.is_main_process:
-        _write_model(run)
-    place.wait_for_everyone()
-    return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
+        check_media(out, cache.keys)
+    del loaded
+    _free()
+    return {name: [s for s in of if cache.usable(s)] for name, of in samples.items()}, cache
+
+
+def _free() -> None:
+    """Give the memory of models that are done with back to the device; trainers hold theirs in reference cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None) -> Curriculum:
+    if max_steps is not None and max_steps < 1:
+        raise RecipeError(f"--max-steps {max_steps}: give 1 or more, or leave it out for the recipe's steps")
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise RecipeError(f"--seed {seed}: give a number from 0 to {SEEDS - 1}")
     phases = {
         name: phase if max_steps is None else phase.model_copy(update={"steps": min(phase.steps, max_steps)})
         for name, phase in curriculum.phases.items()
@@ -132,28 +170,34 @@ def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None)
 
 def _load(model: str | Path) -> NanoEmoXForConditionalGeneration:
     loaded: NanoEmoXForConditionalGeneration = NanoEmoXForConditionalGeneration.from_pretrained(
-        str(model), dtype=torch.float32
+        str(model), dtype=torch.float32, use_safetensors=True
     )
     return loaded.to(processes().device)
 
 
+def _manifests(curriculum: Curriculum, out: Path) -> dict[str, Path]:
+    return {name: out / "data" / f"{name}.jsonl" for name in curriculum.corpus_names}
+
+
 def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool) -> dict[str, list[Sample]]:
-    """Read and filter the corpora, or take what the run that is resumed took."""
-    folder = out / "data"
-    files = {name: folder / f"{name}.jsonl" for name in curriculum.corpus_names}
-    if resume and all(file.is_file() for file in files.values()):
-        return {name: read_manifest(file) for name, file in files.items()}
+    """Read and filter the corpora; a run that is resumed must have used the same samples."""
+    files = _manifests(curriculum, out)
     read = read_corpora(data_root, curriculum.corpus_names)
-    kept, dropped = drop_overlap([s for of in read.values() for s in of], evaluation_overlap(data_root))
+    held = evaluation_overlap(data_root, read)
+    kept, dropped = drop_overlap([s for of in read.values() for s in of], held)
     samples: dict[str, list[Sample]] = {name: [] for name in read}
     for sample in kept:
         if sample.split == "test":
             continue  # read so that the filter knows it; neither trained on nor chosen by
         merged = sample.split == "validation" and sample.corpus in curriculum.merge_validation
         samples[sample.corpus].append(sample.model_copy(update={"split": "train"}) if merged else sample)
+    if resume:
+        check_samples(out, files, samples)
+        return samples
+    (out / "data" / MEDIA).unlink(missing_ok=True)
     for name, file in files.items():
         write_manifest(samples[name], file)
-    write_json(folder / "overlap.json", dropped)
+    write_json(out / "data" / "overlap.json", dropped)
     logger.info("overlap filter: %d training samples dropped", sum(dropped.values()))
     return samples
 
@@ -167,8 +211,12 @@ def _write_model(run: Run) -> None:
     groups = run.curriculum.held(last)
     trained = {g.removesuffix("_adapter") for g in groups} | set(model.config.trained_branches)
     model.config.trained_branches = [b for b in model.config.branches if b in trained]
-    model.save_pretrained(run.out / "model")
-    run.processor.save_pretrained(run.out / "model")
+    whole, partial = run.out / "model", run.out / ".model.partial"
+    for old in (partial, whole):
+        shutil.rmtree(old, ignore_errors=True)
+    model.save_pretrained(partial)
+    run.processor.save_pretrained(partial)
+    partial.rename(whole)
 
 
 def _phase(run: Run, name: str) -> dict[str, Any]:
@@ -190,7 +238,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     trainable = set_trainable(model, phase.trainable)
     arguments = training_arguments(folder / "checkpoints", run.curriculum, phase)
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
-    data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length)
+    data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
     trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))

@@ -19,6 +19,8 @@ from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Modality, RecipeError
 
 Group = Literal["vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"]
+SEEDS = 2**32
+"""Seeds are whole numbers below this; the libraries take no others."""
 Schedule = Literal["constant_with_warmup", "cosine", "cosine_with_min_lr", "linear"]
 
 
@@ -146,7 +148,7 @@ class Curriculum(Strict):
     """
 
     name: str
-    seed: int = 7
+    seed: int = Field(7, ge=0, lt=SEEDS)
     corpora: tuple[str, ...] = ()
     validation_samples: int = Field(200, ge=0)
     cache_dtype: Literal["float16", "float32"] = "float32"

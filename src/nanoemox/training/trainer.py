@@ -26,6 +26,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from nanoemox.data.whole_files import read_lines, write_text
 from nanoemox.model.lora import load_adapters, save_adapters
 from nanoemox.training.collate import IDS, Draws, SortedWindows
 from nanoemox.training.curriculum import Curriculum, Phase
@@ -89,9 +90,9 @@ class Progress(TrainerCallback):
         """Open the bar; lines of steps that a resumed run does again are dropped."""
         if not state.is_world_process_zero:
             return
-        old = self.metrics.read_text("utf-8").splitlines() if self.metrics.is_file() else []
-        kept = [line for line in old if json.loads(line)["step"] <= state.global_step]
-        self.metrics.write_text("".join(line + "\n" for line in kept), "utf-8")
+        old = read_lines([self.metrics]) if self.metrics.is_file() else []
+        kept = (json.dumps(row) + "\n" for row in old if row["step"] <= state.global_step)
+        write_text(self.metrics, "".join(kept))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.show)
         self.task = self.bar.add_task(self.name, total=state.max_steps, completed=state.global_step)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nanoemox.configuration import IGNORE_INDEX
 from nanoemox.data.features import FeatureCache
-from nanoemox.data.manifest import ClosedLabels, Sample, target_text
+from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
 from nanoemox.data.mixture import seeded
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask, NanoEmoXProcessor
@@ -70,8 +70,9 @@ class Validator:
         media = withhold(self.cache.media(sample), self.phase, seeded("nothing is drawn"))
         shows_text = "text" in self.phase.modalities or not media
         labels = sample.labels.candidates if isinstance(sample.labels, ClosedLabels) else None
-        text = target_text(sample, cited(media, shows_text)) if answer is None else answer
-        return example(sample, media, shows_text, Ask(sample.task, labels, answer=text))
+        think = _asks_to_think(sample, self.phase)
+        text = target_text(sample, cited(media, shows_text), think=think) if answer is None else answer
+        return example(sample, media, shows_text, Ask(sample.task, labels, think, answer=text))
 
     @torch.no_grad()  # not inference mode: what a split model gathers here is trained on later
     def answers(self, examples: Sequence[Example]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -93,6 +94,13 @@ class Validator:
         picked = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].cpu().double().numpy()
         row = keep.nonzero()[:, 0].numpy()
         return np.bincount(row, picked, len(examples)), np.bincount(row, minlength=len(examples))
+
+
+def _asks_to_think(sample: Sample, phase: Phase) -> bool:
+    """Say whether a sample is asked with the chain: where it has one, in the share that the phase trains on."""
+    if not isinstance(sample.labels, ReplyLabels):
+        return True
+    return sample.labels.think is not None and seeded("think", sample.id).random() < phase.think_share
 
 
 def _drawn(sources: Mapping[str, Sequence[Sample]], limit: int, seed: int) -> dict[str, list[Sample]]:

@@ -1,0 +1,109 @@
+"""What ``--resume`` compares with the run that it resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nanoemox.training.command import run_train
+from nanoemox.types import RecipeError
+from tests.tiny import save_tiny
+from tests.training.toy import RECIPE, toy_root, write_wav
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one step a phase, with its data, base model and recipe."""
+    folder = tmp_path_factory.mktemp("resume")
+    (folder / "data").mkdir()
+    toy_root(folder / "data")
+    save_tiny(folder / "base")
+    (folder / "toy.yaml").write_text(RECIPE)
+    train(folder)
+    return folder
+
+
+def train(place: Path, recipe: str = "toy.yaml", model: str = "base", data: str = "data", **options: Any) -> dict:
+    arguments: dict[str, Any] = {"max_steps": 1, "features": place / "features", "show": False} | options
+    return run_train(place / recipe, place / data, place / "out", place / model, **arguments)
+
+
+def test_the_same_run_is_resumed(place: Path) -> None:
+    shutil.rmtree(place / "out/model")
+    fields = yaml.safe_load(RECIPE) | {"log_every": 2, "keep_checkpoints": 1}  # these change no result
+    (place / "quiet.yaml").write_text(yaml.safe_dump(fields))
+    assert train(place, "quiet.yaml", resume=True)["seed"] == 3
+    assert (place / "out/model/model.safetensors").is_file()
+
+
+def test_another_seed_is_refused(place: Path) -> None:
+    with pytest.raises(RecipeError, match=r"these differ: seed 99, was 3\. Resume with .* another --out"):
+        train(place, seed=99, resume=True)
+
+
+def test_other_steps_are_refused(place: Path) -> None:
+    with pytest.raises(RecipeError, match=r"phases\.first\.steps 2, was 1; phases\.second\.steps 4, was 1"):
+        train(place, max_steps=None, resume=True)
+
+
+def test_another_recipe_is_refused(place: Path) -> None:
+    fields = yaml.safe_load(RECIPE)
+    fields["phases"]["second"] |= {"trainable": ["fusion", "lora"], "lr": 5e-4}
+    (place / "other.yaml").write_text(yaml.safe_dump(fields))
+    with pytest.raises(RecipeError, match=r"trainable fusion, lora, was .*speech_adapter; .*\.lr 0\.0005, was"):
+        train(place, "other.yaml", resume=True)
+
+
+def test_another_model_is_refused(place: Path) -> None:
+    save_tiny(place / "another", seed=1)
+    with pytest.raises(RecipeError, match="the base model is another one"):
+        train(place, model="another", resume=True)
+    shutil.copytree(place / "base", place / "reworded")
+    words = place / "reworded/templates.yaml"
+    words.write_text(words.read_text().replace("suffix:", "# other words\nsuffix:"))
+    with pytest.raises(RecipeError, match="the base model is another one"):
+        train(place, model="reworded", resume=True)
+
+
+def test_other_samples_are_refused(place: Path) -> None:
+    shutil.copytree(place / "data", place / "edited")
+    manifest = place / "edited/manifests/said.jsonl"
+    first, *rest = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([first.replace("word 0", "other words"), *rest[1:]]) + "\n")
+    with pytest.raises(RecipeError, match=r"corpus said: of 12 samples 1 are gone, 1 changed, 0 are new"):
+        train(place, data="edited", resume=True)
+
+
+def test_a_data_root_that_has_moved_is_the_same(place: Path) -> None:
+    shutil.copytree(place / "data", place / "moved")
+    train(place, data="moved", resume=True)
+
+
+def test_other_media_are_refused(place: Path) -> None:
+    shutil.copytree(place / "data", place / "louder")
+    write_wav(place / "louder/v0.wav", 777)
+    with pytest.raises(RecipeError, match=r"the content of 1 media file\(s\): v0\.wav"):
+        train(place, data="louder", resume=True)
+
+
+def test_a_run_without_a_record_is_compared_by_its_recipe(place: Path) -> None:
+    record = place / "out/run.json"
+    kept = record.read_text()
+    assert json.loads(kept)["processes"] == 1
+    record.unlink()
+    try:
+        with pytest.raises(RecipeError, match="seed 99, was 3"):
+            train(place, seed=99, resume=True)
+    finally:
+        record.write_text(kept)
+
+
+@pytest.mark.parametrize(("option", "value"), [("max_steps", 0), ("max_steps", -5), ("seed", -1), ("seed", 2**32)])
+def test_numbers_out_of_range_are_refused(place: Path, option: str, value: int) -> None:
+    with pytest.raises(RecipeError, match=rf"--{option.replace('_', '-')} {value}: "):
+        train(place, **{option: value})
