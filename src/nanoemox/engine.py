@@ -102,7 +102,7 @@ class Engine:
             asr_model=asr_model,
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
-            options=MediaOptions(frame_sampling=config.vision.frame_sampling),
+            options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
         return self._with_face(clip, face_index)
 
