@@ -54,7 +54,7 @@ class Engine:
     def from_pretrained(
         cls, path_or_id: str | Path | None = None, *, device: str = "auto", dtype: torch.dtype | None = None
     ) -> Engine:
-        """Load a model directory, a hub id, or (None) the model that comes with the package.
+        """Load ``small``, ``mini``, a directory or a hub id; None takes ``small`` where it was pulled, else ``mini``.
 
         Args:
             path_or_id: Only a hub id may touch the network.
