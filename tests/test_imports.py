@@ -25,7 +25,7 @@ ORDER = (
     ("model", "auto"),
     ("weights",),
     ("data",),
-    ("training", "decoding", "checkpoints", "answering", "engine"),
+    ("training", "decoding", "checkpoints", "answering", "transcribe", "stretches", "engine"),
     ("evaluation", "serving"),
     ("environment", "render", "answer_files", "cli", "__main__"),
 )

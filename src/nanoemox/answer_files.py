@@ -30,11 +30,13 @@ class AnswerRequest:
 
     tasks: str = "all"
     subtitle: str | None = None
+    words: str | None = None
     asr_model: str | None = None
     history: Path | None = None
     labels: str | None = None
     think: bool = True
     every_s: float | None = None
+    by: str = "window"
     window_s: float | None = None
     model: str | None = None
     device: str = "auto"
@@ -86,8 +88,12 @@ def _check(request: AnswerRequest) -> _Questions:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
-    if request.subtitle == "auto" and request.asr_model is None:
-        raise NanoEmoXError("--subtitle auto needs --asr-model DIRECTORY_OR_HUB_ID")
+    if request.subtitle is not None and request.words is not None:
+        raise NanoEmoXError("--subtitle and --words both give the words: choose one")
+    if request.by not in ("window", "utterance"):
+        raise NanoEmoXError(f"--by {request.by!r} is unknown: choose window or utterance")
+    if request.by == "utterance" and request.every_s is not None:
+        raise NanoEmoXError("--by utterance and --every exclude each other: choose one")
     if request.face_index < 0:
         raise NanoEmoXError(f"--face-index {request.face_index}: must be 0 (the largest) or more")
     words = [t.strip() for t in request.tasks.split(",")]
@@ -137,7 +143,7 @@ def _answer_all(clips: list[Path], request: AnswerRequest, questions: _Questions
 
     _be_quiet()
     engine = Engine.from_pretrained(request.model, device=request.device)
-    run = _timelines if request.every_s is not None else _whole_clips
+    run = _timelines if request.every_s is not None or request.by == "utterance" else _whole_clips
     with _writer(request, questions.tasks) as write, progress_over(len(clips)) as advance:
         for path, answers in run(engine, clips, request, questions):
             write(path, answers)
@@ -185,12 +191,13 @@ def _timelines(
                 list(
                     engine.timeline(
                         path,
-                        request.every_s,
+                        request.every_s or DEFAULT_WINDOW_S,
                         DEFAULT_WINDOW_S if request.window_s is None else request.window_s,
                         questions.tasks,
                         questions.labels,
                         think=request.think,
                         explain=request.explain,
+                        by=request.by,
                         **_loading(request, questions),
                     )
                 ),
@@ -200,8 +207,9 @@ def _timelines(
 
 
 def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
+    words = {"auto": None, "none": ""}.get(request.words or "auto", request.words)
     return {
-        "subtitle": request.subtitle,
+        "subtitle": request.subtitle if request.words is None else words,
         "history": questions.history,
         "face_index": request.face_index,
         "asr_model": request.asr_model,

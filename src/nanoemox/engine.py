@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import torch
 
@@ -31,9 +31,10 @@ from nanoemox.faces import with_face
 from nanoemox.media import load_clip
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.stretches import heard_between, heard_windows, spoken_stretches
 from nanoemox.tasks import ALL_TASKS
+from nanoemox.transcribe import find_listener, listen
 from nanoemox.types import Answer, Clip, NanoEmoXError, Turn
-from nanoemox.windows import rolling_windows
 
 
 class Engine:
@@ -73,17 +74,20 @@ class Engine:
         subtitle: str | None = None,
         history: Sequence[Turn] = (),
         face_index: int = 0,
-        asr_model: str | None = None,
+        hear: bool = True,
+        asr_model: str | Path | None = None,
         span_s: tuple[float, float] | None = None,
     ) -> Clip:
         """Read a clip as this model needs it: its number of frames, and the face that is to be read.
 
         Args:
             source: Path, bytes or file object.
-            subtitle: The words; ``auto`` listens with ``asr_model``.
+            subtitle: The words; None takes those beside or in the file; empty for none.
             history: Earlier turns of the dialogue, oldest first.
             face_index: Which person, 0 the largest.
-            asr_model: Speech recognition model for ``auto``.
+            hear: Where there are no words, listen for them with the recogniser that came with ``small`` (if it was
+                pulled) and put what was heard into ``Clip.heard``; other languages are translated into English.
+            asr_model: Directory of another Whisper to listen with.
             span_s: Read only from here to there, in seconds.
         """
         config = self.processor.config
@@ -92,10 +96,11 @@ class Engine:
             num_frames=config.vision.num_frames,
             subtitle=subtitle,
             history=tuple(history),
-            asr_model=asr_model,
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
         )
+        if hear and subtitle is None and (listener := find_listener(asr_model, self.model.device)) is not None:
+            clip = listen(clip, listener)
         # A model that reads whole frames, precomputed vectors or no face (yet) has no use for a detector.
         reads = "face" in config.branches and "face" not in untrained_branches(config)
         wanted = reads and config.face.kind != "precomputed" and config.face.crop == "detector"
@@ -163,9 +168,11 @@ class Engine:
         subtitle: str | None = None,
         history: Sequence[Turn] = (),
         face_index: int = 0,
-        asr_model: str | None = None,
+        hear: bool = True,
+        asr_model: str | Path | None = None,
+        by: Literal["window", "utterance"] = "window",
     ) -> Iterator[Answer]:
-        """Answer along a long clip, lazily: one answer per window, with ``span_s`` set.
+        """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
 
         Args:
             path: The file.
@@ -179,19 +186,31 @@ class Engine:
             subtitle: This and the rest as in :meth:`load`.
             history: Earlier turns.
             face_index: Which person.
-            asr_model: Speech recognition model.
+            hear: Whether to listen where there are no words; the whole clip once.
+            asr_model: Directory of another Whisper to listen with.
+            by: ``utterance`` cuts where what is said ends (timed subtitles beside the clip, else what is heard), and
+                gives each stretch its own words; ``every_s`` and ``window_s`` are not used then.
+
+        Raises:
+            MediaError: ``by="utterance"`` where nothing timed is written and nothing is heard.
+            NanoEmoXError: Windows that cannot be.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
-        duration_s = load_clip(path, num_frames=1).duration_s
-        try:
-            spans = rolling_windows(duration_s, every_s, window_s)
-        except ValueError as error:
-            raise NanoEmoXError(f"{Path(path).name}: {error}") from error
-        for span in spans:
+        whole = load_clip(path, num_frames=1, subtitle=subtitle)
+        if hear and subtitle is None and (listener := find_listener(asr_model, self.model.device)) is not None:
+            whole = listen(whole, listener)
+        spoken = by == "utterance"
+        for span, words in spoken_stretches(whole, path) if spoken else heard_windows(whole, every_s, window_s):
             clip = self.load(
-                path, subtitle=subtitle, history=history, face_index=face_index, asr_model=asr_model, span_s=span
+                path,
+                subtitle=subtitle if words is None else words,
+                history=history,
+                face_index=face_index,
+                hear=False,
+                span_s=span,
             )
-            yield replace(self._answer([clip], plan)[0], span_s=(span.start_s, span.end_s))
+            answer = self._answer([clip], plan)[0]
+            yield replace(answer, span_s=(span.start_s, span.end_s), heard=heard_between(whole, span))
 
     def stream(
         self,
@@ -293,6 +312,7 @@ class Engine:
                     ),
                     timing_s={k: round(v, 4) for k, v in timing.items()},
                     evidence=batch.evidence(i) if plan.explain else None,
+                    heard=clip.heard,
                 )
             )
         return answers

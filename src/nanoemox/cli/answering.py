@@ -16,8 +16,15 @@ def answer(
     task: Annotated[
         str, typer.Option(help="all, or some of msa, mer, ovmer, mir, eri, erg, with commas between.")
     ] = "all",
-    subtitle: Annotated[str | None, typer.Option(help="The words, or 'auto' to recognise them.")] = None,
-    asr_model: Annotated[str | None, typer.Option(help="Speech recognition model for --subtitle auto.")] = None,
+    subtitle: Annotated[str | None, typer.Option(help="The words, exactly as given.")] = None,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|TEXT",
+            help="auto: those beside or in the file, else what is heard (needs nanoemox pull small). [default: auto]",
+        ),
+    ] = None,
+    asr_model: Annotated[str | None, typer.Option(help="Directory of another Whisper to listen with.")] = None,
     history: Annotated[
         Path | None, typer.Option(help='Earlier turns, oldest first: JSON [{"role": ..., "text": ...}, ...].')
     ] = None,
@@ -26,6 +33,9 @@ def answer(
     every: Annotated[
         float | None, typer.Option(help="Answer along the clip, one window every so many seconds.")
     ] = None,
+    by: Annotated[
+        str, typer.Option(help="window, or utterance: answer along the clip, cut where what is said ends.")
+    ] = "window",
     window: Annotated[float | None, typer.Option(help="Seconds in a window; default: 10.")] = None,
     model: ModelOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -40,11 +50,13 @@ def answer(
     request = AnswerRequest(
         tasks=task,
         subtitle=subtitle,
+        words=words,
         asr_model=asr_model,
         history=history,
         labels=labels,
         think=think,
         every_s=every,
+        by=by,
         window_s=window,
         model=model,
         device=device,
