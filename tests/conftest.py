@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ settings.load_profile("fixed")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Whatever was pulled on this machine, the tests answer with `mini`: nothing was pulled to this folder.
+os.environ["NANOEMOX_HOME"] = str(Path(tempfile.gettempdir()) / "nanoemox-tests-nothing-pulled")
 
 # Shapes at the seams of the model are checked in the tests alone. The hook sees what is imported after it: keep
 # imports of the package out of the head of this file.

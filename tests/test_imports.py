@@ -23,8 +23,9 @@ ORDER = (
     ("recipes", "backbones", "configuration", "images", "templates"),
     ("processing", "ranks"),
     ("model", "auto"),
+    ("weights",),
     ("data",),
-    ("training", "decoding", "checkpoints", "answering", "embedding", "engine"),
+    ("training", "decoding", "checkpoints", "answering", "embedding", "transcribe", "stretches", "engine"),
     ("evaluation", "serving"),
     ("environment", "render", "answer_table", "answer_files", "cli", "__main__"),
 )
@@ -61,6 +62,10 @@ def test_left_does_not_import_right(name: str) -> None:
     for path in files:
         for other in imported(path):
             assert RANK[other] <= RANK[name], f"{path.relative_to(PACKAGE)} imports {other}, which stands right of it"
+
+
+def test_finding_pulled_models_loads_nothing_heavy() -> None:
+    assert not {"torch", "transformers"} & loaded_after("import nanoemox.weights.home, nanoemox.weights.pull")
 
 
 def test_training_and_engine_are_apart() -> None:

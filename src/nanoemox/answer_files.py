@@ -33,11 +33,13 @@ class AnswerRequest:
     tasks: str = "all"
     text: str | None = None
     subtitle: str | None = None
+    words: str | None = None
     asr_model: str | None = None
     history: Path | None = None
     labels: str | None = None
     think: bool = True
     every_s: float | None = None
+    by: str = "window"
     window_s: float | None = None
     model: str | None = None
     device: str = "auto"
@@ -90,7 +92,7 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
 
 
 def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
-    given = {"--csv": request.csv, "--every": request.every_s, "--subtitle": request.subtitle}
+    given = {"--csv": request.csv, "--every": request.every_s, "--subtitle": request.subtitle, "--words": request.words}
     wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
         raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
@@ -127,7 +129,9 @@ def _settings(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
         "think": request.think,
         "every_s": request.every_s,
         "window_s": _window_s(request) if request.every_s is not None else None,
+        "by": request.by,
         "subtitle": request.subtitle,
+        "words": request.words,
         "asr_model": request.asr_model,
         "history": hashlib.sha256(turns.encode()).hexdigest()[:16] if questions.history else None,
         "face_index": request.face_index,
@@ -149,8 +153,12 @@ def _check(request: AnswerRequest) -> _Questions:
             check_windows(request.every_s, _window_s(request))
         except ValueError as error:
             raise NanoEmoXError(f"--every, --window: {error}") from error
-    if request.subtitle == "auto" and request.asr_model is None:
-        raise NanoEmoXError("--subtitle auto needs --asr-model DIRECTORY_OR_HUB_ID")
+    if request.subtitle is not None and request.words is not None:
+        raise NanoEmoXError("--subtitle and --words both give the words: choose one")
+    if request.by not in ("window", "utterance"):
+        raise NanoEmoXError(f"--by {request.by!r} is unknown: choose window or utterance")
+    if request.by == "utterance" and request.every_s is not None:
+        raise NanoEmoXError("--by utterance and --every exclude each other: choose one")
     if request.face_index < 0:
         raise NanoEmoXError(f"--face-index {request.face_index}: must be 0 (the largest) or more")
     words = [t.strip() for t in request.tasks.split(",")]
@@ -203,7 +211,8 @@ def _answer_all(
     from nanoemox.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device)
-    run = _whole_clips if request.every_s is None else _timelines
+    along = request.every_s is not None or request.by == "utterance"
+    run = _timelines if along else _whole_clips
     with progress_over(len(clips)) as advance:
         for path, answers, last in run(engine, clips, request, questions):
             write(path, answers)
@@ -250,12 +259,13 @@ def _timelines(
         try:
             for answer in engine.timeline(
                 path,
-                request.every_s,
+                request.every_s or DEFAULT_WINDOW_S,
                 _window_s(request),
                 questions.tasks,
                 questions.labels,
                 think=request.think,
                 explain=request.explain,
+                by=request.by,
                 **_loading(request, questions),
             ):
                 answers.append(answer)
@@ -271,8 +281,9 @@ def _timelines(
 
 
 def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
+    words = {"auto": None, "none": ""}.get(request.words or "auto", request.words)
     return {
-        "subtitle": request.subtitle,
+        "subtitle": request.subtitle if request.words is None else words,
         "history": questions.history,
         "face_index": request.face_index,
         "asr_model": request.asr_model,

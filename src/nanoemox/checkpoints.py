@@ -1,7 +1,8 @@
-"""Find and load a model for answering: the embedded one, a directory, or a hub id."""
+"""Find and load a model for answering: the pulled one, the embedded one, a directory, or a hub id."""
 
 from __future__ import annotations
 
+import logging
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -14,12 +15,14 @@ from nanoemox.model.directories import check_directory, weight_names
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
+from nanoemox.weights.home import SMALL, find_pulled, shipped_adapters
 
 EMBEDDED = "mini"
 """Name of the model that comes with the package."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NEEDED = ("config.json", "tokenizer.json")
+_log = logging.getLogger("nanoemox")
 
 
 def load_checkpoint(
@@ -28,7 +31,8 @@ def load_checkpoint(
     """Load model and processor for inference.
 
     Args:
-        path_or_id: A model directory, a hub id, or None for the model that comes with the package.
+        path_or_id: ``small``, ``mini``, a model directory or a hub id; None takes ``small`` where it was pulled, else
+            ``mini`` with a warning that names the command.
         device: ``auto`` takes CUDA where there is one, or any name that torch knows.
         dtype: By default bfloat16 on CUDA, float32 elsewhere (weights stored in half precision are widened).
 
@@ -54,8 +58,19 @@ def load_checkpoint(
 
 
 def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
-    """Return what to hand to ``from_pretrained``, the model's name, and whether it lies on this machine."""
-    if path_or_id is None:
+    """Return what to hand to ``from_pretrained``, the model's name, and whether it lies on this machine.
+
+    Raises:
+        CheckpointError: There is no such model, or it lacks files.
+    """
+    pulled = find_pulled(SMALL) if path_or_id in (None, SMALL) else None
+    if pulled is not None:
+        return str(pulled), SMALL, True
+    if path_or_id == SMALL and not Path(SMALL).is_dir():
+        raise CheckpointError(f"{SMALL} is not on this machine yet: run nanoemox pull {SMALL}")
+    if path_or_id is None and shipped_adapters(SMALL) is not None:
+        _log.warning("answering with %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
+    if path_or_id is None or (path_or_id == EMBEDDED and not Path(EMBEDDED).is_dir()):
         folder = Path(str(files("nanoemox") / "assets" / EMBEDDED))
         if not (folder / "config.json").is_file():
             raise CheckpointError(

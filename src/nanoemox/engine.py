@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,13 @@ from nanoemox.checkpoints import load_checkpoint
 from nanoemox.decoding import GenerationOptions
 from nanoemox.embedding import Embedding, embed_clip
 from nanoemox.faces import NO_FACE, with_face
-from nanoemox.media import load_clip, media_duration_s
+from nanoemox.media import load_clip
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.stretches import heard_between, rolling_stretches, spoken_stretches
 from nanoemox.tasks import ALL_TASKS
+from nanoemox.transcribe import find_listener, listen
 from nanoemox.types import SAMPLE_RATE_HZ, Answer, Clip, MediaError, NanoEmoXError, Turn
-from nanoemox.windows import Span, check_windows, rolling_windows
 
 NO_ANSWER = "no answer for this window"
 """How the warning of a window begins that could not be answered."""
@@ -62,7 +63,7 @@ class Engine:
     def from_pretrained(
         cls, path_or_id: str | Path | None = None, *, device: str = "auto", dtype: torch.dtype | None = None
     ) -> Engine:
-        """Load a model directory, a hub id, or (None) the model that comes with the package.
+        """Load ``small``, ``mini``, a directory or a hub id; None takes ``small`` where it was pulled, else ``mini``.
 
         Args:
             path_or_id: Only a hub id may touch the network.
@@ -81,17 +82,20 @@ class Engine:
         subtitle: str | None = None,
         history: Sequence[Turn] = (),
         face_index: int = 0,
-        asr_model: str | None = None,
+        hear: bool = True,
+        asr_model: str | Path | None = None,
         span_s: tuple[float, float] | None = None,
     ) -> Clip:
         """Read a clip as this model needs it: its number of frames, and the face that is to be read.
 
         Args:
             source: Path, bytes or file object.
-            subtitle: The words; ``auto`` listens with ``asr_model``.
+            subtitle: The words; None takes those beside or in the file; empty for none.
             history: Earlier turns of the dialogue, oldest first.
             face_index: Which person, 0 the largest.
-            asr_model: Speech recognition model for ``auto``.
+            hear: Where there are no words, listen for them with the recogniser that came with ``small`` (if it was
+                pulled) and put what was heard into ``Clip.heard``; other languages are translated into English.
+            asr_model: Directory of another Whisper to listen with.
             span_s: Read only from here to there, in seconds.
         """
         clip = load_clip(
@@ -99,12 +103,16 @@ class Engine:
             num_frames=self.processor.config.vision.num_frames,
             subtitle=subtitle,
             history=tuple(history),
-            asr_model=asr_model,
             start_s=span_s[0] if span_s else 0.0,
             end_s=span_s[1] if span_s else None,
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
-        return self._with_face(clip, face_index)
+        return self._with_face(self._with_words(clip, hear and subtitle is None, asr_model), face_index)
+
+    def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
+        """Listen to a clip without words where a recogniser is there."""
+        listener = find_listener(asr_model, self.model.device) if wanted else None
+        return clip if listener is None else listen(clip, listener)
 
     def _with_face(self, clip: Clip, index: int = 0) -> Clip:
         """Look for the face unless that was done or the model has no use for it."""
@@ -200,9 +208,11 @@ class Engine:
         subtitle: str | None = None,
         history: Sequence[Turn] = (),
         face_index: int = 0,
-        asr_model: str | None = None,
+        hear: bool = True,
+        asr_model: str | Path | None = None,
+        by: Literal["window", "utterance"] = "window",
     ) -> Iterator[Answer]:
-        """Answer along a long clip, lazily: one answer per window, with ``span_s`` set.
+        """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
 
         A window that cannot be answered (a pause, a gap) gives an answer without tasks whose warning says why. A still
         picture is one window from 0 to 0 s.
@@ -219,28 +229,37 @@ class Engine:
             subtitle: This and the rest as in :meth:`load`.
             history: Earlier turns.
             face_index: Which person.
-            asr_model: Speech recognition model.
+            hear: Whether to listen where there are no words.
+            asr_model: Directory of another Whisper to listen with.
+            by: ``utterance`` cuts where what is said ends (timed subtitles beside the clip, else what is heard), and
+                gives each stretch its own words; ``every_s`` and ``window_s`` are not used then.
 
         Raises:
-            MediaError: Nothing in the file can be read.
+            MediaError: Nothing in the file can be read, or ``by="utterance"`` where nothing timed is written or heard.
             NanoEmoXError: A hop or window that cannot be meant, a prompt that is too long, or as in :meth:`answer`.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
-        try:
-            check_windows(every_s, window_s)
-            seconds = media_duration_s(path)
-            spans: Sequence[Span | None] = rolling_windows(seconds, every_s, window_s) if seconds else (None,)
-        except ValueError as error:
-            raise error if isinstance(error, NanoEmoXError) else NanoEmoXError(f"{Path(path).name}: {error}") from error
-        for span in spans:
+        spoken = by == "utterance"
+        if spoken:
+            listens = hear and subtitle is None
+            whole = self._with_words(load_clip(path, num_frames=1, subtitle=subtitle), listens, asr_model)
+        for span, words in spoken_stretches(whole, path) if spoken else rolling_stretches(path, every_s, window_s):
             try:
                 clip = self.load(
-                    path, subtitle=subtitle, history=history, face_index=face_index, asr_model=asr_model, span_s=span
+                    path,
+                    subtitle=subtitle if words is None else words,
+                    history=history,
+                    face_index=face_index,
+                    hear=hear and not spoken,
+                    asr_model=asr_model,
+                    span_s=span,
                 )
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
                 reason = str(error).removeprefix(f"{Path(path).name}: ")
                 answer = Answer(Path(path).name, self.name, {}, warnings=(f"{NO_ANSWER}: {reason}",))
+            if spoken and span is not None:
+                answer = replace(answer, heard=heard_between(whole, span))
             yield replace(answer, span_s=(span.start_s, span.end_s) if span else (0.0, 0.0))
 
     def stream(
@@ -343,6 +362,7 @@ class Engine:
                     ),
                     timing_s={k: round(v, 4) for k, v in timing.items()},
                     evidence=batch.evidence(i) if plan.explain else None,
+                    heard=clip.heard,
                 )
             )
         return answers

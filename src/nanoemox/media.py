@@ -22,7 +22,7 @@ from nanoemox._decode import MediaOptions, Source, checked_sound, decode
 from nanoemox._duration import duration_s
 from nanoemox._isolated import decode_isolated
 from nanoemox._tracks import AudioTrack
-from nanoemox.subtitles import read_sidecar, transcribe, words_between
+from nanoemox.subtitles import read_sidecar, words_between
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Turn
 
 _MAX_PEAK = 100.0
@@ -39,7 +39,6 @@ def load_clip(
     start_s: float = 0.0,
     end_s: float | None = None,
     isolated: bool = False,
-    asr_model: str | Path | None = None,
     options: MediaOptions | None = None,
 ) -> Clip:
     """Read a clip: frames, sound, words.
@@ -47,27 +46,24 @@ def load_clip(
     Args:
         source: Path, the bytes of a file, or a binary file object.
         num_frames: T, pictures taken from a video.
-        subtitle: The words; None reads ``.srt``/``.vtt`` beside the file, else an embedded text stream; ``"auto"``
-            recognises speech with ``asr_model``.
+        subtitle: The words; None reads ``.srt``/``.vtt`` beside the file, else an embedded text stream; empty for
+            none. (:mod:`nanoemox.transcribe` hears those that nobody wrote down.)
         history: Earlier turns of the dialogue, oldest first.
         name: What to call the clip; default the file's name.
         start_s: Where the clip starts in the file, seconds.
         end_s: Where it ends; None for the end of the file.
         isolated: Decode in a child process with time and memory limits: a hostile file can kill the child only.
-        asr_model: Directory or id of a transformers speech recogniser, for ``subtitle="auto"``.
         options: Stream choice and limits; ``num_frames``, ``start_s`` and ``end_s`` above replace its own.
 
     Raises:
         MediaError: Nothing in the source can be read, or a limit is passed.
     """
-    if subtitle == "auto" and asr_model is None:
-        raise MediaError('subtitle="auto" needs a speech recognition model: name one with asr_model=')
     opts = replace(options or MediaOptions(), num_frames=num_frames, start_s=start_s, end_s=end_s)
     path = Path(source) if isinstance(source, str | Path) else None
     name = name or (path.name if path else None) or "clip"
     _check_source(source, path, name, opts.max_bytes)
     clip = decode_isolated(source, name, opts) if isolated else decode(source, name, opts)
-    words = _words(clip, path, subtitle, asr_model, opts)
+    words = _words(clip, path, subtitle, opts)
     warnings = (
         clip.warnings if words and words.strip() else (*clip.warnings, "no words: no subtitle was given or found")
     )
@@ -143,11 +139,7 @@ def _finite(waveform: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
     return clean, [f"{int(bad.sum())} samples are no numbers: silence is put in their place"] if bad.any() else []
 
 
-def _words(
-    clip: Clip, path: Path | None, subtitle: str | None, asr_model: str | Path | None, opts: MediaOptions
-) -> str | None:
-    if subtitle == "auto":
-        return None if clip.waveform is None else transcribe(clip.waveform, asr_model or "")
+def _words(clip: Clip, path: Path | None, subtitle: str | None, opts: MediaOptions) -> str | None:
     if subtitle is not None:
         return subtitle
     cues = read_sidecar(path) if path else None

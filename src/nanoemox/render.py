@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nanoemox.types import Answer, Evidence, Reading
+from nanoemox.types import Answer, Evidence, Heard, Reading
 
 NAMES = {
     "msa": "sentiment",
@@ -53,6 +53,8 @@ def card(answer: Answer) -> Panel:
             for name in ("scenario", "emotion", "cause", "goal"):
                 rows.add_row(f"  {name}", Text(printable(getattr(reading.think, name)), style="dim"))
         rows.add_row(NAMES[key], _reading(reading))
+    if answer.heard is not None:
+        rows.add_row("heard", _heard(answer.heard))
     if answer.evidence is not None:
         for name, text in _evidence(answer.evidence, answer.gate):
             rows.add_row(name, text)
@@ -80,6 +82,13 @@ def _reading(reading: Reading) -> Text:
     if reading.labels is not None:
         return Text(printable(", ".join(reading.labels)) or "(none)", style="bold")
     return Text(printable(reading.text or reading.reply or "") or "(empty)")
+
+
+def _heard(heard: Heard) -> Text:
+    how = "transcribed" if heard.task == "transcribe" else "translated into English"
+    text = Text(printable(heard.text))
+    language = f"language {printable(heard.language)} {heard.language_probability:.0%}"
+    return text.append(f"  ({language}, {how}, sure {heard.confidence:.0%})", style="dim")
 
 
 def _evidence(evidence: Evidence, gate: tuple[float, ...] | None) -> Iterator[tuple[str, Text]]:

@@ -1,22 +1,16 @@
-"""Words for a clip: SubRip and WebVTT text, a file beside the clip, or speech recognition with the user's model."""
+"""Words for a clip: SubRip and WebVTT text, or a file of such text beside the clip."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from nanoemox.types import SAMPLE_RATE_HZ, MediaError
+from nanoemox.types import MediaError
 
 _MAX_BYTES = 4_000_000
-_CHUNK_S = 30
-"""Longest stretch given to the recogniser at once: Whisper hears 30 s, CTC models run out of memory later."""
 
 _TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 _ARROW = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}")
@@ -81,35 +75,3 @@ def read_sidecar(path: Path) -> tuple[Cue, ...] | None:
             utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
             return parse_cues(data.decode("utf-16" if utf16 else "utf-8", errors="replace"))
     return None
-
-
-@lru_cache(maxsize=1)
-def _recogniser(model: str) -> Any:
-    from transformers import pipeline
-
-    return pipeline("automatic-speech-recognition", model=model)
-
-
-def transcribe(waveform: npt.NDArray[np.float32], model: str | Path) -> str | None:
-    """Recognise speech with a transformers model that the user names.
-
-    Args:
-        waveform: float32[S], mono, 16 kHz.
-        model: Directory or id of a CTC or sequence-to-sequence speech recogniser.
-
-    Returns:
-        The words, or None where the model heard none.
-
-    Raises:
-        MediaError: The model cannot be loaded.
-    """
-    try:
-        recognise = _recogniser(str(model))
-    except (OSError, ValueError, KeyError) as error:
-        raise MediaError(
-            f"speech recognition model {str(model)!r} cannot be loaded ({error}): name a directory or id of one"
-        ) from error
-    step = _CHUNK_S * SAMPLE_RATE_HZ
-    pieces = [waveform[i : i + step] for i in range(0, len(waveform), step)]
-    heard = (recognise({"raw": piece, "sampling_rate": SAMPLE_RATE_HZ})["text"] for piece in pieces)
-    return " ".join(" ".join(heard).split()) or None

@@ -44,6 +44,44 @@ class Turn:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word and when it is said, in seconds from the start of the clip."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a speech recogniser heard in a clip.
+
+    Attributes:
+        text: The words, in English.
+        language: Code of the language spoken, such as ``en`` or ``zh``.
+        language_probability: Of that language, in 0..1.
+        task: ``transcribe``, or ``translate`` where another language than English is spoken.
+        confidence: Geometric mean of the tokens' probabilities, in 0..1.
+        no_speech_probability: That nobody speaks, in 0..1.
+        words: The words with their times; of a translation, about when what they say is said.
+    """
+
+    text: str
+    language: str
+    language_probability: float
+    task: Literal["transcribe", "translate"]
+    confidence: float
+    no_speech_probability: float
+    words: tuple[Word, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        names = ("text", "language", "language_probability", "task", "confidence", "no_speech_probability")
+        words = [{"start_s": w.start_s, "end_s": w.end_s, "text": w.text} for w in self.words]
+        return {n: getattr(self, n) for n in names} | {"words": words}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceTrack:
     """One person's face through the frames of a clip.
@@ -78,6 +116,7 @@ class Clip:
         face: The face that is read, or None where none was looked for or found.
         face_vectors: float32[T, F] precomputed face vectors (landmarks, action units), or None.
         warnings: Sentences for the user: what is missing, partial or guessed.
+        heard: What a speech recogniser heard, where ``subtitle`` comes from it.
     """
 
     name: str
@@ -91,6 +130,7 @@ class Clip:
     face: FaceTrack | None = None
     face_vectors: npt.NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
+    heard: Heard | None = None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -218,6 +258,7 @@ class Answer:
         timing_s: Stage -> seconds.
         evidence: Where the model looked, if asked for.
         span_s: Start and end of the window in the source, for a timeline.
+        heard: What a speech recogniser heard, where the words come from it.
     """
 
     clip: str
@@ -229,6 +270,7 @@ class Answer:
     timing_s: Mapping[str, float] = field(default_factory=dict)
     evidence: Evidence | None = None
     span_s: tuple[float, float] | None = None
+    heard: Heard | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the command line and the server."""
@@ -243,6 +285,8 @@ class Answer:
         }
         if self.span_s is not None:
             out["span_s"] = list(self.span_s)
+        if self.heard is not None:
+            out["heard"] = self.heard.to_dict()
         if self.evidence is not None:
             out["evidence"] = self.evidence.to_dict()
         return out

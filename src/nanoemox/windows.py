@@ -6,13 +6,16 @@ Letters: ``W`` speech windows, ``T`` frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nanoemox.types import SAMPLE_RATE_HZ
+from nanoemox.types import SAMPLE_RATE_HZ, Word
+
+_PAUSE_S, _LONG_WORD_S, _LONGEST_S, _SHORTEST_S = 0.6, 1.5, 15.0, 0.5
 
 
 class Span(NamedTuple):
@@ -55,6 +58,31 @@ def rolling_windows(duration_s: float, every_s: float = 3.0, window_s: float = 1
     hops = math.ceil((duration_s - window_s) / every_s - 1e-9)
     starts = [min(i * every_s, duration_s - window_s) for i in range(hops + 1)]
     return tuple(Span(s, s + window_s) for s in starts)
+
+
+def utterances(words: Sequence[Word], duration_s: float) -> tuple[tuple[Span, str], ...]:
+    """Cut what is said into utterances: at the end of a sentence and at a pause, never longer than 15 s.
+
+    Args:
+        words: The words in order; a word lasts until the next one, so a long one holds a pause.
+        duration_s: Length of the clip in seconds.
+
+    Returns:
+        Where each utterance is said, inside the clip and at least half a second long, and its words.
+    """
+    groups: list[list[Word]] = []
+    for word in words:
+        last = groups[-1] if groups else []
+        over = not last or last[-1].text.endswith((".", "?", "!")) or word.end_s - last[0].start_s > _LONGEST_S
+        if over or word.start_s - last[-1].end_s > _PAUSE_S or last[-1].end_s - last[-1].start_s > _LONG_WORD_S:
+            groups.append([])
+        groups[-1].append(word)
+    out = []
+    for group in groups:
+        start = max(0.0, min(group[0].start_s, duration_s - _SHORTEST_S))
+        end = min(duration_s, max(group[-1].end_s, start + _SHORTEST_S))
+        out.append((Span(start, end), " ".join(w.text for w in group)))
+    return tuple(out)
 
 
 def speech_window_starts(

@@ -10,10 +10,22 @@ import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, exporting, models, rating, reporting
+from nanoemox.cli import answering, data, evaluation, exporting, models, pull, pulled, rating, reporting
 from nanoemox.cli.app import app
 
-__all__ = ["answering", "app", "data", "evaluation", "exporting", "main", "models", "rating", "reporting"]
+__all__ = [
+    "answering",
+    "app",
+    "data",
+    "evaluation",
+    "exporting",
+    "main",
+    "models",
+    "pull",
+    "pulled",
+    "rating",
+    "reporting",
+]
 
 
 def main(args: list[str] | None = None) -> None:

@@ -19,8 +19,15 @@ def answer(
     task: Annotated[
         str, typer.Option(help="all, or some of msa, mer, ovmer, mir, eri, erg, with commas between.")
     ] = "all",
-    subtitle: Annotated[str | None, typer.Option(help="The words, or 'auto' to recognise them.")] = None,
-    asr_model: Annotated[str | None, typer.Option(help="Speech recognition model for --subtitle auto.")] = None,
+    subtitle: Annotated[str | None, typer.Option(help="The words, exactly as given.")] = None,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|TEXT",
+            help="auto: those beside or in the file, else what is heard (needs nanoemox pull small). [default: auto]",
+        ),
+    ] = None,
+    asr_model: Annotated[str | None, typer.Option(help="Directory of another Whisper to listen with.")] = None,
     history: Annotated[
         Path | None, typer.Option(help='Earlier turns, oldest first: JSON [{"role": ..., "text": ...}, ...].')
     ] = None,
@@ -29,6 +36,9 @@ def answer(
     every: Annotated[
         float | None, typer.Option(help="Answer along the clip, one window every so many seconds.")
     ] = None,
+    by: Annotated[
+        str, typer.Option(help="window, or utterance: answer along the clip, cut where what is said ends.")
+    ] = "window",
     window: Annotated[float | None, typer.Option(help="Seconds in a window; default: 10.")] = None,
     model: ModelOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -44,11 +54,13 @@ def answer(
         tasks=task,
         text=text,
         subtitle=subtitle,
+        words=words,
         asr_model=asr_model,
         history=history,
         labels=labels,
         think=think,
         every_s=every,
+        by=by,
         window_s=window,
         model=model,
         device=device,

