@@ -32,6 +32,7 @@ from nanoemox.media import load_clip
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.stretches import heard_between, heard_windows, spoken_stretches
+from nanoemox.subtitles import read_sidecar
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.transcribe import find_listener, listen
 from nanoemox.types import Answer, Clip, NanoEmoXError, Turn
@@ -196,14 +197,20 @@ class Engine:
             NanoEmoXError: Windows that cannot be.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
-        whole = load_clip(path, num_frames=1, subtitle=subtitle)
-        if hear and subtitle is None and (listener := find_listener(asr_model, self.model.device)) is not None:
-            whole = listen(whole, listener)
         spoken = by == "utterance"
+        whole = load_clip(path, num_frames=1, subtitle=subtitle)
+        if spoken and not read_sidecar(Path(path)):
+            whole = replace(whole, subtitle=None)  # words without times do not say where to cut
+        if (
+            hear
+            and (spoken or subtitle is None)
+            and (listener := find_listener(asr_model, self.model.device)) is not None
+        ):
+            whole = listen(whole, listener)
         for span, words in spoken_stretches(whole, path) if spoken else heard_windows(whole, every_s, window_s):
             clip = self.load(
                 path,
-                subtitle=subtitle if words is None else words,
+                subtitle=words if subtitle is None else subtitle,
                 history=history,
                 face_index=face_index,
                 hear=False,
