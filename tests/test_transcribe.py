@@ -26,6 +26,7 @@ from tests.tiny import tiny_clip, tiny_config, tiny_model, tiny_processor
 from tests.weights.small_parts import container
 
 RATE = 16_000
+SAMPLE = Path(__file__).parents[1] / "src/nanoemox/assets/sample.mp4"
 HEARD = Heard(
     "I got it. So happy!", "zh", 0.9, "translate", 0.8, 0.01,
     (Word(0.2, 0.5, "I"), Word(0.5, 0.9, "got"), Word(0.9, 1.3, "it."), Word(1.5, 2.0, "So"), Word(2.0, 2.6, "happy!")),
@@ -140,6 +141,12 @@ def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytes
     assert [a.heard and a.heard.text for a in windows] == ["I got it.", "it. So happy!", "So happy!"]
     sound.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.500 --> 00:01.500\nFrom the file.\n")
     assert [a.span_s for a in engine.timeline(sound, tasks=("msa",), by="utterance")] == [(0.5, 1.5)]
+
+
+def test_words_without_times_are_not_cut_at(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nanoemox.engine, "find_listener", lambda *_: Fake(HEARD))
+    answers = list(engine.timeline(SAMPLE, tasks=("msa",), by="utterance"))  # its words lie in a stream of the file
+    assert [a.span_s for a in answers] == [(0.2, 1.3), (1.5, 2.6)]
 
 
 def test_without_words_there_are_no_utterances(engine: Engine, sound: Path) -> None:

@@ -37,6 +37,7 @@ from nanoemox.media import load_clip
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from nanoemox.stretches import heard_between, rolling_stretches, spoken_stretches
+from nanoemox.subtitles import read_sidecar
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.transcribe import find_listener, listen
 from nanoemox.types import SAMPLE_RATE_HZ, Answer, Clip, MediaError, NanoEmoXError, Turn
@@ -241,13 +242,15 @@ class Engine:
         plan = make_plan(tasks, labels, think, explain, generation)
         spoken = by == "utterance"
         if spoken:
-            listens = hear and subtitle is None
-            whole = self._with_words(load_clip(path, num_frames=1, subtitle=subtitle), listens, asr_model)
+            whole = load_clip(path, num_frames=1, subtitle=subtitle)
+            if not read_sidecar(Path(path)):
+                whole = replace(whole, subtitle=None)  # words without times do not say where to cut
+            whole = self._with_words(whole, hear, asr_model)
         for span, words in spoken_stretches(whole, path) if spoken else rolling_stretches(path, every_s, window_s):
             try:
                 clip = self.load(
                     path,
-                    subtitle=subtitle if words is None else words,
+                    subtitle=words if subtitle is None else subtitle,
                     history=history,
                     face_index=face_index,
                     hear=hear and not spoken,

@@ -20,7 +20,7 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "device": _device(),
         "decoders": _decoders(),
-        "models": {"embedded": _embedded(), "cached": _cached()},
+        "models": {"embedded": _embedded(), "pulled": _pulled(), "cached": _cached()},
     }
 
 
@@ -34,6 +34,7 @@ def format_environment(found: dict[str, Any]) -> str:
         f"{'decoders':<24}{' '.join(k for k, ok in decoders.items() if ok)}",
         f"{'decoders missing':<24}{' '.join(k for k, ok in decoders.items() if not ok) or 'none'}",
         f"{'embedded model':<24}{models['embedded'] or 'none in this build'}",
+        f"{'pulled models':<24}{', '.join(models['pulled']) or 'none'}",
         f"{'cached hub models':<24}{', '.join(models['cached']) or 'none'}",
     ]
     return "\n".join(lines)
@@ -72,6 +73,12 @@ def _embedded() -> str | None:
     from nanoemox.checkpoints import EMBEDDED
 
     return EMBEDDED if (files("nanoemox") / "assets" / EMBEDDED / "config.json").is_file() else None
+
+
+def _pulled() -> list[str]:
+    from nanoemox.weights.home import pulled_models
+
+    return [m.name for m in pulled_models()]
 
 
 def _cached() -> list[str]:

