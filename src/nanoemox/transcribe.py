@@ -106,7 +106,7 @@ class Listener:
 
     def _hear_chunk(self, waveform: npt.NDArray[np.float32]) -> Heard | None:
         model, device = self._model, self._model.device
-        # Padded to 30 s as in training: cut shorter, this decoder repeats itself or stops early.
+        # Padded to 30 s as in training; what shorter padding does to the transcript was not measured.
         features = self._extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
         states = model.model.encoder(features.to(device)).last_hidden_state
         start = torch.tensor([[_START]], device=device)
