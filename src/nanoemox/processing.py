@@ -223,6 +223,8 @@ class NanoEmoXProcessor(ProcessorMixin):
         questions = template.questions if ask.think or not template.questions_no_think else template.questions_no_think
         question = questions[ask.paraphrase % len(questions)]
         labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
+        if self.templates.sort_labels:
+            labels = tuple(sorted(labels))
         if TASKS[ask.task].closed:
             question = question.format(labels=", ".join(self._plain(label) for label in labels))
         return self._ids(question) + self._ids(self.templates.suffix)
