@@ -23,8 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features import CacheOptions, FeatureCache, fingerprint
+from nanoemox.data.fill import Filler
 from nanoemox.data.manifest import Sample, read_manifest
+from nanoemox.data.shards import Shards
 from nanoemox.data.targets import family
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
@@ -63,6 +65,22 @@ def gather(cache: FeatureCache, samples: Sequence[Sample], keys: Sequence[str]) 
             found[k].append(media[k].float())
         labels.append(WORDS.index(family(sample.labels.label)))  # type: ignore[union-attr]
     return Part({k: torch.stack(v) for k, v in found.items()}, torch.tensor(labels))
+
+
+def present(
+    samples: Sequence[Sample],
+    model: NanoEmoXForConditionalGeneration,
+    processor: NanoEmoXProcessor,
+    folder: Path,
+    options: CacheOptions,
+) -> FeatureCache:
+    """Open a cache without adding to it; files that it lacks count as bad."""
+    place = folder / fingerprint(model, processor, options.dtype)
+    filler = Filler(Shards(place), model, processor, options)
+    filler._find_keys(list(dict.fromkeys(s.media for s in samples if s.media)))
+    bad = {f: "not encoded yet" for f, key in filler.keys.items() if key not in filler.shards}
+    print(f"{len(filler.keys) - len(bad)} of {len(filler.keys)} files are there", flush=True)
+    return FeatureCache(place, options.root, filler.shards, filler.keys, filler.bad | bad)
 
 
 def fold(adapter: nn.Module, features: Tensor) -> None:
@@ -135,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name in ("data-root", "base", "features", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--only-cached", action="store_true", help="leave out what is not encoded yet")
     parser.add_argument("--steps", type=int, default=500)
     args = parser.parse_args()
     started = time.time()
@@ -144,9 +163,11 @@ def main() -> None:
     read = {n: read_manifest(args.data_root / "manifests" / f"{n}.jsonl") for n in ("ravdess", "facial_expressions")}
     asked = {n: [s for s in of if s.task == "mer"] for n, of in read.items()}
     options = CacheOptions(root=args.data_root, dtype=torch.float16, workers=1)
-    cache = FeatureCache.open_or_build(
-        [s for of in asked.values() for s in of], model, processor, args.features, options
-    )
+    everything = [s for of in asked.values() for s in of]
+    if args.only_cached:
+        cache = present(everything, model, processor, args.features, options)
+    else:
+        cache = FeatureCache.open_or_build(everything, model, processor, args.features, options)
     print(f"features after {time.time() - started:.0f} s", flush=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

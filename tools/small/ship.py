@@ -3,9 +3,9 @@
     python -m tools.small.ship --base ALIGNED --adapters RUN/multitask/adapters.safetensors \
         --out src/nanoemox/assets/small --model MODEL
 
-OUT gets only what was trained here: adapters, fusion, LoRA (apart) and our two picture encoders in float16, with the
-configuration and the words. MODEL is base and adapters in one directory with LoRA folded in, as `nanoemox pull small`
-makes it.
+OUT gets only what was trained here, in float16: adapters, fusion and LoRA in one file, our two picture encoders in
+another, with the configuration and the words. MODEL is base and adapters in one directory with LoRA folded in, as
+`nanoemox pull small` makes it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from nanoemox.model.lora import fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 
-FILE = "adapters.safetensors"
-ENCODERS = ("vision_encoder.", "face_encoder.")
+ADAPTERS, ENCODERS = "adapters.safetensors", "encoders.safetensors"
+OWN = ("vision_encoder.", "face_encoder.")
 GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
 
 
@@ -32,12 +31,9 @@ def write_assets(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXPro
     """Write what the package carries; return its bytes."""
     out.mkdir(parents=True, exist_ok=True)
     groups = [g for g in GROUPS if g != "lora" or lora_layers(model)]
-    path = save_adapters(model, out / FILE, groups, torch.float16)
-    with safe_open(path, "pt") as handle:
-        metadata = handle.metadata()
-    state = load_file(path)
-    state |= {k: v.half().contiguous() for k, v in model.state_dict().items() if k.startswith(ENCODERS)}
-    save_file(state, path, metadata=metadata)
+    save_adapters(model, out / ADAPTERS, groups, torch.float16)
+    state = {k: v.half().contiguous() for k, v in model.state_dict().items() if k.startswith(OWN)}
+    save_file(state, out / ENCODERS, metadata={"format": "pt"})
     model.config.dtype = torch.float16
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(out)
@@ -47,7 +43,8 @@ def write_assets(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXPro
         "processor_class": type(processor).__name__,
     }
     (out / "processor_config.json").write_text(json.dumps(extractor, indent=2) + "\n", "utf-8")
-    return path.stat().st_size
+    model.generation_config.save_pretrained(out)
+    return sum(f.stat().st_size for f in out.glob("*.safetensors"))
 
 
 def main() -> None:
@@ -62,7 +59,7 @@ def main() -> None:
     if args.adapters is not None:
         load_adapters(model, args.adapters)
     size = write_assets(model, processor, args.out)
-    print(f"{args.out / FILE}: {size / 1e6:.1f} MB")
+    print(f"{args.out}: {size / 1e6:.1f} MB")
     if lora_layers(model):
         fold_lora(model)
     partial = args.model.with_name(args.model.name + ".partial")
