@@ -28,8 +28,7 @@ $(VENV)/.dev: $(VENV)/.core
 install: $(VENV)/.core  ## environment with what the package needs
 dev: $(VENV)/.dev  ## environment with what the tests need too
 
-demo: install  ## six answers for the sample clip, or CLIP=path; fetches the model `small` where it can
-	@$(BIN)/nanoemox pull small || echo 'nanoemox: small cannot be pulled, so mini answers' >&2
+demo: install  ## six answers for the sample clip, or CLIP=path
 	@$(BIN)/nanoemox answer '$(CLIP)'
 
 lint: dev  ## ruff, format check, spelling, workflows

@@ -20,7 +20,7 @@ ORDER = (
     ("tasks",),
     ("scoring",),
     ("_tracks", "subtitles", "_decode", "_duration", "_isolated", "media", "face_detectors", "faces", "windows"),
-    ("recipes", "backbones", "configuration", "images", "templates"),
+    ("recipes", "backbones", "configuration", "images", "templates", "calibration"),
     ("processing", "ranks"),
     ("model", "auto"),
     ("weights",),

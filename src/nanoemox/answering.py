@@ -253,10 +253,32 @@ class ClipBatch:
             Choice(processor.question_ids(a), [processor.answer_ids(processor.answer_text(a, t)) for t in candidates])
             for a, candidates in zip(asks, texts, strict=True)
         ]
-        shares = [s.double().softmax(dim=1).tolist() for s in score(self.model, self.prefix, choices)]
+        scores = [s.double() for s in score(self.model, self.prefix, choices)]
+        calibrated = self._calibrated(asks, choices, scores)
+        rows = [
+            (a, t, s.softmax(dim=1).tolist(), c.softmax(dim=1).tolist() if c is not None else None)
+            for a, t, s, c in zip(asks, texts, scores, calibrated, strict=True)
+        ]
         return [
-            {a.task: _closed_reading(a, t, s[i]) for a, t, s in zip(asks, texts, shares, strict=True)}
+            {a.task: _closed_reading(a, t, raw[i], None if c is None else c[i]) for a, t, raw, c in rows}
             for i in range(len(self.clips))
+        ]
+
+    def _calibrated(
+        self, asks: Sequence[Ask], choices: Sequence[Choice], scores: Sequence[Tensor]
+    ) -> list[Tensor | None]:
+        """Return corrected scores float64[B, candidates] of each question; None where the task has no correction."""
+        corrections = [self.processor.calibration.tasks.get(a.task) for a in asks]
+        if not any(corrections):
+            return [None] * len(asks)
+        processor, device = self.processor, self.model.device
+        nothing = [processor.prefix_ids(Clip("", subtitle=t), ()) for t in processor.calibration.content_free]
+        padded = {k: v.to(device) for k, v in processor.pad(nothing, "right").items()}
+        prefix = prefill(self.model, padded["input_ids"], padded["attention_mask"])
+        priors = [p.double().log_softmax(dim=1).mean(dim=0) for p in score(self.model, prefix, choices)]
+        return [
+            None if c is None else (s - c.strength * p) / c.temperature
+            for c, s, p in zip(corrections, scores, priors, strict=True)
         ]
 
     def open(self) -> list[dict[str, Reading]]:
@@ -314,10 +336,18 @@ class ClipBatch:
         return tuple(round(v, 6) for v in values[row].float().tolist())
 
 
-def _closed_reading(ask: Ask, texts: Sequence[str], shares: Sequence[float]) -> Reading:
+def _closed_reading(
+    ask: Ask, texts: Sequence[str], raw: Sequence[float], calibrated: Sequence[float] | None = None
+) -> Reading:
     """Turn probabilities in the order of ``ask.labels`` into a reading."""
     labels = ask.labels or ()
-    probabilities = dict(zip(labels, shares, strict=True))
+    shares = raw if calibrated is None else calibrated
     best = int(np.argmax(shares))
-    polarity = valence(dict(zip(texts, shares, strict=True))) if ask.task == "msa" else None
-    return Reading(ask.task, texts[best], label=labels[best], probabilities=probabilities, valence=polarity)
+    return Reading(
+        ask.task,
+        texts[best],
+        label=labels[best],
+        probabilities=dict(zip(labels, shares, strict=True)),
+        valence=valence(dict(zip(texts, shares, strict=True))) if ask.task == "msa" else None,
+        uncalibrated=None if calibrated is None else dict(zip(labels, raw, strict=True)),
+    )

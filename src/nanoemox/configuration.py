@@ -114,6 +114,7 @@ class SpeechBranchConfig(PreTrainedConfig):
         normalise: Waveform statistics over each ``window``, the whole ``clip``, or the whole ``batch``
             (Reference: jointly over the batch, so features depend on the neighbours).
         remove_mean: Subtract each window's mean first (Reference: a side effect of an unused filter bank).
+        pooling: A state over the time of its window: its ``mean``, or ``mean_std``, its mean and deviation joined.
         num_windows: W.
         window_s: Length of a window in seconds.
         num_queries: Audio tokens.
@@ -131,6 +132,7 @@ class SpeechBranchConfig(PreTrainedConfig):
     grid: Literal["reference", "cover"] = "cover"
     normalise: Literal["window", "clip", "batch"] = "clip"
     remove_mean: bool = False
+    pooling: Literal["mean", "mean_std"] = "mean"
     num_windows: int = 8
     window_s: float = 2.0
     num_queries: int = 32
@@ -164,7 +166,7 @@ class SpeechBranchConfig(PreTrainedConfig):
     @property
     def feature_size(self) -> int:
         """Width of one window vector."""
-        return int(self.encoder.hidden_size)
+        return int(self.encoder.hidden_size) * (2 if self.pooling == "mean_std" else 1)
 
 
 class FaceBranchConfig(PreTrainedConfig):

@@ -21,6 +21,8 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 from transformers.utils import cached_file
 
+from nanoemox.calibration import FILE_NAME as CALIBRATION
+from nanoemox.calibration import Calibration, load_calibration
 from nanoemox.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.faces import crop_faces
 from nanoemox.images import fit_square, normalise
@@ -63,6 +65,7 @@ class NanoEmoXProcessor(ProcessorMixin):
         tokenizer: The language model's tokenizer.
         config: The model's configuration: sizes, grids, token counts come from there and from nowhere else.
         templates: The words; the package's own by default.
+        calibration: Corrections of closed answers, where the model carries any.
     """
 
     def __init__(
@@ -71,9 +74,11 @@ class NanoEmoXProcessor(ProcessorMixin):
         tokenizer: Any = None,
         config: NanoEmoXConfig | None = None,
         templates: Templates | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.config = config or NanoEmoXConfig()
         self.templates = templates or load_templates()
+        self.calibration = calibration or Calibration()
         if feature_extractor is None:
             feature_extractor = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE_HZ, do_normalize=False)
         super().__init__(feature_extractor, tokenizer)
@@ -86,13 +91,17 @@ class NanoEmoXProcessor(ProcessorMixin):
         source = str(pretrained_model_name_or_path)
         hub = {k: kwargs[k] for k in ("cache_dir", "revision", "token", "local_files_only") if k in kwargs}
         config = NanoEmoXConfig.from_pretrained(source, **hub)
-        path = cached_file(source, FILE_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+        path, corrections = (
+            cached_file(source, name, _raise_exceptions_for_missing_entries=False, **hub)
+            for name in (FILE_NAME, CALIBRATION)
+        )
         return cls(
             feature_extractor=AutoFeatureExtractor.from_pretrained(source, **hub),
             # Without the configuration the library reads it again as one of no type, and warns about that.
             tokenizer=AutoTokenizer.from_pretrained(source, config=config, **hub),
             config=config,
             templates=load_templates(Path(path) if path else None),
+            calibration=load_calibration(Path(corrections)) if corrections else None,
         )
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
@@ -101,12 +110,16 @@ class NanoEmoXProcessor(ProcessorMixin):
         written: list[str] = super().save_pretrained(str(folder), push_to_hub=push_to_hub, **kwargs)
         if not (folder / "config.json").exists():
             self.config.save_pretrained(folder)
-        return [*written, str(self.templates.save(folder))]
+        written.append(str(self.templates.save(folder)))
+        if self.calibration.tasks:
+            (folder / CALIBRATION).write_text(self.calibration.model_dump_json(indent=1) + "\n", "utf-8")
+            written.append(str(folder / CALIBRATION))
+        return written
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into ``processor_config.json``; configuration and templates have their own files."""
         out: dict[str, Any] = super().to_dict()
-        for key in ("config", "templates"):
+        for key in ("config", "templates", "calibration"):
             out.pop(key, None)
         return out
 
@@ -237,6 +250,8 @@ class NanoEmoXProcessor(ProcessorMixin):
         questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
         labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
+        if self.templates.sort_labels:
+            labels = tuple(sorted(labels))
         if TASKS[ask.task].closed:
             question = question.format(labels=", ".join(self._plain(label) for label in labels))
         return self._ids(question) + self._ids(self.templates.suffix)

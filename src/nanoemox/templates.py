@@ -1,8 +1,8 @@
 """The words around a clip: prompt sentences, questions and answer patterns, read from ``templates.yaml``.
 
 A model directory carries its own ``templates.yaml``, because a checkpoint answers best in the words it was
-trained with; the package's own files are the default (``chatml``) and the authors' layout (``reference``). A file is
-data: nothing in it is evaluated.
+trained with; the package's own files are the default (``chatml``), the same in fewer tokens (``compact``) and the
+authors' layout (``reference``). A file is data: nothing in it is evaluated.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from nanoemox.tasks import ALL_TASKS, TASKS
 from nanoemox.types import CheckpointError
 
 FILE_NAME = "templates.yaml"
-Layout = Literal["chatml", "reference"]
-_OWN: dict[Layout, str] = {"chatml": FILE_NAME, "reference": "templates_reference.yaml"}
+Layout = Literal["chatml", "compact", "reference"]
+_OWN: dict[Layout, str] = {
+    "chatml": FILE_NAME,
+    "compact": "templates_compact.yaml",
+    "reference": "templates_reference.yaml",
+}
 _FIELD = re.compile(r"\{(?:label|labels|text|chain|reply)\}")
 _NAMED = re.compile(r"\{[A-Za-z_]\w*\}")
 
@@ -72,6 +76,8 @@ class Templates(_Strict):
         reserved: What the layout itself is made of and a user's words may therefore not hold, beside special tokens.
         suffix: Stands between the question and the answer.
         terminator: Ends every answer.
+        sort_labels: Show candidates in the order of the alphabet whatever order they come in, so that no order that
+            a user happens to choose can change an answer.
         tasks: Task key -> its questions.
     """
 
@@ -86,6 +92,7 @@ class Templates(_Strict):
     reserved: tuple[str, ...] = ()
     suffix: str
     terminator: str
+    sort_labels: bool = False
     tasks: dict[str, TaskTemplate]
 
     @model_validator(mode="after")

@@ -169,6 +169,7 @@ class Reading:
         raw: What the model wrote (closed tasks: the winning candidate).
         label: Closed tasks: the most probable candidate; None where free text named none.
         probabilities: Closed tasks: candidate -> probability in 0..1, summing to 1.
+        uncalibrated: Closed tasks: the same before calibration; None where the model carries none.
         valence: ``msa`` only: P(positive) - P(negative), in -1..1.
         labels: ``ovmer`` only: emotion words in the order written.
         text: ``eri`` only: the explanation.
@@ -185,6 +186,7 @@ class Reading:
     text: str | None = None
     think: Think | None = None
     reply: str | None = None
+    uncalibrated: Mapping[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task object of the JSON answer: only the keys that this task defines."""
@@ -208,6 +210,8 @@ class Reading:
         out: dict[str, Any] = {"label": self.label}
         if self.probabilities is not None:
             out["probabilities"] = dict(self.probabilities)
+        if self.uncalibrated is not None:
+            out["uncalibrated"] = dict(self.uncalibrated)
         if self.valence is not None:
             out["valence"] = self.valence
         out["raw"] = self.raw

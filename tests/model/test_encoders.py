@@ -201,3 +201,17 @@ def test_bfloat16_stays_near_float32() -> None:
             full = encoder(values).last
             half = encoder.to(torch.bfloat16)(values.to(torch.bfloat16)).last
         assert (full - half.float()).abs().max() <= 0.1 * full.abs().max()
+
+
+def test_the_deviation_within_a_window_doubles_the_width() -> None:
+    torch.manual_seed(0)
+    plain, both = speech("whisper"), speech("whisper")
+    both.load_state_dict(plain.state_dict())
+    both.pooling = "mean_std"
+    values = torch.randn(1, 2, both.encoder.config.num_mel_bins, 2 * both.encoder.config.max_source_positions)
+    with torch.no_grad():
+        mean, joined = plain(values), both(values)
+    width = mean.last.shape[-1]
+    assert joined.last.shape[-1] == joined.levels.shape[-1] == 2 * width
+    torch.testing.assert_close(joined.last[..., :width], mean.last)
+    assert (joined.last[..., width:] >= 0).all()

@@ -91,3 +91,14 @@ def test_save_pretrained_refuses_attached_lora_and_writes_the_folded_model(tmp_p
     model.save_pretrained(tmp_path)
     again = NanoEmoXForConditionalGeneration.from_pretrained(tmp_path)
     torch.testing.assert_close(_logits(again), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_lower_layers_can_be_left_without_lora_and_the_file_remembers_it(tmp_path: Path) -> None:
+    model = tiny_model()
+    lora.attach_lora(model, lora.LoraSpec(r=4, first_layer=1))
+    assert len(lora.lora_layers(model)) == 7
+    assert all(".layers.1." in name for name in lora.lora_layers(model))
+    path = lora.save_adapters(model, tmp_path / "adapters.safetensors")
+    fresh = tiny_model()
+    lora.load_adapters(fresh, path)
+    assert set(lora.lora_layers(fresh)) == set(lora.lora_layers(model))

@@ -35,7 +35,17 @@ VISION_KEYS: Final = ("vision_last", "vision_levels", "face_vectors")
 SPEECH_KEYS: Final = ("speech_last", "speech_levels")
 _SECTIONS: Final = {
     "vision": ("encoder", "last", "taps", "frame_tokens", "fit", "image_mean", "image_std", "num_frames"),
-    "speech": ("encoder", "last_states", "taps", "grid", "normalise", "remove_mean", "num_windows", "window_s"),
+    "speech": (
+        "encoder",
+        "last_states",
+        "taps",
+        "grid",
+        "normalise",
+        "remove_mean",
+        "pooling",
+        "num_windows",
+        "window_s",
+    ),
     "face": ("kind", "encoder", "fuse_size", "raw_stages", "vector_size", "crop", "normalise", "image_size"),
 }
 _LATER: Final[dict[str, dict[str, Any]]] = {"vision": {"frame_sampling": "middle"}}

@@ -101,6 +101,7 @@ class SpeechEncoder(FrozenEncoder):
         super().__init__()
         self.last_states, self.taps = config.last_states, tuple(config.taps)
         self.normalise, self.remove_mean = config.normalise, config.remove_mean
+        self.pooling = config.pooling
         self.takes_log_mel = config.takes_log_mel
         # AutoModel would build a Whisper decoder too, which nothing here reads.
         self.encoder = WhisperEncoder(config.encoder) if self.takes_log_mel else AutoModel.from_config(config.encoder)
@@ -116,9 +117,16 @@ class SpeechEncoder(FrozenEncoder):
         # Reference: the last state is the one after the encoder's final norm; versions of the library disagree on
         # what ends their list.
         states = (*out.hidden_states[:-1], out.last_hidden_state)
-        tail = torch.stack([s.mean(dim=1) for s in states[-self.last_states :]]).mean(dim=0)
-        taps = torch.stack([states[k].mean(dim=1) for k in self.taps], dim=1)  # B * W, E, D
+        tail = torch.stack([self._pool(s) for s in states[-self.last_states :]]).mean(dim=0)
+        taps = torch.stack([self._pool(states[k]) for k in self.taps], dim=1)  # B * W, E, D
         return Levels(tail.view(batch, windows, -1), taps.unflatten(0, (batch, windows)).transpose(1, 2))
+
+    def _pool(self, state: Tensor) -> Tensor:
+        """Reduce float[N, steps, width] to float[N, D] over the time of a window."""
+        if self.pooling == "mean":
+            return state.mean(dim=1)
+        deviation, mean = torch.std_mean(state, dim=1, correction=0)
+        return torch.cat([mean, deviation], dim=-1)
 
     def _standardise(self, windows: Tensor) -> Tensor:
         """Zero mean and unit variance over the scope that the configuration names: float[B, W, samples].

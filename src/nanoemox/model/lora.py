@@ -8,6 +8,7 @@ used: it freezes adapters and fusion, and its ``save_pretrained`` then writes Lo
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
 """Names of what P2E may train; a phase declares a subset."""
 
 # Rooted at the language model: bare names such as q_proj would also put LoRA into the encoders.
-TARGETS = r"language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_PROJECTIONS = r"(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+TARGETS = rf"language_model\..*\.{_PROJECTIONS}"
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
 _META = "nanoemox_lora"
 
 
@@ -38,11 +41,13 @@ class LoraSpec:
         r: Rank. Paper: 32. Reference: 16.
         alpha: Numerator of the scale alpha / r. Paper: 16. Reference: 32.
         dropout: Dropout in front of the first matrix.
+        first_layer: Layers below it get none; where words alone train, nothing is propagated back through them.
     """
 
     r: int = 16
     alpha: int = 32
     dropout: float = 0.05
+    first_layer: int = 0
 
 
 def group_of(name: str) -> str | None:
@@ -66,10 +71,19 @@ def attach_lora(model: nn.Module, spec: LoraSpec) -> None:
     if lora_layers(model):
         raise CheckpointError("LoRA is attached already: fold_lora(model) first")
     before = {name: p.requires_grad for name, p in model.named_parameters()}
-    config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=TARGETS)
+    targets = _targets(model, spec.first_layer)
+    config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets)
     inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(before.get(name.replace(".base_layer", ""), True))
+
+
+def _targets(model: nn.Module, first_layer: int) -> str | list[str]:
+    """Name the projections that get LoRA: by one pattern, or one by one where the lower layers get none."""
+    if not first_layer:
+        return TARGETS
+    names = [n for n, _ in model.named_modules() if re.fullmatch(TARGETS, n)]
+    return [n for n in names if (found := _LAYER.search(n)) and int(found[1]) >= first_layer]
 
 
 def merge_lora(model: nn.Module) -> None:
@@ -94,9 +108,13 @@ def fold_lora(model: nn.Module) -> None:
 
 
 def _spec_of(model: nn.Module) -> LoraSpec | None:
-    for layer in lora_layers(model).values():
+    layers = lora_layers(model)
+    numbers = [int(found[1]) for name in layers if (found := _LAYER.search(name))]
+    for layer in layers.values():
         dropout = layer.lora_dropout["default"]
-        return LoraSpec(layer.r["default"], layer.lora_alpha["default"], getattr(dropout, "p", 0.0))
+        return LoraSpec(
+            layer.r["default"], layer.lora_alpha["default"], getattr(dropout, "p", 0.0), min(numbers, default=0)
+        )
     return None
 
 

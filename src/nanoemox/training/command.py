@@ -234,7 +234,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     for earlier in phase.start_from:
         load_adapters(model, run.out / earlier / ADAPTERS)
     if phase.lora is not None and not lora_layers(model):
-        attach_lora(model, LoraSpec(phase.lora.r, phase.lora.alpha, phase.lora.dropout))
+        attach_lora(model, LoraSpec(phase.lora.r, phase.lora.alpha, phase.lora.dropout, phase.lora.first_layer))
     trainable = set_trainable(model, phase.trainable)
     arguments = training_arguments(folder / "checkpoints", run.curriculum, phase)
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size

@@ -25,11 +25,12 @@ Schedule = Literal["constant_with_warmup", "cosine", "cosine_with_min_lr", "line
 
 
 class Lora(Strict):
-    """Size of LoRA. Paper: r 32, alpha 16. Reference: r 16, alpha 32, dropout 0.05."""
+    """Size of LoRA, and the first layer that has it. Paper: r 32, alpha 16. Reference: r 16, alpha 32, dropout 0.05."""
 
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
+    first_layer: int = Field(0, ge=0)
 
 
 class Balance(Strict):

@@ -1,0 +1,241 @@
+"""Phases 1a, 1b and 2 without the language model: teach adapters and fusion the words of what they hear and see.
+
+    python -m tools.small.align --data-root ROOT --base BASE --features FEATURES --out OUT
+
+A token that an adapter hands to the language model lies where its word embeddings lie. So the mean of a branch's tokens
+is trained to point to the embedding of its label's word ("angry", "happy") and away from the others. That takes a
+minute, where the same through thirty frozen layers takes hours on two cores, and the language model then meets media
+tokens that resemble words it knows. Features are standardised first and the standardisation is folded into the
+adapter, so that no further state is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nanoemox.data.features import CacheOptions, FeatureCache, fingerprint
+from nanoemox.data.fill import Filler
+from nanoemox.data.manifest import Sample, read_manifest
+from nanoemox.data.shards import Shards
+from nanoemox.data.targets import family
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import NanoEmoXProcessor
+from tools.mini.data import decay_groups, schedule, score
+
+WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "contempt")
+SHARPNESS = 12.0
+
+
+@dataclass(slots=True)
+class Part:
+    """Features of one split: name -> tensor, the classes, and the rows' names."""
+
+    media: dict[str, Tensor]
+    labels: Tensor
+
+
+def label_directions(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor) -> Tensor:
+    """Return float32[words, H]: unit vectors from the common mean to the embedding of each word."""
+    embed = model.get_input_embeddings().weight.detach()
+    rows = torch.stack([embed[processor._ids(f" {w}")].mean(0) for w in WORDS])
+    return functional.normalize(rows - rows.mean(0), dim=-1)
+
+
+def gather(cache: FeatureCache, samples: Sequence[Sample], keys: Sequence[str]) -> Part:
+    """Stack the cached features that all of ``keys`` are there for."""
+    found: dict[str, list[Tensor]] = {k: [] for k in keys}
+    labels = []
+    for sample in samples:
+        if not cache.usable(sample):
+            continue
+        media = cache.media(sample)
+        if any(k not in media for k in keys):
+            continue
+        for k in keys:
+            found[k].append(media[k].float())
+        labels.append(WORDS.index(family(sample.labels.label)))  # type: ignore[union-attr]
+    return Part({k: torch.stack(v) for k, v in found.items()}, torch.tensor(labels))
+
+
+def present(
+    samples: Sequence[Sample],
+    model: NanoEmoXForConditionalGeneration,
+    processor: NanoEmoXProcessor,
+    folder: Path,
+    options: CacheOptions,
+) -> FeatureCache:
+    """Open a cache without adding to it; files that it lacks count as bad."""
+    place = folder / fingerprint(model, processor, options.dtype)
+    filler = Filler(Shards(place), model, processor, options)
+    filler._find_keys(list(dict.fromkeys(s.media for s in samples if s.media)))
+    bad = {f: "not encoded yet" for f, key in filler.keys.items() if key not in filler.shards}
+    print(f"{len(filler.keys) - len(bad)} of {len(filler.keys)} files are there", flush=True)
+    return FeatureCache(place, options.root, filler.shards, filler.keys, filler.bad | bad)
+
+
+def fold(adapter: nn.Module, features: Tensor) -> None:
+    """Write the standardisation of ``features`` [N, T, D] into the adapter's keys, values and positions."""
+    deviation, mean = torch.std_mean(features.flatten(0, 1), dim=0)
+    deviation = deviation.clamp_min(1e-3)
+    with torch.no_grad():
+        adapter.positions.weight *= deviation  # type: ignore[union-attr, operator]
+        for layer in adapter.qformer.layers:  # type: ignore[union-attr]
+            for linear in (layer.cross_attention.key, layer.cross_attention.value):
+                linear.weight /= deviation
+                linear.bias -= linear.weight @ mean
+
+
+def standardised(parts: Sequence[Part], key: str) -> None:
+    """Standardise one feature of all parts by the statistics of the first."""
+    deviation, mean = torch.std_mean(parts[0].media[key].flatten(0, 1), dim=0)
+    for part in parts:
+        part.media[key] = (part.media[key] - mean) / deviation.clamp_min(1e-3)
+
+
+def train(
+    module: nn.Module,
+    tokens: Callable[[dict[str, Tensor]], Tensor],
+    parts: tuple[Part, Part],
+    directions: Tensor,
+    steps: int,
+    rate: float,
+    noise: float,
+    classes: Sequence[int],
+) -> dict:
+    """Train a module so that the mean of its tokens points to the right word; return the held-out score."""
+    training, held = parts
+    rng = np.random.default_rng(7)
+    optimiser = torch.optim.AdamW(decay_groups(module, 0.1), lr=rate)
+    counts = torch.bincount(training.labels, minlength=len(WORDS)).float()
+    odds = (1 / counts.clamp_min(1) ** 0.7)[training.labels].numpy().astype(np.float64)
+    targets = directions[list(classes)]
+    index_of = {c: i for i, c in enumerate(classes)}
+    y_all = torch.tensor([index_of[int(c)] for c in training.labels])
+    module.train()
+    for step in range(steps):
+        index = torch.from_numpy(rng.choice(len(y_all), 64, p=odds / odds.sum()))
+        media = {k: v[index] for k, v in training.media.items()}
+        media = {k: v + noise * torch.randn_like(v) * v.std() for k, v in media.items()}
+        logits = SHARPNESS * functional.normalize(tokens(media).mean(1), dim=-1) @ targets.T
+        loss = functional.cross_entropy(logits, y_all[index], label_smoothing=0.05)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * schedule(step, steps, 30)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+    module.eval()
+    with torch.no_grad():
+        guess = (tokens(held.media).mean(1) @ targets.T).argmax(-1).numpy()
+    return score(guess, np.array([index_of[int(c)] for c in held.labels]))
+
+
+def rescale(projection: nn.Linear, tokens: Tensor, size: float) -> None:
+    """Give the tokens the length of word embeddings: the language model was never shown longer ones."""
+    with torch.no_grad():
+        factor = size / tokens.flatten(0, 1).norm(dim=-1).mean()
+        projection.weight *= factor
+        projection.bias *= factor
+
+
+def main() -> None:
+    """Align and save the base with trained adapters."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name in ("data-root", "base", "features", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--only-cached", action="store_true", help="leave out what is not encoded yet")
+    parser.add_argument("--steps", type=int, default=500)
+    args = parser.parse_args()
+    started = time.time()
+    torch.manual_seed(7)
+    model = NanoEmoXForConditionalGeneration.from_pretrained(str(args.base), dtype=torch.float32)
+    processor = NanoEmoXProcessor.from_pretrained(args.base)
+    read = {n: read_manifest(args.data_root / "manifests" / f"{n}.jsonl") for n in ("ravdess", "facial_expressions")}
+    asked = {n: [s for s in of if s.task == "mer"] for n, of in read.items()}
+    options = CacheOptions(root=args.data_root, dtype=torch.float16, workers=1)
+    everything = [s for of in asked.values() for s in of]
+    if args.only_cached:
+        cache = present(everything, model, processor, args.features, options)
+    else:
+        cache = FeatureCache.open_or_build(everything, model, processor, args.features, options)
+    print(f"features after {time.time() - started:.0f} s", flush=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    directions = label_directions(model, processor)
+    size = float(model.get_input_embeddings().weight.detach().norm(dim=-1).mean())
+    metrics: dict[str, dict] = {}
+
+    def split(name: str, keys: Sequence[str]) -> tuple[Part, Part]:
+        parts = [gather(cache, [s for s in asked[name] if s.split == p], keys) for p in ("train", "validation")]
+        return parts[0], parts[1]
+
+    plan = (
+        ("speech", "ravdess", "speech_last", range(8), args.steps, 1e-3, 0.3),
+        ("vision", "facial_expressions", "vision_last", (0, 2, 3, 4, 5, 6, 7, 8), args.steps, 7e-4, 0.2),
+        ("face", "facial_expressions", "face_vectors", (0, 2, 3, 4, 5, 6, 7, 8), args.steps, 7e-4, 0.2),
+    )
+    for branch, corpus, key, classes, steps, rate, noise in plan:
+        adapter = getattr(model, f"{branch}_adapter")
+        parts = split(corpus, [key])
+        raw = parts[0].media[key].clone()
+        if branch != "face":
+            standardised(parts, key)
+        metrics[branch] = train(
+            adapter, lambda m, a=adapter, k=key: a(m[k])[0], parts, directions, steps, rate, noise, list(classes)
+        )
+        with torch.no_grad():
+            last = adapter.projector[-1] if branch == "face" else adapter.projection
+            rescale(last, adapter(parts[1].media[key])[0], size)
+            if branch != "face":
+                fold(adapter, raw)
+        print(branch, json.dumps(metrics[branch]), f"{time.time() - started:.0f} s", flush=True)
+    metrics["fusion"] = align_fusion(model, split, directions, args.steps, size)
+    print("fusion", json.dumps(metrics["fusion"]), flush=True)
+    model.save_pretrained(args.out)
+    processor.save_pretrained(args.out)
+    (args.out / "align.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+
+
+def align_fusion(
+    model: NanoEmoXForConditionalGeneration, split: Callable, directions: Tensor, steps: int, size: float
+) -> dict:
+    """Train the fusion on voices and photographs of one feeling, drawn together anew at each step."""
+    voices, pictures = split("ravdess", ["speech_levels"]), split("facial_expressions", ["vision_levels"])
+    looks = [{c: torch.nonzero(p.labels == c)[:, 0] for c in range(9)} for p in pictures]
+    rng = np.random.default_rng(7)
+
+    def paired(side: int) -> Part:
+        rows = []
+        for c in voices[side].labels.tolist():
+            pool = looks[side][0 if c == 1 else c]
+            rows.append(int(pool[rng.integers(len(pool))]))
+        media = {"speech": voices[side].media["speech_levels"], "vision": pictures[side].media["vision_levels"][rows]}
+        return Part(media, voices[side].labels)
+
+    training = [paired(0) for _ in range(4)]
+    joined = Part({k: torch.cat([t.media[k] for t in training]) for k in ("speech", "vision")},
+                  torch.cat([t.labels for t in training]))  # fmt: skip
+    held = paired(1)
+    fusion = model.fusion
+
+    def tokens(m: dict[str, Tensor]) -> Tensor:
+        return fusion(m["vision"], m["speech"])[0]
+
+    found = train(fusion, tokens, (joined, held), directions, steps, 5e-4, 0.2, list(range(8)))
+    with torch.no_grad():
+        rescale(fusion.projection, tokens(held.media), size)
+    return found
+
+
+if __name__ == "__main__":
+    main()

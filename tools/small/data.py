@@ -1,0 +1,105 @@
+"""The samples that `small` learns from, as manifests under a data root of its own.
+
+    python -m tools.small.data --data-root DATA --out ROOT
+
+ROOT holds links to the released folders and ``manifests/*.jsonl``, which the readers of the package prefer to their
+own. Beside them three things differ: both folders of photographs are one corpus whose fifth is held out by person;
+composed clips keep to that split; and every explanation names the polarity of its feeling, so that sentiment can be
+learnt without one question about it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+from collections import Counter
+from pathlib import Path
+
+from nanoemox.data.corpora import read_corpora
+from nanoemox.data.corpora.common import Source, explanation, recognition
+from nanoemox.data.corpora.facial_expressions import FOLDER, LABELS
+from nanoemox.data.corpora.releases import read_table
+from nanoemox.data.manifest import Sample, Split, TextLabels, write_manifest
+from nanoemox.data.targets import FEELINGS, face_sentence
+
+MORE = Path("corpora/facial_expressions_more")
+CORPORA = ("ravdess", "goemotions", "mintrec", "mintrec2", "mustard", "esconv", "word_choice", "composed")
+POLARITY = {
+    "a neutral state": "neutral", "calm": "neutral", "happiness": "positive", "sadness": "negative",
+    "anger": "negative", "fear": "negative", "disgust": "negative", "contempt": "negative",
+}  # fmt: skip
+"""Noun of a feeling -> its polarity; surprise has none."""
+
+
+def person_of(image: str) -> str:
+    """Return the file-name stem before the number: ``AJ_Cook_0001.jpg`` and ``AJ_Cook_0002.jpg`` are one person."""
+    return re.sub(r"[_-]?\d+$", "", Path(image).stem).lower() or Path(image).stem
+
+
+def split_of(image: str) -> Split:
+    """Hold a fifth of all people out."""
+    digest = hashlib.sha1(person_of(image).encode(), usedforsecurity=False).hexdigest()
+    return "validation" if int(digest, 16) % 5 == 0 else "train"
+
+
+def photographs(data_root: Path) -> list[tuple[str, str]]:
+    """List ``(path under the data root, label)`` of both folders."""
+    found = {}
+    for folder in (FOLDER, MORE):
+        for row in read_table(data_root / folder / "legend.csv", "image", "emotion"):
+            found[Path(row["image"]).stem] = (str(folder / "images" / row["image"]), row["emotion"].lower())
+    return list(found.values())
+
+
+def face_samples(data_root: Path) -> list[Sample]:
+    """Ask which expression each photograph shows, and why."""
+    out: list[Sample] = []
+    for path, label in photographs(data_root):
+        name = Path(path).name
+        source = Source(id=Path(name).stem, corpus="facial_expressions", split=split_of(name), media=path)
+        out += recognition(source, label, LABELS)
+        out.append(explanation(source, label, {"face": face_sentence(label)}))
+    return out
+
+
+def with_polarity(sample: Sample) -> Sample:
+    """Let an explanation close with "a negative feeling: fear" in place of "fear"."""
+    labels = sample.labels
+    if not isinstance(labels, TextLabels) or labels.conclusion is None:
+        return sample
+    for noun, _, _ in FEELINGS.values():
+        old = f"This points to {noun}."
+        if labels.conclusion == old and noun in POLARITY:
+            new = f"This points to a {POLARITY[noun]} feeling: {noun.removeprefix('a ')}."
+            text = labels.text.replace(old, new)
+            return sample.model_copy(update={"labels": labels.model_copy(update={"text": text, "conclusion": new})})
+    return sample
+
+
+def same_side(sample: Sample) -> bool:
+    """Keep a composed clip only where its photograph lies on the same side as the rest of it."""
+    return sample.media is None or FOLDER.name not in sample.media or split_of(Path(sample.media).name) == sample.split
+
+
+def main() -> None:
+    """Write the manifests."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("annotations", "corpora", "media", "predictions"):
+        link = args.out / name
+        if not link.exists():
+            link.symlink_to((args.data_root / name).resolve())
+    read = read_corpora(args.data_root, CORPORA)
+    read["composed"] = [s for s in read["composed"] if same_side(s)]
+    read["facial_expressions"] = face_samples(args.data_root)
+    for name, samples in read.items():
+        write_manifest(map(with_polarity, samples), args.out / "manifests" / f"{name}.jsonl")
+        print(name, dict(Counter(f"{s.split}/{s.task}" for s in samples)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

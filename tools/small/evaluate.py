@@ -1,0 +1,251 @@
+"""Measure and calibrate the small model on held-out samples.
+
+    python -m tools.small.evaluate --model MODEL --data-root ROOT --features FEATURES --out card.json
+
+Every closed row is measured twice: with the raw scores, and calibrated. Calibration takes the score of each candidate
+without any clip (a content-free prior) off, as far as helps, and divides by a temperature; both are fitted on one half
+of the held-out samples (by a hash of speaker or dialogue) and measured on the other. Intervals resample speakers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+
+from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
+from nanoemox.decoding import Choice, prefill, score
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.tasks import format_label
+from nanoemox.types import Clip
+from tools.mini.evaluate import PREFIXES, as_sentiment, rotated
+from tools.small.data import person_of
+
+CONTENT_FREE = ("N/A", "...", "Something was said.")
+BATCH = 16
+ROWS = {
+    "ravdess: voice": ("ravdess", "mer", ("speech",)),
+    "photographs: face": ("facial_expressions", "mer", ("face",)),
+    "photographs: face and scene": ("facial_expressions", "mer", ("face", "vision")),
+    "composed: voice, face, scene": ("composed", "mer", ("speech", "face", "vision")),
+    "goemotions: words": ("goemotions", "mer", ("text",)),
+    "goemotions sentiment, never trained: words": ("goemotions", "msa", ("text",)),
+    "mintrec dev: words": ("mintrec", "mir", ("text",)),
+    "mintrec2 dev: words": ("mintrec2", "mir", ("text",)),
+}
+
+
+class Scorer:
+    """A model and its cached features."""
+
+    def __init__(self, model: Path, data_root: Path, features: Path) -> None:
+        self.processor = NanoEmoXProcessor.from_pretrained(model)
+        self.model = NanoEmoXForConditionalGeneration.from_pretrained(str(model), dtype=torch.float32).eval()
+        self.data_root, self.features = data_root, features
+        self.cache: FeatureCache | None = None
+
+    def see(self, samples: Sequence[Sample]) -> None:
+        """Encode the samples' media where they are not cached."""
+        options = CacheOptions(root=self.data_root, dtype=torch.float16, workers=1)
+        self.cache = FeatureCache.open_or_build(samples, self.model, self.processor, self.features, options)
+
+    def media(self, sample: Sample, shown: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return the features of what is shown."""
+        prefixes = tuple(PREFIXES[m] for m in shown if m in PREFIXES)
+        if not prefixes or self.cache is None:
+            return {}
+        return {k: v.float() for k, v in self.cache.media(sample).items() if k.startswith(prefixes)}
+
+    def scores(
+        self, samples: Sequence[Sample], media: Sequence[dict[str, torch.Tensor]], shown: Sequence[str]
+    ) -> np.ndarray:
+        """Return float64[N, candidates], log-probabilities of the candidates' texts."""
+        labels = samples[0].labels.candidates  # type: ignore[union-attr]
+        choice = Choice(
+            self.processor.question_ids(Ask(samples[0].task, labels)),
+            [self.processor.answer_ids(format_label(c)) for c in labels],
+        )
+        lengths = [len(s.subtitle or "") for s in samples]
+        order = np.argsort(lengths, kind="stable")
+        out = np.zeros((len(samples), len(labels)))
+        for start in range(0, len(samples), BATCH):
+            index = order[start : start + BATCH]
+            rows, keys = [], dict.fromkeys(k for i in index for k in media[i])
+            for i in index:
+                clip = Clip(samples[i].id, subtitle=samples[i].subtitle if "text" in shown else None)
+                rows.append(self.processor.prefix_ids(clip, self.processor.branches_of(media[i])))
+            stacked = {k: torch.stack([media[i][k] for i in index if k in media[i]]) for k in keys}
+            prefix = prefill(self.model, **self.processor.pad(rows, "right"), media=stacked)
+            out[index] = score(self.model, prefix, [choice])[0].double().numpy()
+        return out
+
+    def prior(self, task: str, labels: Sequence[str]) -> np.ndarray:
+        """Return the mean log-probability of each candidate where nothing is said."""
+        empty = ClosedLabels(label=labels[0], candidates=tuple(labels))
+        samples = [
+            Sample(id=t, corpus="none", split="validation", task=task, labels=empty, subtitle=t) for t in CONTENT_FREE
+        ]
+        found = self.scores(samples, [{}] * len(samples), ("text",))
+        return (found - np.logaddexp.reduce(found, axis=1, keepdims=True)).mean(0)
+
+
+def group_of(sample: Sample) -> str:
+    """Return whom or what a sample belongs with: speaker, person of a photograph, dialogue, or itself."""
+    if sample.corpus == "facial_expressions":
+        return person_of(f"{sample.id}.jpg")
+    if sample.corpus == "composed":
+        return str(sample.speaker)
+    return sample.speaker or sample.id
+
+
+def fits(sample: Sample) -> bool:
+    """Say whether a sample belongs to the half that calibration is fitted on."""
+    return int(hashlib.sha1(group_of(sample).encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 0
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Return probabilities by row."""
+    x = np.exp(x - x.max(1, keepdims=True))
+    return x / x.sum(1, keepdims=True)
+
+
+def fit(scores: np.ndarray, prior: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Choose strength of the prior and temperature by the likelihood of the truth."""
+    best = (np.inf, 0.0, 1.0)
+    for strength in np.linspace(0, 1, 11):
+        for temperature in np.geomspace(0.4, 6, 28):
+            p = softmax((scores - strength * prior) / temperature)[np.arange(len(truth)), truth]
+            best = min(best, (float(-np.log(p + 1e-12).mean()), float(strength), float(temperature)))
+    return {"strength": best[1], "temperature": best[2]}
+
+
+def calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
+    """Return the expected calibration error of the best candidate, in points."""
+    sure, right = p.max(1), p.argmax(1) == truth
+    which = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs(sure[which == b].mean() - right[which == b].mean()) * (which == b).mean() for b in set(which)]
+    return 100 * float(sum(gaps))
+
+
+def clustered(hits: np.ndarray, groups: Sequence[str], draws: int = 1000) -> dict[str, float]:
+    """Return the mean with its 95 % interval over resampled groups."""
+    names, index = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(index, hits), np.bincount(index)
+    pick = np.random.default_rng(0).integers(len(names), size=(draws, len(names)))
+    means = sums[pick].sum(1) / sizes[pick].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
+
+
+def measured(p: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> dict:
+    """Return accuracy, recall, F1 and calibration of one set of probabilities."""
+    guess = p.argmax(1)
+    hits = (guess == truth).astype(float)
+    recalls = {int(c): float(hits[truth == c].mean()) for c in np.unique(truth)}
+    return {
+        "accuracy": clustered(hits, groups),
+        "uar": float(np.mean(list(recalls.values()))),
+        "recall": recalls,
+        "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(truth, guess, average="weighted", zero_division=0)),
+        "calibration_error": calibration_error(p, truth),
+    }
+
+
+def tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, float]:
+    """Return what words alone give to a linear model of the same training part."""
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(max_iter=300)
+    )
+    model.fit([s.subtitle or "" for s in train], [s.labels.label for s in train])  # type: ignore[union-attr]
+    guess = model.predict([s.subtitle or "" for s in samples])
+    truth = [s.labels.label for s in samples]  # type: ignore[union-attr]
+    return {
+        "accuracy": float(np.mean([g == t for g, t in zip(guess, truth, strict=True)])),
+        "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
+    }
+
+
+def row(scorer: Scorer, name: str, samples: list[Sample], shown: Sequence[str]) -> dict:
+    """Measure one closed row, raw and calibrated, with its controls."""
+    started = time.time()
+    if set(shown) - {"text"}:
+        scorer.see(samples)
+        samples = [s for s in samples if scorer.cache is not None and scorer.cache.usable(s)]
+    media = [scorer.media(s, shown) for s in samples]
+    if set(shown) - {"text"}:
+        kept = [i for i, m in enumerate(media) if m]
+        samples, media = [samples[i] for i in kept], [media[i] for i in kept]
+    candidates = samples[0].labels.candidates  # type: ignore[union-attr]
+    truth = np.array([candidates.index(s.labels.label) for s in samples])  # type: ignore[union-attr]
+    groups, first = [group_of(s) for s in samples], np.array([fits(s) for s in samples])
+    scores, prior = scorer.scores(samples, media, shown), scorer.prior(samples[0].task, candidates)
+    second = ~first
+    found = fit(scores[first], prior, truth[first])
+    p = softmax((scores - found["strength"] * prior) / found["temperature"])
+    rest = [g for g, s in zip(groups, second, strict=True) if s]
+    out = {
+        "shown": list(shown), "candidates": list(candidates), "chance": 1 / len(candidates),
+        "majority": float(np.bincount(truth).max() / len(truth)),
+        "guesses": dict(Counter(candidates[i] for i in scores.argmax(1))),
+        "raw": measured(softmax(scores), truth, groups),
+        "calibrated, other half": measured(p[second], truth[second], rest),
+        "calibration": fit(scores, prior, truth),
+        "seconds": round(time.time() - started),
+    }  # fmt: skip
+    if set(shown) - {"text"}:
+        swapped = scorer.scores(samples, rotated(media), shown)
+        out["shuffled_media"] = clustered((swapped.argmax(1) == truth).astype(float), groups)
+    print(name, json.dumps({k: v for k, v in out.items() if k != "candidates"}), flush=True)
+    return out
+
+
+def draw(samples: list[Sample], limit: int) -> list[Sample]:
+    """Take a fixed random draw where there are more than ``limit``."""
+    if len(samples) <= limit:
+        return samples
+    return [samples[i] for i in sorted(np.random.default_rng(0).permutation(len(samples))[:limit])]
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("model", "data-root", "features", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=10_000, help="at most so many samples of a row")
+    parser.add_argument("--rows", default=",".join(ROWS), help="starts of the rows' names, joined by commas")
+    args = parser.parse_args()
+    scorer = Scorer(args.model, args.data_root, args.features)
+    found: dict = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {"closed": {}}
+    found["command"] = " ".join(["python -m tools.small.evaluate", *sys.argv[1:]])
+    for name, (corpus, task, shown) in ROWS.items():
+        if not name.startswith(tuple(args.rows.split(","))):
+            continue
+        every = read_manifest(args.data_root / "manifests" / f"{corpus}.jsonl")
+        held = [s for s in every if s.split == "validation" and s.task == ("mer" if task == "msa" else task)]
+        if task == "msa":
+            held = as_sentiment(held)
+        held = draw(held, args.limit)
+        found["closed"][name] = row(scorer, name, held, shown)
+        if shown == ("text",) and task != "msa":
+            train = [s for s in every if s.split == "train" and s.task == task]
+            found["closed"][name]["tfidf"] = tfidf(train, held)
+        args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
