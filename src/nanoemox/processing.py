@@ -78,7 +78,7 @@ class NanoEmoXProcessor(ProcessorMixin):
     ) -> None:
         self.config = config or NanoEmoXConfig()
         self.templates = templates or load_templates()
-        self.calibration = calibration or Calibration()
+        self.calibration = calibration or Calibration(content_free=("N/A",), tasks={})
         if feature_extractor is None:
             feature_extractor = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE_HZ, do_normalize=False)
         super().__init__(feature_extractor, tokenizer)

@@ -242,9 +242,13 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
 
     # ---------------------------------------------------------------- forward
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """Prepare a step of ``generate``; media go to the step that holds their placeholders and to no later one."""
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        # The library reads this signature to see whether embeddings may stand in for ids.
+        given: dict[str, Any] = {"inputs_embeds": inputs_embeds, **kwargs}
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **given)
         ids = inputs.get("input_ids")
         if ids is None or not _holds(inputs.get(CACHE_NAME)) or _MEDIA.isdisjoint(inputs):
             return inputs
