@@ -8,6 +8,7 @@ candidates, so it is scored where it is needed: with words that say nothing in p
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,8 +41,8 @@ class Calibration(_Strict):
         tasks: Task key -> correction; a task that is not named keeps its raw scores.
     """
 
-    content_free: tuple[str, ...] = Field(("N/A",), min_length=1)
-    tasks: dict[str, TaskCalibration] = Field({})
+    content_free: Annotated[tuple[str, ...], Field(min_length=1)] = ("N/A",)
+    tasks: dict[str, TaskCalibration] = {}
 
 
 def load_calibration(path: Path) -> Calibration:

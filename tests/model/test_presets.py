@@ -12,7 +12,9 @@ from nanoemox.model.presets import load_preset, model_config
 from nanoemox.recipes import recipe_names
 from nanoemox.types import RecipeError
 
-NAMES = [n for n in recipe_names("model") if n != "mini"]
+# The encoders of these two are our own: their sizes lie with their weights, not in the recipe.
+OWN_ENCODERS = ("mini", "small")
+NAMES = [n for n in recipe_names("model") if n not in OWN_ENCODERS]
 CHOICES = {
     "vision": ("last", "taps", "frame_tokens", "fit"),
     "speech": ("last_states", "taps", "grid", "normalise", "remove_mean"),
@@ -101,3 +103,10 @@ def test_a_mistake_in_an_overlay_is_named(fields: dict[str, object], message: st
     path.write_text(yaml.safe_dump({"extends": "paper", **fields}), "utf-8")
     with pytest.raises(RecipeError, match=message):
         model_config(load_preset(path))
+
+
+def test_small_differs_from_mini_in_how_it_hears_and_in_few_tokens() -> None:
+    recipe = load_preset("small")
+    assert recipe.templates == "compact"
+    assert recipe.speech["pooling"] == "mean_std"
+    assert [getattr(recipe, b)["num_queries"] for b in ("vision", "speech", "face")] == [8, 8, 4]

@@ -79,7 +79,7 @@ def test_the_ratio_of_tasks(name: str) -> None:
 
 
 def test_sentiment_is_never_trained() -> None:
-    for name in ("p2e", "p2e-mini", "p2e-fast", "reverse", "joint", "reference"):
+    for name in ("p2e", "p2e-mini", "p2e-small", "p2e-fast", "reverse", "joint", "reference"):
         assert not any(s.endswith("/msa") for p in load_curriculum(name).phases.values() for s in p.mixture)
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,12 +30,18 @@ from nanoemox.data.fill import Filler
 from nanoemox.data.manifest import Sample, read_manifest
 from nanoemox.data.shards import Shards
 from nanoemox.data.targets import family
+from nanoemox.images import fit_square
+from nanoemox.images import normalise as rescaled
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
 from tools.mini.data import decay_groups, schedule, score
+from tools.mini.face import IMAGENET, crop
+from tools.mini.pictures import Settings, augment, centre, to_pixels
 
 WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "contempt")
 SHARPNESS = 12.0
+MOST = 450
+"""Photographs of one class and split."""
 
 
 @dataclass(slots=True)
@@ -81,6 +89,47 @@ def present(
     bad = {f: "not encoded yet" for f, key in filler.keys.items() if key not in filler.shards}
     print(f"{len(filler.keys) - len(bad)} of {len(filler.keys)} files are there", flush=True)
     return FeatureCache(place, options.root, filler.shards, filler.keys, filler.bad | bad)
+
+
+@torch.no_grad()
+def pictures(
+    data_root: Path, samples: Sequence[Sample], model: NanoEmoXForConditionalGeneration, copies: int
+) -> tuple[Part, Part]:
+    """Encode photographs of the training and the validation part, the first also ``copies`` times augmented.
+
+    One frontal look finds the face, ten times faster than the tracker of clips, whose boxes it imitates. The large
+    classes are cut to ``MOST``.
+    """
+    rng, config = np.random.default_rng(7), model.config
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    face = Settings(0, 64, config.face.image_size, 0.0, *IMAGENET)
+    count: Counter[tuple[str, int]] = Counter()
+    rows: dict[str, list[tuple[np.ndarray, Tensor, int]]] = {"train": [], "validation": []}
+    for sample in samples:
+        label = WORDS.index(family(sample.labels.label))  # type: ignore[union-attr]
+        count[sample.split, label] += 1
+        if count[sample.split, label] > MOST:
+            continue
+        picture = cv2.cvtColor(cv2.imread(str(data_root / str(sample.media)), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        cut, _ = crop(picture, cascade)
+        whole = fit_square(picture[None], config.vision.encoder.image_size, config.vision.fit)
+        scene = rescaled(whole, config.vision.image_mean, config.vision.image_std)[0]
+        rows[sample.split].append((cut, scene, label))
+    parts = []
+    for split, of in rows.items():
+        cuts = to_pixels(np.stack([c for c, _, _ in of]))
+        scenes, labels = torch.stack([s for _, s, _ in of]), torch.tensor([y for _, _, y in of])
+        looks = [centre(cuts, face)] + [augment(cuts, face, rng) for _ in range(copies if split == "train" else 0)]
+        vectors = [model.face_encoder(x[:, None]) for look in looks for x in look.split(64)]
+        seen = [model.vision_encoder(x[:, None]) for x in scenes.split(64)]
+        frames, times = config.vision.num_frames, len(looks)
+        media = {
+            "face_vectors": torch.cat(vectors).expand(-1, frames, -1),
+            "vision_last": torch.cat([v.last for v in seen]).repeat(times, 1, 1).expand(-1, frames, -1),
+            "vision_levels": torch.cat([v.levels for v in seen]).repeat(times, 1, 1, 1).expand(-1, -1, frames, -1),
+        }
+        parts.append(Part(media, labels.repeat(times)))
+    return parts[0], parts[1]
 
 
 def fold(adapter: nn.Module, features: Tensor) -> None:
@@ -163,7 +212,7 @@ def main() -> None:
     read = {n: read_manifest(args.data_root / "manifests" / f"{n}.jsonl") for n in ("ravdess", "facial_expressions")}
     asked = {n: [s for s in of if s.task == "mer"] for n, of in read.items()}
     options = CacheOptions(root=args.data_root, dtype=torch.float16, workers=1)
-    everything = [s for of in asked.values() for s in of]
+    everything = asked["ravdess"]
     if args.only_cached:
         cache = present(everything, model, processor, args.features, options)
     else:
@@ -175,7 +224,12 @@ def main() -> None:
     size = float(model.get_input_embeddings().weight.detach().norm(dim=-1).mean())
     metrics: dict[str, dict] = {}
 
+    faces = pictures(args.data_root, asked["facial_expressions"], model, 2)
+    print(f"{len(faces[0].labels)} + {len(faces[1].labels)} photographs, {time.time() - started:.0f} s", flush=True)
+
     def split(name: str, keys: Sequence[str]) -> tuple[Part, Part]:
+        if name == "facial_expressions":
+            return tuple(Part({k: p.media[k] for k in keys}, p.labels) for p in faces)  # type: ignore[return-value]
         parts = [gather(cache, [s for s in asked[name] if s.split == p], keys) for p in ("train", "validation")]
         return parts[0], parts[1]
 
@@ -215,12 +269,12 @@ def align_fusion(
     rng = np.random.default_rng(7)
 
     def paired(side: int) -> Part:
-        rows = []
-        for c in voices[side].labels.tolist():
-            pool = looks[side][0 if c == 1 else c]
-            rows.append(int(pool[rng.integers(len(pool))]))
-        media = {"speech": voices[side].media["speech_levels"], "vision": pictures[side].media["vision_levels"][rows]}
-        return Part(media, voices[side].labels)
+        # A calm face is photographed as a neutral one.
+        pools = [looks[side][0 if c == 1 else c] for c in voices[side].labels.tolist()]
+        kept = [i for i, pool in enumerate(pools) if len(pool)]
+        rows = [int(pools[i][rng.integers(len(pools[i]))]) for i in kept]
+        heard, seen = voices[side].media["speech_levels"][kept], pictures[side].media["vision_levels"][rows]
+        return Part({"speech": heard, "vision": seen}, voices[side].labels[kept])
 
     training = [paired(0) for _ in range(4)]
     joined = Part({k: torch.cat([t.media[k] for t in training]) for k in ("speech", "vision")},
