@@ -138,7 +138,7 @@ def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytes
     assert [a.heard.text for a in answers if a.heard] == ["I got it.", "So happy!"]
     assert recogniser.calls == 1
     windows = list(engine.timeline(sound, 1.0, 1.5, ("msa",)))
-    assert [a.heard and a.heard.text for a in windows] == ["I got it.", "it. So happy!", "So happy!"]
+    assert [a.heard for a in windows] == [HEARD] * 3  # each window is listened to by itself: a file may be hours long
     sound.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.500 --> 00:01.500\nFrom the file.\n")
     assert [a.span_s for a in engine.timeline(sound, tasks=("msa",), by="utterance")] == [(0.5, 1.5)]
 

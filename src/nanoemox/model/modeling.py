@@ -307,6 +307,9 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         out = NanoEmoXOutput()
         cache = past_key_values if cache is None else cache
         kwargs.pop("return_dict", None)
+        if inputs_embeds is None and input_ids is not None and media.is_empty() and _holds(cache):
+            # Words alone go on: a placeholder that the model itself has written is a word like any other.
+            inputs_embeds = self.get_input_embeddings()(input_ids)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
