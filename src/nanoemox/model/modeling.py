@@ -243,18 +243,25 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
     # ---------------------------------------------------------------- forward
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        *args: Any,
+        inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
-        """Prepare a step of ``generate``; media go to the step that holds their placeholders and to no later one."""
+        """Prepare a step of ``generate``; media go to the first one, if it holds their placeholders."""
         # The library reads this signature to see whether embeddings may stand in for ids.
-        given: dict[str, Any] = {"inputs_embeds": inputs_embeds, **kwargs}
+        given: dict[str, Any] = {"inputs_embeds": inputs_embeds, "is_first_iteration": is_first_iteration, **kwargs}
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **given)
         ids = inputs.get("input_ids")
         if ids is None or not _holds(inputs.get(CACHE_NAME)) or _MEDIA.isdisjoint(inputs):
             return inputs
         placeholders = torch.tensor(list(self.config.placeholder_token_ids.values()), device=ids.device)
-        seen = not torch.isin(ids, placeholders).any()
-        return {k: v for k, v in inputs.items() if not (seen and k in _MEDIA)}
+        # A placeholder that the model itself has written later is a word like any other.
+        if is_first_iteration and torch.isin(ids, placeholders).any():
+            return inputs
+        return {k: v for k, v in inputs.items() if k not in _MEDIA}
 
     def forward(  # noqa: D417 (the media are described together)
         self,
@@ -307,9 +314,6 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         out = NanoEmoXOutput()
         cache = past_key_values if cache is None else cache
         kwargs.pop("return_dict", None)
-        if inputs_embeds is None and input_ids is not None and media.is_empty() and _holds(cache):
-            # Words alone go on: a placeholder that the model itself has written is a word like any other.
-            inputs_embeds = self.get_input_embeddings()(input_ids)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
