@@ -15,8 +15,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nanoemox.data.files import write_text
 from nanoemox.data.targets import PARTS, explain
-from nanoemox.data.whole_files import write_text
 from nanoemox.recipes import describe
 from nanoemox.tasks import ALL_TASKS, TASKS, format_chain, format_label, format_labels
 from nanoemox.types import RecipeError, Think, Turn
