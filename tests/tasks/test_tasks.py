@@ -23,7 +23,6 @@ from nanoemox.tasks import (
     format_labels,
     get_task,
     parse,
-    valence,
 )
 from nanoemox.types import NanoEmoXError, Think
 
@@ -167,8 +166,8 @@ def test_labels_in_scripts_without_spaces() -> None:
 def test_sentiment_and_valence() -> None:
     assert parse("msa", "Neither positive nor negative: neutral").label == "neutral"
     assert parse("msa", "sentiment: Positive").label == "positive"
-    assert valence({"positive": 0.7, "negative": 0.1, "neutral": 0.2}) == pytest.approx(0.6)
-    assert valence({"negative": 1.0}) == -1.0
+    assert TASKS["msa"].valence({"positive": 0.7, "negative": 0.1, "neutral": 0.2}) == pytest.approx(0.6)
+    assert TASKS["msa"].valence({"negative": 1.0}) == -1.0
 
 
 def test_no_candidates_no_label() -> None:

@@ -184,11 +184,7 @@ def columns(tasks: Sequence[str]) -> list[str]:
     """Return the header of the table for these tasks."""
     names = ["path", "clip", "model", "settings", "start_s", "end_s", "window", "modalities", "gate", "warnings"]
     for key in tasks:
-        if TASKS[key].closed:
-            names += [f"{key}_label", f"{key}_probability", f"{key}_probabilities"]
-        if key == "msa":
-            names.append("msa_valence")
-        names += {"ovmer": ["ovmer_labels"], "eri": ["eri_text"], "erg": ["erg_reply", "erg_think"]}.get(key, [])
+        names += TASKS[key].columns()
     return names
 
 
@@ -222,19 +218,7 @@ def table_row(path: Path, answer: Answer) -> dict[str, Any]:
         "warnings": "; ".join(answer.warnings),
     }
     for key, reading in answer.tasks.items():
-        if reading.probabilities is not None and reading.label is not None:
-            row[f"{key}_label"] = reading.label
-            row[f"{key}_probability"] = round(reading.probabilities[reading.label], 4)
-            row[f"{key}_probabilities"] = _compact({k: round(v, 4) for k, v in reading.probabilities.items()})
-        if key == "msa":
-            row["msa_valence"] = round(reading.valence or 0.0, 4)
-        elif key == "ovmer":
-            row["ovmer_labels"] = "; ".join(reading.labels or ())
-        elif key == "eri":
-            row["eri_text"] = reading.text
-        elif key == "erg":
-            chain = reading.to_dict()["think"]
-            row["erg_reply"], row["erg_think"] = reading.reply, "" if chain is None else _compact(chain)
+        row |= TASKS[key].cells(reading)
     return row
 
 

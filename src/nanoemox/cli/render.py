@@ -13,16 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from nanoemox.tasks import CHAIN_FIELDS, TASKS
 from nanoemox.types import Answer, Evidence, Heard, Reading
 
-NAMES = {
-    "msa": "sentiment",
-    "mer": "emotion",
-    "ovmer": "emotions",
-    "mir": "intent",
-    "eri": "reason",
-    "erg": "reply",
-}
 NUM_BEST = 3
 """How many candidates, frames and windows are shown."""
 MAX_WIDTH = 100
@@ -50,9 +43,9 @@ def card(answer: Answer) -> Panel:
     rows.add_column(overflow="fold")
     for key, reading in answer.tasks.items():
         if reading.think is not None:
-            for name in ("scenario", "emotion", "cause", "goal"):
+            for name in CHAIN_FIELDS:
                 rows.add_row(f"  {name}", Text(printable(getattr(reading.think, name)), style="dim"))
-        rows.add_row(NAMES[key], _reading(reading))
+        rows.add_row(TASKS[key].answer_name, _reading(reading))
     if answer.heard is not None:
         rows.add_row("heard", _heard(answer.heard))
     if answer.evidence is not None:

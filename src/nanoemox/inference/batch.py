@@ -21,7 +21,7 @@ from nanoemox.media.windows import coverage_warning
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
-from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, format_label, get_task, parse, valence
+from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, ClosedTask, format_label, get_task, parse
 from nanoemox.types import (
     MODALITIES,
     SAMPLE_RATE_HZ,
@@ -343,11 +343,12 @@ def _closed_reading(
     labels = ask.labels or ()
     shares = raw if calibrated is None else calibrated
     best = int(np.argmax(shares))
+    task = TASKS[ask.task]
     return Reading(
         ask.task,
         texts[best],
         label=labels[best],
         probabilities=dict(zip(labels, shares, strict=True)),
-        valence=valence(dict(zip(texts, shares, strict=True))) if ask.task == "msa" else None,
+        valence=task.valence(dict(zip(texts, shares, strict=True))) if isinstance(task, ClosedTask) else None,
         uncalibrated=None if calibrated is None else dict(zip(labels, raw, strict=True)),
     )

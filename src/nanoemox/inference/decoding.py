@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from nanoemox.model.cache import cache_argument
 from nanoemox.types import NanoEmoXError
 
 MAX_NEW_TOKENS = 1024
@@ -101,7 +102,7 @@ def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, media: Mappin
     seen = model(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        cache=cache,
+        **cache_argument(cache),
         use_cache=True,
         logits_to_keep=1,
         **(media or {}),
@@ -205,7 +206,7 @@ def _forward_tree(model: Any, prefix: Prefix, tree: TokenTree, sources: Sequence
         input_ids=tokens,
         attention_mask=_additive(torch.cat([before, behind], dim=2), model.dtype),
         position_ids=prefix.lengths[:, None] + depths,
-        cache=prefix.branch(),
+        **cache_argument(prefix.branch()),
         use_cache=True,
         logits_to_keep=torch.tensor(sources, device=device),
     )
@@ -269,7 +270,7 @@ class Decoder:
                 input_ids=chosen[:, None],
                 attention_mask=_additive(keep[:, None], self._dtype),
                 position_ids=positions[:, None] + step,
-                cache=cache,
+                **cache_argument(cache),
                 use_cache=True,
             )
             logits = out.logits[:, -1]
@@ -293,7 +294,7 @@ class Decoder:
             input_ids=ids,
             attention_mask=_additive(allowed, self._dtype),
             position_ids=starts[:, None] + torch.arange(longest, device=device),
-            cache=cache,
+            **cache_argument(cache),
             use_cache=True,
         )
         last = out.logits[torch.arange(len(ids), device=device), lengths - 1]
