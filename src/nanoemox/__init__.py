@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nanoemox.configuration import NanoEmoXConfig
+    from nanoemox.decide import Decisions
     from nanoemox.decoding import GenerationOptions
     from nanoemox.embedding import Embedding
     from nanoemox.engine import Engine
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from nanoemox.media import clip_from_arrays, load_clip
     from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
     from nanoemox.processing import Ask, NanoEmoXProcessor
+    from nanoemox.questions import Decision, Option, Question
     from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, parse
     from nanoemox.types import (
         Answer,
@@ -43,6 +45,8 @@ __all__ = [
     "Ask",
     "CheckpointError",
     "Clip",
+    "Decision",
+    "Decisions",
     "Embedding",
     "Engine",
     "Evidence",
@@ -53,6 +57,8 @@ __all__ = [
     "NanoEmoXError",
     "NanoEmoXForConditionalGeneration",
     "NanoEmoXProcessor",
+    "Option",
+    "Question",
     "Reading",
     "RecipeError",
     "Think",
@@ -66,6 +72,7 @@ __all__ = [
 
 _HOMES = {
     "configuration": ("NanoEmoXConfig",),
+    "decide": ("Decisions",),
     "decoding": ("GenerationOptions",),
     "embedding": ("Embedding",),
     "engine": ("Engine",),
@@ -73,6 +80,7 @@ _HOMES = {
     "media": ("clip_from_arrays", "load_clip"),
     "model.modeling": ("NanoEmoXForConditionalGeneration",),
     "processing": ("Ask", "NanoEmoXProcessor"),
+    "questions": ("Decision", "Option", "Question"),
     "tasks": ("ALL_TASKS", "LABEL_SETS", "TASKS", "parse"),
     "types": (
         "Answer",
@@ -89,7 +97,7 @@ _HOMES = {
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODEL_SIDE = ("configuration", "embedding", "engine", "model.modeling", "processing")
+_MODEL_SIDE = ("configuration", "decide", "embedding", "engine", "model.modeling", "processing")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ A clip is encoded once and its prompt runs through the language model once; ever
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -30,12 +30,14 @@ from nanoemox.answering import (
     used_modalities,
 )
 from nanoemox.checkpoints import load_checkpoint
+from nanoemox.decide import Decisions, decide_clips
 from nanoemox.decoding import GenerationOptions
 from nanoemox.embedding import Embedding, embed_clip
 from nanoemox.faces import NO_FACE, with_face
 from nanoemox.media import load_clip
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.questions import Question, check_questions
 from nanoemox.stretches import heard_between, rolling_stretches, spoken_stretches
 from nanoemox.subtitles import read_sidecar
 from nanoemox.tasks import ALL_TASKS
@@ -164,6 +166,40 @@ class Engine:
             arrays = {"frames": frames, "fps": fps, "waveform": waveform, "sample_rate_hz": sample_rate_hz}
             clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
         return self._answer([clip], plan)[0]
+
+    def decide(
+        self,
+        clip: Clip | str | Path | None,
+        questions: Sequence[Question | str | Mapping[str, Any]],
+        *,
+        text: str | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Decisions:
+        """Answer 1 to 400 questions of your own about one clip: a probability for every option.
+
+        The clip is encoded and its prompt read once; the answers are those of one question at a time, in any order.
+
+        Args:
+            clip: A clip, a file, or None with ``text``.
+            questions: Each a :class:`~nanoemox.questions.Question`, its short form (``"choice: Is the speaker sincere?
+                yes|no|unclear"``) or an object of OpenAI's ``/v1/decisions``.
+            text: The words, alone or with a clip.
+            history: Earlier turns of the dialogue, oldest first.
+
+        Raises:
+            MediaError: The clip cannot be read or holds nothing that this model can use.
+            NanoEmoXError: A question that cannot be asked; the message says which and why.
+        """
+        asked = check_questions(questions)
+        if clip is None or text is not None or history:
+            arrays = {"frames": None, "fps": None, "waveform": None, "sample_rate_hz": SAMPLE_RATE_HZ}
+            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
+        begin = time.perf_counter()
+        read = self._read(clip)
+        load_s = time.perf_counter() - begin
+        found = decide_clips(self.model, self.processor, [read], [asked], self.name)[0]
+        timing = {"load": round(load_s, 4)} | found.timing_s
+        return replace(found, timing_s=timing | {"total": round(timing["total"] + load_s, 4)})
 
     def embed(self, clip: Clip | str | Path) -> Embedding:
         """Return the tokens of each branch of a clip and their means, float32 of the language model's width.

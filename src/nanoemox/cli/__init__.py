@@ -10,13 +10,14 @@ import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, exporting, models, pull, pulled, rating, reporting
+from nanoemox.cli import answering, data, deciding, evaluation, exporting, models, pull, pulled, rating, reporting
 from nanoemox.cli.app import app
 
 __all__ = [
     "answering",
     "app",
     "data",
+    "deciding",
     "evaluation",
     "exporting",
     "main",
