@@ -378,7 +378,7 @@ def test_decide(run, model: str, folder: Path, tmp_path: Path) -> None:
     more.write_text("predicate: Is it over?\n")
     done = run("decide", clip, *ASKED, "--questions", more, "--model", model, "--json")
     assert done.code == 0
-    found = done.objects()[0]
+    (found,) = done.objects
     answers = found["answers"]
     assert [a["type"] for a in answers] == ["choice", "score", "predicate"]
     assert sum(p["probability"] for p in answers[0]["probabilities"]) == pytest.approx(1)

@@ -110,7 +110,14 @@ class Engine:
             end_s=span_s[1] if span_s else None,
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
-        return self._with_face(self._with_words(clip, hear and subtitle is None, asr_model), face_index)
+        return self.complete(clip, face_index=face_index, hear=hear and subtitle is None, asr_model=asr_model)
+
+    def complete(
+        self, clip: Clip, *, face_index: int = 0, hear: bool = True, asr_model: str | Path | None = None
+    ) -> Clip:
+        """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
+        heard = self._with_words(clip, hear and not clip.subtitle, asr_model)
+        return self._with_face(heard, face_index)
 
     def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
         """Listen to a clip without words where a recogniser is there."""
