@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response, StreamingResponse
 
 from nanoemox.answering import make_plan
@@ -93,7 +95,7 @@ async def upload(request: Request) -> Response:
     service: Service = request.app.state.service
     if not _is_form(request):
         raise Refusal(415, "send multipart/form-data with a field file")
-    async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=10_000) as form:
+    async with _form(request) as form:
         file, purpose = form.get("file"), form.get("purpose")
         if not isinstance(file, UploadFile):
             raise Refusal(400, "the form has no field file with a file", param="file")
@@ -133,12 +135,29 @@ def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """Read a form with at most one file, in memory: the library's own way puts large files on the disk."""
+    size = 1_000_000
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=MAX_FIELDS, max_part_size=size)
+    parser.spool_max_size = request.app.state.service.limits.body_bytes + 1
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        said = error.message if isinstance(error, MultiPartException) else "it cannot be read"
+        raise Refusal(400, f"the form is not valid: {said}", code="invalid_value") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
 async def _read(request: Request) -> tuple[AffectIn, list[Medium]]:
     """Read JSON, or a form whose other fields are those of the JSON object."""
     try:
         if not _is_form(request):
             return AffectIn.model_validate_json(await request.body()), []
-        async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=1_000_000) as form:
+        async with _form(request) as form:
             return AffectIn.model_validate(_fields(form)), await _files(form)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
