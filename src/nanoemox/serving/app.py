@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 from starlette.responses import PlainTextResponse, Response
 
-from nanoemox.serving import affect, chat, decisions
+from nanoemox.serving import affect, chat, decisions, live
 from nanoemox.serving.errors import Refusal, add_handlers, problem, refusal_of
 from nanoemox.serving.limits import App, Guard, Message, Receive, Scope, Send
 from nanoemox.serving.service import Service
@@ -41,7 +41,7 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str | None = No
     app = FastAPI(title="nanoemox", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
     add_handlers(app)
-    for module in (decisions, chat, affect):
+    for module in (decisions, chat, affect, live):
         app.include_router(module.routes)
 
     @app.get("/healthz")

@@ -47,6 +47,7 @@ class Limits:
         decoders: Media decoded at a time.
         files_bytes: Uploaded files kept in memory together.
         file_s: How long an uploaded file is kept.
+        sessions: Live streams at a time.
     """
 
     body_bytes: int = 32 * 2**20
@@ -62,6 +63,7 @@ class Limits:
     decoders: int = 2
     files_bytes: int = 256 * 2**20
     file_s: float = 3600.0
+    sessions: int = 32
 
     def media(self, num_frames: int, sampling: Any, span_s: tuple[float, float] | None = None) -> MediaOptions:
         """How one medium is decoded."""

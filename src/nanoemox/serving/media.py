@@ -83,13 +83,13 @@ def merge(clips: Sequence[Clip], num_frames: int) -> Clip:
         times.append(stamps + start)
         start += clip.duration_s or 1.0
     size = shown[0].frames.shape[1:3] if shown[0].frames is not None else (1, 1)
-    frames = np.concatenate([_fitted(c.frames, size) for c in shown if c.frames is not None])
+    frames = np.concatenate([fitted(c.frames, size) for c in shown if c.frames is not None])
     picked = np.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().astype(int)
     length = base.duration_s if heard else start if len(frames) > 1 else 0.0
     return replace(base, frames=frames[picked], frame_times_s=np.concatenate(times)[picked], duration_s=length)
 
 
-def _fitted(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def fitted(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Scale uint8[T, H, W, 3] into a frame of this height and width, black around."""
     if frames.shape[1:3] == size:
         return frames

@@ -73,6 +73,7 @@ class Service:
         self.batcher = Batcher(self.limits.batch, self.metrics.watch)
         self.decoders = ThreadPoolExecutor(self.limits.decoders, "nanoemox-decode")
         self.files = FileStore(self.limits.files_bytes, self.limits.file_s)
+        self.live_sessions = 0
         self._at_work = 0
 
     def close(self) -> None:
@@ -138,7 +139,7 @@ class Service:
             return Clip("words", subtitle=words, history=tuple(spoken.history))
         clips = await asyncio.gather(*(self.decoded(m, words) for m in spoken.media))
         whole = replace(merge(clips, self._frames), subtitle=words or clips[-1].subtitle, history=tuple(spoken.history))
-        return await self._decode(lambda: self.engine.complete(whole, hear=hear and words is None))
+        return await self.in_decoder(lambda: self.engine.complete(whole, hear=hear and words is None))
 
     async def decoded(
         self, medium: Medium, words: str | None = None, span_s: tuple[float, float] | None = None
@@ -146,7 +147,7 @@ class Service:
         """Decode one medium, or a part of it."""
         data = await self.bytes_of(medium)
         options = self.limits.media(self._frames, self.engine.processor.config.vision.frame_sampling, span_s)
-        return await self._decode(
+        return await self.in_decoder(
             lambda: load_clip(
                 data,
                 num_frames=self._frames,
@@ -165,14 +166,15 @@ class Service:
             return self.files.get(medium.file_id).data
         if medium.url is not None:
             url = medium.url
-            return await self._decode(lambda: fetch(url, self.media_hosts, self.limits.body_bytes))
+            return await self.in_decoder(lambda: fetch(url, self.media_hosts, self.limits.body_bytes))
         return medium.data or b""
 
     @property
     def _frames(self) -> int:
         return int(self.engine.processor.config.vision.num_frames)
 
-    async def _decode(self, action: Callable[[], T]) -> T:
+    async def in_decoder(self, action: Callable[[], T]) -> T:
+        """Run what decodes or looks for faces on one of the decoders' threads."""
         return await asyncio.get_running_loop().run_in_executor(self.decoders, action)
 
     # ---------------------------------------------------------------- along a clip
@@ -210,7 +212,7 @@ class Service:
         try:
             part = await self.decoded(medium, spoken.words, span)
             part = replace(part, history=tuple(spoken.history))
-            clip = await self._decode(lambda: self.engine.complete(part, hear=spoken.words is None))
+            clip = await self.in_decoder(lambda: self.engine.complete(part, hear=spoken.words is None))
             answer: Answer = await self.batcher.run(work, clip)
         except MediaError as error:
             answer = Answer(medium.kind, self.engine.name, {}, warnings=(f"{NO_ANSWER}: {error}",))
