@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nanoemox.engine import Engine
-from nanoemox.questions import Question
+from nanoemox.inference.engine import Engine
+from nanoemox.inference.questions import Question
 
 SAMPLE = Path(__file__).parents[1] / "src" / "nanoemox" / "assets" / "sample.mp4"
 ASPECTS = ["sincere", "tired", "tense", "amused", "proud", "bored", "afraid", "lonely", "hopeful", "sure of it"]

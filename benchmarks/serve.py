@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from nanoemox.engine import Engine
+from nanoemox.inference.engine import Engine
 
 SAMPLE = Path(__file__).parents[1] / "src" / "nanoemox" / "assets" / "sample.mp4"
 WORDS = ["I got the job!", "It is over.", "Leave me alone.", "Thank you so much.", "What was that?", "I miss her."]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import uvicorn
 
-from nanoemox.engine import Engine
+from nanoemox.inference.engine import Engine
 from nanoemox.serving.app import create_app
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.service import Service

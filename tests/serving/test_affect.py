@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
 from nanoemox.serving.service import Service
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Answer, Turn

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
 from nanoemox.serving.chat import read_task
 from nanoemox.types import Clip, Turn
 from tests.serving.conftest import data_uri, picture, video, wav

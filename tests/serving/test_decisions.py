@@ -9,8 +9,8 @@ import httpx
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from nanoemox.engine import Engine
-from nanoemox.questions import Question
+from nanoemox.inference.engine import Engine
+from nanoemox.inference.questions import Question
 from nanoemox.serving.media import merge
 from nanoemox.types import Clip, Turn
 from tests.serving.conftest import data_uri, picture, video, wav
@@ -37,7 +37,7 @@ def client(address: str) -> OpenAI:
 
 
 def ours(engine: Engine, clip: Clip) -> list[dict[str, Any]]:
-    from nanoemox.questions import Option
+    from nanoemox.inference.questions import Option
 
     questions = [
         Question.predicate("Is it over?", name="over"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nanoemox.engine import Engine
+from nanoemox.inference.engine import Engine
 from nanoemox.serving.app import create_app
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.service import Service

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from openai import AuthenticationError, OpenAI, RateLimitError
 
-from nanoemox.engine import Engine
+from nanoemox.inference.engine import Engine
 from nanoemox.serving.app import serve
 from nanoemox.serving.errors import Refusal
 from nanoemox.serving.fetch import fetch, is_public

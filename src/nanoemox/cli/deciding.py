@@ -31,7 +31,7 @@ def decide(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Answer up to 400 questions of your own about one clip: a probability for every option."""
-    from nanoemox.questions import check_questions, read_questions
+    from nanoemox.inference.questions import check_questions, read_questions
     from nanoemox.types import NanoEmoXError
 
     if clip is None and not (text or "").strip():
@@ -39,13 +39,13 @@ def decide(
     if not question and questions is None:
         raise NanoEmoXError("nothing is asked: give --question 'predicate: Is it so?' or --questions FILE")
     asked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
-    from nanoemox.engine import Engine
+    from nanoemox.inference.engine import Engine
 
     found = Engine.from_pretrained(model, device=device).decide(clip, asked, text=text)
     if json:
         tell_json(found.to_dict())
         return
-    from nanoemox.render import format_decision
+    from nanoemox.cli.render import format_decision
 
     for answer in found.answers:
         tell(format_decision(answer))

@@ -44,7 +44,7 @@ def serve(
         from nanoemox.serving.service import Service
     except ImportError as error:
         raise NanoEmoXError(f"serving needs {error.name}: pip install 'nanoemox[serve]'") from error
-    from nanoemox.engine import Engine
+    from nanoemox.inference.engine import Engine
 
     size = max_mb * 2**20
     limits = Limits(

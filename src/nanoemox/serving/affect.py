@@ -13,8 +13,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response, StreamingResponse
 
-from nanoemox.answering import make_plan
-from nanoemox.decoding import MAX_NEW_TOKENS, GenerationOptions
+from nanoemox.inference.batch import make_plan
+from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
 from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
 from nanoemox.serving.media import Kind, Medium, Spoken, medium_at, medium_of
 from nanoemox.serving.parts import Loose, clean

@@ -15,18 +15,21 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
-from nanoemox.answering import Plan, make_plan
-from nanoemox.decoding import MAX_NEW_TOKENS, GenerationOptions
+from nanoemox.inference.batch import Plan, make_plan
+from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
 from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
 from nanoemox.serving.media import Spoken
 from nanoemox.serving.parts import Loose, Message, spoken_of
 from nanoemox.serving.service import Service
 from nanoemox.serving.work import Draft, WriteWork, Written
 from nanoemox.tasks import TASKS
+from nanoemox.tasks.erg import ERG
+from nanoemox.tasks.mer import MER
+from nanoemox.tasks.msa import MSA
 
 routes = APIRouter()
 _TAG = re.compile("|".join(re.escape(tag) for tag in sorted({t.identifier for t in TASKS.values()}, key=len)))
-_DEFAULT_TASK = "erg"
+_DEFAULT_TASK = ERG.key
 """Who writes without an identifier gets a reply."""
 
 
@@ -78,7 +81,7 @@ def read_task(words: str | None) -> Asked:
         return Asked(_DEFAULT_TASK, None, words)
     asked = (words or "")[found.end() :].strip()
     keys = [key for key, task in TASKS.items() if task.identifier == found.group()]
-    task = keys[0] if len(keys) == 1 else "msa" if "sentiment" in asked.lower() else "mer"
+    task = keys[0] if len(keys) == 1 else MSA.key if "sentiment" in asked.lower() else MER.key
     listed = asked.rpartition(":")[2] if ":" in asked else ""
     labels = tuple(filter(None, (part.strip(" .;\n") for part in listed.split(","))))
     before = (words or "")[: found.start()].strip()

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, JsonValue, StrictBool, StrictStr
 from starlette.responses import Response
 
-from nanoemox.decide import Decisions
-from nanoemox.questions import MAX_OPTIONS, MAX_QUESTIONS, Decision, Option, Question
+from nanoemox.inference.decide import Decisions
+from nanoemox.inference.questions import MAX_OPTIONS, MAX_QUESTIONS, Decision, Option, Question
 from nanoemox.serving.errors import Refusal, json_response
 from nanoemox.serving.media import Medium, Spoken, medium_of
 from nanoemox.serving.parts import Call, Json, Loose, Message, Text, clean, spoken_of, words_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from nanoemox._decode import MediaOptions
+from nanoemox.media.decode import MediaOptions
 from nanoemox.serving.errors import Refusal, problem
 
 Scope = MutableMapping[str, Any]

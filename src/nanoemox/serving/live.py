@@ -1,8 +1,9 @@
 """``/v1/live``: sound and pictures in, readings out, over one WebSocket.
 
-The client sends binary messages (s16le 16 kHz mono of about 100 ms, or a JPEG) and JSON (``session.update``); it is sent
-``session.created``, ``session.updated``, ``utterance.start``, ``utterance.end``, ``measurement.result``, ``reply`` and
-``error``. Where the model cannot keep up, readings are left out and counted; the connection stays.
+The client sends binary messages (s16le 16 kHz mono of about 100 ms, or a JPEG) and JSON (``session.update``,
+``session.end``); it is sent ``session.created``, ``session.updated``, ``utterance.start``, ``utterance.end``,
+``measurement.result``, ``reply``, ``error`` and ``session.ended``. Where the model cannot keep up, readings are left
+out and counted; the connection stays.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
-from nanoemox.answering import make_plan
+from nanoemox.inference.batch import make_plan
 from nanoemox.serving.errors import Refusal, body_of, refusal_of
 from nanoemox.serving.measuring import Smoother, look, measures, replied, reply, result, spoken
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech, is_jpeg
@@ -104,7 +105,7 @@ class Session:
                 else:
                     # Pictures are decoded and speech is found here, in order, off the loop that serves the others.
                     await asyncio.get_running_loop().run_in_executor(
-                        self.service.decoders, self._stream, message.get("bytes") or b""
+                        self.service.streams, self._stream, message.get("bytes") or b""
                     )
             except (Refusal, NanoEmoXError) as error:
                 self._say({"type": "error", **body_of(refusal_of(error))})

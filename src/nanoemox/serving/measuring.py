@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from nanoemox.engine import Engine
-from nanoemox.faces import with_face
+from nanoemox.faces.tracks import with_face
+from nanoemox.inference.engine import Engine
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech, is_jpeg
 from nanoemox.serving.work import AnswerWork
+from nanoemox.tasks.erg import ERG
 from nanoemox.types import Answer, Clip, Reading
 
 MAX_PEOPLE: Final = 4
@@ -23,6 +24,13 @@ DIGITS: Final = 6
 class LoneWork(AnswerWork):
     """Answers that are never batched with others: equal to itself only."""
 
+    def alone(self, clip: Clip) -> Answer:
+        """Answer here and now, or raise what is wrong with the clip."""
+        (answer,) = self.run([clip])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
 
 def measures(engine: Engine, config: LiveConfig) -> LoneWork:
     """What is asked of each stretch."""
@@ -32,7 +40,7 @@ def measures(engine: Engine, config: LiveConfig) -> LoneWork:
 
 def reply(engine: Engine) -> LoneWork:
     """What is asked at the end of an utterance."""
-    return LoneWork(engine, ("erg",), think=False)
+    return LoneWork(engine, (ERG.key,), think=False)
 
 
 def look(engine: Engine, due: Due, config: LiveConfig) -> list[Clip]:
@@ -127,12 +135,12 @@ def replay(
                 said.append(spoken(event))
                 continue
             clips = look(engine, event, config)
-            said.append(result(event, [asked.run([clip])[0] for clip in clips], smoother))
+            said.append(result(event, [asked.alone(clip) for clip in clips], smoother))
             if config.reply and event.trigger == "speech_ended" and clips:
-                said.append(replied(event, reply(engine).run(clips[:1])[0]))
+                said.append(replied(event, reply(engine).alone(clips[0])))
     return said
 
 
 def replied(due: Due, answer: Answer) -> dict[str, Any]:
     """Return the message of a reply."""
-    return {"type": "reply", "start_s": due.start_s, "end_s": due.end_s, "text": answer.tasks["erg"].reply}
+    return {"type": "reply", "start_s": due.start_s, "end_s": due.end_s, "text": answer.tasks[ERG.key].reply}

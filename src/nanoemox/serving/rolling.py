@@ -20,6 +20,8 @@ from nanoemox.serving.media import fitted
 from nanoemox.serving.parts import Loose
 from nanoemox.serving.voice import Voice
 from nanoemox.tasks import TASKS
+from nanoemox.tasks.mer import MER
+from nanoemox.tasks.msa import MSA
 from nanoemox.types import SAMPLE_RATE_HZ, Clip
 
 MAX_AUDIO_BYTES: Final = SAMPLE_RATE_HZ * 2 * 2
@@ -38,16 +40,16 @@ class LiveConfig(Loose):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    interval_s: float = Field(2.0, ge=0.5, le=30)
-    window_s: float = Field(6.0, ge=1, le=30)
-    tasks: tuple[str, ...] = Field(("mer", "msa"), min_length=1)
+    interval_s: float = Field(default=2.0, ge=0.5, le=30)
+    window_s: float = Field(default=6.0, ge=1, le=30)
+    tasks: tuple[str, ...] = Field(default=(MER.key, MSA.key), min_length=1)
     labels: dict[str, list[str]] = Field(default_factory=dict)
     faces: Literal["largest", "all"] = "largest"
-    half_life_s: float = Field(4.0, ge=0, le=600)
+    half_life_s: float = Field(default=4.0, ge=0, le=600)
     reply: bool = False
     hear: bool = True
-    fps: float = Field(2.0, gt=0, le=30)
-    min_silence_s: float = Field(0.5, ge=0.1, le=5)
+    fps: float = Field(default=2.0, gt=0, le=30)
+    min_silence_s: float = Field(default=0.5, ge=0.1, le=5)
 
     @field_validator("tasks")
     @classmethod
@@ -121,7 +123,7 @@ class Rolling:
         """
         if len(data) % 2 or len(data) > MAX_AUDIO_BYTES:
             raise Refusal(400, f"{len(data)} bytes of sound: send s16le, at most {MAX_AUDIO_BYTES} bytes in a message")
-        sound = np.frombuffer(data, "<i2").astype(np.float32) / 32768
+        sound = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
         self._samples += len(sound)
         keep = round(2 * self.config.window_s * SAMPLE_RATE_HZ)
         self._sound = np.concatenate([self._sound, sound])[-keep:]
@@ -172,16 +174,14 @@ class Rolling:
         return [self._stretch("interval", max(0.0, now - self.config.window_s), now)]
 
     def _stretch(self, trigger: Trigger, start_s: float, end_s: float) -> Due:
-        first_s = (self._samples - len(self._sound)) / SAMPLE_RATE_HZ
-        sound = self._sound[
-            max(0, round((start_s - first_s) * SAMPLE_RATE_HZ)) : max(0, round((end_s - first_s) * SAMPLE_RATE_HZ))
-        ]
+        first = self._samples - len(self._sound)
+        begin, end = (max(0, round(at_s * SAMPLE_RATE_HZ) - first) for at_s in (start_s, end_s))
+        sound = self._sound[begin:end]
         seen = [(t - start_s, frame) for t, frame in self._frames if start_s <= t <= end_s]
         frames = times = None
         if seen:
-            picked = [
-                seen[i] for i in np.linspace(0, len(seen) - 1, min(self.num_frames, len(seen))).round().astype(int)
-            ]
+            index = np.linspace(0, len(seen) - 1, min(self.num_frames, len(seen))).round().astype(int)
+            picked = [seen[i] for i in index]
             size = picked[-1][1].shape[:2]
             frames = np.concatenate([fitted(frame[None], size) for _, frame in picked])
             times = np.array([t for t, _ in picked])

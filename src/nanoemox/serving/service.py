@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.requests import Request
 
-from nanoemox.engine import NO_ANSWER, Engine
-from nanoemox.media import load_clip
+from nanoemox.inference.engine import NO_ANSWER, Engine
+from nanoemox.media.load import load_clip
+from nanoemox.media.windows import rolling_windows
 from nanoemox.serving.batching import Batcher
 from nanoemox.serving.errors import Refusal
 from nanoemox.serving.fetch import fetch
@@ -22,7 +23,6 @@ from nanoemox.serving.limits import MAX_INPUTS, Limits
 from nanoemox.serving.media import Medium, Spoken, merge
 from nanoemox.serving.work import AnswerWork
 from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError
-from nanoemox.windows import rolling_windows
 
 T = TypeVar("T")
 
@@ -72,13 +72,15 @@ class Service:
         self.metrics = Metrics()
         self.batcher = Batcher(self.limits.batch, self.metrics.watch)
         self.decoders = ThreadPoolExecutor(self.limits.decoders, "nanoemox-decode")
+        self.streams = ThreadPoolExecutor(self.limits.decoders, "nanoemox-stream")
         self.files = FileStore(self.limits.files_bytes, self.limits.file_s)
         self.live_sessions = 0
         self._at_work = 0
 
     def close(self) -> None:
         """Finish what is at work."""
-        self.decoders.shutdown(cancel_futures=True)
+        for pool in (self.decoders, self.streams):
+            pool.shutdown(cancel_futures=True)
         self.batcher.close()
 
     def check_model(self, name: str | None) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanoemox.answering import ClipBatch, Plan
-from nanoemox.decide import Decisions, decide_clips
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
-from nanoemox.questions import Question
+from nanoemox.inference.batch import ClipBatch, Plan
+from nanoemox.inference.decide import Decisions, decide_clips
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
+from nanoemox.inference.questions import Question
 from nanoemox.types import Answer, Clip, NanoEmoXError, Reading
 
 
