@@ -3,10 +3,10 @@
     python benchmarks/frozen.py [--preset paper] [--tokens 256] [--repeats 5] [--json FILE]
 
 Left column: ``nanoemox train`` with ``precision: bf16`` and features from the cache: no encoders, frozen matrices of
-the language model in bfloat16, the rest in float32. Right column: the same model as it is loaded, float32 throughout, which
-autocast rounds at every use. Bytes are counted on the meta device at full size; the time is that of one decoder layer
-of full width, forward and backward, on this machine. The floor is the layer's multiply-adds over the rate of a plain
-matrix product in bfloat16.
+the language model in bfloat16, the rest in float32. Right column: the same model as it is loaded, float32 throughout,
+which autocast rounds at every use. Bytes are counted on the meta device at full size; the time is that of one decoder
+layer of full width, forward and backward, on this machine. The floor is the layer's multiply-adds over the rate of a
+plain matrix product in bfloat16.
 """
 
 from __future__ import annotations
