@@ -20,6 +20,7 @@ from nanoemox import cli
 from nanoemox.checkpoints import find_checkpoint
 from nanoemox.engine import Engine
 from nanoemox.model.convert_reference import HEAD
+from nanoemox.tasks import LABEL_SETS
 from nanoemox.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights import home, hub
@@ -177,6 +178,23 @@ def test_the_preset_reads_a_clip_as_the_authors_do(pulled: Pulled) -> None:
     speech = config["speech"]
     assert (speech["grid"], speech["normalise"], speech["remove_mean"]) == ("reference", "clip", True)
     assert load_templates(pulled.model.folder / "templates.yaml").prefix.startswith("<|im_start|>")
+
+
+def test_scoring_it_is_one_more_command(pulled: Pulled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = LABEL_SETS["meld"]
+    rows = [
+        {"id": f"c{i}", "split": "test", "subtitle": f"word {i}", "corpus": "meld", "task": "mer",
+         "labels": {"label": labels[i], "candidates": labels}}
+        for i in range(3)
+    ]  # fmt: skip
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "meld.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    command = ["evaluate", "--benchmarks", "meld", "--data-root", str(tmp_path), "--out", str(tmp_path / "run")]
+    cli.app([*command, "--model", "authors", "--device", "cpu", "--json"], standalone_mode=False)
+    out = capsys.readouterr().out
+    found = json.loads(out[out.index("{") :])["benchmarks"]["meld"]["rows"]
+    assert "authors" in next(iter(found))
+    assert all(row["n"] == 3 and set(row["intervals"]) >= {"hit_rate"} for row in found.values())
 
 
 def test_the_users_words_are_taken_and_kept(served: FakeHub, release: Release, tmp_path: Path) -> None:
