@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from nanoemox.decoding import Decoder, GenerationOptions, prefill
-from nanoemox.engine import Engine
-from nanoemox.processing import Ask
+from nanoemox.inference.decoding import Decoder, GenerationOptions, prefill
+from nanoemox.inference.engine import Engine
+from nanoemox.model.processing import Ask
 from nanoemox.types import Clip
 
 NEVER = [-1]

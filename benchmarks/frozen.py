@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM
 
 from nanoemox.model.lora import GROUPS, LoraSpec, attach_lora
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.presets import load_preset, model_config
 from nanoemox.training.freeze import lighten, set_trainable
+from nanoemox.weights.presets import load_preset, model_config
 
 ADAM_STATES = 2
 

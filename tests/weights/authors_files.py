@@ -22,9 +22,9 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 
-from nanoemox.model.convert_reference import _expected, _rename, _window_index
-from nanoemox.model.presets import load_preset, model_config
 from nanoemox.weights.authors_catalogue import RELEASE, Release
+from nanoemox.weights.convert_reference import _expected, _rename, _window_index
+from nanoemox.weights.presets import load_preset, model_config
 from tests.tiny import CLIP_TINY, HUBERT_TINY, QFORMER_TINY, text_config, tiny_tokenizer
 from tests.weights.fake_hub import FakeRepository
 

@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nanoemox import cli
-from nanoemox.checkpoints import find_checkpoint
-from nanoemox.engine import Engine
-from nanoemox.model.convert_reference import HEAD
+from nanoemox.inference.checkpoints import find_checkpoint
+from nanoemox.inference.engine import Engine
 from nanoemox.tasks import LABEL_SETS
-from nanoemox.templates import load_templates
+from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights import home, hub
 from nanoemox.weights.authors import AuthorsOptions, pull_authors
 from nanoemox.weights.authors_catalogue import RELEASE, Release, RepoFile, Repository
+from nanoemox.weights.convert_reference import HEAD
 from nanoemox.weights.home import PulledModel
 from tests.tiny import tiny_clip
 from tests.weights.authors_files import CHECKPOINT, language_model, make_repositories, speech_model, vision_model

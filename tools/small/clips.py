@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from nanoemox.engine import Engine
+from nanoemox.inference.engine import Engine
 
 TASKS = ("msa", "mer", "eri", "erg")
 

@@ -30,7 +30,7 @@ def pull(
     """Fetch a model's public parts once, check and convert them; afterwards no network is needed."""
     from functools import partial
 
-    from nanoemox.render import bytes_progress
+    from nanoemox.cli.render import bytes_progress
     from nanoemox.weights.home import AUTHORS
 
     say = partial(tell, err=True)

@@ -105,7 +105,7 @@ def pull_authors(
 
 def _words(path: Path | None) -> Any:
     """Read the user's words."""
-    from nanoemox.templates import load_templates
+    from nanoemox.tasks.templates import load_templates
 
     if path is None:
         return None
@@ -198,9 +198,9 @@ def _join(
     preset: str, sources: dict[str, Path], work: Path, options: AuthorsOptions, words: Any, say: Tell
 ) -> dict[str, Any]:
     """Assemble the frozen parts and lay the authors' file on them; return the report of the tensors."""
-    from nanoemox.model.assemble import WriteOptions, assemble
-    from nanoemox.model.convert import convert_checkpoints
+    from nanoemox.weights.assemble import WriteOptions, assemble
     from nanoemox.weights.authors_report import report_tensors
+    from nanoemox.weights.convert import convert_checkpoints
 
     say("joining the public backbones")
     backbones: dict[Any, str] = {part: str(place) for part, place in sources.items() if part != _ADAPTERS}

@@ -6,10 +6,10 @@ import re
 from collections import Counter, defaultdict
 from typing import Any
 
-from nanoemox.configuration import BRANCHES
-from nanoemox.model.assemble import Assembly
-from nanoemox.model.convert import Conversion
+from nanoemox.model.configuration import BRANCHES
 from nanoemox.types import CheckpointError
+from nanoemox.weights.assemble import Assembly
+from nanoemox.weights.convert import Conversion
 
 ADAPTERS = "adapters"
 _MAY_BE_DRAWN = re.compile(r"speech_encoder\..*\.masked_spec_embed")
