@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console, Group
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -137,6 +145,31 @@ def progress_over(total: int) -> Iterator[Callable[[int], None]]:
             bar.update(job, completed=answered + num_failed)
 
         yield advance
+
+
+@contextmanager
+def bytes_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how far a download is: a bar, or a line a tenth; yields what to call with bytes done and total."""
+    console = Console(stderr=True, highlight=False)
+    parts = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*parts, console=console, disable=not console.is_terminal)
+    job, told = None, 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal job, told
+        if job is None:
+            bar.start()
+            job = bar.add_task("", total=total)
+        bar.update(job, completed=done)
+        tenth = 10 * done // max(1, total)
+        if bar.disable and tenth > told:
+            told = tenth
+            console.print(f"{10 * tenth:3} % of {total / 1e9:.2f} GB")
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 def show_line(text: str) -> None:

@@ -232,10 +232,13 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         if features.vision_levels is None or features.speech_levels is None:
             return None
         ids = self.config.placeholder_token_ids
-        fused, seen, heard = (holders(input_ids, ids[b]) for b in ("fusion", "vision", "speech"))
-        if int(seen.sum()) != len(features.vision_levels) or int(heard.sum()) != len(features.speech_levels):
+        # Asked for together: each answer on its own would wait for the device.
+        marks = torch.stack([holders(input_ids, ids[b]) for b in ("fusion", "vision", "speech")])
+        fused, seen, heard = marks.tolist()
+        if sum(seen) != len(features.vision_levels) or sum(heard) != len(features.speech_levels):
             return None  # the splice tells the user which branch disagrees
-        vision, speech = features.vision_levels[fused[seen]], features.speech_levels[fused[heard]]
+        vision = _rows(features.vision_levels, [f for f, s in zip(fused, seen, strict=True) if s])
+        speech = _rows(features.speech_levels, [f for f, h in zip(fused, heard, strict=True) if h])
         if not len(vision):
             return None
         return vision.to(self.dtype), speech.to(self.dtype)
@@ -346,6 +349,11 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             targets = following[logits_to_keep] if by_mask else following.reshape(-1)
             out.loss = _answer_loss(out.logits.reshape(-1, out.logits.shape[-1]), targets, num_items_in_batch)
         return out
+
+
+def _rows(levels: Tensor, wanted: list[bool]) -> Tensor:
+    """Pick rows of float[N, ...]."""
+    return levels if all(wanted) else levels[[i for i, want in enumerate(wanted) if want]]
 
 
 def _holds(cache: Cache | None) -> bool:

@@ -70,6 +70,7 @@ class Assembly:
         dropped: Reason -> ``part: name`` of each tensor of a public file that is not carried over.
         initialised: Reason -> names in our model that were drawn.
         written: Names of the files.
+        origins: Name in our model -> ``part: name`` of the public tensor that it is.
     """
 
     preset: str
@@ -79,6 +80,7 @@ class Assembly:
     dropped: dict[str, list[str]] = field(default_factory=dict)
     initialised: dict[str, list[str]] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of ``--json``."""
@@ -291,6 +293,7 @@ def _plan(
         assert place is not None
         found: Match = match(part, open_weights(place), table, config)
         plan |= found.used
+        report.origins |= {ours: f"{part}: {theirs}" for ours, theirs in found.origins.items()}
         report.used |= Counter(n.partition(".")[0] for n in found.used)
         for reason, names in found.dropped.items():
             report.dropped.setdefault(reason, []).extend(f"{part}: {n}" for n in sorted(names))
