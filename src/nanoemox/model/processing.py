@@ -27,6 +27,7 @@ from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
 from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.images import fit_square, normalise
+from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
 from nanoemox.tasks import DEFAULT_LABELS, TASKS
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
@@ -291,25 +292,37 @@ class NanoEmoXProcessor(ProcessorMixin):
 
     def __call__(
         self,
-        clips: Clip | Sequence[Clip],
-        asks: Ask | Sequence[Ask],
+        clips: Clip | Sequence[Clip] | None = None,
+        asks: Ask | Sequence[Ask] = Ask("mer"),
         media: Sequence[Mapping[str, Tensor]] | None = None,
         padding_side: Literal["left", "right"] | None = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        images: Any = None,
+        audio: Any = None,
+        sampling_rate: int = SAMPLE_RATE_HZ,
     ) -> BatchFeature:
         """Build one batch, one question a clip.
 
         Args:
-            clips: Clips, each with any mix of modalities.
-            asks: One question per clip; with answers in all of them, ``labels`` come too.
+            clips: Clips, each with any mix of modalities; None where ``text``, ``images`` or ``audio`` say what they
+                are (:func:`nanoemox.model.inputs.clips_from_inputs`).
+            asks: One question per clip, or one for all; with answers in all of them, ``labels`` come too.
             media: What :meth:`media` (or the feature cache) gave for each clip; computed here if absent.
             padding_side: ``left`` for generation, ``right`` for training; by default whichever fits.
+            text: The words of one clip, or a list of them.
+            images: Pictures of one clip, or a list with those of each text.
+            audio: Sound of one clip, or a list with that of each text.
+            sampling_rate: Rate of the sound in hertz.
 
         Returns:
             ``input_ids`` int64[B, L], ``attention_mask`` int64[B, L], ``labels`` int64[B, L] (-100 outside the
             answers), and the media of those samples that have them, stacked in the order of the batch.
         """
+        if clips is None:
+            clips = clips_from_inputs(text, images, audio, sampling_rate)
         clips = [clips] if isinstance(clips, Clip) else list(clips)
-        asks = [asks] if isinstance(asks, Ask) else list(asks)
+        asks = [asks] * len(clips) if isinstance(asks, Ask) else list(asks)
         if len(clips) != len(asks):
             raise ValueError(f"{len(clips)} clip(s) but {len(asks)} question(s): give one question per clip")
         tensors = [self.media(c) for c in clips] if media is None else list(media)
@@ -324,6 +337,16 @@ class NanoEmoXProcessor(ProcessorMixin):
         keys = dict.fromkeys(k for m in tensors for k in m)
         batch.update({k: torch.stack([m[k] for m in tensors if k in m]) for k in keys})
         return BatchFeature(batch)
+
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, Any]], ask: Ask = Ask("erg"), *, tokenize: bool = True
+    ) -> BatchFeature | str:
+        """Build the inputs of one question about a conversation (:func:`nanoemox.model.inputs.clip_from_conversation`).
+
+        The layout is that of the templates, which the model was trained with. ``tokenize=False`` gives it as text.
+        """
+        batch = self(clip_from_conversation(conversation), ask)
+        return batch if tokenize else str(self.tokenizer.decode(batch["input_ids"][0]))
 
     def pad(self, sequences: Sequence[Sequence[int]], side: Literal["left", "right"]) -> dict[str, Tensor]:
         """Pad id lists to one length: ``input_ids`` and ``attention_mask``, int64[B, L]."""
