@@ -10,7 +10,7 @@ from PIL import Image
 from nanoemox.media.load import clip_from_arrays
 from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
 from nanoemox.model.processing import Ask
-from nanoemox.types import MediaError
+from nanoemox.types import MediaError, Turn
 from tests.tiny import tiny_model, tiny_processor
 
 RNG = np.random.default_rng(0)
@@ -44,10 +44,7 @@ def test_a_conversation_is_history_and_clip() -> None:
                                      {"type": "text", "text": "It is hard."}]},
     ]  # fmt: skip
     clip = clip_from_conversation(messages)
-    assert [(turn.role, turn.text) for turn in clip.history] == [
-        ("user", "I lost my job."),
-        ("assistant", "I am sorry."),
-    ]
+    assert clip.history == (Turn("user", "I lost my job."), Turn("assistant", "I am sorry."))
     assert clip.subtitle == "It is hard."
     assert clip.frames is not None
     assert clip.waveform is not None
@@ -72,5 +69,5 @@ def test_mistakes_are_named(given: dict[str, object], message: str) -> None:
 
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": [{"type": "video", "video": "x.mp4"}]}]])
 def test_conversations_that_cannot_be_read(messages: list[dict[str, object]]) -> None:
-    with pytest.raises(MediaError, match="message|part of type"):
+    with pytest.raises(MediaError, match=r"message|part of type"):
         clip_from_conversation(messages)

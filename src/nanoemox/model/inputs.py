@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ def clips_from_inputs(
 
     Args:
         text: The words of one clip, or a list of them, one a clip.
-        images: One clip: a picture (PIL or uint8[H, W, 3] RGB), a list of pictures, or uint8[T, H, W, 3]. Where ``text``
-            is a list: a list with one of these, or None, for each clip.
+        images: One clip: a picture (PIL or uint8[H, W, 3] RGB), a list of pictures, or uint8[T, H, W, 3]. Where
+            ``text`` is a list: a list with one of these, or None, for each clip.
         audio: One clip: float[S] in -1..1, float[C, S], or int16. Where ``text`` is a list: a list of these or None.
         sampling_rate: Rate of the sound in hertz.
 
@@ -32,11 +33,8 @@ def clips_from_inputs(
     """
     if text is None or isinstance(text, str):
         return [_clip(text, images, audio, sampling_rate)]
-    columns = [
-        list(text),
-        *(_column(name, values, len(text)) for name, values in (("images", images), ("audio", audio))),
-    ]
-    return [_clip(*row, sampling_rate) for row in zip(*columns, strict=True)]
+    pictures, sounds = _column("images", images, len(text)), _column("audio", audio, len(text))
+    return [_clip(*row, sampling_rate) for row in zip(text, pictures, sounds, strict=True)]
 
 
 def clip_from_conversation(messages: Sequence[Mapping[str, Any]], sampling_rate: int = SAMPLE_RATE_HZ) -> Clip:
@@ -53,11 +51,7 @@ def clip_from_conversation(messages: Sequence[Mapping[str, Any]], sampling_rate:
     *earlier, last = messages
     words, images, sounds = _parts(last)
     clip = _clip(words or None, images or None, sounds[-1] if sounds else None, sampling_rate)
-    history = tuple(Turn(str(message["role"]), _parts(message)[0]) for message in earlier)
-    return Clip(
-        clip.name, clip.frames, clip.frame_times_s, clip.waveform, clip.duration_s, clip.fps, clip.subtitle, history,
-        warnings=clip.warnings,
-    )  # fmt: skip
+    return replace(clip, history=tuple(Turn(str(message["role"]), _parts(message)[0]) for message in earlier))
 
 
 def _column(name: str, values: Any, length: int) -> list[Any]:
@@ -86,10 +80,10 @@ def _pictures(images: Any) -> npt.NDArray[np.uint8]:
 def _parts(message: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
     """Return the words, pictures and sounds of a message."""
     content = message.get("content", "")
-    words, images, sounds = [], [], []
+    found: dict[str, list[Any]] = {"text": [], "image": [], "audio": []}
     for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
         kind = part.get("type")
-        if kind not in ("text", "image", "audio") or part.get(kind) is None:
+        if kind not in found or part.get(kind) is None:
             raise MediaError(f"a part of type {kind!r}: use text, image or audio, with the value under the same key")
-        {"text": words, "image": images, "audio": sounds}[kind].append(part[kind])
-    return " ".join(words).strip(), images, sounds
+        found[kind].append(part[kind])
+    return " ".join(found["text"]).strip(), found["image"], found["audio"]
