@@ -1,9 +1,9 @@
 """Any number of typed questions about clips from one encoding and one prefill each.
 
 The questions branch off behind what they share, the clip's prompt, and each question's options behind the question:
-one token tree (:mod:`nanoemox.inference.decoding`), cut into pieces where it would take too much memory. A node sees its
-ancestors only, so an answer depends neither on the other questions nor on their order. Options are shown in the order
-of the alphabet whatever order they come in; the levels of a score are shown from the lowest up, which is their meaning.
+one token tree (:mod:`nanoemox.inference.decoding`), cut into pieces where it would take too much memory. A node sees
+its ancestors only, so an answer depends neither on the other questions nor on their order. Options are shown in the
+order of the alphabet whatever order they come in; the levels of a score from the lowest up, which is their meaning.
 
 Letters: ``B`` clips, ``V`` vocabulary.
 """
