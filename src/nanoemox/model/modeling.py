@@ -297,8 +297,14 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             cache: Keys and values of what came before ``input_ids``; media given beside it belong to ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
-            pixel_values, speech_values, face_values: Raw media, as in :class:`Media`.
-            vision_last, vision_levels, speech_last, speech_levels, face_vectors: Encoded media, as there.
+            pixel_values: Raw media, as in :class:`Media`.
+            speech_values: As there.
+            face_values: As there.
+            vision_last: Encoded media, as in :class:`Media`.
+            vision_levels: As there.
+            speech_last: As there.
+            speech_levels: As there.
+            face_vectors: As there.
             use_cache: Return the cache.
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are
                 float[num_kept, V] and the loss reads the labels that follow them).

@@ -41,7 +41,7 @@ class Timeline(Loose):
     window_s: float = Field(10.0, gt=0, le=3600)
 
 
-class AffectIn(Loose):
+class AffectRequest(Loose):
     """A clip and what is asked about it; media are data URIs, base64 or, of uploaded files, ``file_id``."""
 
     video: str | None = None
@@ -63,7 +63,7 @@ class AffectIn(Loose):
     openapi_extra={
         "requestBody": {
             "content": {
-                "application/json": {"schema": AffectIn.model_json_schema()},
+                "application/json": {"schema": AffectRequest.model_json_schema()},
                 "multipart/form-data": {"schema": {"type": "object", "properties": {"file": {"format": "binary"}}}},
             },
             "required": True,
@@ -152,13 +152,13 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         await form.close()
 
 
-async def _read(request: Request) -> tuple[AffectIn, list[Medium]]:
+async def _read(request: Request) -> tuple[AffectRequest, list[Medium]]:
     """Read JSON, or a form whose other fields are those of the JSON object."""
     try:
         if not _is_form(request):
-            return AffectIn.model_validate_json(await request.body()), []
+            return AffectRequest.model_validate_json(await request.body()), []
         async with _form(request) as form:
-            return AffectIn.model_validate(_fields(form)), await _files(form)
+            return AffectRequest.model_validate(_fields(form)), await _files(form)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -199,7 +199,7 @@ def _kind(text: str) -> Kind:
     return "image" if text == "image" else "audio" if text == "audio" else "video"
 
 
-def _media(body: AffectIn) -> list[Medium]:
+def _media(body: AffectRequest) -> list[Medium]:
     kinds: tuple[tuple[Literal["video", "image", "audio"], str | None], ...] = (
         ("video", body.video),
         ("image", body.image),
@@ -213,7 +213,7 @@ def _media(body: AffectIn) -> list[Medium]:
     return given + ([Medium("video", file_id=body.file_id)] if body.file_id is not None else [])
 
 
-def _work(service: Service, body: AffectIn) -> AnswerWork:
+def _work(service: Service, body: AffectRequest) -> AnswerWork:
     keys = tuple(dict.fromkeys(ALL_TASKS if body.tasks == ["all"] else body.tasks))
     if unasked := set(body.labels) - set(keys):
         raise Refusal(400, f"labels are given for {len(unasked)} task(s) that are not asked", param="labels")

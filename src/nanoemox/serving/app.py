@@ -134,4 +134,5 @@ def _config(app: FastAPI) -> Any:
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=64 * 1024,
         ws_max_size=1 << 20,
+        ws_ping_timeout=60,  # a busy machine is no reason to end a stream
     )

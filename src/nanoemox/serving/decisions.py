@@ -60,7 +60,7 @@ class ScoreIn(Loose):
     name: str | None = None
 
 
-QuestionIn = Annotated[PredicateIn | ChoiceIn | ScoreIn, Field(discriminator="type")]
+AnyQuestion = Annotated[PredicateIn | ChoiceIn | ScoreIn, Field(discriminator="type")]
 
 
 class DecisionsIn(Loose):
@@ -68,7 +68,7 @@ class DecisionsIn(Loose):
 
     model: str
     input: str | list[Message | Call]
-    questions: list[QuestionIn] = Field(min_length=1, max_length=MAX_QUESTIONS)
+    questions: list[AnyQuestion] = Field(min_length=1, max_length=MAX_QUESTIONS)
 
 
 class SystemOneIn(Loose):

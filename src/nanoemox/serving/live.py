@@ -12,7 +12,8 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
@@ -26,6 +27,7 @@ from nanoemox.serving.service import Service
 from nanoemox.types import NanoEmoXError
 
 routes = APIRouter()
+T = TypeVar("T")
 MAX_OUTGOING: Final = 64
 """Messages that wait for a client that does not read; beyond, the oldest reading is forgotten."""
 MAX_JSON_CHARACTERS: Final = 16_384
@@ -58,17 +60,19 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._dropped = 0
         self._ended = self._measured = False
-        self._configure(LiveConfig())
 
-    def _configure(self, config: LiveConfig) -> None:
+    async def _configure(self, config: LiveConfig) -> None:
         engine = self.service.engine
         make_plan(config.tasks, config.labels or None, True)
         self.config = config
-        self._rolling = Rolling(config, engine.processor.config.vision.num_frames, self.service.limits.pixels)
+        frames, pixels = engine.processor.config.vision.num_frames, self.service.limits.pixels
+        # The detector of speech is read from its file here.
+        self._rolling = await self._off_loop(lambda: Rolling(config, frames, pixels))
         self._smoother, self._measures = Smoother(config.half_life_s), measures(engine, config)
 
     async def run(self) -> None:
         """Take messages, measure and send, each at its own pace; at the end of the stream finish what waits."""
+        await self._configure(LiveConfig())
         self._say({"type": "session.created", "session": self._described()})
         sending = asyncio.ensure_future(self._send())
         measuring = asyncio.ensure_future(self._measure())
@@ -100,17 +104,16 @@ class Session:
                 raise WebSocketDisconnect(message.get("code", 1000))
             try:
                 if message.get("text") is not None:
-                    if self._told(message["text"]):
+                    if await self._told(message["text"]):
                         return
                 else:
                     # Pictures are decoded and speech is found here, in order, off the loop that serves the others.
-                    await asyncio.get_running_loop().run_in_executor(
-                        self.service.streams, self._stream, message.get("bytes") or b""
-                    )
+                    data = message.get("bytes") or b""
+                    await self._off_loop(lambda data=data: self._stream(data))
             except (Refusal, NanoEmoXError) as error:
                 self._say({"type": "error", **body_of(refusal_of(error))})
 
-    def _told(self, text: str) -> bool:
+    async def _told(self, text: str) -> bool:
         """Obey a message of control; return whether it ends the stream."""
         try:
             told = json.loads(text[:MAX_JSON_CHARACTERS])
@@ -128,9 +131,12 @@ class Session:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise Refusal(400, f"session.{where}: {first['msg']}", param=where or None) from None
-        self._configure(config)
+        await self._configure(config)
         self._say({"type": "session.updated", "session": self._described()})
         return False
+
+    async def _off_loop(self, action: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self.service.streams, action)
 
     def _stream(self, data: bytes) -> None:
         for event in self._rolling.see(data) if is_jpeg(data) else self._rolling.hear(data):

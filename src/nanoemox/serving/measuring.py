@@ -5,7 +5,7 @@ Each stretch runs through the model alone, so a reading depends on the stretch a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -118,8 +118,8 @@ def spoken(event: Speech) -> dict[str, Any]:
 
 def replay(
     engine: Engine, messages: Iterable[bytes], config: LiveConfig, max_pixels: int = 2**24
-) -> list[dict[str, Any]]:
-    """Return what a session says to recorded binary messages when it is never short of time.
+) -> Iterator[dict[str, Any]]:
+    """Yield what a session says to recorded binary messages when it is never short of time, as they are read.
 
     Args:
         engine: The engine.
@@ -128,17 +128,16 @@ def replay(
         max_pixels: Largest picture.
     """
     rolling = Rolling(config, engine.processor.config.vision.num_frames, max_pixels)
-    smoother, asked, said = Smoother(config.half_life_s), measures(engine, config), []
+    smoother, asked = Smoother(config.half_life_s), measures(engine, config)
     for message in messages:
         for event in rolling.see(message) if is_jpeg(message) else rolling.hear(message):
             if isinstance(event, Speech):
-                said.append(spoken(event))
+                yield spoken(event)
                 continue
             clips = look(engine, event, config)
-            said.append(result(event, [asked.alone(clip) for clip in clips], smoother))
+            yield result(event, [asked.alone(clip) for clip in clips], smoother)
             if config.reply and event.trigger == "speech_ended" and clips:
-                said.append(replied(event, reply(engine).alone(clips[0])))
-    return said
+                yield replied(event, reply(engine).alone(clips[0]))
 
 
 def replied(due: Due, answer: Answer) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Final
 
 import numpy as np
@@ -26,8 +27,11 @@ class Voice:
         from silero_vad import VADIterator, load_silero_vad
 
         torch.set_num_threads(threads)  # importing it takes all threads but one from everybody
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning)  # its file is of torch.jit
+            model = load_silero_vad()
         self._iterator: Any = VADIterator(
-            load_silero_vad(),
+            model,
             sampling_rate=SAMPLE_RATE_HZ,
             min_silence_duration_ms=round(1000 * min_silence_s),
         )
