@@ -266,7 +266,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             return inputs
         return {k: v for k, v in inputs.items() if k not in _MEDIA}
 
-    def forward(  # noqa: D417 (the media are described together)
+    def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
