@@ -293,14 +293,18 @@ class Decoder:
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
         starts = before.sum(dim=1)
+        # The head is as wide as the vocabulary: it is asked where some question ends, and nowhere else.
+        ends = sorted({len(q) - 1 for q in self.questions})
         out = self.model(
             input_ids=ids,
             attention_mask=_additive(allowed, self._dtype),
             position_ids=starts[:, None] + torch.arange(longest, device=device),
             **cache_argument(cache),
             use_cache=True,
+            logits_to_keep=torch.tensor(ends, device=device),
         )
-        last = out.logits[torch.arange(len(ids), device=device), lengths - 1]
+        at = torch.tensor([ends.index(len(q) - 1) for q in self.questions], device=device)
+        last = out.logits[torch.arange(len(ids), device=device), at]
         return last, torch.cat([before, real], dim=1), starts + lengths
 
     def _choose(self, logits: Tensor) -> Tensor:
