@@ -10,13 +10,26 @@ import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, exporting, models, pull, pulled, rating, reporting
+from nanoemox.cli import (
+    answering,
+    data,
+    deciding,
+    evaluation,
+    exporting,
+    models,
+    pull,
+    pulled,
+    rating,
+    reporting,
+    serving,
+)
 from nanoemox.cli.app import app
 
 __all__ = [
     "answering",
     "app",
     "data",
+    "deciding",
     "evaluation",
     "exporting",
     "main",
@@ -25,6 +38,7 @@ __all__ = [
     "pulled",
     "rating",
     "reporting",
+    "serving",
 ]
 
 

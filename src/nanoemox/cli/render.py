@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from nanoemox.inference.questions import Decision
 from nanoemox.tasks import CHAIN_FIELDS, TASKS
 from nanoemox.types import Answer, Evidence, Heard, Reading
 
@@ -34,6 +35,18 @@ def show_sizes(rows: Sequence[tuple[str, int, str]], console: Console | None = N
     for part, count, remark in rows:
         table.add_row(part, f"{count / 1e6:.2f} M", Text(remark, style="dim"))
     (console or Console(highlight=False)).print(table)
+
+
+def format_decision(answer: Decision, width: int = 24) -> str:
+    """Lay out the answer to a free question in plain lines: the question, then a bar for each option."""
+    asked = answer.question
+    lines = [asked.instructions if asked.name is None else f"{asked.name}: {asked.instructions}"]
+    if asked.form == "score":
+        lines[0] += f"   {answer.score:.2f} of {len(asked.options) - 1}"
+    longest = max(map(len, asked.texts))
+    for text, share in zip(asked.texts, answer.probabilities, strict=True):
+        lines.append(f"  {text:<{longest}}  {share:6.1%}  {'#' * round(share * width)}".rstrip())
+    return "\n".join(lines)
 
 
 def card(answer: Answer) -> Panel:

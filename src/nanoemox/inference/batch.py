@@ -223,7 +223,7 @@ class ClipBatch:
         """Make sure that question and answer still fit behind the longest prompt."""
         limit = int(self.model.config.text_config.max_position_embeddings)
         answer = self.plan.generation.max_new_tokens if self.plan.open else 0
-        total = longest + max(len(self.processor.question_ids(a)) for a in self.plan.asks) + answer
+        total = longest + max((len(self.processor.question_ids(a)) for a in self.plan.asks), default=0) + answer
         if total > limit:
             raise NanoEmoXError(
                 f"prompt of {longest} tokens needs {total} with question and answer, the model takes {limit}: "
@@ -276,10 +276,7 @@ class ClipBatch:
         padded = {k: v.to(device) for k, v in processor.pad(nothing, "right").items()}
         prefix = prefill(self.model, padded["input_ids"], padded["attention_mask"])
         priors = [p.double().log_softmax(dim=1).mean(dim=0) for p in score(self.model, prefix, choices)]
-        return [
-            None if c is None else (s - c.strength * p) / c.temperature
-            for c, s, p in zip(corrections, scores, priors, strict=True)
-        ]
+        return [None if c is None else c.apply(s, p) for c, s, p in zip(corrections, scores, priors, strict=True)]
 
     def open(self) -> list[dict[str, Reading]]:
         """Write the open answers of all clips in step: task -> reading, for each clip."""

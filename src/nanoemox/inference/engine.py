@@ -7,7 +7,7 @@ A clip is encoded once and its prompt runs through the language model once; ever
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -30,8 +30,10 @@ from nanoemox.inference.batch import (
     used_modalities,
 )
 from nanoemox.inference.checkpoints import load_checkpoint
+from nanoemox.inference.decide import Decisions, decide_clips
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.embedding import Embedding, embed_clip
+from nanoemox.inference.questions import Question, check_questions
 from nanoemox.inference.stretches import heard_between, rolling_stretches, spoken_stretches
 from nanoemox.inference.transcribe import find_listener, listen
 from nanoemox.media.decode import MediaOptions
@@ -108,7 +110,14 @@ class Engine:
             end_s=span_s[1] if span_s else None,
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
-        return self._with_face(self._with_words(clip, hear and subtitle is None, asr_model), face_index)
+        return self.complete(clip, face_index=face_index, hear=hear and subtitle is None, asr_model=asr_model)
+
+    def complete(
+        self, clip: Clip, *, face_index: int = 0, hear: bool = True, asr_model: str | Path | None = None
+    ) -> Clip:
+        """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
+        heard = self._with_words(clip, hear and not clip.subtitle, asr_model)
+        return self._with_face(heard, face_index)
 
     def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
         """Listen to a clip without words where a recogniser is there."""
@@ -164,6 +173,40 @@ class Engine:
             arrays = {"frames": frames, "fps": fps, "waveform": waveform, "sample_rate_hz": sample_rate_hz}
             clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
         return self._answer([clip], plan)[0]
+
+    def decide(
+        self,
+        clip: Clip | str | Path | None,
+        questions: Sequence[Question | str | Mapping[str, Any]],
+        *,
+        text: str | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Decisions:
+        """Answer 1 to 400 questions of your own about one clip: a probability for every option.
+
+        The clip is encoded and its prompt read once; the answers are those of one question at a time, in any order.
+
+        Args:
+            clip: A clip, a file, or None with ``text``.
+            questions: Each a :class:`~nanoemox.inference.questions.Question`, its short form (``"choice: Is the
+                speaker sincere? yes|no|unclear"``) or an object of OpenAI's ``/v1/decisions``.
+            text: The words, alone or with a clip.
+            history: Earlier turns of the dialogue, oldest first.
+
+        Raises:
+            MediaError: The clip cannot be read or holds nothing that this model can use.
+            NanoEmoXError: A question that cannot be asked; the message says which and why.
+        """
+        asked = check_questions(questions)
+        if clip is None or text is not None or history:
+            arrays = {"frames": None, "fps": None, "waveform": None, "sample_rate_hz": SAMPLE_RATE_HZ}
+            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
+        begin = time.perf_counter()
+        read = self._read(clip)
+        load_s = time.perf_counter() - begin
+        found = decide_clips(self.model, self.processor, [read], [asked], self.name)[0]
+        timing = {"load": round(load_s, 4)} | found.timing_s
+        return replace(found, timing_s=timing | {"total": round(timing["total"] + load_s, 4)})
 
     def embed(self, clip: Clip | str | Path) -> Embedding:
         """Return the tokens of each branch of a clip and their means, float32 of the language model's width.

@@ -111,10 +111,10 @@ class NanoEmoXProcessor(ProcessorMixin):
         if not (folder / "config.json").exists():
             self.config.save_pretrained(folder)
         written.append(str(self.templates.save(folder)))
-        if self.calibration.tasks:
+        if self.calibration.tasks or self.calibration.forms:
             (folder / CALIBRATION).write_text(self.calibration.model_dump_json(indent=1) + "\n", "utf-8")
             written.append(str(folder / CALIBRATION))
-        return written
+        return written + [str(path) for path in self.templates.save_decision(folder)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into ``processor_config.json``; configuration and templates have their own files."""
@@ -255,6 +255,16 @@ class NanoEmoXProcessor(ProcessorMixin):
         if TASKS[ask.task].closed:
             question = question.format(labels=", ".join(self._plain(label) for label in labels))
         return self._ids(question) + self._ids(self.templates.suffix)
+
+    def decision_ids(self, form: str, instructions: str, options: Sequence[str]) -> list[int]:
+        """Ids of a free question of one form, options as shown, and of what stands between it and the answer."""
+        pattern: str = getattr(self.templates.decisions, form)
+        asked = pattern.format(instructions=self._plain(instructions), options=", ".join(map(self._plain, options)))
+        return self._ids(asked) + self._ids(self.templates.suffix)
+
+    def option_ids(self, text: str) -> list[int]:
+        """Ids of an option of a free question, as an answer, and its terminator."""
+        return self.answer_ids(self._plain(text))
 
     def answer_ids(self, text: str) -> list[int]:
         """Ids of an answer and its terminator."""
