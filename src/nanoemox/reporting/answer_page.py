@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -77,8 +77,12 @@ def render_page(clips: Sequence[Answered]) -> str:
 
 
 def render_card(clip: Answered) -> str:
-    """Return the same view of one clip as a piece of HTML, to stand beside :func:`style_sheet` in another page."""
-    return _pages().get_template("answer_card.html.j2").render(item=clip)
+    """Return the same view of one clip as a piece of HTML, to stand beside :func:`style_sheet` in another page.
+
+    It holds neither braces nor dollars, so that no template of that page reads a subtitle as its own language.
+    """
+    card = _pages().get_template("answer_card.html.j2").render(item=clip)
+    return card.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;")
 
 
 def write_page(path: Path, clips: Sequence[Answered]) -> None:
@@ -116,13 +120,10 @@ def _pages() -> Environment:
         "num_bars": NUM_BARS,
         "tasks": TASKS,
         "chain": CHAIN_FIELDS,
-        "ranked": _ranked,
+        "ranked": lambda probabilities: sorted(probabilities.items(), key=lambda pair: -pair[1]),
+        "signed": lambda value: round(value, 2) + 0.0,  # no -0.00
     }
     return pages
-
-
-def _ranked(probabilities: Any) -> list[tuple[str, float]]:
-    return sorted(probabilities.items(), key=lambda pair: -pair[1])
 
 
 def _printable(text: object) -> str:
