@@ -11,6 +11,7 @@ import sys
 import typer
 
 from nanoemox.cli import (
+    agents,
     answering,
     data,
     deciding,
@@ -26,6 +27,7 @@ from nanoemox.cli import (
 from nanoemox.cli.app import app
 
 __all__ = [
+    "agents",
     "answering",
     "app",
     "data",
