@@ -11,9 +11,11 @@ import sys
 import typer
 
 from nanoemox.cli import (
+    agents,
     answering,
     data,
     deciding,
+    demonstrating,
     evaluation,
     exporting,
     models,
@@ -26,10 +28,12 @@ from nanoemox.cli import (
 from nanoemox.cli.app import app
 
 __all__ = [
+    "agents",
     "answering",
     "app",
     "data",
     "deciding",
+    "demonstrating",
     "evaluation",
     "exporting",
     "main",

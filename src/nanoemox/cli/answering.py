@@ -46,6 +46,9 @@ def answer(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per clip (or window) and line.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page to look at: answers, pictures, sound, what was looked at.")
+    ] = None,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
     from nanoemox.cli.answer_files import AnswerRequest, answer_files
@@ -68,6 +71,7 @@ def answer(
         json=json,
         csv=csv,
         explain=explain,
+        html=html,
     )
     raise typer.Exit(answer_files(clips or [], request))
 
