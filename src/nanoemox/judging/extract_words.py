@@ -30,7 +30,7 @@ Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Extraction:
     """Words of the answers of one file.
 
     Attributes:
@@ -75,7 +75,7 @@ class WordReader:
         self.prompt = load_words_prompt()
         self._model = open_model(self.name, cache, options)
 
-    def read(self, texts: Mapping[str, str]) -> Taken:
+    def read(self, texts: Mapping[str, str]) -> Extraction:
         """Take the words of every text.
 
         Raises:
@@ -86,7 +86,7 @@ class WordReader:
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(rest, pool.map(lambda name: self._read(texts[name]), rest), strict=True))
         read = {name: got for name, got in found.items() if not isinstance(got, str)}
-        return Taken(
+        return Extraction(
             words=lists | {name: words for name, (words, _) in read.items()},
             num_lists=len(lists),
             num_not_in_form=sum(not strict for _, strict in read.values()),
