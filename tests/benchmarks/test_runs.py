@@ -44,7 +44,7 @@ def test_rows_become_truth_and_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no prediction"),
+        ([], "no predictions"),
         ([{"id": "a"}], "row 1 has no benchmark and id"),
         ([[1]], "row 1 has no benchmark and id"),
         ([{"benchmark": "nope", "id": "a"}], "unknown benchmark 'nope'"),

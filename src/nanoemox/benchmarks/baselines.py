@@ -1,4 +1,4 @@
-"""Rows beside a model: what answers without looking, and the same model shown or asked something else."""
+"""Baselines beside a model: blind answers, and the same model with other input or another question."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Majority:
 
 
 class CopiedRow:
-    """The model's own row once more: where nothing is withheld or exchanged, nothing is asked.
+    """A copy of the model's own row, for baselines whose input would be the same.
 
     Args:
         folder: Of the model's row, which is answered first.
@@ -79,7 +79,7 @@ class CopiedRow:
 
 
 class ModifiedInput:
-    """A model that is shown something else than the clip, or asked in another way.
+    """A model with modified input: another clip, or another question.
 
     Args:
         inner: The model.

@@ -1,4 +1,4 @@
-"""How the printed numbers of MER-UniBench came about: the best of several checkpoints, chosen on test clips.
+"""Scores of several checkpoints, as the printed numbers of MER-UniBench were made: the best one, chosen on test clips.
 
 The published evaluator scores every checkpoint on the test part and prints the best, one set at a time, so that one
 row of a table mixes checkpoints. Here the best stands beside mean and standard deviation over the checkpoints.

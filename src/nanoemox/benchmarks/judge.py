@@ -33,14 +33,14 @@ from nanoemox.types import NanoEmoXError
 RESULT: Final = "judge.json"
 CACHE: Final = "judge_cache"
 MAX_REASONS: Final = 3
-"""The most frequent reasons of failure that people are told; ``judge.json`` holds all."""
+"""Most frequent failure reasons that are printed; ``judge.json`` holds all."""
 
 Ask = Callable[[Sequence[Mapping[str, Any]], int], Completion]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one judge said of one answer.
+    """One judge's scores of one answer.
 
     Attributes:
         scores: Dimension -> score, None where the call failed or the answer could not be read.
@@ -244,7 +244,7 @@ def _judge_counts(said: Sequence[Verdict | None]) -> dict[str, Any]:
 
 
 def silent_judges(result: Mapping[str, Any]) -> list[str]:
-    """Return the judges of whom nothing could be read, though there was something to judge."""
+    """Return the judges that gave no readable score, though there were answers to judge."""
     parts = result["benchmarks"].values()
     counts = {judge: [part["judges"][judge] for part in parts] for judge in result["judges"]}
     return [j for j, of in counts.items() if any(c["failed"] for c in of) and not any(c["scored"] for c in of)]

@@ -1,4 +1,4 @@
-"""From aligned truths and answers to the scores of a task: by the published protocol, or corrected.
+"""Compute the metrics of a task from aligned truth and answers: by the published protocol, or corrected.
 
 ``LegacyMeasures`` and ``CorrectedMeasures`` have one method a task, with equal arguments. An answer is None where a
 clip has none. Every score is a fraction of one and comes with its function of resampled clips, for intervals.

@@ -1,4 +1,4 @@
-"""Ask a benchmark's questions, and keep every answer as it comes: a killed run goes on where it stopped."""
+"""Ask a benchmark's questions and append every answer to the run at once, so that a killed run can be resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a run: its scores, those of what never looks beside them, and every clip that was not answered."""
+"""The report of a run in Markdown: its scores, the blind baselines, and every unanswered clip."""
 
 from __future__ import annotations
 

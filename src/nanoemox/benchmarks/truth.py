@@ -1,4 +1,4 @@
-"""What is right, from whatever file says so: the corpora's own label files, those of others, our manifests.
+"""Read the truth of a benchmark: the corpora's own label files, other label files, our manifests.
 
 A truth is clip -> value: the label as the file spells it (``mer``, ``msa``, ``mir``), emotion words (``ovmer``), a
 text (``eri``), the speaker's emotion (``erg``). Names of clips are the corpora's own, whoever lists them.

@@ -1,4 +1,4 @@
-"""From whatever a prediction file holds to emotion words, or to a sentiment."""
+"""Convert predictions to emotion words, or to a sentiment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sentiment_of(words: Iterable[str]) -> str:
 def extraction_notes(
     predictions: Predictions, published: Path | None = None, extracted: Mapping[str, tuple[str, ...]] | None = None
 ) -> tuple[str, ...]:
-    """Tell how words came out of texts, and how near that is to the authors' list of the same answers.
+    """Describe how words were extracted, and how well they agree with the authors' list for the same answers.
 
     Args:
         predictions: The answers as written.

@@ -1,4 +1,4 @@
-"""Emotion words out of running text, taken by a language model.
+"""Extract emotion words from running text with a language model.
 
 A list of words is taken as it stands; only running text, which rules read less well, goes to the model. A text whose
 words could not be had is no empty answer: it is a failure, counted, and the clip stays unanswered.
@@ -31,7 +31,7 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """Words of the answers of one file.
+    """Emotion words extracted from the answers of one file.
 
     Attributes:
         words: Clip -> emotion words; clips that failed are absent.

@@ -1,4 +1,4 @@
-"""Everything that a report shows, benchmark by benchmark, before it is drawn or written."""
+"""Collect the contents of a report, one section per benchmark, before anything is drawn or written."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Section:
 
 
 def build(runs: Sequence[EvaluatedRun], wheel_tables: Path | None = None) -> list[Section]:
-    """Gather what the runs say, in the order of the benchmarks.
+    """Build one section per benchmark, in the order of the benchmarks.
 
     Raises:
         NanoEmoXError: The wheel tables cannot be read.

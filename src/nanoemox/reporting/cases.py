@@ -1,4 +1,4 @@
-"""Clip by clip: which label an answer is read as, how sure it was, and examples that show right and wrong ones."""
+"""Per-clip results: confusion matrix, reliability curve, and examples of right and wrong answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN: Final = 1500
 
 @dataclass(frozen=True, slots=True)
 class Confusions:
-    """Who was taken for what; rows the truth, the last column whatever is none of the labels."""
+    """A confusion matrix; rows are the truth, the last column counts answers that name no label."""
 
     labels: tuple[str, ...]
     counts: Counts
@@ -35,7 +35,7 @@ class Confusions:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How often answers were right, by how sure they were; ``error`` is the expected calibration error."""
+    """A reliability curve: accuracy by confidence; ``error`` is the expected calibration error."""
 
     bins: tuple[ReliabilityBin, ...]
     error: float
@@ -43,7 +43,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class RunAnswer:
-    """What one run said of a clip; ``right`` is None where no label tells."""
+    """One run's answer to a clip; ``right`` is None if labels cannot decide."""
 
     run: str
     raw: str
@@ -95,7 +95,7 @@ def read_label(benchmark: Benchmark, answer: AnswerValue) -> str | None:
 
 
 def is_right(benchmark: Benchmark, truth: Value, answer: AnswerValue, raw: str) -> bool | None:
-    """Return whether an answer is right; None where labels do not tell, as of explanations.
+    """Return whether an answer is right; None if labels cannot decide, as for explanations.
 
     Of open vocabulary: at least half of the families named are true, and half of the true ones are named.
     """

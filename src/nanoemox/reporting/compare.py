@@ -1,4 +1,4 @@
-"""Whether a difference is one: two rows of answers on the same clips, resampled together."""
+"""Significance of differences: paired bootstrap of two rows of answers on the same clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Comparison:
         first, second: Names of the rows.
         metric: Score that is compared.
         num_clips: Clips that both were asked about.
-        difference: Score of the first minus score of the second; None where it cannot be told (``note``).
+        difference: Score of the first minus score of the second; None if it cannot be computed (``note`` says why).
         interval: Its 95 % interval.
         p_value: Two-sided, of the paired bootstrap.
         clusters: What was resampled, and how many of it there are.

@@ -1,4 +1,4 @@
-"""What a report reads: the folders that ``nanoemox evaluate`` wrote, checked before anything is shown."""
+"""Read and validate the folders that ``nanoemox evaluate`` wrote."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _FileModel(BaseModel):
 
 
 class ScoreClusters(_FileModel):
-    """What intervals were drawn over, and how many of it there are."""
+    """The unit that intervals resample, and the number of clusters."""
 
     unit: str
     n: int
@@ -52,7 +52,7 @@ class ScoreRow(_FileModel):
 
 
 class BenchmarkScores(_FileModel):
-    """What ``metrics.json`` tells of one benchmark; the model's row comes first."""
+    """The scores of one benchmark in ``metrics.json``; the model's row comes first."""
 
     title: str
     headline: tuple[str, ...] = Field(min_length=1)
@@ -71,7 +71,7 @@ class RunScores(_FileModel):
 
 
 class JudgeScore(_FileModel):
-    """What the judges say of one dimension, in points of their scale."""
+    """The judges' scores on one dimension, in points of their scale."""
 
     mean: Number | None
     interval: tuple[Number, Number] | None
@@ -81,7 +81,7 @@ class JudgeScore(_FileModel):
 
 
 class JudgeScores(_FileModel):
-    """What ``judge.json`` tells of one benchmark."""
+    """The scores of one benchmark in ``judge.json``."""
 
     scale: tuple[int, int]
     metrics: dict[str, JudgeScore]

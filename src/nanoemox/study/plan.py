@@ -1,4 +1,4 @@
-"""What a blind human study shows: the replies of several runs to the same clips, each clip with its dialogue.
+"""Plan a blind human study: the replies of several runs to the same clips, each clip with its dialogue.
 
 Rows of ``predictions.jsonl`` (``runs``) whose benchmark asks for an empathetic reply are read. The criteria are the
 judges' (``prompts/erg.yaml``), so that people and judges can be laid side by side.
@@ -114,7 +114,7 @@ def plan_study(paths: Sequence[Path], sample: int, seed: int) -> RatingPlan:
 
 
 def load_criteria() -> tuple[Criterion, ...]:
-    """Take the criteria from the words that judges are given.
+    """Read the criteria from the judges' prompt.
 
     Raises:
         NanoEmoXError: The prompt no longer holds them in the form that is read here.

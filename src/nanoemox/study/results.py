@@ -1,4 +1,4 @@
-"""What came out of a blind human study, unblinded: means, intervals, differences, agreement, and a CSV table.
+"""Results of a blind human study, unblinded: means, intervals, differences, agreement, and a CSV table.
 
 A reply's score is the mean of its raters; a run's, the mean over clips. A clip that others were rated on and a run has
 no reply to has the lowest score of the scale, as it would otherwise pay not to reply (as in ``judge``). Letters: ``R``

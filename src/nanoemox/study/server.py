@@ -1,4 +1,4 @@
-"""The local page of a blind human study: what raters' browsers may ask, and of whom an answer is refused.
+"""Web server of a blind human study: its routes, and which requests it rejects.
 
 The page's own requests are answered, no other site's: the host must be an IP address, ``localhost`` or the one that is
 served (a name that an attacker points at this machine is none of these), and what changes something must be JSON from

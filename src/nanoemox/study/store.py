@@ -1,4 +1,4 @@
-"""A blind human study in one SQLite file: what is shown, who rates, and each score, on the disk as soon as given.
+"""Storage of a blind human study in one SQLite file: items, raters and scores, each written as soon as it is given.
 
 The clips come in one order for all raters, so that those who stop early have rated the same; the replies to a clip
 come in an order of each rater's own. What a rater's browser gets of a reply is a key that tells nothing of its run.
@@ -54,7 +54,7 @@ class RatingItem:
 
 @dataclass(frozen=True, slots=True)
 class RaterProgress:
-    """How far a rater is.
+    """The progress of one rater.
 
     Attributes:
         total: Replies to rate.
@@ -146,7 +146,7 @@ class RatingStore:
         return name
 
     def progress(self, rater: str) -> RaterProgress:
-        """Return how far a rater is."""
+        """Return the progress of a rater."""
         with self._lock:
             order, done = self._order(rater), self._complete(rater)
         first = next((i for i, place in enumerate(order) if place.response not in done), len(order))
