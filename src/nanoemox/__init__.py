@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nanoemox.benchmarks.compare import compare
+    from nanoemox.benchmarks.evaluate import evaluate
+    from nanoemox.benchmarks.score import score
     from nanoemox.faces.tracks import with_face
     from nanoemox.inference.decide import Decisions
     from nanoemox.inference.decoding import GenerationOptions
@@ -65,12 +68,18 @@ __all__ = [
     "Turn",
     "__version__",
     "clip_from_arrays",
+    "compare",
+    "evaluate",
     "load_clip",
     "parse",
+    "score",
     "with_face",
 ]
 
 _HOMES = {
+    "benchmarks.compare": ("compare",),
+    "benchmarks.evaluate": ("evaluate",),
+    "benchmarks.score": ("score",),
     "model.configuration": ("NanoEmoXConfig",),
     "inference.decide": ("Decisions",),
     "inference.decoding": ("GenerationOptions",),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanoemox.benchmarks.runs import read_run
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.benchmarks.words import as_words
 from nanoemox.types import NanoEmoXError
 
@@ -44,7 +44,7 @@ def test_rows_become_truth_and_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no prediction"),
+        ([], "no predictions"),
         ([{"id": "a"}], "row 1 has no benchmark and id"),
         ([[1]], "row 1 has no benchmark and id"),
         ([{"benchmark": "nope", "id": "a"}], "unknown benchmark 'nope'"),
@@ -69,17 +69,17 @@ def test_a_killed_run_is_told_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}", "utf-8")
     go_on = "run nanoemox evaluate again with the same --out"
     with pytest.raises(NanoEmoXError, match=f"has not written predictions.jsonl yet; {go_on}"):
-        run_score(tmp_path, ScoreRequest())
+        score_files(tmp_path, ScoreOptions())
     file.write_text(json.dumps(row) + "\n" + json.dumps(row)[:40], "utf-8")
     for path in (tmp_path, file):
         with pytest.raises(NanoEmoXError, match=f"the last line is cut: .*; {go_on}"):
-            run_score(path, ScoreRequest())
+            score_files(path, ScoreOptions())
     file.write_text(json.dumps(row)[:40] + "\n" + json.dumps(row) + "\n", "utf-8")
     with pytest.raises(NanoEmoXError, match=f"predictions.jsonl:1: not JSON: .*{go_on}") as told:
-        run_score(tmp_path, ScoreRequest())
+        score_files(tmp_path, ScoreOptions())
     assert "download" not in str(told.value)
     file.write_text(json.dumps(row) + "\n", "utf-8")
     unfinished = "the run has not ended: these are scores of the 1 clips asked so far"
-    assert unfinished in run_score(tmp_path, ScoreRequest())["notes"]
+    assert unfinished in score_files(tmp_path, ScoreOptions())["notes"]
     (tmp_path / "metrics.json").write_text("{}", "utf-8")
-    assert unfinished not in run_score(tmp_path, ScoreRequest())["notes"]
+    assert unfinished not in score_files(tmp_path, ScoreOptions())["notes"]

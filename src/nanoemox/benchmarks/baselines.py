@@ -1,4 +1,4 @@
-"""Rows beside a model: what answers without looking, and the same model shown or asked something else."""
+"""Baselines beside a model: blind answers, and the same model with other input or another question."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Majority:
         return [Reply(self.text, parsed) for _ in samples]
 
 
-class Repeated:
-    """The model's own row once more: where nothing is withheld or exchanged, nothing is asked.
+class CopiedRow:
+    """A copy of the model's own row, for baselines whose input would be the same.
 
     Args:
         folder: Of the model's row, which is answered first.
@@ -78,8 +78,8 @@ class Repeated:
         return [Reply(row["raw"], row["parsed"], row["prompt"], row["error"], row["timing_s"]) for row in rows]
 
 
-class Changed:
-    """A model that is shown something else than the clip, or asked in another way.
+class ModifiedInput:
+    """A model with modified input: another clip, or another question.
 
     Args:
         inner: The model.
@@ -103,12 +103,12 @@ class Changed:
         return self.inner.answer(self.benchmark(benchmark), [self.sample(s) for s in samples])
 
 
-def text_only(model: Answerer) -> Changed:
+def text_only(model: Answerer) -> ModifiedInput:
     """Return the model with picture and sound withheld; a clip without words stays unanswered."""
-    return Changed(model, TEXT_ONLY, sample=lambda s: s.model_copy(update={"media": None, "audio": None}))
+    return ModifiedInput(model, TEXT_ONLY, sample=lambda s: s.model_copy(update={"media": None, "audio": None}))
 
 
-def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> Changed:
+def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> ModifiedInput:
     """Return the model with picture and sound of another clip, its own words kept.
 
     Args:
@@ -122,12 +122,12 @@ def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> Changed:
         got = other.get((sample.media, sample.audio))
         return sample if got is None else sample.model_copy(update={"media": got[0], "audio": got[1]})
 
-    return Changed(model, SHUFFLED, sample=change)
+    return ModifiedInput(model, SHUFFLED, sample=change)
 
 
-def other_order(model: Answerer) -> Changed:
+def other_order(model: Answerer) -> ModifiedInput:
     """Return the model asked with the labels in another order, the same for every clip of a benchmark."""
-    return Changed(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
+    return ModifiedInput(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
 
 
 def reordered(labels: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nanoemox import __version__
 from nanoemox.benchmarks.answerer import Reply, clip_of
-from nanoemox.benchmarks.predict import Place
+from nanoemox.benchmarks.predict import ProcessRank
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.data.manifest import Sample
 from nanoemox.data.ranks import processes
@@ -84,7 +84,7 @@ class EngineAnswerer:
 
 def load_local(
     path: str | None, data_root: Path, device: str = "auto"
-) -> tuple[EngineAnswerer, Place, Callable[[], None]]:
+) -> tuple[EngineAnswerer, ProcessRank, Callable[[], None]]:
     """Load a model directory, a hub id or (None) the model in the package.
 
     Returns:
@@ -96,4 +96,4 @@ def load_local(
     state = processes()
     device = str(state.device) if device == "auto" and state.num_processes > 1 else device
     answerer = EngineAnswerer(Engine.from_pretrained(path, device=device), data_root)
-    return answerer, Place(state.process_index, state.num_processes), state.wait_for_everyone
+    return answerer, ProcessRank(state.process_index, state.num_processes), state.wait_for_everyone

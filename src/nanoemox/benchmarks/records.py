@@ -83,8 +83,8 @@ _VIDEO: Final = r"^(.+)_\d+$"
 _EPISODE: Final = r"^S\d+_E\d+"
 
 
-def _emotion(key: str, title: str, num_samples: int, published_name: str, **told: str) -> Benchmark:
-    return Benchmark(key, title, "mer", key, HIT_RATE, LABEL_SETS[key], num_samples, published_name, **told)  # type: ignore[arg-type]
+def _emotion(key: str, title: str, num_samples: int, published_name: str, **fields: str) -> Benchmark:
+    return Benchmark(key, title, "mer", key, HIT_RATE, LABEL_SETS[key], num_samples, published_name, **fields)  # type: ignore[arg-type]
 
 
 def _sentiment(key: str, title: str, num_samples: int, published_name: str) -> Benchmark:

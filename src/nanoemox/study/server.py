@@ -1,4 +1,4 @@
-"""The local page of a blind human study: what raters' browsers may ask, and of whom an answer is refused.
+"""Web server of a blind human study: its routes, and which requests it rejects.
 
 The page's own requests are answered, no other site's: the host must be an IP address, ``localhost`` or the one that is
 served (a name that an attacker points at this machine is none of these), and what changes something must be JSON from
@@ -54,13 +54,13 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Join(_Body):
+class JoinBody(_Body):
     """A rater begins or comes back."""
 
     name: str
 
 
-class Score(_Body):
+class RatingBody(_Body):
     """One score; null takes it back."""
 
     rater: str
@@ -154,7 +154,7 @@ def _criteria(store: _Store) -> dict[str, Any]:
 
 
 @_ROUTES.post("/api/raters")
-def _join(body: Join, store: _Store) -> dict[str, Any]:
+def _join(body: JoinBody, store: _Store) -> dict[str, Any]:
     name = store.join(body.name)
     return {"rater": name, **asdict(store.progress(name))}
 
@@ -165,7 +165,7 @@ def _show(position: int, rater: str, store: _Store) -> dict[str, Any]:
 
 
 @_ROUTES.post("/api/scores")
-def _rate(body: Score, store: _Store) -> dict[str, Any]:
+def _rate(body: RatingBody, store: _Store) -> dict[str, Any]:
     return asdict(store.rate(body.rater, body.reply, body.criterion, body.score))
 
 
