@@ -22,6 +22,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, Proc
 from transformers.utils import cached_file
 
 from nanoemox.faces.tracks import crop_faces
+from nanoemox.faces.vectors import check_rows
 from nanoemox.media.windows import speech_window_starts
 from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
@@ -133,12 +134,14 @@ class NanoEmoXProcessor(ProcessorMixin):
             ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
 
         Raises:
-            MediaError: Sound or face vectors hold NaN or infinity.
+            MediaError: Sound or face vectors hold NaN or infinity, or the vectors are of another width.
         """
         for field in ("waveform", "face_vectors"):
             values = getattr(clip, field)
             if values is not None and not np.isfinite(values).all():
                 raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
+        if clip.face_vectors is not None and self.config.reads_face_vectors:
+            check_rows(clip.face_vectors, f"{clip.name}: face_vectors", self.config.face.vector_size)
         out: dict[str, Tensor] = {}
         if "vision" in self.config.branches and clip.frames is not None:
             out["pixel_values"] = self._pixels(clip.frames)

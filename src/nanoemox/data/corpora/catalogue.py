@@ -291,7 +291,7 @@ READERS: Final[Mapping[str, Corpus]] = MappingProxyType(
         "table": Corpus(
             table.read,
             "yours",
-            "write labels.csv with the columns file,label[,subtitle,split,speaker,task,language]",
+            "write labels.csv with the columns file,label[,subtitle,split,speaker,task,language,face_vectors]",
             "labels.csv (or the only .csv or .tsv), the files it names",
         ),
         "ravdess_av": Corpus(

@@ -1,4 +1,4 @@
-"""Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language]``.
+"""Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language,face_vectors]``.
 
 The table is ``labels.csv`` (or the only CSV or TSV file of the folder). A closed task's candidates are the labels that
 the table holds for it. Without a column ``split``, every tenth speaker (or file, where speakers are not named) is held
@@ -63,8 +63,10 @@ def _candidates(path: Path, task: str, rows: list[dict[str, str]]) -> tuple[str,
 
 def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> Sample:
     file, spelt = row["file"].strip().replace("\\", "/"), row.get("split", "").strip().lower()
-    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-        raise RecipeError(f"{where}: file {file!r} must lie in the table's folder")
+    vectors = row.get("face_vectors", "").strip().replace("\\", "/")
+    for path in (file, vectors):
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise RecipeError(f"{where}: file {path!r} must lie in the table's folder")
     if spelt and spelt not in _SPLITS:
         raise RecipeError(f"{where}: split {spelt!r} is none of {', '.join(_SPLITS)}")
     speaker = row.get("speaker", "").strip() or None
@@ -73,6 +75,7 @@ def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> 
         corpus="table",
         split=_SPLITS[spelt] if spelt else _held_out(speaker or file),
         media=file,
+        face_vectors=vectors or None,
         subtitle=row.get("subtitle", "").strip(),
         speaker=speaker,
         language=row.get("language", "").strip() or "en",
