@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nanoemox.data.files import write_text
 from nanoemox.data.targets import PARTS, explain
 from nanoemox.recipes import describe
-from nanoemox.tasks import ALL_TASKS, TASKS, format_chain, format_label, format_labels
+from nanoemox.tasks import TASKS, format_chain, format_label, format_labels
 from nanoemox.tasks.task import Form
 from nanoemox.types import RecipeError, Think, Turn
 
@@ -127,7 +127,7 @@ class Sample(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.task not in TASKS:
-            raise ValueError(f"task {self.task!r} is none of {', '.join(ALL_TASKS)}")
+            raise ValueError(f"task {self.task!r} is none of {', '.join(TASKS)}")
         wanted: type[_Strict] = ClosedLabels if TASKS[self.task].closed else _KIND[TASKS[self.task].form]
         if not isinstance(self.labels, wanted):
             fields = ", ".join(wanted.model_fields)

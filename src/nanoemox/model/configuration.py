@@ -231,7 +231,8 @@ class FusionBranchConfig(PreTrainedConfig):
     """Fusion of the taps of voice and scene into one token (paper, section 3.3).
 
     Attributes:
-        kind: ``experts`` (the paper's), ``attention`` (one attention pooling over both, as in AffectGPT) or ``none``.
+        kind: ``experts`` (the paper's), ``attention`` (one attention pooling over both, as in AffectGPT), ``none``, or
+            another key of :data:`nanoemox.model.fusion.FUSIONS`.
         gate: ``softmax`` learned weights over the experts, or their ``mean``.
         pairing: ``sequential`` pairs speech tap e with vision tap e; ``cross`` lets every speech tap attend to
             all vision taps joined over time. Paper: does not define the second.
@@ -243,7 +244,7 @@ class FusionBranchConfig(PreTrainedConfig):
     model_type = "nanoemox_fusion"
     base_config_key = "fusion"
 
-    kind: Literal["experts", "attention", "none"] = "experts"
+    kind: str = "experts"
     gate: Literal["softmax", "mean"] = "softmax"
     pairing: Literal["sequential", "cross"] = "sequential"
     shared_projection: bool = False

@@ -28,7 +28,7 @@ from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
 from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.images import fit_square, normalise
-from nanoemox.tasks import DEFAULT_LABELS, TASKS
+from nanoemox.tasks import TASKS
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
 
@@ -252,7 +252,7 @@ class NanoEmoXProcessor(ProcessorMixin):
         """Ids of the question and of what stands between it and the answer."""
         questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
-        labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
+        labels = ask.labels or TASKS[ask.task].labels
         if self.templates.sort_labels:
             labels = tuple(sorted(labels))
         if TASKS[ask.task].closed:

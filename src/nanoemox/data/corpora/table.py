@@ -15,7 +15,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing, open_labels, read_table
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels
-from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, format_label
+from nanoemox.tasks import LABEL_SETS, TASKS, format_label
 from nanoemox.types import RecipeError
 
 _SPLITS: Final[Mapping[str, Split]] = {
@@ -33,7 +33,7 @@ def read(root: Path) -> list[Sample]:
     for number, row in enumerate(rows, 2):
         row["task"] = row.get("task", "").strip() or "mer"
         if row["task"] not in TASKS:
-            raise RecipeError(f"{path}:{number}: task {row['task']!r} is none of {', '.join(ALL_TASKS)}")
+            raise RecipeError(f"{path}:{number}: task {row['task']!r} is none of {', '.join(TASKS)}")
         if not row["file"].strip() or not row["label"].strip():
             raise RecipeError(f"{path}:{number}: file and label must not be empty")
     candidates = {task: _candidates(path, task, rows) for task in dict.fromkeys(row["task"] for row in rows)}

@@ -2,8 +2,9 @@
 
 Key of an entry is the content of the file (SHA-256), or of a file and of the face vectors that go with it; folder of
 the cache is the fingerprint of everything else that features depend on: the encoders' configuration with taps, their
-weights, sampling of frames and windows, the stored precision and the version of this preprocessing. Entries lie in safetensors shards that are written whole or not at
-all, so a killed run goes on where it stopped. A file that cannot be read is listed, never replaced by another.
+weights, sampling of frames and windows, the stored precision and the version of this preprocessing. Entries lie in
+safetensors shards that are written whole or not at all, so a killed run goes on where it stopped. A file that cannot be
+read is listed, never replaced by another.
 
 Letters: ``T`` frames, ``W`` speech windows, ``E`` experts, ``D``/``C`` width of a feature.
 """
