@@ -24,7 +24,8 @@ LLAMA = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
     "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
@@ -67,7 +68,9 @@ def assembled(family: str, folder: Path) -> Path:
     tokenizer.save_pretrained(folder / "lm")
     AutoConfig.for_model(**text_config(family)).save_pretrained(folder / "lm")
     recipe = {
-        "vision": {"encoder": CLIP_TINY, "last": 3, "taps": [1, 2, 4], "num_frames": 4, "num_queries": 4, **QFORMER_TINY},
+        "vision": {
+            "encoder": CLIP_TINY, "last": 3, "taps": [1, 2, 4], "num_frames": 4, "num_queries": 4, **QFORMER_TINY,
+        },
         "speech": {
             "encoder": HUBERT_TINY, "last_states": 2, "taps": [1, 2, 3], "num_windows": 4, "window_s": 0.5,
             "num_queries": 4, **QFORMER_TINY,

@@ -10,8 +10,7 @@ from nanoemox.model.modeling import NanoEmoXOutput, answer_loss
 
 def cross_entropy(output: NanoEmoXOutput, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
     """Return the loss of a batch; see :class:`~nanoemox.training.objectives.Objective`."""
-    logits: Tensor = output.logits  # type: ignore[assignment]
-    return answer_loss(logits, answers(labels), num_items_in_batch)
+    return answer_loss(output.logits, answers(labels), num_items_in_batch)
 
 
 def answers(labels: Tensor) -> Tensor:
