@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,21 @@ def test_a_killed_run_is_told_to_go_on(tmp_path: Path) -> None:
     assert unfinished in score_files(tmp_path, ScoreOptions())["notes"]
     (tmp_path / "metrics.json").write_text("{}", "utf-8")
     assert unfinished not in score_files(tmp_path, ScoreOptions())["notes"]
+
+
+def test_a_report_holds_no_markup_of_others() -> None:
+    from nanoemox.benchmarks.tables import format_report
+
+    hostile = "a|b<script>alert(1)</script>\n# [x](javascript:y) ![i](z) `c` \\"
+    row = {"metrics": {"accuracy": 0.5}, "intervals": {}, "n": 1, "n_unanswered": 1, "notes": [hostile]}
+    found = {"title": hostile, "headline": ["accuracy"], "rows": {hostile: row}, "unanswered": {hostile: hostile}}
+    settings = {"x": hostile}
+    report = format_report({"model": hostile, "scorer": "c", "benchmarks": {"own": found}, "settings": settings})
+    outside = [line for line in report.split("\n") if not line.startswith("- `")]
+    assert not any("<" in line for line in outside)
+    assert "](javascript" not in "".join(outside).replace("]\\(", "")
+    table = [line for line in report.split("\n") if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {5}
+    assert sum(line.startswith("# ") for line in report.split("\n")) == 1
+    shown = next(line for line in report.split("\n") if line.startswith("- `"))
+    assert shown.startswith("- `a|b<script>alert(1)</script> # [x](javascript:y) ![i](z) 'c' \\`: a\\|b&lt;script")

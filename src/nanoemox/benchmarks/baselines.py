@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.runs import Key, Row
 from nanoemox.benchmarks.score import blind_answers
 from nanoemox.benchmarks.truth import label_value
-from nanoemox.data.manifest import Sample
+from nanoemox.data.manifest import PATHS, Sample
 from nanoemox.scoring.metrics.bootstrap import Interval, bootstrap_interval, mean_statistic
 from nanoemox.tasks import TASKS, parse
 
@@ -105,7 +106,7 @@ class ModifiedInput:
 
 def text_only(model: Answerer) -> ModifiedInput:
     """Return the model with picture and sound withheld; a clip without words stays unanswered."""
-    return ModifiedInput(model, TEXT_ONLY, sample=lambda s: s.model_copy(update={"media": None, "audio": None}))
+    return ModifiedInput(model, TEXT_ONLY, sample=lambda s: s.model_copy(update=dict.fromkeys(PATHS)))
 
 
 def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> ModifiedInput:
@@ -119,8 +120,8 @@ def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> ModifiedInput:
     other = dict(zip(media, media[1:] + media[:1], strict=True))
 
     def change(sample: Sample) -> Sample:
-        got = other.get((sample.media, sample.audio))
-        return sample if got is None else sample.model_copy(update={"media": got[0], "audio": got[1]})
+        got = other.get(_files(sample))
+        return sample if got is None else sample.model_copy(update=dict(zip_longest(PATHS, got)))
 
     return ModifiedInput(model, SHUFFLED, sample=change)
 
@@ -175,9 +176,15 @@ def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) 
     return None
 
 
-def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:
-    """Return picture and sound of the clips, each pair once, in an order drawn by hash; below two none is shuffled."""
-    return sorted({(s.media, s.audio) for s in samples if s.media or s.audio}, key=_draw)
+def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, ...]]:
+    """Return the files of the clips, each set once, in an order drawn by hash; below two none is shuffled."""
+    return sorted({_files(s) for s in samples if s.paths}, key=_draw)
+
+
+def _files(sample: Sample) -> tuple[str | None, ...]:
+    """Return picture and sound, and face vectors where there are any."""
+    files = tuple(getattr(sample, field) for field in PATHS)
+    return files if sample.face_vectors else files[:2]
 
 
 def _draw(value: object) -> str:

@@ -45,7 +45,7 @@ class EngineAnswerer:
         for i, sample in enumerate(samples):
             begin = time.perf_counter()
             try:
-                loaded.append((i, clip_of(sample, self.data_root, self.engine.load), time.perf_counter() - begin))
+                loaded.append((i, self._clip(sample), time.perf_counter() - begin))
             except NanoEmoXError as error:
                 replies[i] = Reply(prompt=self._prompt(benchmark, sample), error=str(error))
         bad: dict[int, str] = {}
@@ -71,6 +71,12 @@ class EngineAnswerer:
             timing["total"] = round(sum(v for k, v in timing.items() if k != "total"), 4)
             replies[i] = Reply(reading.raw, reading.to_dict(), prompt, timing_s=timing)
         return [reply for reply in replies if reply is not None]
+
+    def _clip(self, sample: Sample) -> Clip:
+        clip = clip_of(sample, self.data_root, self.engine.load)
+        if sample.face_vectors is None or not self.engine.processor.config.reads_face_vectors:
+            return clip
+        return self.engine.with_face_vectors(clip, self.data_root / sample.face_vectors)
 
     def _prompt(self, benchmark: Benchmark, sample: Sample) -> str:
         ask = Ask(benchmark.question, labels=benchmark.labels or None)

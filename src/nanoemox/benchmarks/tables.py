@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,6 +10,9 @@ from nanoemox.benchmarks.clusters import clusters_text
 
 NO_SHARES: Final = ("labels_per_answer", "clue_overlap", "label_overlap")
 """Scores that are no share of one: words an answer, and points of a judge."""
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+_MARKS: Final = re.compile(r"[\\`|<>&]|(?<=\])\(|!(?=\[)")
+_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _SHOWN: Final = 50
 """Unanswered clips that are listed; the prediction file holds them all."""
 ROW_NOTES: Final = {
@@ -21,14 +25,30 @@ ROW_NOTES: Final = {
 
 def format_report(metrics: Mapping[str, Any]) -> str:
     """Return the report in Markdown; scores in percent with 95 % intervals."""
-    parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, cluster bootstrap."]
-    parts += settings_lines(metrics.get("settings", {}), metrics.get("cost", {}))
+    parts = [f"# {markdown(metrics['model'])}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, cluster bootstrap."]
+    parts += map(markdown, settings_lines(metrics.get("settings", {}), metrics.get("cost", {})))
     for key, found in metrics["benchmarks"].items():
         by = clusters_text(next(iter(found["rows"].values())).get("clusters"))
-        parts += [f"## {found['title']} (`{key}`)", _table(found), f"Intervals by {by}.", *_notes(found)]
+        parts += [
+            f"## {markdown(found['title'])} (`{_code(key)}`)",
+            _table(found),
+            f"Intervals by {by}.",
+            *_notes(found),
+        ]
     given = {name for found in metrics["benchmarks"].values() for name in found["rows"]}
     parts += ["## Rows", "\n".join(f"- `{name}`: {note}" for name, note in ROW_NOTES.items() if name in given)]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown(text: object) -> str:
+    """Return text that Markdown shows as it stands, in a paragraph or the cell of a table, as one line without HTML."""
+    line = _CONTROL.sub(" ", str(text)).strip()
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), line)
+
+
+def _code(text: object) -> str:
+    """Return text for a span of code, in which only its own quote means something."""
+    return _CONTROL.sub(" ", str(text)).replace("`", "'")
 
 
 def settings_lines(settings: Mapping[str, Any], cost: Mapping[str, int]) -> list[str]:
@@ -55,7 +75,7 @@ def _table(found: Mapping[str, Any]) -> str:
     lines = ["| row | clips | unanswered | " + " | ".join(columns) + " |", "|---" * (len(columns) + 3) + "|"]
     for name, row in rows.items():
         cells = [cell(m, row["metrics"].get(m), row["intervals"].get(m)) for m in columns]
-        lines.append(f"| {name} | {row['n']} | {row['n_unanswered']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown(name)} | {row['n']} | {row['n_unanswered']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -76,11 +96,13 @@ def cell(name: str, value: float | None, interval: Sequence[float] | None = None
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:
-    lines = [f"- {name}: {note}" for name, row in found["rows"].items() for note in row["notes"]]
+    lines = [f"- {markdown(name)}: {markdown(note)}" for name, row in found["rows"].items() for note in row["notes"]]
     parts = ["\n".join(lines)] if lines else []
     unanswered = found["unanswered"]
     if unanswered:
-        shown = [f"- `{name}`: {' '.join(why.split())}" for name, why in list(unanswered.items())[:_SHOWN]]
+        shown = [
+            f"- `{_code(name)}`: {markdown(' '.join(why.split()))}" for name, why in list(unanswered.items())[:_SHOWN]
+        ]
         more = len(unanswered) - len(shown)
         rest = [f"- and {more} more"] if more else []
         parts += [f"Unanswered, and counted as wrong: {len(unanswered)}", "\n".join([*shown, *rest])]

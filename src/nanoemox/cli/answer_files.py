@@ -46,6 +46,7 @@ class AnswerRequest:
     model: str | None = None
     device: str = "auto"
     face_index: int = 0
+    face_vectors: Path | None = None
     json: bool = False
     csv: Path | None = None
     explain: bool = False
@@ -79,6 +80,8 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
     if not paths:
         raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
     clips, missing = expand(paths)
+    if request.face_vectors is not None and len(clips) > 1:
+        raise NanoEmoXError(f"--face-vectors goes with one clip, {len(clips)} are named: answer about one at a time")
     questions.problems |= missing
     if questions.page is not None:
         questions.page.check_number(len(clips))
@@ -101,7 +104,13 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
 
 
 def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
-    given = {"--csv": request.csv, "--every": request.every_s, "--subtitle": request.subtitle, "--words": request.words}
+    given = {
+        "--csv": request.csv,
+        "--every": request.every_s,
+        "--subtitle": request.subtitle,
+        "--words": request.words,
+        "--face-vectors": request.face_vectors,
+    }
     wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
         raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
@@ -138,7 +147,10 @@ def _settings(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
 
     source, _, local = find_checkpoint(request.model)
     turns = json.dumps([[t.role, t.text] for t in questions.history])
-    return {
+    vectors = request.face_vectors
+    # Named only where there are any: tables of versions without this option can be resumed.
+    read = {} if vectors is None else {"face_vectors": hashlib.sha256(vectors.read_bytes()).hexdigest()[:16]}
+    return read | {
         "model": checkpoint_identity(source, local=local),
         "labels": questions.labels,
         "think": request.think,
@@ -176,6 +188,8 @@ def _check(request: AnswerRequest) -> _Questions:
         raise NanoEmoXError(f"--by {request.by!r} is unknown: choose window or utterance")
     if request.by == "utterance" and request.every_s is not None:
         raise NanoEmoXError("--by utterance and --every exclude each other: choose one")
+    if request.face_vectors is not None and not request.face_vectors.is_file():
+        raise NanoEmoXError(f"--face-vectors {request.face_vectors}: no such file")
     if request.face_index < 0:
         raise NanoEmoXError(f"--face-index {request.face_index}: must be 0 (the largest) or more")
     words = [t.strip() for t in request.tasks.split(",")]
@@ -311,6 +325,7 @@ def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
         "subtitle": request.subtitle if request.words is None else words,
         "history": questions.history,
         "face_index": request.face_index,
+        "face_vectors": request.face_vectors,
         "asr_model": request.asr_model,
     }
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from nanoemox.faces.tracks import NO_FACE, with_face
+from nanoemox.faces.vectors import with_face_vectors
 from nanoemox.inference.batch import (
     ClipBatch,
     Labels,
@@ -37,7 +38,7 @@ from nanoemox.inference.questions import Question, check_questions
 from nanoemox.inference.stretches import heard_between, rolling_stretches, spoken_stretches
 from nanoemox.inference.transcribe import find_listener, listen
 from nanoemox.media.decode import MediaOptions
-from nanoemox.media.load import load_clip
+from nanoemox.media.load import load_clip, media_duration_s
 from nanoemox.media.subtitles import read_sidecar
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
@@ -88,6 +89,7 @@ class Engine:
         hear: bool = True,
         asr_model: str | Path | None = None,
         span_s: tuple[float, float] | None = None,
+        face_vectors: str | Path | npt.NDArray[Any] | None = None,
     ) -> Clip:
         """Read a clip as this model needs it: its number of frames, and the face that is to be read.
 
@@ -100,6 +102,12 @@ class Engine:
                 pulled) and put what was heard into ``Clip.heard``; other languages are translated into English.
             asr_model: Directory of another Whisper to listen with.
             span_s: Read only from here to there, in seconds.
+            face_vectors: For a model of ``face.kind: precomputed``: OpenFace's ``.csv`` of the whole recording, or a
+                ``.npy`` or float[N, F] whose rows are evenly spread over it.
+
+        Raises:
+            MediaError: A file cannot be read.
+            NanoEmoXError: Face vectors for a model that looks at the face itself.
         """
         clip = load_clip(
             source,
@@ -110,6 +118,13 @@ class Engine:
             end_s=span_s[1] if span_s else None,
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
+        if face_vectors is not None:
+            whole_s = None
+            if span_s is not None and isinstance(source, str | Path):
+                whole_s = media_duration_s(source)
+            clip = self.with_face_vectors(
+                clip, face_vectors, face_index, start_s=span_s[0] if span_s else 0.0, recording_s=whole_s
+            )
         return self.complete(clip, face_index=face_index, hear=hear and subtitle is None, asr_model=asr_model)
 
     def complete(
@@ -118,6 +133,43 @@ class Engine:
         """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
         heard = self._with_words(clip, hear and not clip.subtitle, asr_model)
         return self._with_face(heard, face_index)
+
+    def with_face_vectors(
+        self,
+        clip: Clip,
+        face_vectors: str | Path | npt.NDArray[Any],
+        face_index: int = 0,
+        *,
+        start_s: float = 0.0,
+        recording_s: float | None = None,
+    ) -> Clip:
+        """Return the clip with face vectors at the times of its frames, for a model of ``face.kind: precomputed``.
+
+        Args:
+            clip: The clip.
+            face_vectors: As in :meth:`load`.
+            face_index: Which person of an OpenFace table, 0 the one seen most often.
+            start_s: Where the clip starts in the recording that the vectors are of, in seconds.
+            recording_s: Length of that recording; by default the clip's.
+
+        Raises:
+            MediaError: The vectors cannot be read, or are of another width than the model's.
+            NanoEmoXError: The model looks at the face itself.
+        """
+        config = self.processor.config
+        if not config.reads_face_vectors:
+            kind = config.face.kind if "face" in config.branches else "none"
+            raise NanoEmoXError(f"this model takes no face vectors (face.kind: {kind}): leave them out")
+        return with_face_vectors(
+            clip,
+            Path(face_vectors) if isinstance(face_vectors, str | Path) else face_vectors,
+            width=config.face.vector_size,
+            groups=config.face.vector_columns,
+            num_frames=config.vision.num_frames,
+            start_s=start_s,
+            source_s=recording_s,
+            index=face_index,
+        )
 
     def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
         """Listen to a clip without words where a recogniser is there."""
@@ -254,6 +306,7 @@ class Engine:
         face_index: int = 0,
         hear: bool = True,
         asr_model: str | Path | None = None,
+        face_vectors: str | Path | npt.NDArray[Any] | None = None,
         by: Literal["window", "utterance"] = "window",
     ) -> Iterator[Answer]:
         """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
@@ -275,6 +328,7 @@ class Engine:
             face_index: Which person.
             hear: Whether to listen where there are no words.
             asr_model: Directory of another Whisper to listen with.
+            face_vectors: Of the whole recording.
             by: ``utterance`` cuts where what is said ends (timed subtitles beside the clip, else what is heard), and
                 gives each stretch its own words; ``every_s`` and ``window_s`` are not used then.
 
@@ -299,6 +353,7 @@ class Engine:
                     hear=hear and not spoken,
                     asr_model=asr_model,
                     span_s=span,
+                    face_vectors=face_vectors,
                 )
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:

@@ -353,7 +353,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         if labels is not None:
             following = functional.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
             targets = following[logits_to_keep] if by_mask else following.reshape(-1)
-            out.loss = _answer_loss(out.logits.reshape(-1, out.logits.shape[-1]), targets, num_items_in_batch)
+            out.loss = answer_loss(out.logits.reshape(-1, out.logits.shape[-1]), targets, num_items_in_batch)
         return out
 
 
@@ -366,8 +366,11 @@ def _holds(cache: Cache | None) -> bool:
     return cache is not None and cache.get_seq_length() > 0
 
 
-def _answer_loss(logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
-    """Cross-entropy in float32: the mean over answer tokens, or their sum over ``num_items``."""
+def answer_loss(logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
+    """Return the cross-entropy of logits float[N, V] and targets int64[N] in float32.
+
+    It is the mean over the targets, or their sum over ``num_items``; targets of -100 do not count.
+    """
     if num_items is None:
         return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX)
     total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")

@@ -22,13 +22,14 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, Proc
 from transformers.utils import cached_file
 
 from nanoemox.faces.tracks import crop_faces
+from nanoemox.faces.vectors import check_rows
 from nanoemox.media.windows import speech_window_starts
 from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
 from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.images import fit_square, normalise
 from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
-from nanoemox.tasks import DEFAULT_LABELS, TASKS
+from nanoemox.tasks import TASKS
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
 
@@ -134,12 +135,14 @@ class NanoEmoXProcessor(ProcessorMixin):
             ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
 
         Raises:
-            MediaError: Sound or face vectors hold NaN or infinity.
+            MediaError: Sound or face vectors hold NaN or infinity, or the vectors are of another width.
         """
         for field in ("waveform", "face_vectors"):
             values = getattr(clip, field)
             if values is not None and not np.isfinite(values).all():
                 raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
+        if clip.face_vectors is not None and self.config.reads_face_vectors:
+            check_rows(clip.face_vectors, f"{clip.name}: face_vectors", self.config.face.vector_size)
         out: dict[str, Tensor] = {}
         if "vision" in self.config.branches and clip.frames is not None:
             out["pixel_values"] = self._pixels(clip.frames)
@@ -250,7 +253,7 @@ class NanoEmoXProcessor(ProcessorMixin):
         """Ids of the question and of what stands between it and the answer."""
         questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
-        labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
+        labels = ask.labels or TASKS[ask.task].labels
         if self.templates.sort_labels:
             labels = tuple(sorted(labels))
         if TASKS[ask.task].closed:

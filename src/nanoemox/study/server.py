@@ -26,12 +26,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanoemox.study.store import RatingStore, UnknownError
 from nanoemox.types import NanoEmoXError
 
 MAX_BODY_BYTES: Final = 4096
 BODY_TIMEOUT_S: Final = 10.0
+HEADER_TIMEOUT_S: Final = 10.0
+"""A connection that has not finished a request's head by then is closed."""
 _PAGE: Final = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -69,6 +72,39 @@ class RatingBody(_Body):
     score: int | None
 
 
+class ImpatientProtocol(H11Protocol):
+    """The server's protocol, which closes a connection that does not finish the head of its next request."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next one."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(HEADER_TIMEOUT_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _give_up(self) -> None:
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
+
+
 def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
     """Serve a study until Ctrl-C.
 
@@ -91,7 +127,13 @@ def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) 
             shown = f"[{host}]" if ":" in host else host
             tell(f"http://{shown}:{listening.getsockname()[1]}")
             # The log would hold the raters' names.
-            config = uvicorn.Config(create_app(store, host), log_level="warning", access_log=False, server_header=False)
+            config = uvicorn.Config(
+                create_app(store, host),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                http=ImpatientProtocol,
+            )
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listening])
 

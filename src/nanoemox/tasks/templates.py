@@ -145,8 +145,14 @@ class Templates(_Strict):
         return self
 
     def questions_of(self, task: str, *, think: bool = True) -> tuple[str, ...]:
-        """Return the wordings of a task's question, that of inference first."""
-        template = self.tasks[task]
+        """Return the wordings of a task's question, that of inference first.
+
+        Raises:
+            CheckpointError: The templates have none of that task.
+        """
+        template = self.tasks.get(task)
+        if template is None:
+            raise CheckpointError(f"this model has no question for task {task!r}: add tasks.{task} to its {FILE_NAME}")
         return template.questions if think or not template.questions_no_think else template.questions_no_think
 
     def answer_of(self, task: str, text: str, *, think: bool = True) -> str:

@@ -41,6 +41,7 @@ from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
 from nanoemox.training.freeze import lighten, set_trainable
 from nanoemox.training.loop import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
+from nanoemox.training.objectives import OBJECTIVES
 from nanoemox.training.origin import MEDIA, check_media, check_origin, check_samples, model_digest, write_origin
 from nanoemox.training.phases import SEEDS, Curriculum, load_curriculum
 from nanoemox.training.sharding import ShardedTrainer, check_fsdp
@@ -247,7 +248,9 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
-    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
+    trainer = kind(
+        model, arguments, data, Collator(run.processor), run.curriculum.held(name), OBJECTIVES[phase.objective]
+    )
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
         validator = Validator(model, run.processor, run.cache, phase, run.half)

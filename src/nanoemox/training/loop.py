@@ -29,6 +29,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from nanoemox.data.files import read_lines, write_text
 from nanoemox.model.lora import load_adapters, save_adapters
 from nanoemox.training.collate import IDS, Draws, SortedWindows
+from nanoemox.training.objectives import Objective
+from nanoemox.training.objectives.cross_entropy import cross_entropy
 from nanoemox.training.phases import Curriculum, Phase
 from nanoemox.types import NanoEmoXError
 
@@ -141,14 +143,28 @@ class P2ETrainer(Trainer):
         data: Examples by position.
         collator: Examples -> batch.
         groups: Groups of parameters that checkpoints hold.
+        objective: What is minimised.
     """
 
     def __init__(
-        self, model: nn.Module, args: TrainingArguments, data: Draws, collator: Any, groups: frozenset[str]
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        data: Draws,
+        collator: Any,
+        groups: frozenset[str],
+        objective: Objective = cross_entropy,
     ) -> None:
         self.groups = groups
         self.guard = Guard()
-        super().__init__(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[self.guard])
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=data,
+            data_collator=collator,
+            callbacks=[self.guard],
+            compute_loss_func=objective,
+        )
         self.remove_callback(PrinterCallback)
         self._run_dir: str | None = None
 

@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, WhisperFea
 from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig, SpeechBranchConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.tasks.chat import for_tokenizer
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights.matching import OURS, Match, match
@@ -203,7 +204,8 @@ def _processor(recipe: ModelRecipe, places: Mapping[Part, Path | None], options:
     config.dtype = _dtype(options.dtype)
     _check_vocabulary(tokenizer, config)
     extractor = _extractor(config, places.get("speech"), _whole_seconds(recipe))
-    return NanoEmoXProcessor(extractor, tokenizer, config, load_templates(layout=recipe.templates))
+    templates = for_tokenizer(load_templates(layout=recipe.templates), tokenizer)
+    return NanoEmoXProcessor(extractor, tokenizer, config, templates)
 
 
 def _backbone_config(place: Path) -> PreTrainedConfig:

@@ -121,7 +121,7 @@ def test_frames_are_sampled_as_the_configuration_says(tmp_path: Path) -> None:
     seen = {}
     for sampling in ("middle", "reference"):
         config = tiny_config(vision={"frame_sampling": sampling})
-        media = fill.decode(tiny_processor(config), str(tmp_path / "v.mp4"), False)
+        media = fill.decode(tiny_processor(config), fill.Source(str(tmp_path / "v.mp4")), False)
         assert isinstance(media, dict)
         engine = Engine(tiny_model(config), tiny_processor(config))
         loaded = engine.processor.media(engine.load(tmp_path / "v.mp4"))["pixel_values"].numpy()
