@@ -13,6 +13,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, WebSocket
