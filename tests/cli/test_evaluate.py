@@ -129,6 +129,7 @@ def test_a_page_is_written_or_it_is_said_why_not(
     run: Path, model: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = run / "report.html"
+    assert report_command.write_html(run) is None
     assert "MELD" in page.read_text("utf-8")
     page.unlink()
     monkeypatch.setattr(report_command, "find_spec", lambda name: None)

@@ -114,7 +114,7 @@ def test_a_failure_is_an_unanswered_clip_that_counts(tmp_path: Path) -> None:
         "lists": 0, "read": 3, "not_in_form": 0, "failed": 1,
         "failures": {"3": "no list of words in the answer 'no'"},
     }  # fmt: skip
-    assert any("took the words of 3 answers (prompt version 1) and failed at 1" in note for note in found["notes"])
+    assert any("extracted the words of 3 answers (prompt version 1) and failed on 1" in note for note in found["notes"])
     assert "F1 1.00 with the words of x-openset.npz" in found["notes"]
     assert found["extraction"]["cost"]["calls"] == 4
     assert "cost of" in format_scores(found)
