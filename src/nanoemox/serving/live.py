@@ -13,6 +13,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, WebSocket
@@ -108,8 +109,7 @@ class Session:
                         return
                 else:
                     # Pictures are decoded and speech is found here, in order, off the loop that serves the others.
-                    data = message.get("bytes") or b""
-                    await self._off_loop(lambda data=data: self._stream(data))
+                    await self._off_loop(partial(self._stream, message.get("bytes") or b""))
             except (Refusal, NanoEmoXError) as error:
                 self._say({"type": "error", **body_of(refusal_of(error))})
 
