@@ -33,9 +33,8 @@ def engine() -> Engine:
 @contextmanager
 def running(service: Service, token: str | None = None) -> Iterator[str]:
     """Serve on a free port of loopback; yields the address."""
-    config = uvicorn.Config(
-        create_app(service, token=token), port=0, log_level="warning", access_log=False, ws_ping_interval=None
-    )
+    app = create_app(service, token=token)
+    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, ws_ping_interval=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -76,7 +76,7 @@ class Client:
             self.wire.send(message)
             time.sleep(pause_s)
         self.wire.send('{"type": "session.end"}')
-        self._reading.join(120)
+        self._reading.join(600)
         assert not self._reading.is_alive()
         return self.said
 

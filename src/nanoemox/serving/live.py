@@ -109,8 +109,7 @@ class Session:
                         return
                 else:
                     # Pictures are decoded and speech is found here, in order, off the loop that serves the others.
-                    data = message.get("bytes") or b""
-                    await self._off_loop(partial(self._stream, data))
+                    await self._off_loop(partial(self._stream, message.get("bytes") or b""))
             except (Refusal, NanoEmoXError) as error:
                 self._say({"type": "error", **body_of(refusal_of(error))})
 
