@@ -19,21 +19,20 @@ import torch
 
 from nanoemox.faces.tracks import NO_FACE, with_face
 from nanoemox.faces.vectors import with_face_vectors
+from nanoemox.inference.answers import answer_batch
 from nanoemox.inference.batch import (
     ClipBatch,
     Labels,
     Plan,
     clip_of,
-    coverage,
     make_plan,
     untrained_branches,
-    untrained_warning,
-    used_modalities,
 )
 from nanoemox.inference.checkpoints import load_checkpoint
 from nanoemox.inference.decide import Decisions, decide_clips
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.embedding import Embedding, embed_clip
+from nanoemox.inference.pieces import written_pieces
 from nanoemox.inference.questions import Question, check_questions
 from nanoemox.inference.stretches import heard_between, rolling_stretches, spoken_stretches
 from nanoemox.inference.transcribe import find_listener, listen
@@ -381,20 +380,7 @@ class Engine:
         if plan.closed:
             yield batch.closed()[0][task].raw
             return
-        decoder = batch.decoder()
-        # Ids that may yet turn out to be the start of the terminator are held back.
-        held = len(self.processor.terminator_ids) - 1
-        sent = 0
-        for _ in decoder:
-            ids = decoder.answers[0]
-            text = batch.text(ids if decoder.ended[0] else ids[: len(ids) - held])
-            # Half a character decodes to a replacement mark until its other bytes are there.
-            if len(text) > sent and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-                yield text[sent:]
-                sent = len(text)
-        rest = batch.text(decoder.answers[0])[sent:]
-        if rest:
-            yield rest
+        yield from written_pieces(batch, held=len(self.processor.terminator_ids) - 1)
 
     def _answer_all(
         self,
@@ -438,32 +424,4 @@ class Engine:
             begin = time.perf_counter()
             clips.append(self._read(source))
             load_s.append(time.perf_counter() - begin)
-        batch = ClipBatch(self.model, self.processor, clips, plan)
-        begin = time.perf_counter()
-        closed = batch.closed()
-        middle = time.perf_counter()
-        written = batch.open()
-        closed_s, open_s = (middle - begin) / len(clips), (time.perf_counter() - middle) / len(clips)
-        answers = []
-        for i, clip in enumerate(clips):
-            timing = {"load": load_s[i], "encode": batch.encode_s, "closed": closed_s, "open": open_s}
-            timing["total"] = sum(timing.values())
-            readings = closed[i] | written[i]
-            answers.append(
-                Answer(
-                    clip=clip.name,
-                    model=self.name,
-                    tasks={a.task: readings[a.task] for a in plan.asks},
-                    modalities=used_modalities(clip, batch.branches[i]),
-                    gate=batch.gate(i),
-                    warnings=(
-                        *clip.warnings,
-                        *coverage(clip, self.processor.config, batch.branches[i]),
-                        *untrained_warning(batch.left_out[i], batch.branches[i]),
-                    ),
-                    timing_s={k: round(v, 4) for k, v in timing.items()},
-                    evidence=batch.evidence(i) if plan.explain else None,
-                    heard=clip.heard,
-                )
-            )
-        return answers
+        return answer_batch(ClipBatch(self.model, self.processor, clips, plan), self.name, load_s)
