@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes, fill, fingerprint
+from nanoemox.data.features import fill
+from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes, fingerprint
 from nanoemox.data.features.command import FeatureRequest, format_features, make_features
 from nanoemox.data.features.fill import Filling, Share
 from nanoemox.data.manifest import Sample
