@@ -80,7 +80,7 @@ def serve_demo(engine: Engine, port: int, tell: Callable[[str], None], limits: L
         app = create_app(engine, limits)
         tell(f"http://127.0.0.1:{listening.getsockname()[1]}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-        # uvicorn sends a signal to end once more when it is done: it must not end the process before the folder is gone.
+        # uvicorn raises a signal once more when it is done: the process must not end before the folder is gone.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
