@@ -18,7 +18,7 @@ TITLE: Final = "nanoemox"
 CONSENT: Final = (
     "Reading emotion is error-prone, and in places illegal: at work and in education it is banned in the EU. What you "
     "see is a guess about how somebody comes across. **Nothing leaves this machine**; what you record or choose is "
-    "deleted within ten minutes and when the page's server ends."
+    "deleted after ten minutes, and when the page's server ends."
 )
 AGREED: Final = "Everybody who is seen or heard in the clip has agreed to this"
 QUESTIONS: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -63,7 +64,7 @@ def create_app(engine: Engine, limits: Limits | None = None) -> FastAPI:
 
 
 def serve_demo(engine: Engine, port: int, tell: Callable[[str], None], limits: Limits | None = None) -> None:
-    """Serve the page on loopback until Ctrl-C; what was recorded or chosen is deleted then.
+    """Serve the page on loopback until Ctrl-C or a signal to end; what was recorded or chosen is deleted then.
 
     Args:
         engine: What answers.
@@ -79,5 +80,7 @@ def serve_demo(engine: Engine, port: int, tell: Callable[[str], None], limits: L
         app = create_app(engine, limits)
         tell(f"http://127.0.0.1:{listening.getsockname()[1]}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        # uvicorn raises a signal once more when it is done: the process must not end before the folder is gone.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
