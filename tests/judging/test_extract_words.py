@@ -131,7 +131,7 @@ def test_runs_of_other_models_are_read_too(tmp_path: Path, capsys: pytest.Captur
         with pytest.raises(SystemExit) as stop:
             cli.main(["score", str(tmp_path), "--extractor", f"{fake.address}#m", "--json"])
         assert not stop.value.code
-        with pytest.raises(NanoEmoXError, match="holds no written answers"):
+        with pytest.raises(NanoEmoXError, match="no written answers to mer"):
             score_files(tmp_path, ScoreOptions("mintrec", extractor=f"{fake.address}#m"))
     found = json.loads(capsys.readouterr().out)
     assert found["benchmarks"]["ov_merd"]["metrics"]["recall"] == pytest.approx(2 / 3)
@@ -144,7 +144,7 @@ def test_what_holds_no_texts_is_not_silently_scored(tmp_path: Path) -> None:
     np.savez(file, filenames=np.array(["a"]), fileitems=np.array(["[sad]"]))
     request = ScoreOptions("ov_merd", tmp_path / "truth.json", extractor="openai:http://127.0.0.1:1/v1#m")
     for path in (tmp_path, file):
-        with pytest.raises(NanoEmoXError, match="so --extractor has none to read"):
+        with pytest.raises(NanoEmoXError, match="so --extractor has nothing to read"):
             score_files(path, request, QUICK)
     with pytest.raises(NanoEmoXError, match="no such file"):
         score_files(tmp_path / "absent", request, QUICK)
