@@ -33,9 +33,9 @@ from nanoemox.data.targets import family
 from nanoemox.images import fit_square
 from nanoemox.images import normalise as rescaled
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.processing import FACE_COLOUR, NanoEmoXProcessor
 from tools.mini.data import decay_groups, schedule, score
-from tools.mini.face import IMAGENET, crop
+from tools.mini.face import crop
 from tools.mini.pictures import Settings, augment, centre, to_pixels
 
 WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "contempt")
@@ -102,7 +102,7 @@ def pictures(
     """
     rng, config = np.random.default_rng(7), model.config
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    face = Settings(0, 64, config.face.image_size, 0.0, *IMAGENET)
+    face = Settings(0, 64, config.face.image_size, 0.0, FACE_COLOUR, (1.0, 1.0, 1.0))
     count: Counter[tuple[str, int]] = Counter()
     rows: dict[str, list[tuple[np.ndarray, Tensor, int]]] = {"train": [], "validation": []}
     for sample in samples:
