@@ -176,7 +176,7 @@ def train(
         media = {k: v[index] for k, v in training.media.items()}
         media = {k: v + noise * torch.randn_like(v) * v.std() for k, v in media.items()}
         logits = SHARPNESS * functional.normalize(tokens(media).mean(1), dim=-1) @ targets.T
-        loss = functional.cross_entropy(logits, y_all[index], label_smoothing=0.05)
+        loss = functional.cross_entropy(logits, y_all[index], label_smoothing=0.1)
         for group in optimiser.param_groups:
             group["lr"] = rate * schedule(step, steps, 30)
         optimiser.zero_grad()
@@ -186,7 +186,9 @@ def train(
     module.eval()
     with torch.no_grad():
         guess = (tokens(held.media).mean(1) @ targets.T).argmax(-1).numpy()
-    return score(guess, np.array([index_of[int(c)] for c in held.labels]))
+        known = (tokens(training.media).mean(1) @ targets.T).argmax(-1)
+    found = score(guess, np.array([index_of[int(c)] for c in held.labels]))
+    return found | {"training_accuracy": float((known == y_all).float().mean())}
 
 
 def rescale(projection: nn.Linear, tokens: Tensor, size: float) -> None:

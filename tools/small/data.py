@@ -29,7 +29,7 @@ from nanoemox.tasks import LABEL_SETS
 from tools.small.replies import TONES, reply_to
 
 MORE = Path("corpora/facial_expressions_more")
-BARE_MOST, SHORT_LISTS, TALK_MOST, TALK_WORDS, FACES_MOST = 3000, 3, 500, 3, 450
+BARE_MOST, SHORT_LISTS, TALK_MOST, TALK_WORDS, FACES_MOST, CALMLY_MOST = 3000, 3, 500, 3, 450, 200
 CORPORA = ("ravdess", "goemotions", "mintrec", "mintrec2", "mustard", "esconv", "word_choice", "composed")
 POLARITY = {
     "a neutral state": "neutral", "calm": "neutral", "happiness": "positive", "sadness": "negative",
@@ -143,6 +143,29 @@ def talk(comments: Iterable[Sample], corpus: str) -> list[Sample]:
     return out
 
 
+def said_calmly(comments: Iterable[Sample], clips: Iterable[Sample]) -> list[Sample]:
+    """Let a neutral voice and face say a comment of feeling: most people do, and then the words decide."""
+    plain: dict[str, list[Sample]] = {}
+    for clip in clips:
+        labels = clip.labels
+        if isinstance(labels, ClosedLabels) and labels.label in ("neutral", "calm") and clip.id.count("+") == 1:
+            plain.setdefault(clip.split, []).append(clip)
+    taken: Counter[tuple[str, str]] = Counter()
+    out = []
+    for comment in comments:
+        labels = comment.labels
+        if not isinstance(labels, ClosedLabels) or labels.label == "neutral":
+            continue
+        feeling = family(labels.label)
+        taken[comment.split, feeling] += 1
+        if taken[comment.split, feeling] <= CALMLY_MOST and comment.split in plain:
+            clip = plain[comment.split][pick(f"{comment.id}/calmly", len(plain[comment.split]))]
+            named = ClosedLabels(label=feeling, candidates=LABEL_SETS["ravdess"])
+            fields = {"id": f"{clip.id}+{comment.id}", "subtitle": comment.subtitle, "labels": named}
+            out.append(clip.model_copy(update=fields))
+    return out
+
+
 def worded(sample: Sample) -> bool:
     """Say whether a composed clip speaks a comment: RAVDESS' own two sentences ask for no reply."""
     return sample.task == "mer" and sample.id.count("+") > 1
@@ -173,6 +196,7 @@ def main() -> None:
     for name in ("mintrec", "mintrec2"):
         read[name] = [asked for s in read[name] for asked in short_lists(s)]
     read["talk"] = talk(comments, "talk")
+    read["composed"] += said_calmly(comments, read["composed"])
     read["composed"] += talk(filter(worded, read["composed"]), "composed")
     for name, samples in read.items():
         write_manifest(map(with_polarity, samples), args.out / "manifests" / f"{name}.jsonl")

@@ -10,6 +10,7 @@ of the held-out samples (by a hash of speaker or dialogue) and measured on the o
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import sys
@@ -30,7 +31,7 @@ from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
 from nanoemox.decoding import Choice, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.processing import Ask, NanoEmoXProcessor
-from nanoemox.tasks import format_label
+from nanoemox.tasks import LABEL_SETS, format_label
 from nanoemox.types import Clip
 from tools.mini.evaluate import PREFIXES, as_sentiment, rotated
 from tools.small.data import person_of
@@ -46,7 +47,34 @@ ROWS = {
     "goemotions sentiment, never trained: words": ("goemotions", "msa", ("text",)),
     "mintrec dev: words": ("mintrec", "mir", ("text",)),
     "mintrec2 dev: words": ("mintrec2", "mir", ("text",)),
+    "meld test, never seen: words": ("meld", "mer", ("text",)),
+    "meld test sentiment, never seen: words": ("meld", "msa", ("text",)),
 }
+MELD = Path("annotations/meld/MELD/test_sent_emo.csv")
+
+
+def meld(data_root: Path, task: str) -> list[Sample]:
+    """Read the utterances of MELD's test part, which no training saw, grouped by dialogue."""
+    column, labels = ("Emotion", LABEL_SETS["meld"]) if task == "mer" else ("Sentiment", LABEL_SETS["sentiment"])
+    with (data_root / MELD).open(encoding="utf-8", newline="") as file:
+        return [
+            Sample(
+                id=f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}", corpus="meld", split="test", task=task,
+                labels=ClosedLabels(label=row[column], candidates=labels), subtitle=row["Utterance"],
+                speaker=f"dialogue {row['Dialogue_ID']}",
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def held_out(data_root: Path, corpus: str, task: str) -> tuple[list[Sample], list[Sample]]:
+    """Return what a row is measured on, and the training part of its corpus."""
+    if corpus == "meld":
+        return meld(data_root, task), []
+    every = read_manifest(data_root / "manifests" / f"{corpus}.jsonl")
+    asked = "mer" if task == "msa" else task
+    held = [s for s in every if s.split == "validation" and s.task == asked]
+    return as_sentiment(held) if task == "msa" else held, [s for s in every if s.split == "train" and s.task == task]
 
 
 class Scorer:
@@ -75,10 +103,9 @@ class Scorer:
     ) -> np.ndarray:
         """Return float64[N, candidates], log-probabilities of the candidates' texts."""
         labels = samples[0].labels.candidates  # type: ignore[union-attr]
-        choice = Choice(
-            self.processor.question_ids(Ask(samples[0].task, labels)),
-            [self.processor.answer_ids(format_label(c)) for c in labels],
-        )
+        ask, of = Ask(samples[0].task, labels), self.processor
+        answers = [of.answer_ids(of.answer_text(ask, format_label(c))) for c in labels]
+        choice = Choice(of.question_ids(ask), answers)
         lengths = [len(s.subtitle or "") for s in samples]
         order = np.argsort(lengths, kind="stable")
         out = np.zeros((len(samples), len(labels)))
@@ -235,14 +262,10 @@ def main() -> None:
     for name, (corpus, task, shown) in ROWS.items():
         if not name.startswith(tuple(args.rows.split(","))):
             continue
-        every = read_manifest(args.data_root / "manifests" / f"{corpus}.jsonl")
-        held = [s for s in every if s.split == "validation" and s.task == ("mer" if task == "msa" else task)]
-        if task == "msa":
-            held = as_sentiment(held)
+        held, train = held_out(args.data_root, corpus, task)
         held = draw(held, args.limit)
         found["closed"][name] = row(scorer, name, held, shown)
-        if shown == ("text",) and task != "msa":
-            train = [s for s in every if s.split == "train" and s.task == task]
+        if shown == ("text",) and train and task != "msa":
             found["closed"][name]["tfidf"] = tfidf(train, held)
         args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 

@@ -1,6 +1,6 @@
 """Copies of the training voices as other rooms, microphones and lines would have them.
 
-    python -m tools.small.voices --data-root ROOT --copies 2
+    python -m tools.small.voices --data-root ROOT --copies 1
 
 ROOT is what ``tools.small.data`` wrote. Each training utterance of RAVDESS gets copies under ``ROOT/augmented`` and in
 the manifests of ``ravdess`` and ``composed``: cut closer to the speech, faster or slower (and so higher or lower), in a
@@ -87,7 +87,7 @@ def main() -> None:
     """Write copies and manifests."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--copies", type=int, default=2)
+    parser.add_argument("--copies", type=int, default=1)
     args = parser.parse_args()
     manifests = args.data_root / "manifests"
     read = {name: read_manifest(manifests / f"{name}.jsonl") for name in ("ravdess", "composed")}
