@@ -37,6 +37,7 @@ from nanoemox.processing import FACE_COLOUR, NanoEmoXProcessor
 from tools.mini.data import decay_groups, schedule, score
 from tools.mini.face import crop
 from tools.mini.pictures import Settings, augment, centre, to_pixels
+from tools.small.voices import FIRST_HALF
 
 WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "contempt")
 SHARPNESS = 12.0
@@ -205,7 +206,8 @@ def main() -> None:
     for name in ("data-root", "base", "features", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--only-cached", action="store_true", help="leave out what is not encoded yet")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--voice", choices=("half", "all"), help="train the voice alone, from where BASE has it")
     args = parser.parse_args()
     started = time.time()
     torch.manual_seed(7)
@@ -214,6 +216,8 @@ def main() -> None:
     read = {n: read_manifest(args.data_root / "manifests" / f"{n}.jsonl") for n in ("ravdess", "facial_expressions")}
     asked = {n: [s for s in of if s.task == "mer"] for n, of in read.items()}
     options = CacheOptions(root=args.data_root, dtype=torch.float16, workers=1)
+    if args.voice == "half":
+        asked["ravdess"] = [s for s in asked["ravdess"] if s.split != "train" or s.speaker in FIRST_HALF]
     everything = asked["ravdess"]
     if args.only_cached:
         cache = present(everything, model, processor, args.features, options)
@@ -226,6 +230,11 @@ def main() -> None:
     size = float(model.get_input_embeddings().weight.detach().norm(dim=-1).mean())
     metrics: dict[str, dict] = {}
 
+    if args.voice is not None:
+        parts = tuple(gather(cache, [s for s in everything if s.split == p], ["speech_last"]) for p in ("train", "validation"))
+        metrics["speech"] = align_voice(model, parts, directions, args.steps, size, fresh=args.voice == "half")
+        save(model, processor, args.out, metrics)
+        return
     faces = pictures(args.data_root, asked["facial_expressions"], model, 2)
     print(f"{len(faces[0].labels)} + {len(faces[1].labels)} photographs, {time.time() - started:.0f} s", flush=True)
 
@@ -257,9 +266,35 @@ def main() -> None:
         print(branch, json.dumps(metrics[branch]), f"{time.time() - started:.0f} s", flush=True)
     metrics["fusion"] = align_fusion(model, split, directions, args.steps, size)
     print("fusion", json.dumps(metrics["fusion"]), flush=True)
-    model.save_pretrained(args.out)
-    processor.save_pretrained(args.out)
-    (args.out / "align.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+    save(model, processor, args.out, metrics)
+
+
+def save(
+    model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, out: Path, metrics: dict[str, dict]
+) -> None:
+    """Write the model and what was measured."""
+    print(json.dumps(metrics), flush=True)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    (out / "align.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+
+
+def align_voice(
+    model: NanoEmoXForConditionalGeneration, parts: tuple[Part, Part], directions: Tensor, steps: int, size: float, *,
+    fresh: bool,
+) -> dict:  # fmt: skip
+    """Train the adapter of the voice, from new weights or on from those it has."""
+    adapter, key = model.speech_adapter, "speech_last"
+    raw = parts[0].media[key].clone()
+    if fresh:
+        standardised(parts, key)
+    rate = 1e-3 if fresh else 3e-4
+    found = train(adapter, lambda m: adapter(m[key])[0], parts, directions, steps, rate, 0.3, list(range(8)))
+    with torch.no_grad():
+        rescale(adapter.projection, adapter(parts[1].media[key])[0], size)
+        if fresh:
+            fold(adapter, raw)
+    return found
 
 
 def align_fusion(

@@ -5,6 +5,10 @@
 ROOT is what ``tools.small.data`` wrote. Each training utterance of RAVDESS gets copies under ``ROOT/augmented`` and in
 the manifests of ``ravdess`` and ``composed``: cut closer to the speech, faster or slower (and so higher or lower), in a
 room, with noise, quieter, over a line of 8 kHz, through a codec of 8 bits. Validation stays as it is.
+
+The adapter of the voice is first aligned with the first half of the actors alone. Phase 3 then hears the other half
+(manifest ``voices``, and the training part of ``composed``), so that the language model learns how far such tokens can
+be trusted: of actors that the adapter knows it is right 98 times in 100, of others 70.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from tools.mini.data import read_waveform
 
 FOLDER = Path("augmented/ravdess")
 QUIET_DB = 35
+FIRST_HALF = tuple(f"actor-{n:02d}" for n in range(1, 9))
+"""Training actors that the adapter is aligned with."""
 
 
 def trimmed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -100,8 +106,12 @@ def main() -> None:
             copy = args.data_root / FOLDER / f"{Path(path).stem}~{number}.wav"
             if not copy.is_file():
                 write_wave(copy, changed(sound, seeded(7, "voice", copy.name)))
-    write_manifest(with_copies(read["ravdess"], args.copies, "media"), manifests / "ravdess.jsonl")
-    write_manifest(with_copies(read["composed"], args.copies, "audio"), manifests / "composed.jsonl")
+    heard = list(with_copies(read["ravdess"], args.copies, "media"))
+    write_manifest(heard, manifests / "ravdess.jsonl")
+    unknown = [s.model_copy(update={"corpus": "voices"}) for s in heard if s.speaker not in FIRST_HALF]
+    write_manifest(unknown, manifests / "voices.jsonl")
+    composed = [s for s in read["composed"] if s.split != "train" or s.speaker not in FIRST_HALF]
+    write_manifest(with_copies(composed, args.copies, "audio"), manifests / "composed.jsonl")
     print(f"{len(voices)} voices, {args.copies} copies each")
 
 
