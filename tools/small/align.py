@@ -231,7 +231,9 @@ def main() -> None:
     metrics: dict[str, dict] = {}
 
     if args.voice is not None:
-        parts = tuple(gather(cache, [s for s in everything if s.split == p], ["speech_last"]) for p in ("train", "validation"))
+        parts = tuple(
+            gather(cache, [s for s in everything if s.split == p], ["speech_last"]) for p in ("train", "validation")
+        )
         metrics["speech"] = align_voice(model, parts, directions, args.steps, size, fresh=args.voice == "half")
         save(model, processor, args.out, metrics)
         return

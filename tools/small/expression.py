@@ -54,7 +54,9 @@ def converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in weights.items():
         parts = name.split("/")
         if parts[0] == "fc":
-            out[f"head.{'weight' if parts[1] == 'weights' else 'bias'}"] = value.T.contiguous() if value.ndim == 2 else value
+            out[f"head.{'weight' if parts[1] == 'weights' else 'bias'}"] = (
+                value.T.contiguous() if value.ndim == 2 else value
+            )
             continue
         block, convolution, kind = int(parts[0].removeprefix("dense")), int(parts[1].removeprefix("conv")), parts[2]
         place = f"blocks.{block}.convolutions.{convolution}."

@@ -91,7 +91,9 @@ def probe(net: ExpressionNet, pictures: np.ndarray, labels: np.ndarray, held: np
     """Fit a linear model on the training people's vectors and measure it on the others."""
     x = vectors(net, pictures)
     scaler = StandardScaler().fit(x[~held])
-    model = LogisticRegression(C=0.03, max_iter=500, class_weight="balanced").fit(scaler.transform(x[~held]), labels[~held])
+    model = LogisticRegression(C=0.03, max_iter=500, class_weight="balanced").fit(
+        scaler.transform(x[~held]), labels[~held]
+    )
     return recalls(model.predict(scaler.transform(x[held])), labels[held])
 
 

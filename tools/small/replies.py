@@ -102,18 +102,24 @@ TONES: Final[Mapping[str, Tone]] = {
          "Is there more on your mind?"),
     ),
 }  # fmt: skip
-_WON: Final = frozenset("won win passed promoted accepted graduated engaged married achieved finally job".split())
-_LOST: Final = frozenset("died dead death funeral grief mourning rip".split())
-_MATTERS: Final[Mapping[str, str]] = {
-    **{w: f"the {w}" for w in "job exam test game team match house car party wedding food movie film show book song "
-       "music news trip weather police government school class story video picture result money doctor hospital "
-       "meeting company train phone law war".split()},
-    **{w: f"your {w}" for w in "boss mother father brother sister son daughter wife husband boyfriend girlfriend friend "
-       "dog cat family teacher neighbour child birthday life work home parents friends kids children".split()},
+_WON_WORDS: Final = "won win passed promoted accepted graduated engaged married achieved finally job"
+_LOST_WORDS: Final = "died dead death funeral grief mourning rip"
+_THE: Final = (
+    "job exam test game team match house car party wedding food movie film show book song music news trip weather police "
+    "government school class story video picture result money doctor hospital meeting company train phone law war baby "
+    "interview vote election"
+)
+_YOUR: Final = (
+    "boss mother father brother sister son daughter wife husband boyfriend girlfriend friend dog cat family teacher "
+    "neighbour child birthday life work home parents friends kids children holiday"
+)
+_OTHERS: Final[Mapping[str, str]] = {
     "mom": "your mother", "mum": "your mother", "dad": "your father", "movies": "the movie", "games": "the game",
-    "jobs": "the job", "dogs": "your dog", "cats": "your cat", "interview": "the interview", "vote": "the vote",
-    "election": "the election", "vacation": "your holiday", "holiday": "your holiday", "baby": "the baby",
+    "jobs": "the job", "dogs": "your dog", "cats": "your cat", "vacation": "your holiday",
 }  # fmt: skip
+_WON: Final = frozenset(_WON_WORDS.split())
+_LOST: Final = frozenset(_LOST_WORDS.split())
+_MATTERS: Final = {w: f"the {w}" for w in _THE.split()} | {w: f"your {w}" for w in _YOUR.split()} | dict(_OTHERS)
 
 
 def reply_to(text: str, tone: Tone, key: str) -> ReplyLabels:

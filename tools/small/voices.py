@@ -45,7 +45,7 @@ def changed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return float32[S'] in -1..1, another recording of the same voice."""
     sound = trimmed(sound, rng)
     if rng.random() < 0.7:
-        sound = resample_poly(sound, 100, int(round(100 * rng.uniform(0.87, 1.15))))
+        sound = resample_poly(sound, 100, round(100 * rng.uniform(0.87, 1.15)))
     if rng.random() < 0.5:
         length = int(rng.uniform(0.1, 0.5) * SAMPLE_RATE_HZ)
         room = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
