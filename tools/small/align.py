@@ -145,6 +145,18 @@ def fold(adapter: nn.Module, features: Tensor) -> None:
                 linear.bias -= linear.weight @ mean
 
 
+def unfold(adapter: nn.Module, features: Tensor) -> None:
+    """Rewrite the adapter for standardised ``features``, with the same outcome: what :func:`fold` does, backwards."""
+    deviation, mean = torch.std_mean(features.flatten(0, 1), dim=0)
+    deviation = deviation.clamp_min(1e-3)
+    with torch.no_grad():
+        adapter.positions.weight /= deviation  # type: ignore[union-attr, operator]
+        for layer in adapter.qformer.layers:  # type: ignore[union-attr]
+            for linear in (layer.cross_attention.key, layer.cross_attention.value):
+                linear.bias += linear.weight @ mean
+                linear.weight *= deviation
+
+
 def standardised(parts: Sequence[Part], key: str) -> None:
     """Standardise one feature of all parts by the statistics of the first."""
     deviation, mean = torch.std_mean(parts[0].media[key].flatten(0, 1), dim=0)
@@ -231,10 +243,9 @@ def main() -> None:
     metrics: dict[str, dict] = {}
 
     if args.voice is not None:
-        parts = tuple(
-            gather(cache, [s for s in everything if s.split == p], ["speech_last"]) for p in ("train", "validation")
-        )
-        metrics["speech"] = align_voice(model, parts, directions, args.steps, size, fresh=args.voice == "half")
+        sides = [[s for s in everything if s.split == p] for p in ("train", "validation")]
+        halves = (gather(cache, sides[0], ["speech_last"]), gather(cache, sides[1], ["speech_last"]))
+        metrics["speech"] = align_voice(model, halves, directions, args.steps, size, fresh=args.voice == "half")
         save(model, processor, args.out, metrics)
         return
     faces = pictures(args.data_root, asked["facial_expressions"], model, 2)
@@ -288,14 +299,14 @@ def align_voice(
     """Train the adapter of the voice, from new weights or on from those it has."""
     adapter, key = model.speech_adapter, "speech_last"
     raw = parts[0].media[key].clone()
-    if fresh:
-        standardised(parts, key)
-    rate = 1e-3 if fresh else 3e-4
+    if not fresh:
+        unfold(adapter, raw)
+    standardised(parts, key)
+    rate = 1e-3 if fresh else 5e-4
     found = train(adapter, lambda m: adapter(m[key])[0], parts, directions, steps, rate, 0.3, list(range(8)))
     with torch.no_grad():
         rescale(adapter.projection, adapter(parts[1].media[key])[0], size)
-        if fresh:
-            fold(adapter, raw)
+        fold(adapter, raw)
     return found
 
 

@@ -105,9 +105,9 @@ TONES: Final[Mapping[str, Tone]] = {
 _WON_WORDS: Final = "won win passed promoted accepted graduated engaged married achieved finally job"
 _LOST_WORDS: Final = "died dead death funeral grief mourning rip"
 _THE: Final = (
-    "job exam test game team match house car party wedding food movie film show book song music news trip weather police "
-    "government school class story video picture result money doctor hospital meeting company train phone law war baby "
-    "interview vote election"
+    "job exam test game team match house car party wedding food movie film show book song music news trip weather "
+    "police government school class story video picture result money doctor hospital meeting company train phone law "
+    "war baby interview vote election"
 )
 _YOUR: Final = (
     "boss mother father brother sister son daughter wife husband boyfriend girlfriend friend dog cat family teacher "

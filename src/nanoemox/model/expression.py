@@ -1,7 +1,7 @@
 """A small network for facial expressions: four dense blocks of separable convolutions, one vector a picture.
 
-Architecture and first weights are those of the expression net of ``face-api`` (MIT, see NOTICE of the weights). Letters:
-``N`` pictures, ``C`` channels, ``h`` and ``w`` sides in pixels, ``F`` width of the vector.
+Architecture and first weights are those of the expression net of ``face-api`` (MIT, see the NOTICE of the weights).
+Letters: ``N`` pictures, ``C`` channels, ``h`` and ``w`` sides in pixels, ``F`` width of the vector.
 """
 
 from __future__ import annotations
@@ -46,16 +46,15 @@ class DenseBlock(nn.Module):
         super().__init__()
         start: nn.Module = nn.Conv2d(inner, outer, 3) if first else Separable(inner, outer)
         self.convolutions = nn.ModuleList([start, *(Separable(outer, outer) for _ in range(3))])
-        self.first = first
 
     def forward(self, x: Float[Tensor, "N _c h w"]) -> Float[Tensor, "N C _h _w"]:
         """Return the rectified sum of all four."""
         start = self.convolutions[0]
-        if self.first:
-            begun = functional.conv2d(_same(x, 2), start.weight, start.bias, stride=2)  # type: ignore[arg-type]
+        if isinstance(start, nn.Conv2d):
+            x = functional.conv2d(_same(x, 2), start.weight, start.bias, stride=2)
         else:
-            begun = start(x, 2)
-        summed = total = functional.relu(begun)
+            x = start(x, 2)
+        summed = total = functional.relu(x)
         for convolution in self.convolutions[1:]:
             total = total + convolution(summed, 1)
             summed = functional.relu(total)
