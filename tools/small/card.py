@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from textwrap import fill
 
+from tools.small.evaluate import CONTENT_FREE
+
 HEAD = """---
 license: cc-by-nc-sa-4.0
 language: en
@@ -132,18 +134,6 @@ def marks(closed: dict) -> str:
     return "\n".join(out)
 
 
-def calibration(closed: dict) -> dict:
-    """Average what was fitted over the rows of a task: one correction each."""
-    by_task: dict[str, list[dict]] = {}
-    for name, row in closed.items():
-        task = "msa" if "sentiment" in name else "mir" if "mintrec" in name else "mer"
-        by_task.setdefault(task, []).append(row["calibration"])
-    return {
-        t: {k: round(sum(r[k] for r in of) / len(of), 3) for k in ("strength", "temperature")}
-        for t, of in by_task.items()
-    }
-
-
 def main() -> None:
     """Write README.md, card.json and calibration.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -164,8 +154,7 @@ def main() -> None:
     )
     (args.out / "README.md").write_text(text, "utf-8")
     (args.out / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
-    content_free = ["N/A", "...", "Something was said."]
-    fields = {"content_free": content_free, "tasks": calibration(card["closed"])}
+    fields = {"content_free": CONTENT_FREE, "tasks": card["calibration"]}
     (args.out / "calibration.json").write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
 
 
