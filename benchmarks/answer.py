@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
-from nanoemox.processing import Ask
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
+from nanoemox.model.processing import Ask
 from nanoemox.tasks import ALL_TASKS, TASKS
 from nanoemox.types import Clip
 

@@ -21,7 +21,7 @@ import yaml
 
 from nanoemox.scoring import bootstrap_interval, mean_statistic
 from nanoemox.training.command import run_train
-from nanoemox.training.curriculum import load_curriculum
+from nanoemox.training.phases import load_curriculum
 from tools.mini.evaluate import Bench
 
 ROWS = {

@@ -4,8 +4,8 @@
 
 FOLDER holds pairs of files of MER-UniBench's evaluator: ``X.npz`` with the sentences (``name2reason``) and
 ``X-openset.npz`` with the lists that a language model took from them. They are pickles: run it on files you trust.
-Prints the F1 of each file (see ``nanoemox.scoring.extraction.Agreement``), with and without the published shortening
-of lists, and the mean and median over files.
+Prints the F1 of each file (see ``nanoemox.scoring.corrected.extraction.Agreement``), with and without the published
+shortening of lists, and the mean and median over files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from nanoemox.scoring.extraction import RELIABLE, Agreement, agreement, as_published, extract_words
+from nanoemox.scoring.corrected.extraction import RELIABLE, Agreement, agreement, as_published, extract_words
 
 Pair = tuple[list[str], list[tuple[str, ...]]]
 

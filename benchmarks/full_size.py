@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from nanoemox import Engine
-from nanoemox.configuration import BRANCHES
-from nanoemox.decoding import GenerationOptions
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.model.configuration import BRANCHES
 from nanoemox.tasks import ALL_TASKS
 
 

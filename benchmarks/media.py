@@ -18,12 +18,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from nanoemox.media import load_clip
+from nanoemox.media.load import load_clip
 
 # Linux: VmHWM and not ru_maxrss, which a child inherits from the process that started it.
 CHILD = """
 import resource, sys
-from nanoemox.media import load_clip
+from nanoemox.media.load import load_clip
 clip = load_clip(sys.argv[1])
 assert "torch" not in sys.modules and clip.frames.shape[0] == 8 and clip.waveform.size
 if sys.platform == "linux":

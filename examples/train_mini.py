@@ -14,7 +14,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from nanoemox.checkpoints import find_checkpoint
+from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.training.command import run_train
 
 RECIPE = """

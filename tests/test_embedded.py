@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 
 from nanoemox import Engine
-from nanoemox.decoding import GenerationOptions
+from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS
 
 ROOT = Path(__file__).resolve().parents[1]

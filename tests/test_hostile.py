@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoemox import _decode
-from nanoemox.engine import Engine
-from nanoemox.media import clip_from_arrays, load_clip
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.inference.engine import Engine
+from nanoemox.media.load import clip_from_arrays, load_clip
+from nanoemox.media.load import decode as _decode
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import MediaError, Turn
 from tests.tiny import PLACEHOLDERS, SPECIAL, tiny_clip, tiny_model, tiny_processor
 from tests.tiny import tiny_tokenizer as tokenizer
@@ -257,7 +257,7 @@ def test_huge_pictures_are_refused_before_they_take_memory(tmp_path: Path, kind:
     path.write_bytes(HUGE[kind])
     program = (
         "import resource, sys\n"
-        "from nanoemox.media import clip_from_arrays, load_clip\n"
+        "from nanoemox.media.load import clip_from_arrays, load_clip\n"
         "from nanoemox.types import MediaError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    load_clip(sys.argv[1])\n"

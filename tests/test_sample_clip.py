@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nanoemox.faces import with_face
-from nanoemox.media import load_clip
+from nanoemox.faces.tracks import with_face
+from nanoemox.media.load import load_clip
 
 SAMPLE = Path(str(files("nanoemox") / "assets/sample.mp4"))
 

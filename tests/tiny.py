@@ -13,9 +13,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks import LABEL_SETS
 from nanoemox.types import Clip, FaceTrack, Turn
 
@@ -70,7 +70,7 @@ QFORMER_TINY = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size"
 @lru_cache(maxsize=1)
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE of 400 entries, trained on the package's own words."""
-    words = (files("nanoemox") / "templates.yaml").read_text("utf-8")
+    words = (files("nanoemox") / "tasks" / "templates.yaml").read_text("utf-8")
     words += " ".join(label for labels in LABEL_SETS.values() for label in labels)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nanoemox.evaluation.benchmarks import Benchmark, get_benchmark
-from nanoemox.evaluation.corrected_measures import CorrectedMeasures
-from nanoemox.evaluation.official_files import read_predictions
-from nanoemox.evaluation.practice import checkpoint_files
-from nanoemox.evaluation.score import align, measure
-from nanoemox.evaluation.score_command import ScoreRequest, run_score
-from nanoemox.evaluation.truth import read_truth
+from nanoemox.benchmarks.corrected_measures import CorrectedMeasures
+from nanoemox.benchmarks.official_files import read_predictions
+from nanoemox.benchmarks.practice import checkpoint_files
+from nanoemox.benchmarks.records import Benchmark, get_benchmark
+from nanoemox.benchmarks.score import align, measure
+from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.truth import read_truth
 from nanoemox.types import NanoEmoXError
 
 COLUMNS = {"mer": "hit_rate", "ovmer": "f1", "msa": "weighted_f1"}

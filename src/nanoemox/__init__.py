@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nanoemox.configuration import NanoEmoXConfig
-    from nanoemox.decoding import GenerationOptions
-    from nanoemox.embedding import Embedding
-    from nanoemox.engine import Engine
-    from nanoemox.faces import with_face
-    from nanoemox.media import clip_from_arrays, load_clip
+    from nanoemox.faces.tracks import with_face
+    from nanoemox.inference.decoding import GenerationOptions
+    from nanoemox.inference.embedding import Embedding
+    from nanoemox.inference.engine import Engine
+    from nanoemox.media.load import clip_from_arrays, load_clip
+    from nanoemox.model.configuration import NanoEmoXConfig
     from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-    from nanoemox.processing import Ask, NanoEmoXProcessor
+    from nanoemox.model.processing import Ask, NanoEmoXProcessor
     from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, parse
     from nanoemox.types import (
         Answer,
@@ -65,14 +65,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "configuration": ("NanoEmoXConfig",),
-    "decoding": ("GenerationOptions",),
-    "embedding": ("Embedding",),
-    "engine": ("Engine",),
-    "faces": ("with_face",),
-    "media": ("clip_from_arrays", "load_clip"),
+    "model.configuration": ("NanoEmoXConfig",),
+    "inference.decoding": ("GenerationOptions",),
+    "inference.embedding": ("Embedding",),
+    "inference.engine": ("Engine",),
+    "faces.tracks": ("with_face",),
+    "media.load": ("clip_from_arrays", "load_clip"),
     "model.modeling": ("NanoEmoXForConditionalGeneration",),
-    "processing": ("Ask", "NanoEmoXProcessor"),
+    "model.processing": ("Ask", "NanoEmoXProcessor"),
     "tasks": ("ALL_TASKS", "LABEL_SETS", "TASKS", "parse"),
     "types": (
         "Answer",
@@ -89,7 +89,7 @@ _HOMES = {
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODEL_SIDE = ("configuration", "embedding", "engine", "model.modeling", "processing")
+_MODEL_SIDE = ("inference.embedding", "inference.engine", "model.configuration", "model.modeling", "model.processing")
 
 
 def __getattr__(name: str) -> Any:
@@ -101,7 +101,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'nanoemox' has no attribute {name!r}")
     if _HOME[name] in _MODEL_SIDE:
-        import_module("nanoemox.auto")
+        import_module("nanoemox.model.auto")
     return getattr(import_module(f"nanoemox.{_HOME[name]}"), name)
 
 

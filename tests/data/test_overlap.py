@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from nanoemox.benchmarks.records import BENCHMARKS
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
 from nanoemox.data.overlap import EVALUATED, Held, drop_overlap, evaluation_overlap, normalise
-from nanoemox.evaluation.benchmarks import BENCHMARKS
 
 LABELS = ClosedLabels(label="a", candidates=("a", "b"))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
+from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
 from nanoemox.model.encoders import Levels, SpeechEncoder, VisionEncoder
 from tests.tiny import CLIP_TINY, HUBERT_TINY, WHISPER_TINY
 

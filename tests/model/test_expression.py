@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nanoemox.configuration import EXPRESSION_SIZE, FaceBranchConfig
+from nanoemox.model.configuration import EXPRESSION_SIZE, FaceBranchConfig
 from nanoemox.model.expression import DenseBlock, ExpressionNet, Separable
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 

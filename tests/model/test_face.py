@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nanoemox.configuration import FaceBranchConfig
+from nanoemox.model.configuration import FaceBranchConfig
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from tests.tiny import SWIN_TINY
 

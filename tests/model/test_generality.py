@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from nanoemox.configuration import NanoEmoXConfig, VisionBranchConfig
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
+from nanoemox.model.configuration import NanoEmoXConfig, VisionBranchConfig
 from nanoemox.model.encoders import VisionEncoder
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask
+from nanoemox.model.processing import Ask
 from nanoemox.types import CheckpointError
 from tests.tiny import HUBERT_TINY, WHISPER_TINY, tiny_clip, tiny_config, tiny_model, tiny_processor
 

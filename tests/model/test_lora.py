@@ -9,7 +9,7 @@ import torch
 
 from nanoemox.model import lora
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask
+from nanoemox.model.processing import Ask
 from nanoemox.types import CheckpointError
 from tests.tiny import tiny_clip, tiny_model, tiny_processor
 

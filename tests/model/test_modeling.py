@@ -12,7 +12,7 @@ from safetensors import safe_open
 from nanoemox.model.cache import CACHE_NAME, cache_argument
 from nanoemox.model.lora import GROUPS, group_of
 from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask
+from nanoemox.model.processing import Ask
 from tests.tiny import WHISPER_TINY, tiny_clip, tiny_config, tiny_model, tiny_processor
 
 MIXES = [(), ("speech",), ("face",), ("vision", "face"), ("text",), ("vision", "speech", "face")]

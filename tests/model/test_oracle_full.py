@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nanoemox.configuration import NanoEmoXConfig
-from nanoemox.images import normalise
-from nanoemox.model.convert_reference import convert_state
+from nanoemox.model.configuration import NanoEmoXConfig
+from nanoemox.model.images import normalise
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.weights.convert_reference import convert_state
 
 CASES = ("full", "no_multi", "audio_text", "face_frame", "text")
 

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nanoemox.configuration import NanoEmoXConfig
-from nanoemox.images import normalise
 from nanoemox.model.adapters import TokenAdapter
-from nanoemox.model.convert_reference import convert_state, convert_swin
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import ExpertFusion
+from nanoemox.model.images import normalise
 from nanoemox.types import CheckpointError
+from nanoemox.weights.convert_reference import convert_state, convert_swin
 from tests.tiny import text_config
 
 TOLERANCE = 1e-4  # of the reference's largest value, across torch versions and kernels (golden/README)

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nanoemox.configuration import NanoEmoXConfig
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.lora import LoraSpec, adapter_state, attach_lora, group_of, load_adapters, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.presets import load_preset, model_config
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import CheckpointError, Clip
+from nanoemox.weights.presets import load_preset, model_config
 from tests.tiny import (
     CLIP_TINY,
     HUBERT_TINY,
@@ -200,7 +200,7 @@ def test_adapters_in_half_precision_go_onto_a_full_base(tmp_path: Path) -> None:
 
 MEASURE = """
 import sys, torch
-from nanoemox.checkpoints import load_checkpoint
+from nanoemox.inference.checkpoints import load_checkpoint
 def memory(what):
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith(what))
 load_checkpoint(sys.argv[1], device="cpu", dtype=torch.float32)  # what a first load imports is not the model's

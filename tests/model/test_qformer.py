@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
 from nanoemox.model.adapters import TokenAdapter
-from nanoemox.model.convert_reference import convert_state
+from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
 from nanoemox.model.qformer import QFormer
+from nanoemox.weights.convert_reference import convert_state
 from tests.model.test_oracle_modules import cases, close, config_with, hubert, load, state_of  # noqa: F401 (fixture)
 from tests.tiny import CLIP_TINY, HUBERT_TINY, QFORMER_TINY
 

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import TypeCheckError, jaxtyped
 from torch import nn
 
-from nanoemox.configuration import FaceBranchConfig
 from nanoemox.model.adapters import TokenAdapter
+from nanoemox.model.configuration import FaceBranchConfig
 from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import build_fusion
+from nanoemox.model.processing import Ask
 from nanoemox.model.qformer import QFormer
 from nanoemox.model.splice import holders, splice
-from nanoemox.processing import Ask
 from tests.tiny import WHISPER_TINY, tiny_clip, tiny_config, tiny_model, tiny_processor
 
 KINDS: dict[str, dict[str, Any]] = {

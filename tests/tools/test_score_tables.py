@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.evaluation.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_command import ScoreRequest, run_score
 from tools.score_tables import label, main
 
 ROOT = Path(__file__).resolve().parents[2]

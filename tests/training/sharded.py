@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from nanoemox.model.lora import LoraSpec, adapter_state, attach_lora
-from nanoemox.processing import Ask
+from nanoemox.model.processing import Ask
 from nanoemox.training.freeze import set_trainable
 from nanoemox.training.sharding import shard
 from tests.tiny import tiny_clip, tiny_config, tiny_model, tiny_processor

@@ -14,7 +14,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from nanoemox.ranks import processes
+from nanoemox.data.ranks import processes
 from nanoemox.training import command, sharding
 
 

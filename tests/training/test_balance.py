@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from nanoemox.data.mixture import BalancedMixture, Mixture
 from nanoemox.training.balance import balanced_weights
 from nanoemox.training.command import run_train
-from nanoemox.training.curriculum import Balance
-from nanoemox.training.trainer import P2ETrainer
+from nanoemox.training.loop import P2ETrainer
+from nanoemox.training.phases import Balance
 from nanoemox.types import RecipeError
 from tests.tiny import save_tiny
 from tests.training.toy import RECIPE, toy_root, toy_samples

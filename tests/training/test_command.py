@@ -12,13 +12,13 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.training.collate import IDS, Collator, Draws, SortedWindows
 from nanoemox.training.command import run_train
-from nanoemox.training.curriculum import load_curriculum
-from nanoemox.training.trainer import NonFiniteError, P2ETrainer
+from nanoemox.training.loop import NonFiniteError, P2ETrainer
+from nanoemox.training.phases import load_curriculum
 from nanoemox.types import RecipeError
 from tests.tiny import save_tiny, tiny_model, tiny_processor
 from tests.training.toy import RECIPE, toy_root, toy_samples

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nanoemox.data.features import CacheOptions, FeatureCache
-from nanoemox.data.whole_files import FullDiskError, only_writer
+from nanoemox.data.features.cache import CacheOptions, FeatureCache
+from nanoemox.data.files import FullDiskError, only_writer
 from nanoemox.training.command import run_train
 from nanoemox.types import RecipeError
 from tests.tiny import save_tiny, tiny_model, tiny_processor

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ReplyLabels, Sample
-from nanoemox.training.curriculum import Curriculum
+from nanoemox.training.phases import Curriculum
 from nanoemox.training.validate import Validator
 from tests.tiny import tiny_model, tiny_processor
 from tests.training.toy import RECIPE

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.lora import LoraSpec, attach_lora, save_adapters
 from nanoemox.weights import ctranslate2
 from nanoemox.weights.catalogue import Member, Part, Wheel

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from nanoemox import cli
-from nanoemox.checkpoints import find_checkpoint
-from nanoemox.engine import Engine
+from nanoemox.inference.checkpoints import find_checkpoint
+from nanoemox.inference.engine import Engine
 from nanoemox.types import CheckpointError
 from nanoemox.weights import fetch, home, parts, pull
 from nanoemox.weights.catalogue import HubFiles, Member, Part
@@ -229,6 +229,6 @@ def test_an_unknown_name_and_a_model_not_pulled(shop: Path) -> None:
 def test_mini_answers_with_one_line_that_names_the_command(
     shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("nanoemox.checkpoints.shipped_adapters", lambda name: Path())
+    monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_adapters", lambda name: Path())
     assert find_checkpoint(None)[1] == "mini"
     assert caplog.messages == ["answering with mini; a better model is one command away: nanoemox pull small"]

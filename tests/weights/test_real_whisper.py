@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from nanoemox.media import load_clip
-from nanoemox.transcribe import Listener
+from nanoemox.inference.transcribe import Listener
+from nanoemox.media.load import load_clip
 from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import SPEECH
 from nanoemox.weights.fetch import _from_wheels

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from lemminflect import getAllInflections, getAllLemmas
 
-from nanoemox.scoring.lexicon import normalise, read_groups
+from nanoemox.scoring.corrected.lexicon import normalise, read_groups
 
-DATA = Path(__file__).resolve().parents[2] / "src/nanoemox/scoring/data"
+DATA = Path(__file__).resolve().parents[2] / "src/nanoemox/scoring/corrected/data"
 
 
 def inflected(word: str) -> list[str]:

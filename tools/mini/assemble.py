@@ -14,9 +14,9 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, WhisperFeatureExtractor
 
-from nanoemox.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.model.processing import NanoEmoXProcessor
 
 RECIPE = Path(__file__).parents[2] / "src" / "nanoemox" / "recipes" / "model" / "mini.yaml"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.model.processing import NanoEmoXProcessor
 
 
 def run(*command: str | Path) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from nanoemox.data.corpora import facial_expressions, ravdess
 from nanoemox.data.manifest import Split
 from nanoemox.data.targets import family
-from nanoemox.media import load_clip
+from nanoemox.media.load import load_clip
 from nanoemox.scoring import bootstrap_interval, mean_statistic
 
 EMOTIONS = ravdess.LABELS

@@ -23,11 +23,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, TextLabels, read_manifest, target_text
-from nanoemox.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
+from nanoemox.inference.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.scoring import bootstrap_interval, classification_scores, mean_statistic
 from nanoemox.tasks import LABEL_SETS, TASKS, format_label, parse
 from nanoemox.types import Clip

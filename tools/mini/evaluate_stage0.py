@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import parse
 from nanoemox.types import Clip
 from tools.mini.data import arguments, say, score

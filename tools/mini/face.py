@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, BitConfig
 
-from nanoemox.faces import ENLARGE, crop_faces
+from nanoemox.faces.tracks import ENLARGE, crop_faces
 from nanoemox.types import FaceTrack
 from tools.mini.data import EXPRESSIONS, actor_faces, arguments, is_validation, photographs, say, score, write_metrics
 from tools.mini.pictures import Settings, fit, predict

@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from nanoemox.data.manifest import ClosedLabels, Sample, target_text
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import Clip
 from tools.mini.data import arguments, decay_groups, say, schedule, write_metrics
 from tools.mini.evaluate_stage0 import measure

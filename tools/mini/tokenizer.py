@@ -33,7 +33,7 @@ def template_texts() -> list[str]:
         elif isinstance(node, str):
             out.append(node.replace("{labels}", ""))
 
-    walk(yaml.safe_load((files("nanoemox") / "templates.yaml").read_text("utf-8")))
+    walk(yaml.safe_load((files("nanoemox") / "tasks" / "templates.yaml").read_text("utf-8")))
     out += [f"{label}, {label}." for labels in LABEL_SETS.values() for label in labels]
     out += [", ".join(labels) for labels in LABEL_SETS.values()]
     return out * 200 + [f"\n{name}:" for name in CHAIN_FIELDS] * 2000

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.data.features import CacheOptions, FeatureCache, fingerprint
-from nanoemox.data.fill import Filler
+from nanoemox.data.features.cache import CacheOptions, FeatureCache, fingerprint
+from nanoemox.data.features.fill import Filler
+from nanoemox.data.features.shards import Shards
 from nanoemox.data.manifest import Sample, read_manifest
-from nanoemox.data.shards import Shards
 from nanoemox.data.targets import family
-from nanoemox.images import fit_square
-from nanoemox.images import normalise as rescaled
+from nanoemox.model.images import fit_square
+from nanoemox.model.images import normalise as rescaled
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import FACE_COLOUR, NanoEmoXProcessor
+from nanoemox.model.processing import FACE_COLOUR, NanoEmoXProcessor
 from tools.mini.data import decay_groups, schedule, score
 from tools.mini.face import crop
 from tools.mini.pictures import Settings, augment, centre, to_pixels

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, WhisperFeatureExtractor
 
-from nanoemox.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.presets import load_preset
-from nanoemox.processing import NanoEmoXProcessor
-from nanoemox.templates import load_templates
+from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.tasks.templates import load_templates
+from nanoemox.weights.presets import load_preset
 
 POSITIONS_PER_S = 50
 VISION = "vision_encoder."

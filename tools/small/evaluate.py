@@ -29,11 +29,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
-from nanoemox.decoding import Choice, prefill, score
+from nanoemox.inference.decoding import Choice, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import LABEL_SETS, format_label
 from nanoemox.types import Clip
 from tools.mini.evaluate import PREFIXES, as_sentiment, rotated

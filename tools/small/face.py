@@ -25,7 +25,7 @@ from torch.nn import functional
 from nanoemox.data.corpora.facial_expressions import LABELS
 from nanoemox.data.targets import family
 from nanoemox.model.expression import ExpressionNet
-from nanoemox.processing import FACE_COLOUR
+from nanoemox.model.processing import FACE_COLOUR
 from tools.mini.face import crop
 from tools.mini.pictures import Settings, centre, fit, predict, to_pixels
 from tools.small.data import photographs, split_of

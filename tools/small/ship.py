@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from nanoemox.model.lora import fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
+from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.weights.catalogue import mit
 
 FACE_NOTICE = mit("Vladimir Mandic")

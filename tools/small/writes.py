@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, TextLabels, read_manifest
-from nanoemox.decoding import GenerationOptions
-from nanoemox.engine import Engine
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
 from nanoemox.types import Answer, Clip
 from tools.small.evaluate import draw
 

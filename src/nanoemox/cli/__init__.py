@@ -42,7 +42,7 @@ def main(args: list[str] | None = None) -> None:
 
         if not isinstance(error, NanoEmoXError):
             raise
-        from nanoemox.render import printable
+        from nanoemox.cli.render import printable
 
         typer.echo(f"nanoemox: {printable(str(error))}", err=True)
         sys.exit(2)

@@ -48,7 +48,7 @@ def answer(
     explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
-    from nanoemox.answer_files import AnswerRequest, answer_files
+    from nanoemox.cli.answer_files import AnswerRequest, answer_files
 
     request = AnswerRequest(
         tasks=task,
@@ -77,7 +77,7 @@ def env(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show versions, device, decoders and models: what a bug report needs."""
-    from nanoemox.environment import describe_environment, format_environment
+    from nanoemox.cli.environment import describe_environment, format_environment
 
     found = describe_environment()
     if json:

@@ -47,9 +47,9 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
 ) -> None:
     """Look for what would break or spoil training: bad clips, leaks, misspelt labels. Exit code 2 if there is any."""
-    from nanoemox.data.doctor import CheckOptions
-    from nanoemox.data.doctor import check as examine
-    from nanoemox.data.doctor_table import looking, show_report
+    from nanoemox.data.doctor.check import CheckOptions
+    from nanoemox.data.doctor.check import check as examine
+    from nanoemox.data.doctor.table import looking, show_report
 
     with looking(show=not json) as done:
         options = CheckOptions(tuple(against or ()), data_root, workers, media, trust_npz, done)
@@ -75,13 +75,13 @@ def features(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run the frozen encoders once over the clips, so that training need not."""
-    from nanoemox.checkpoints import find_checkpoint
+    from nanoemox.inference.checkpoints import find_checkpoint
 
     if dtype not in ("float16", "float32"):
         raise typer.BadParameter(f"--dtype {dtype}: float16 or float32")
     base, _, _ = find_checkpoint(model)
 
-    from nanoemox.data.feature_command import FeatureRequest, format_features, make_features
+    from nanoemox.data.features.command import FeatureRequest, format_features, make_features
 
     request = FeatureRequest(base, out, data_root, workers, batch, dtype, show=not json)
     told = make_features(manifests, request)

@@ -37,10 +37,10 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
 ) -> None:
     """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
-    from nanoemox.evaluation.remote import RemoteOptions, parse_modalities
-    from nanoemox.evaluation.report import format_report
-    from nanoemox.evaluation.run_command import EvaluateRequest, run_evaluate
-    from nanoemox.render import progress_over
+    from nanoemox.benchmarks.remote import RemoteOptions, parse_modalities
+    from nanoemox.benchmarks.tables import format_report
+    from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
+    from nanoemox.cli.render import progress_over
 
     keys = tuple(key.strip() for given in benchmarks for key in given.split(",") if key.strip())
     remote = RemoteOptions(parse_modalities(modalities), frames, shots, erg_steps)
@@ -86,8 +86,8 @@ def score(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without the model that made them."""
-    from nanoemox.evaluation.compare import format_compared, run_compare
-    from nanoemox.evaluation.score_command import ScoreRequest, format_result, run_score
+    from nanoemox.benchmarks.compare import format_compared, run_compare
+    from nanoemox.benchmarks.score_command import ScoreRequest, format_result, run_score
 
     request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor, intervals)
     result = run_score(path, request) if against is None else run_compare(path, against, request)
@@ -107,7 +107,7 @@ def judge(
 
     Exit code 2 if a judge scored nothing.
     """
-    from nanoemox.evaluation.judge import format_judged, run_judge, silent_judges
+    from nanoemox.benchmarks.judge import format_judged, run_judge, silent_judges
 
     result = run_judge(path, judges)
     tell_json(result, 1) if json else tell(format_judged(result))

@@ -21,8 +21,8 @@ def export_task(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write a benchmark as a task of lm-evaluation-harness and lmms-eval, scored as here."""
-    from nanoemox.evaluation.export import ExportRequest
-    from nanoemox.evaluation.export import export_task as write_task
+    from nanoemox.interop.export import ExportRequest
+    from nanoemox.interop.export import export_task as write_task
 
     told = write_task(ExportRequest(benchmark, data_root, out, media, limit, trust_npz))
     if json:

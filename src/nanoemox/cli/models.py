@@ -23,7 +23,7 @@ def train(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model by a recipe, such as the three phases of P2E."""
-    from nanoemox.checkpoints import find_checkpoint
+    from nanoemox.inference.checkpoints import find_checkpoint
     from nanoemox.training.command import run_train
 
     base, _, _ = find_checkpoint(model)
@@ -51,16 +51,16 @@ def assemble(
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Put public backbones together into a model whose adapters are untrained."""
-    from nanoemox.model.assemble import WriteOptions
-    from nanoemox.model.assemble import assemble as write_model
-    from nanoemox.model.presets import PARTS
+    from nanoemox.weights.assemble import WriteOptions
+    from nanoemox.weights.assemble import assemble as write_model
+    from nanoemox.weights.presets import PARTS
 
     sources = {p: s for p, s in zip(PARTS, (vision, speech, face, lm), strict=True) if s is not None}
     report = write_model(preset, out, sources, WriteOptions(random, seed, dtype, max_shard_size))
     if json:
         tell_json(report.to_dict())
     else:
-        from nanoemox.render import show_sizes
+        from nanoemox.cli.render import show_sizes
 
         typer.echo(report.text())
         show_sizes(report.sizes.rows())
@@ -78,8 +78,8 @@ def convert(
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Turn the authors' checkpoints into a model directory."""
-    from nanoemox.checkpoints import find_checkpoint
-    from nanoemox.model.convert import convert_checkpoints
+    from nanoemox.inference.checkpoints import find_checkpoint
+    from nanoemox.weights.convert import convert_checkpoints
 
     if base is not None:
         find_checkpoint(base)

@@ -38,19 +38,19 @@ def rate(
     if json:
         raise NanoEmoXError("--json is for --results")
     try:
-        from nanoemox.evaluation.rating_server import serve_study
+        from nanoemox.study.server import serve_study
     except ImportError as error:
         raise NanoEmoXError("the page needs fastapi and uvicorn: pip install 'nanoemox[serve]'") from error
     if runs:
-        from nanoemox.evaluation.rating_plan import plan_study
-        from nanoemox.evaluation.rating_store import create_study
+        from nanoemox.study.plan import plan_study
+        from nanoemox.study.store import create_study
 
         create_study(out, plan_study(runs, sample, seed))
     serve_study(out, host, port, lambda address: tell(f"Rate at {address}   ratings in {out}   Ctrl-C stops"))
 
 
 def _tell(out: Path, export: Path | None, results: bool, json: bool) -> None:
-    from nanoemox.evaluation.rating_results import export_ratings, format_study, measure_study
+    from nanoemox.study.results import export_ratings, format_study, measure_study
 
     if export is not None:
         count = export_ratings(out, export)

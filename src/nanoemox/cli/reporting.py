@@ -29,7 +29,7 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, fractions of one.")] = False,
 ) -> None:
     """Put runs of evaluate beside each other and beside printed numbers, on one page that needs no network."""
-    from nanoemox.evaluation.report_command import PAGE, ReportRequest, format_written, run_report
+    from nanoemox.reporting.command import PAGE, ReportRequest, format_written, run_report
 
     if out is None and figures is None and latex is None and not json:
         out = runs[0] / PAGE

@@ -15,10 +15,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nanoemox.data.files import write_text
 from nanoemox.data.targets import PARTS, explain
-from nanoemox.data.whole_files import write_text
 from nanoemox.recipes import describe
 from nanoemox.tasks import ALL_TASKS, TASKS, format_chain, format_label, format_labels
+from nanoemox.tasks.task import Form
 from nanoemox.types import RecipeError, Think, Turn
 
 COMPOSED = "composed"
@@ -86,7 +87,7 @@ class HistoryTurn(_Strict):
     text: str
 
 
-_KIND: dict[str, type[_Strict]] = {"ovmer": OpenLabels, "eri": TextLabels, "erg": ReplyLabels}
+_KIND: dict[Form, type[_Strict]] = {"labels": OpenLabels, "text": TextLabels, "reply": ReplyLabels}
 
 
 class Sample(_Strict):
@@ -122,7 +123,7 @@ class Sample(_Strict):
     def _check(self) -> Self:
         if self.task not in TASKS:
             raise ValueError(f"task {self.task!r} is none of {', '.join(ALL_TASKS)}")
-        wanted: type[_Strict] = ClosedLabels if TASKS[self.task].closed else _KIND[self.task]
+        wanted: type[_Strict] = ClosedLabels if TASKS[self.task].closed else _KIND[TASKS[self.task].form]
         if not isinstance(self.labels, wanted):
             fields = ", ".join(wanted.model_fields)
             raise ValueError(f"labels of task {self.task!r} must have the fields {fields}")

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
+from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
 from nanoemox.model.qformer import QFormer
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import AutoModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
+from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
 from nanoemox.types import CheckpointError
 
 VARIANCE_EPS = 1e-7  # Reference: the feature extractor's, added to the variance

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.configuration import EXPRESSION_SIZE
+from nanoemox.model.configuration import EXPRESSION_SIZE
 
 CHANNELS = (32, 64, 128, EXPRESSION_SIZE)
 

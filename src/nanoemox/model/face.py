@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, SwinModel
 
-from nanoemox.configuration import FaceBranchConfig
+from nanoemox.model.configuration import FaceBranchConfig
 from nanoemox.model.encoders import FrozenEncoder
 from nanoemox.model.expression import ExpressionNet
 

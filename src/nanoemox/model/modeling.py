@@ -17,9 +17,9 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from nanoemox.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.adapters import TokenAdapter
 from nanoemox.model.cache import CACHE_NAME, cache_argument
+from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.encoders import Levels, SpeechEncoder, VisionEncoder
 from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import build_fusion

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.configuration import SpeechBranchConfig, VisionBranchConfig
+from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
 
 LAYER_NORM_EPS = 1e-12  # Reference: BERT's
 

@@ -4,7 +4,7 @@ Every score is a fraction in 0..1 (reports multiply by 100), better when higher 
 abstention, a prediction that is None, is always wrong and never leaves the denominator.
 """
 
-from nanoemox.scoring.bootstrap import (
+from nanoemox.scoring.metrics.bootstrap import (
     Difference,
     Interval,
     Statistic,
@@ -12,8 +12,8 @@ from nanoemox.scoring.bootstrap import (
     bootstrap_interval,
     mean_statistic,
 )
-from nanoemox.scoring.calibration import ReliabilityBin, expected_calibration_error, reliability_table
-from nanoemox.scoring.classification import (
+from nanoemox.scoring.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability_table
+from nanoemox.scoring.metrics.classification import (
     ClassificationScores,
     accuracy,
     classification_scores,
@@ -24,7 +24,7 @@ from nanoemox.scoring.classification import (
     weighted_f1,
     weighted_precision,
 )
-from nanoemox.scoring.diversity import corpus_distinct_n, distinct_n, distinct_n_values
+from nanoemox.scoring.metrics.diversity import corpus_distinct_n, distinct_n, distinct_n_values
 
 __all__ = [
     "ClassificationScores",

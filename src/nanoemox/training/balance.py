@@ -15,10 +15,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from nanoemox.data.files import read_lines, write_text
 from nanoemox.data.mixture import BalancedMixture
-from nanoemox.data.whole_files import read_lines, write_text
-from nanoemox.ranks import processes
-from nanoemox.training.curriculum import Balance
+from nanoemox.data.ranks import processes
+from nanoemox.training.phases import Balance
 
 
 def balanced_weights(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nanoemox.data.manifest import ClosedLabels, Sample
-from nanoemox.training.curriculum import Curriculum
+from nanoemox.training.phases import Curriculum
 
 _CARD = """# Phase `{name}` of `{curriculum}`
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from nanoemox.configuration import IGNORE_INDEX
-from nanoemox.data.features import FeatureCache
+from nanoemox.data.features.cache import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
 from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
-from nanoemox.processing import Ask, NanoEmoXProcessor
-from nanoemox.templates import Templates
-from nanoemox.training.curriculum import Phase
+from nanoemox.model.configuration import IGNORE_INDEX
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
+from nanoemox.tasks.templates import Templates
+from nanoemox.training.phases import Phase
 from nanoemox.types import Clip, Modality
 
 IDS = "sample_ids"

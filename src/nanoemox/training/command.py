@@ -26,24 +26,24 @@ import torch
 from transformers import set_seed
 
 from nanoemox.data.corpora import read_corpora
-from nanoemox.data.features import CacheOptions, FeatureCache
+from nanoemox.data.features.cache import CacheOptions, FeatureCache
+from nanoemox.data.files import full_disk_named, only_writer, write_json
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
-from nanoemox.data.whole_files import full_disk_named, only_writer, write_json
+from nanoemox.data.ranks import processes
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import NanoEmoXProcessor
-from nanoemox.ranks import processes
+from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
 from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
-from nanoemox.training.curriculum import SEEDS, Curriculum, load_curriculum
 from nanoemox.training.freeze import set_trainable
+from nanoemox.training.loop import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
 from nanoemox.training.origin import MEDIA, check_media, check_origin, check_samples, model_digest, write_origin
+from nanoemox.training.phases import SEEDS, Curriculum, load_curriculum
 from nanoemox.training.sharding import ShardedTrainer, check_fsdp
-from nanoemox.training.trainer import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
 from nanoemox.training.validate import Validator
 from nanoemox.types import CheckpointError, RecipeError
 

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from torch import nn
 from transformers.utils import cached_file
 
+from nanoemox.data.files import write_json
 from nanoemox.data.manifest import Sample, read_manifest
-from nanoemox.data.whole_files import write_json
-from nanoemox.training.curriculum import Curriculum
+from nanoemox.training.phases import Curriculum
 from nanoemox.types import RecipeError
 
 RUN: Final = "run.json"

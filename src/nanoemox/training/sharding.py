@@ -23,9 +23,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from nanoemox.data.ranks import processes
 from nanoemox.model.lora import group_of, save_adapters, whole
-from nanoemox.ranks import processes
-from nanoemox.training.trainer import ADAPTERS, P2ETrainer
+from nanoemox.training.loop import ADAPTERS, P2ETrainer
 from nanoemox.types import RecipeError
 
 

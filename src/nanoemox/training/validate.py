@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nanoemox.configuration import IGNORE_INDEX
-from nanoemox.data.features import FeatureCache
+from nanoemox.data.features.cache import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
 from nanoemox.data.mixture import seeded
+from nanoemox.model.configuration import IGNORE_INDEX
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.processing import Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.scoring import accuracy, confusion_matrix, unweighted_average_recall
 from nanoemox.tasks import format_label
 from nanoemox.training.collate import IDS, Collator, Example, cited, example, withhold
-from nanoemox.training.curriculum import Phase
+from nanoemox.training.phases import Phase
 
 BATCH = 64
 

@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from nanoemox.configuration import BRANCHES, NanoEmoXConfig
-from nanoemox.model.matching import match
-from nanoemox.model.shards import Reader, write_shards
-from nanoemox.model.sizes import tensor_table
-from nanoemox.model.sources import open_weights
+from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
 from nanoemox.types import CheckpointError
+from nanoemox.weights.matching import match
+from nanoemox.weights.shards import Reader, write_shards
+from nanoemox.weights.sizes import tensor_table
+from nanoemox.weights.sources import open_weights
 
 _DTYPE = torch.float16
 _ONE_FILE = 1 << 40

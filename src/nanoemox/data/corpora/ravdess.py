@@ -17,7 +17,7 @@ from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, VIDEO_SUFFIXES, missi
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.data.targets import PLAIN_WORDS, Voice, face_sentence, measure_voice, median_voice, voice_sentence
 from nanoemox.data.targets import voice_words as words_for
-from nanoemox.media import load_clip
+from nanoemox.media.load import load_clip
 from nanoemox.tasks import LABEL_SETS
 from nanoemox.types import MediaError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.fusion.attention import AttentionFusion
 from nanoemox.model.fusion.experts import ExpertFusion, FusionOutput
 

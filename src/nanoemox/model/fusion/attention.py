@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanoemox.configuration import NanoEmoXConfig
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.fusion.experts import FusionOutput
 
 

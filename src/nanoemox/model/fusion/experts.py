@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanoemox.configuration import FusionBranchConfig, NanoEmoXConfig
+from nanoemox.model.configuration import FusionBranchConfig, NanoEmoXConfig
 
 
 class FusionOutput(NamedTuple):

@@ -1,0 +1,1 @@
+"""Benchmarks: records, truth, predictions, scores."""

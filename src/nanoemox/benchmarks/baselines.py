@@ -1,0 +1,184 @@
+"""Rows beside a model: what answers without looking, and the same model shown or asked something else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from nanoemox.benchmarks.answerer import Answerer, Reply
+from nanoemox.benchmarks.predict import kept_rows
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.benchmarks.runs import Key, Row
+from nanoemox.benchmarks.score import blind_answers
+from nanoemox.benchmarks.truth import label_value
+from nanoemox.data.manifest import Sample
+from nanoemox.scoring.metrics.bootstrap import Interval, bootstrap_interval, mean_statistic
+from nanoemox.tasks import TASKS, parse
+
+MAJORITY: Final = "majority"
+TEXT_ONLY: Final = "text-only"
+SHUFFLED: Final = "shuffled-media"
+OTHER_ORDER: Final = "other-order"
+"""Of closed tasks alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Majority:
+    """The most common answer, to every clip.
+
+    Attributes:
+        text: The answer, written as a model writes it.
+        source: Where it was counted: ``train``, ``validation``, or the part that is asked where a corpus has no
+            other. The last knows more than a model may, so it is a harder row to beat.
+    """
+
+    text: str
+    source: str
+    name: str = MAJORITY
+
+    @classmethod
+    def count(cls, benchmark: Benchmark, samples: Sequence[Sample]) -> Majority:
+        """Count the answers of a corpus; samples of other tasks are passed over."""
+        for part in dict.fromkeys(("train", "validation", benchmark.split)):
+            truth = [label_value(s.labels) for s in samples if s.split == part and s.task == benchmark.task]
+            answer = blind_answers(benchmark, truth).get("majority")
+            if answer is not None:
+                return cls(answer if isinstance(answer, str) else ", ".join(answer), part)
+        return cls("", benchmark.split)
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch, the same to all."""
+        labels = benchmark.labels if TASKS[benchmark.task].closed else None
+        parsed = parse(benchmark.task, self.text, labels).to_dict()
+        return [Reply(self.text, parsed) for _ in samples]
+
+
+class Repeated:
+    """The model's own row once more: where nothing is withheld or exchanged, nothing is asked.
+
+    Args:
+        folder: Of the model's row, which is answered first.
+        name: What to call the row.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    @cached_property
+    def _rows(self) -> Mapping[Key, Row]:
+        return kept_rows(self.folder)
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch from the disk."""
+        rows = [self._rows[benchmark.id, s.id] for s in samples]
+        return [Reply(row["raw"], row["parsed"], row["prompt"], row["error"], row["timing_s"]) for row in rows]
+
+
+class Changed:
+    """A model that is shown something else than the clip, or asked in another way.
+
+    Args:
+        inner: The model.
+        name: What to call the row.
+        sample: What is done to a clip before it is shown, such as taking its media away.
+        benchmark: What is done to the question.
+    """
+
+    def __init__(
+        self,
+        inner: Answerer,
+        name: str,
+        *,
+        sample: Callable[[Sample], Sample] = lambda sample: sample,
+        benchmark: Callable[[Benchmark], Benchmark] = lambda benchmark: benchmark,
+    ) -> None:
+        self.inner, self.name, self.sample, self.benchmark = inner, name, sample, benchmark
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch about the changed clips."""
+        return self.inner.answer(self.benchmark(benchmark), [self.sample(s) for s in samples])
+
+
+def text_only(model: Answerer) -> Changed:
+    """Return the model with picture and sound withheld; a clip without words stays unanswered."""
+    return Changed(model, TEXT_ONLY, sample=lambda s: s.model_copy(update={"media": None, "audio": None}))
+
+
+def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> Changed:
+    """Return the model with picture and sound of another clip, its own words kept.
+
+    Args:
+        model: The model.
+        samples: All clips that are asked. Who gets whose media depends on them alone, not on batches or processes.
+    """
+    media = media_of(samples)
+    other = dict(zip(media, media[1:] + media[:1], strict=True))
+
+    def change(sample: Sample) -> Sample:
+        got = other.get((sample.media, sample.audio))
+        return sample if got is None else sample.model_copy(update={"media": got[0], "audio": got[1]})
+
+    return Changed(model, SHUFFLED, sample=change)
+
+
+def other_order(model: Answerer) -> Changed:
+    """Return the model asked with the labels in another order, the same for every clip of a benchmark."""
+    return Changed(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
+
+
+def reordered(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return labels in an order drawn by hash, never their own."""
+    drawn = tuple(sorted(labels, key=_draw))
+    return drawn if drawn != tuple(labels) else (*drawn[1:], *drawn[:1])
+
+
+def order_sensitivity(
+    first: Mapping[str, str | None],
+    second: Mapping[str, str | None],
+    clusters: Callable[[Sequence[str]], Sequence[Hashable]] | None = None,
+) -> Interval | None:
+    """Return how often the answer changes with the order of the labels, of clips answered both times; None of none.
+
+    Args:
+        first: Clip -> label in the benchmark's order, None where the answer names none.
+        second: Clip -> label in the other order.
+        clusters: Returns the cluster of each clip, for the interval; by default clips are drawn.
+    """
+    names = [name for name in first if name in second]
+    if not names:
+        return None
+    changed = [first[name] != second[name] for name in names]
+    return bootstrap_interval(mean_statistic(changed), len(names), clusters=clusters and clusters(names))
+
+
+def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) -> str | None:
+    """Return why a row is the model's own, or None where it is not.
+
+    Args:
+        name: The row.
+        samples: All clips that are asked.
+        words_alone: Neither picture nor sound is sent of any clip.
+    """
+    if name not in (TEXT_ONLY, SHUFFLED):
+        return None
+    if words_alone:
+        return "neither picture nor sound was sent, so this is the model's own row, not asked again"
+    found = len(media_of(samples))
+    if not found:
+        return "no clip has picture or sound, so this is the model's own row, not asked again"
+    if name == SHUFFLED and found < 2:
+        return "no other clip has picture or sound, so this is the model's own row, not asked again"
+    return None
+
+
+def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:
+    """Return picture and sound of the clips, each pair once, in an order drawn by hash; below two none is shuffled."""
+    return sorted({(s.media, s.audio) for s in samples if s.media or s.audio}, key=_draw)
+
+
+def _draw(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()

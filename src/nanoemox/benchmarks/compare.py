@@ -1,0 +1,185 @@
+"""``nanoemox score A --against B``: whether one system is better than another, on the clips that both were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nanoemox.benchmarks.clusters import Clusters, clusters_of, clusters_text
+from nanoemox.benchmarks.measures import Measured, Measures
+from nanoemox.benchmarks.published import PROTOCOL
+from nanoemox.benchmarks.score import Aligned, measure
+from nanoemox.benchmarks.score_command import (
+    Loaded,
+    ScoreRequest,
+    calibration_metrics,
+    load,
+    measures_of,
+    open_reader,
+)
+from nanoemox.benchmarks.tables import cell
+from nanoemox.judging.endpoint import CallOptions
+from nanoemox.judging.language_models import cost_line
+from nanoemox.scoring.metrics.bootstrap import bootstrap_difference
+from nanoemox.types import NanoEmoXError
+
+
+def run_compare(first: Path, second: Path, request: ScoreRequest, options: CallOptions | None = None) -> dict[str, Any]:
+    """Compare two runs or result files; several benchmarks come under ``benchmarks``.
+
+    Args:
+        first: The one whose advantage is told.
+        second: The other.
+        request: Options of the command, for both.
+        options: How a server that takes the words is called.
+
+    Raises:
+        NanoEmoXError: A file or option that cannot be meant, or nothing that both answer.
+    """
+    measures = measures_of(request.scorer, request.wheel_tables)
+    sides, readers = [], []
+    for path in (first, second):
+        with open_reader(path, request, options) as reader:
+            sides.append({one.benchmark.id: one for one in load(path, request, reader)})
+            readers += [] if reader is None else [reader.to_dict()]
+        if request.benchmark is None and len(sides[0]) == 1:
+            request = replace(request, benchmark=next(iter(sides[0])))
+    ours, theirs = sides
+    both = [key for key in ours if key in theirs]
+    if not both:
+        raise NanoEmoXError(f"no benchmark in common: {first} answers {', '.join(ours)}, {second} {', '.join(theirs)}")
+    named = {"first": str(first), "second": str(second)}
+    found = {key: named | compare(ours[key], theirs[key], measures, request.intervals) for key in both}
+    result: dict[str, Any] = found[both[0]] if len(both) == 1 else {"benchmarks": found}
+    return result | {"extraction": readers} if readers else result
+
+
+def compare(first: Loaded, second: Loaded, measures: Measures, by: str = "auto") -> dict[str, Any]:
+    """Return every score of both on their common clips, and the differences.
+
+    Args:
+        first: One side.
+        second: The other.
+        measures: The scorer.
+        by: What resamples draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
+
+    Raises:
+        NanoEmoXError: They have no clip in common, or other truths for the same clip.
+    """
+    one, other = first.aligned, second.aligned
+    names = common_clips(one, other, measures)
+    if not names:
+        raise NanoEmoXError(f"{first.benchmark.id}: no clip in common to compare on")
+    a, b = only(one, names), only(other, names)
+    differing = sum(left != right for left, right in zip(a.truth, b.truth, strict=True))
+    if differing:
+        raise NanoEmoXError(
+            f"{first.benchmark.id}: {differing} of {len(names)} common clips have two truths: name one with --truth"
+        )
+    notes = []
+    left_out = [len(side.names) - len(names) for side in (one, other)]
+    if any(left_out):
+        which = "answered by both" if measures.name == PROTOCOL else "asked of both"
+        notes.append(f"only clips {which} are compared; {left_out[0]} of the first and {left_out[1]} of the second go")
+    notes += [f"first: {note}" for note in one.notes] + [f"second: {note}" for note in other.notes]
+    clusters = clusters_of(first.benchmark, names, {**b.speakers, **a.speakers}, by)
+    notes += clusters.notes()
+    ours, theirs = (_measured(loaded, side, measures) for loaded, side in ((first, a), (second, b)))
+    return {
+        "benchmark": first.benchmark.id,
+        "scorer": measures.name,
+        "n": len(names),
+        "clusters": clusters.to_dict(),
+        "metrics": differences(ours, theirs, clusters),
+        "notes": notes,
+    }
+
+
+def common_clips(one: Aligned, other: Aligned, measures: Measures) -> list[str]:
+    """Return the clips that both can be compared on, in the order of the first: those that both were asked.
+
+    The published protocol drops clips without an answer, each side its own, so by it both must have answered.
+    """
+    first, second = (dict(zip(side.names, side.answers, strict=True)) for side in (one, other))
+    names = [name for name in first if name in second]
+    if measures.name == PROTOCOL:
+        names = [name for name in names if first[name] is not None and second[name] is not None]
+    return names
+
+
+def only(aligned: Aligned, names: Sequence[str]) -> Aligned:
+    """Return the clips of a list, in its order."""
+    places = {name: place for place, name in enumerate(aligned.names)}
+    chosen = [places[name] for name in names]
+    return Aligned(
+        names=tuple(names),
+        truth=tuple(aligned.truth[place] for place in chosen),
+        answers=tuple(aligned.answers[place] for place in chosen),
+        speakers=aligned.speakers,
+    )
+
+
+def differences(
+    first: Measured, second: Measured, clusters: Clusters | None = None, *, num_resamples: int = 2000
+) -> dict[str, dict[str, Any]]:
+    """Return, metric by metric, both scores, first minus second, its 95 % interval and two-sided p-value.
+
+    Both must be of the same clips in the same order. Interval and p-value come from one paired bootstrap
+    (``bootstrap_difference``) that draws ``clusters``, by default clips; they are None where a score has no function
+    of resampled clips.
+    """
+    return {name: difference(name, first, second, clusters, num_resamples=num_resamples) for name in first.metrics}
+
+
+def difference(
+    name: str, first: Measured, second: Measured, clusters: Clusters | None = None, *, num_resamples: int = 2000
+) -> dict[str, Any]:
+    """Return the row of one metric of ``differences``."""
+    ours, theirs = first.metrics[name], second.metrics.get(name)
+    row: dict[str, Any] = {"first": ours, "second": theirs, "difference": None, "interval": None, "p_value": None}
+    if ours is None or theirs is None:
+        return row
+    row["difference"] = ours - theirs
+    if name in first.statistics and name in second.statistics:
+        (left, kept), (right, _) = first.statistics[name], second.statistics[name]
+        keys = None if clusters is None else clusters.of(kept)
+        found = bootstrap_difference(left, right, len(kept), clusters=keys, num_resamples=num_resamples)
+        row |= {"interval": [found.interval.low, found.interval.high], "p_value": found.p_value}
+    return row
+
+
+def format_compared(result: Mapping[str, Any]) -> str:
+    """Return a comparison as lines for people, in percent."""
+    parts = result.get("benchmarks", {None: result}).values()
+    texts = []
+    for part in parts:
+        by = clusters_text(part["clusters"])
+        lines = [f"{part['benchmark']} · {part['scorer']} scorer · {part['n']} common clips · intervals by {by}"]
+        lines += [f"  first:  {part['first']}", f"  second: {part['second']}"]
+        for name, row in part["metrics"].items():
+            scores = f"{cell(name, row['first']):>7} {cell(name, row['second']):>7}"
+            lines.append(f"  {name:<28} {scores}{_difference(name, row)}")
+        texts.append("\n".join([*lines, *(f"  note: {note}" for note in part["notes"])]))
+    costs = [cost_line(reader["model"], reader["cost"]) for reader in result.get("extraction", ())]
+    return "\n".join(["\n\n".join(texts), *costs])
+
+
+def _difference(name: str, row: Mapping[str, Any]) -> str:
+    if row["difference"] is None:
+        return ""
+    text = f"  {_signed(name, row['difference']):>7}"
+    if row["interval"] is None:
+        return text
+    low, high = (_signed(name, end) for end in row["interval"])
+    return f"{text}  [{low}, {high}]  p {row['p_value']:.4f}"
+
+
+def _signed(name: str, value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{cell(name, abs(value))}"
+
+
+def _measured(loaded: Loaded, aligned: Aligned, measures: Measures) -> Measured:
+    found = measure(loaded.benchmark, aligned, measures)
+    return replace(found, metrics=found.metrics | calibration_metrics(aligned, loaded.part))

@@ -1,0 +1,99 @@
+"""The engine as an answerer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nanoemox import __version__
+from nanoemox.benchmarks.answerer import Reply, clip_of
+from nanoemox.benchmarks.predict import Place
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.data.manifest import Sample
+from nanoemox.data.ranks import processes
+from nanoemox.inference.engine import Engine
+from nanoemox.model.processing import Ask
+from nanoemox.tasks import TASKS
+from nanoemox.types import Clip, NanoEmoXError
+from nanoemox.weights.fingerprint import fingerprint, shaping
+
+
+class EngineAnswerer:
+    """The engine, asked about clips under a data root.
+
+    Args:
+        engine: The engine.
+        data_root: What media paths are relative to.
+    """
+
+    def __init__(self, engine: Engine, data_root: Path) -> None:
+        self.engine, self.data_root, self.name = engine, data_root, engine.name
+        self.settings: Mapping[str, str] = {
+            "model": engine.name,
+            "weights": fingerprint(engine.model),
+            **shaping(engine.model, engine.processor),
+            "nanoemox": __version__,
+        }
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch with the clips run together."""
+        replies: list[Reply | None] = [None] * len(samples)
+        loaded: list[tuple[int, Clip, float]] = []
+        for i, sample in enumerate(samples):
+            begin = time.perf_counter()
+            try:
+                loaded.append((i, clip_of(sample, self.data_root, self.engine.load), time.perf_counter() - begin))
+            except NanoEmoXError as error:
+                replies[i] = Reply(prompt=self._prompt(benchmark, sample), error=str(error))
+        bad: dict[int, str] = {}
+        task = benchmark.question
+        answers = list(
+            self.engine.answer_many(
+                [clip for _, clip, _ in loaded],
+                (task,),
+                benchmark.labels if TASKS[task].closed else None,
+                batch_size=max(1, len(loaded)),
+                on_error=lambda position, error: bad.update({position: str(error)}),
+            )
+        )
+        given = iter(answers)
+        for position, (i, _, load_s) in enumerate(loaded):
+            prompt = self._prompt(benchmark, samples[i])
+            if position in bad:
+                replies[i] = Reply(prompt=prompt, error=bad[position])
+                continue
+            answer = next(given)
+            reading = answer.tasks[task]
+            timing = dict(answer.timing_s) | {"load": round(load_s, 4)}
+            timing["total"] = round(sum(v for k, v in timing.items() if k != "total"), 4)
+            replies[i] = Reply(reading.raw, reading.to_dict(), prompt, timing_s=timing)
+        return [reply for reply in replies if reply is not None]
+
+    def _prompt(self, benchmark: Benchmark, sample: Sample) -> str:
+        ask = Ask(benchmark.question, labels=benchmark.labels or None)
+        words = {
+            "question": self.engine.processor.question_ids(ask),
+            "subtitle": sample.subtitle,
+            "history": [[turn.role, turn.text] for turn in sample.turns],
+        }
+        return hashlib.sha256(json.dumps(words, ensure_ascii=False).encode()).hexdigest()
+
+
+def load_local(
+    path: str | None, data_root: Path, device: str = "auto"
+) -> tuple[EngineAnswerer, Place, Callable[[], None]]:
+    """Load a model directory, a hub id or (None) the model in the package.
+
+    Returns:
+        The answerer, this process' place, and what waits for the other processes.
+
+    Raises:
+        CheckpointError: There is no usable model.
+    """
+    state = processes()
+    device = str(state.device) if device == "auto" and state.num_processes > 1 else device
+    answerer = EngineAnswerer(Engine.from_pretrained(path, device=device), data_root)
+    return answerer, Place(state.process_index, state.num_processes), state.wait_for_everyone

@@ -1,0 +1,223 @@
+"""Ask a benchmark's questions, and keep every answer as it comes: a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nanoemox.benchmarks.answerer import Answerer, Reply
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.benchmarks.runs import PREDICTIONS, Key, Row
+from nanoemox.benchmarks.truth import label_value, read_truth
+from nanoemox.data.corpora import read_corpora, reader
+from nanoemox.data.corpora.releases import parse_json
+from nanoemox.data.manifest import Sample
+from nanoemox.types import NanoEmoXError
+
+SPEAKER: Final = "speaker"
+"""Role of who is replied to."""
+_KEYS: Final = {"benchmark", "id", "truth", "raw", "parsed", "error", "prompt", "timing_s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One process' place among those that share a run."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A benchmark, the clips of it that are asked, and all samples of its corpus."""
+
+    benchmark: Benchmark
+    samples: list[Sample]
+    corpus: list[Sample]
+
+
+def read_asked(benchmark: Benchmark, data_root: Path, limit: int | None = None, *, trust_npz: bool = False) -> Asked:
+    """Read the test clips of a benchmark.
+
+    Args:
+        benchmark: The benchmark.
+        data_root: Folder of released corpora and of ``manifests``.
+        limit: Ask so many clips, drawn by a hash of their names: a smaller limit asks some of a larger one's clips.
+        trust_npz: Open pickled files.
+
+    Raises:
+        NanoEmoXError: The data are not there, or hold no test clip of the benchmark.
+    """
+    corpus = read_corpora(data_root, [benchmark.corpus], trust_npz=trust_npz)[benchmark.corpus]
+    samples = [s for s in corpus if s.split == benchmark.split and s.task == benchmark.task]
+    if benchmark.list_file is not None:
+        folder = data_root / reader(benchmark.corpus).place(data_root, benchmark.corpus)
+        listed = next(iter(sorted(folder.rglob(benchmark.list_file))), None)
+        if listed is None:
+            raise NanoEmoXError(f"{folder}: holds no {benchmark.list_file}, which lists the clips of {benchmark.id}")
+        names = read_truth(listed, benchmark)
+        samples = [s for s in samples if s.id in names]
+    if not samples:
+        raise NanoEmoXError(f"{data_root}: corpus {benchmark.corpus} holds no {benchmark.split} clip of {benchmark.id}")
+    if limit is not None:
+        drawn = sorted(samples, key=lambda s: hashlib.sha256(s.id.encode()).digest())[:limit]
+        wanted = {s.id for s in drawn}
+        samples = [s for s in samples if s.id in wanted]
+    return Asked(benchmark, samples, corpus)
+
+
+def predict(
+    answerer: Answerer,
+    asked: Asked,
+    out: Path,
+    *,
+    batch: int = 8,
+    place: Place | None = None,
+    advance: Callable[[int], None] | None = None,
+    again: bool = False,
+) -> None:
+    """Ask what the run does not hold yet, in batches that stay the same however often the run is resumed.
+
+    Args:
+        answerer: Who answers.
+        asked: What is asked.
+        out: Folder of the run. Alone, a process writes ``predictions.jsonl``; of several, each its own file.
+        batch: Clips asked together; after each batch the rows are on the disk.
+        place: This process' place among those that share the run.
+        advance: Called with 0 for every clip that is done.
+        again: Ask anew what the run holds without an answer.
+
+    Raises:
+        NanoEmoXError: The run answered another question about a clip, or its data have changed since.
+    """
+    place = place or Place()
+    rows = [row for row in _rows(out) if row["benchmark"] == asked.benchmark.id]
+    digests = {s.id: _digest(asked.benchmark, s) for s in asked.samples}
+    _check_unchanged(out, rows, digests)
+    done = {_key(row) for row in rows if not (again and _failed(row))}
+    share = asked.samples[place.rank :: place.world]
+    file = out / (PREDICTIONS if place.world == 1 else f"predictions-{place.rank:05}.jsonl")
+    out.mkdir(parents=True, exist_ok=True)
+    _drop_torn_line(file)
+    with file.open("a", encoding="utf-8") as journal:
+        for start in range(0, len(share), batch):
+            group = share[start : start + batch]
+            missing = [s for s in group if (asked.benchmark.id, s.id) not in done]
+            if missing:
+                replies = answerer.answer(asked.benchmark, missing)
+                pairs = zip(missing, replies, strict=True)
+                fresh = [_row(asked.benchmark, s, r) | {"asked": digests[s.id]} for s, r in pairs]
+                journal.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in fresh)
+                journal.flush()
+                os.fsync(journal.fileno())
+            if advance is not None:
+                for _ in group:
+                    advance(0)
+
+
+def merge(out: Path, order: Sequence[Asked]) -> None:
+    """Put the rows of all processes into ``predictions.jsonl``, each clip once, in the order of the corpora.
+
+    Of a clip that was asked again, the answer stays.
+    """
+    rows = kept_rows(out)
+    first = [(asked.benchmark.id, s.id) for asked in order for s in asked.samples]
+    keys = dict.fromkeys([*(key for key in first if key in rows), *rows])
+    fresh = out / f"{PREDICTIONS}.new"
+    with fresh.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(rows[key], ensure_ascii=False) + "\n" for key in keys)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(out / PREDICTIONS)
+    for part in sorted(out.glob("predictions-*.jsonl")):
+        part.unlink()
+
+
+def kept_rows(out: Path) -> dict[Key, Row]:
+    """Return what a run holds, of all processes; of a clip that was asked again, the answer.
+
+    Raises:
+        NanoEmoXError: A file that is none of a run.
+    """
+    rows: dict[Key, Row] = {}
+    for row in _rows(out):
+        if _failed(rows.setdefault(_key(row), row)):
+            rows[_key(row)] = row
+    return rows
+
+
+def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
+    truth = label_value(sample.labels)
+    row: Row = {
+        "benchmark": benchmark.id,
+        "id": sample.id,
+        "truth": truth if isinstance(truth, str) else list(truth),
+        "raw": reply.raw,
+        "parsed": reply.parsed,
+        "error": reply.error,
+        "prompt": reply.prompt,
+        "timing_s": dict(reply.timing_s),
+    }
+    if sample.speaker is not None:
+        row["speaker"] = sample.speaker
+    return row | {"context": dialogue(sample)} if benchmark.task == "erg" else row
+
+
+def _digest(benchmark: Benchmark, sample: Sample) -> str:
+    """Return a fingerprint of what is asked about a clip: words, media paths and truth, question and labels."""
+    question = [benchmark.id, benchmark.version, benchmark.question, list(benchmark.labels)]
+    return hashlib.sha256(json.dumps([question, sample.model_dump(mode="json")]).encode()).hexdigest()[:16]
+
+
+def _check_unchanged(out: Path, rows: Iterable[Row], digests: Mapping[str, str]) -> None:
+    """Raise where a row answers something else than is asked now; rows of older versions do not tell."""
+    told = [(str(row["id"]), row["asked"]) for row in rows if "asked" in row]
+    changed = [name for name, digest in told if digests.get(name, digest) != digest]
+    if changed:
+        raise NanoEmoXError(
+            f"{out}: {len(changed)} clips such as {changed[0]!r} were asked about other words, media or labels than "
+            "the data tell now: give another --out, or bring the old data back"
+        )
+
+
+def dialogue(sample: Sample) -> list[dict[str, str]]:
+    """Return what was said before a reply, the words replied to last, as ``role`` and ``text``."""
+    turns = [{"role": turn.role, "text": turn.text} for turn in sample.turns]
+    return [*turns, {"role": SPEAKER, "text": sample.subtitle}] if sample.subtitle else turns
+
+
+def _failed(row: Row) -> bool:
+    return row.get("error") is not None
+
+
+def _key(row: Row) -> Key:
+    return str(row["benchmark"]), str(row["id"])
+
+
+def _rows(out: Path) -> Iterator[Row]:
+    """Yield the whole rows of a run; what follows the last line end was cut by a kill."""
+    for file in [out / PREDICTIONS, *sorted(out.glob("predictions-*.jsonl"))]:
+        if not file.is_file():
+            continue
+        whole = file.read_bytes().rpartition(b"\n")[0]
+        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+            try:
+                row = parse_json(line.decode())
+            except (ValueError, RecursionError) as error:
+                raise NanoEmoXError(f"{file}:{number}: not JSON ({error}); remove the line to ask again") from error
+            if not isinstance(row, dict) or not row.keys() >= _KEYS:
+                raise NanoEmoXError(f"{file}:{number}: not written by this package; remove the line to ask again")
+            yield row
+
+
+def _drop_torn_line(file: Path) -> None:
+    if file.is_file():
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(file, whole)

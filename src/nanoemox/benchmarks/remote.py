@@ -1,0 +1,270 @@
+"""A model behind an OpenAI-compatible server as an answerer: pictures, sound and words in, text out.
+
+Greedy and pinned as ``endpoint`` says; a served model gives no probabilities. A call that failed leaves its clip
+unanswered, with the reason.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+import wave
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.benchmarks import remote_prompts as prompts
+from nanoemox.benchmarks.answerer import Reply, clip_of
+from nanoemox.benchmarks.predict import Asked
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.benchmarks.remote_examples import Memory, dialogue, draw
+from nanoemox.data.manifest import Sample
+from nanoemox.judging.endpoint import CallOptions, Completion, Endpoint, EndpointError
+from nanoemox.judging.judge_prompts import THOUGHT_ENDS
+from nanoemox.judging.language_models import MAX_TOKENS
+from nanoemox.media.load import load_clip
+from nanoemox.scoring.corrected.extraction import spoken
+from nanoemox.tasks import TASKS, parse
+from nanoemox.types import SAMPLE_RATE_HZ, Clip, NanoEmoXError
+
+Shown = Literal["text", "frames", "audio"]
+SHOWN: Final[tuple[Shown, ...]] = get_args(Shown)
+WORDS_ALONE: Final[tuple[Shown, ...]] = ("text",)
+LONGEST_SIDE: Final = 512
+"""Pixels; larger pictures are scaled down."""
+JPEG_QUALITY: Final = 90
+EXEMPLARS: Final = 3
+"""Replies shown in the second of three steps where ``shots`` says nothing."""
+FAILURES_IN_A_ROW: Final = 20
+"""Then the server is down or refuses everything, and the run stops; it can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOptions:
+    """How a served model is asked.
+
+    Attributes:
+        modalities: What is sent of a clip.
+        frames: Pictures of a video.
+        shots: Examples before the question.
+        erg_steps: Ask for an empathetic reply in three steps.
+        call: How calls are made.
+    """
+
+    modalities: tuple[Shown, ...] = SHOWN
+    frames: int = 8
+    shots: int = 0
+    erg_steps: bool = False
+    call: CallOptions = field(default_factory=CallOptions)
+
+
+def parse_modalities(text: str) -> tuple[Shown, ...]:
+    """Read ``text,frames,audio``.
+
+    Raises:
+        NanoEmoXError: A part that is none, or no part.
+    """
+    given = {part.strip() for part in text.split(",")}
+    if not given <= set(SHOWN):
+        raise NanoEmoXError(f"--modalities {text}: give some of {','.join(SHOWN)}")
+    return tuple(part for part in SHOWN if part in given)
+
+
+class RemoteAnswerer:
+    """A served model, asked about clips under a data root.
+
+    Args:
+        endpoint: The server.
+        data_root: What media paths are relative to.
+        asked: What it will be asked; examples come from these corpora.
+        options: How it is asked.
+
+    Raises:
+        NanoEmoXError: There are too few examples.
+    """
+
+    def __init__(self, endpoint: Endpoint, data_root: Path, asked: Sequence[Asked], options: RemoteOptions) -> None:
+        self.endpoint, self.data_root, self.options, self.name = endpoint, data_root, options, str(endpoint.address)
+        stepwise = {a.benchmark.id: a for a in asked if options.erg_steps and a.benchmark.task == "erg"}
+        self._memories = {key: Memory(a.benchmark, a.corpus) for key, a in stepwise.items()}
+        single = [a for a in asked if a.benchmark.id not in stepwise]
+        self._shots = {a.benchmark.id: draw(a.benchmark, a.corpus, options.shots) for a in single}
+        self._failures, self._lock = 0, threading.Lock()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that its answers depend on."""
+        options = self.options
+        return {
+            "model": self.name,
+            "prompts": prompts.VERSION,
+            "modalities": list(options.modalities),
+            "frames": options.frames,
+            "shots": options.shots,
+            "erg_steps": options.erg_steps,
+            "max_tokens": MAX_TOKENS,
+            "seed": options.call.seed,
+        }
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        """Answer a batch, all clips at the same time.
+
+        Raises:
+            NanoEmoXError: The server refuses every call.
+        """
+        with ThreadPoolExecutor(max(1, len(samples))) as threads:
+            return list(threads.map(partial(self._answer, benchmark), samples))
+
+    def _answer(self, benchmark: Benchmark, sample: Sample) -> Reply:
+        begin = time.perf_counter()
+        try:
+            clip = self._clip(sample)
+        except NanoEmoXError as error:
+            return Reply(error=str(error))
+        media = media_parts(clip)
+        if not (media or clip.subtitle or clip.history):
+            told = f"holds nothing that is sent ({','.join(self.options.modalities)})"
+            return Reply(error=f"{sample.id}: {told}")
+        loaded = time.perf_counter()
+        steps = self._steps if benchmark.id in self._memories else self._once
+        messages, answer = steps(benchmark, clip, media)
+        timing = {"load": loaded - begin, "call": time.perf_counter() - loaded}
+        told_s = {name: round(seconds, 4) for name, seconds in (timing | {"total": sum(timing.values())}).items()}
+        return _read(benchmark, answer, prompts.digest(messages), told_s)
+
+    def _once(
+        self, benchmark: Benchmark, clip: Clip, media: Sequence[prompts.Part]
+    ) -> tuple[list[prompts.Message], Completion | EndpointError]:
+        """Ask in one message, after the examples."""
+        shown = dialogue(self._shots[benchmark.id], benchmark)
+        messages = [prompts.system(), *shown, prompts.asked(clip, media, prompts.question(benchmark))]
+        return messages, self._call(messages)
+
+    def _steps(
+        self, benchmark: Benchmark, clip: Clip, media: Sequence[prompts.Part]
+    ) -> tuple[list[prompts.Message], Completion | EndpointError]:
+        """Ask for a reply in three steps, in the manner of E3RG: read the person, find what helped others, reply.
+
+        Picture and sound are sent in the first step alone; the others build on what it read.
+        """
+        first = prompts.first_step(benchmark)
+        messages = [prompts.system(), prompts.asked(clip, media, first)]
+        reading = self._call(messages)
+        if isinstance(reading, EndpointError):
+            return messages, reading
+        memory, num = self._memories[benchmark.id], self.options.shots or EXEMPLARS
+        read = spoken(reading.text)
+        plan = prompts.plan(memory.nearest(read, clip, benchmark.labels, num))
+        messages = [prompts.system(), prompts.asked(clip, (), first), *_turns(read, plan)]
+        strategy = self._call(messages)
+        if isinstance(strategy, EndpointError):
+            return messages, strategy
+        messages = [
+            *messages,
+            *_turns(spoken(strategy.text), prompts.last_step(benchmark)),
+        ]
+        return messages, self._call(messages)
+
+    def _clip(self, sample: Sample) -> Clip:
+        wanted = self.options.modalities
+        if "frames" not in wanted and "audio" not in wanted:
+            sample = sample.model_copy(update={"media": None, "audio": None})
+        clip = clip_of(sample, self.data_root, partial(load_clip, num_frames=self.options.frames))
+        return replace(
+            clip,
+            frames=clip.frames if "frames" in wanted else None,
+            waveform=clip.waveform if "audio" in wanted else None,
+            subtitle=clip.subtitle if "text" in wanted else None,
+            history=clip.history if "text" in wanted else (),
+        )
+
+    def _call(self, messages: Sequence[prompts.Message]) -> Completion | EndpointError:
+        """Return the answer or why there is none; many failures in a row end the run."""
+        try:
+            answer = self.endpoint.complete(messages, MAX_TOKENS)
+        except EndpointError as error:
+            told = EndpointError(f"{error}{self._remedy(error, messages)}", error.status)
+            with self._lock:
+                self._failures += 1
+                if self._failures >= FAILURES_IN_A_ROW:
+                    raise NanoEmoXError(f"{self._failures} calls failed in a row, the last so: {told}") from error
+            return told
+        with self._lock:
+            self._failures = 0
+        return answer
+
+    def _remedy(self, error: EndpointError, messages: Sequence[prompts.Message]) -> str:
+        """Return what to do where a server may have refused picture or sound; some do so with status 500."""
+        refused = error.status in (400, 413, 415, 422) or (error.status or 0) >= 500
+        if not refused or not any(isinstance(message["content"], list) for message in messages):
+            return ""
+        media = " or no ".join(part for part in self.options.modalities if part != "text")
+        return f"; if the server takes no {media}, leave them out of --modalities"
+
+
+def media_parts(clip: Clip) -> list[prompts.Part]:
+    """Return the pictures of a clip, in order, and its sound as parts of a message."""
+    frames: Sequence[npt.NDArray[np.uint8]] = () if clip.frames is None else list(clip.frames)
+    parts: list[prompts.Part] = [
+        {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_base64(to_jpeg(frame))}"}}
+        for frame in frames
+    ]
+    if clip.waveform is not None:
+        parts.append({"type": "input_audio", "input_audio": {"data": _base64(to_wav(clip.waveform)), "format": "wav"}})
+    return parts
+
+
+def to_jpeg(frame: npt.NDArray[np.uint8], longest_side: int = LONGEST_SIDE, quality: int = JPEG_QUALITY) -> bytes:
+    """Return uint8[H, W, 3] RGB as JPEG; one with a longer side is scaled down."""
+    scale = longest_side / max(frame.shape[:2])
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in (frame.shape[1], frame.shape[0])]
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def to_wav(waveform: npt.NDArray[np.float32]) -> bytes:
+    """Return float32[S] at 16 kHz as a WAV file of 16 bits."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes((waveform.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+    return out.getvalue()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _turns(answer: str, question: str) -> list[prompts.Message]:
+    return [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
+
+
+def _read(
+    benchmark: Benchmark, answer: Completion | EndpointError, prompt: str, timing_s: Mapping[str, float]
+) -> Reply:
+    """Read an answer; one of a closed task that was cut may have been a thought, so it is none."""
+    if isinstance(answer, EndpointError):
+        return Reply(prompt=prompt, error=str(answer), timing_s=timing_s)
+    task = benchmark.question
+    closed = TASKS[task].closed
+    if closed and answer.finish == "length":
+        told = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
+        return Reply(answer.text, prompt=prompt, error=told, timing_s=timing_s)
+    text = answer.text
+    if task == "erg" and text.count(THOUGHT_ENDS) > 1:
+        text = text.partition(THOUGHT_ENDS)[2].strip()  # a model's own thought before the one that was asked for
+    parsed = parse(task, text, benchmark.labels if closed else None).to_dict()
+    return Reply(text, parsed, prompt, timing_s=timing_s)

@@ -1,0 +1,69 @@
+"""From whatever a prediction file holds to emotion words, or to a sentiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from nanoemox.benchmarks.official_files import Predictions, read_predictions
+from nanoemox.scoring.corrected.extraction import agreement, extract_words, spoken_list
+from nanoemox.scoring.corrected.lexicon import look_up
+
+
+def as_words(predictions: Predictions) -> Mapping[str, tuple[str, ...]]:
+    """Return clip -> emotion words; out of a text they are extracted by rule."""
+    if predictions.kind == "words":
+        return predictions.words
+    if predictions.kind == "sentiment":
+        return {name: (label,) for name, label in predictions.texts.items()}
+    return {name: extract_words(text) for name, text in predictions.texts.items()}
+
+
+def as_sentiment(predictions: Predictions) -> Mapping[str, str]:
+    """Return clip -> positive, negative or neutral; of emotion words the side of most of them, by our lexicon."""
+    if predictions.kind == "sentiment":
+        return predictions.texts
+    return {name: sentiment_of(words) for name, words in as_words(predictions).items()}
+
+
+def sentiment_of(words: Iterable[str]) -> str:
+    """Return the sentiment of emotion words: the sign of the sum of their valences."""
+    total = sum(known.valence for word in words if (known := look_up(word)) is not None)
+    return "positive" if total > 0 else "negative" if total < 0 else "neutral"
+
+
+def extraction_notes(
+    predictions: Predictions, published: Path | None = None, taken: Mapping[str, tuple[str, ...]] | None = None
+) -> tuple[str, ...]:
+    """Tell how words came out of texts, and how near that is to the authors' list of the same answers.
+
+    Args:
+        predictions: The answers as written.
+        published: The authors' list (``published_words``), where there is one.
+        taken: The words that a language model took; None where rules did.
+    """
+    if predictions.kind != "text":
+        return ()
+    by_rule = taken is None
+    words = as_words(predictions) if taken is None else taken
+    prose = sum(not spoken_list(text) for text in predictions.texts.values())
+    if published is None:
+        if not by_rule or not prose:
+            return ()
+        told = f"{prose} of {len(predictions.texts)} answers are running text, whose words are taken by rule"
+        return (f"{told}: a language model reads them better, name one with --extractor",)
+    notes = ["emotion words are taken from the texts by rule"] if by_rule else []
+    theirs = read_predictions(published).words
+    names = [name for name in theirs if name in words]
+    if names:
+        found = agreement([words[name] for name in names], [theirs[name] for name in names])
+        far = by_rule and not found.reliable
+        advice = ": too far to rely on, score that list, or name a language model that takes the words with --extractor"
+        notes.append(f"F1 {found.synonyms:.2f} with the words of {published.name}{advice if far else ''}")
+    return tuple(notes)
+
+
+def published_words(path: Path) -> Path | None:
+    """Return the list that its authors' language model took from ``X.npz``: ``X-openset.npz``, where it is there."""
+    beside = path.with_name(f"{path.stem}-openset.npz")
+    return beside if path.suffix == ".npz" and beside.is_file() else None

@@ -1,0 +1,137 @@
+"""What trains and is measured too: by clip name, content, speaker and words.
+
+Two samples leak into each other where one trains and the other is held out. Annotation files of others do not say what
+they are for: beside a sample that trains they count as held out, beside a held-out one they earn a warning.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from nanoemox.data.corpora.messages import SAID
+from nanoemox.data.corpora.mintrec import clip_name
+from nanoemox.data.doctor.findings import Finding, Level
+from nanoemox.data.manifest import ReplyLabels
+from nanoemox.data.opening import Opened
+from nanoemox.data.overlap import MIN_WORDS, TEXT_FIELDS, annotation_fields, normalise
+
+Role = Literal["train", "held", "unknown"]
+Trait = Literal["name", "content", "speaker", "words"]
+_FILE_FIELDS: Final = frozenset({"videos", "audios", "video", "audio", "video_name", "file", "wav", "name", "names"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one sample, or one field of an annotation file, can be known by.
+
+    Attributes:
+        trait: By what.
+        value: The value, folded so that equal ones are equal.
+        role: What the sample is for.
+        where: Source and sample, for the message.
+        source: The source alone.
+        media: Whether it has a clip.
+    """
+
+    trait: Trait
+    value: tuple[str, ...]
+    role: Role
+    where: str
+    source: str
+    media: bool = False
+
+
+def traces(opened: Opened, contents: Mapping[str, str]) -> Iterator[Trace]:
+    """Yield what samples can be known by.
+
+    Args:
+        opened: The samples.
+        contents: Absolute path of a media file -> SHA-256, where it is there.
+    """
+    for sample in opened.samples:
+        role: Role = "train" if sample.split == "train" else "held"
+        where, media = f"{opened.name}: {sample.id}", bool(sample.media or sample.audio)
+        yield Trace("name", (sample.corpus, sample.id), role, where, opened.name, media)
+        if sample.speaker:
+            yield Trace("speaker", (sample.corpus, sample.speaker), role, where, opened.name, media)
+        for path in (sample.media, sample.audio):
+            key = contents.get(os.path.abspath(opened.root / path)) if path else None
+            if key is not None:
+                yield Trace("content", (key,), role, where, opened.name, media)
+        reply = sample.labels.reply if isinstance(sample.labels, ReplyLabels) else None
+        for text in filter(None, (sample.subtitle, reply)):
+            words = long_enough(text)
+            if words:
+                yield Trace("words", (words,), role, where, opened.name, media)
+
+
+def long_enough(text: str) -> str | None:
+    """Return normalised words, or None where they are too few to prove anything."""
+    words = normalise(text)
+    return words if words.count(" ") + 1 >= MIN_WORDS else None
+
+
+def annotation_traces(path: Path) -> Iterator[Trace]:
+    """Yield words and clip names of any JSON, CSV or TSV file: every field whose name tells what it is."""
+    source = "/".join(path.parts[-2:])
+    for field, value in annotation_fields(path):
+        said = SAID.search(value) if field in {"value", "query"} or field in TEXT_FIELDS else None
+        if said or field in TEXT_FIELDS:
+            words = long_enough(said["text"] if said else value)
+            if words:
+                yield Trace("words", (words,), "unknown", source, source)
+        elif field in _FILE_FIELDS:
+            name = clip_name(os.path.splitext(value.replace("\\", "/"))[0]).removeprefix("MUStARD_")
+            yield Trace("name", ("", name), "unknown", f"{source}: {value.rsplit('/', 1)[-1]}", source)
+
+
+def find_leaks(own: Sequence[Trace], others: Iterable[Trace]) -> Iterator[Finding]:
+    """Compare a source with itself and with others; one finding a sample, trait and other source (speakers: once)."""
+    table: dict[tuple[Trait, tuple[str, ...]], list[Trace]] = {}
+    for trace in others:
+        kept = table.setdefault((trace.trait, trace.value), [])
+        if all((t.source, t.role) != (trace.source, trace.role) for t in kept):  # one of each tells enough
+            kept.append(trace)
+    for trace in own:
+        kept = table.setdefault((trace.trait, trace.value), [])
+        if all((t.source, t.role) != (trace.source, trace.role) for t in kept):
+            kept.append(trace)
+    seen: set[tuple[str, ...]] = set()
+    for trace in own:
+        same = list(table[trace.trait, trace.value])
+        if trace.trait == "name":  # annotation files do not name their corpus
+            same += table.get(("name", ("", trace.value[1])), [])
+        for other in same:
+            level = _level(trace, other)
+            who = (*trace.value, trace.role) if trace.trait == "speaker" else (trace.where,)
+            if level is None or (*who, trace.trait, other.source) in seen:
+                continue
+            seen.add((*who, trace.trait, other.source))
+            yield Finding(f"leak by {trace.trait}", level, trace.where, _told(trace, other))
+
+
+def _level(trace: Trace, other: Trace) -> Level | None:
+    """Say how bad it is that two samples share a trait; None where it is no leak."""
+    if trace.source == other.source:
+        # Told once, at the sample that trains; acted corpora repeat their sentences in every part by design.
+        if (trace.role, other.role) != ("train", "held"):
+            return None
+        if trace.trait == "words" and trace.media and other.media:
+            return "note"
+        return "warning" if trace.trait == "speaker" else "error"
+    if trace.role == other.role:
+        return "note"
+    if trace.role == "held" and other.role == "unknown":
+        return "warning"
+    return "warning" if trace.trait == "speaker" else "error"
+
+
+def _told(trace: Trace, other: Trace) -> str:
+    shown = trace.value[-1]
+    shown = f"{shown[:60]}..." if len(shown) > 60 else shown
+    roles = {"train": "trains", "held": "is held out", "unknown": "is listed"}
+    return f"{shown!r} {roles[trace.role]} here and {roles[other.role]} in {other.where}"

@@ -1,0 +1,331 @@
+"""Faces in a clip: where they are, which belong to one person, and the crops that the face encoder reads.
+
+OpenCV's Haar cascades (frontal, then profile in both directions) look at every frame; a YuNet ONNX file does so when
+the user names one. What they see is linked to one track per person, doubtful tracks are dropped, gaps are searched
+again near the track with a tilted head in mind, and what is still missing repeats the nearest box. Where nobody is
+seen, a tilted head and then a close-up that cuts the face off are tried. A clip in which nothing convincing is seen has
+no face: a wrong crop misleads the model more than a missing modality.
+
+Letters: ``T`` frames, ``H``/``W`` pixels. What a *sight* is: ``face_detectors``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.faces.detectors import (
+    Detector,
+    Image,
+    Sights,
+    haar_detector,
+    overlap,
+    same_face,
+    strongest,
+    yunet_detector,
+)
+from nanoemox.types import Clip, FaceTrack, MediaError
+
+WORK_SIDE_PX: Final = 480
+"""Frames are looked at with this long side: more finds no more faces in real clips and costs in proportion."""
+ENLARGE: Final = 1.5
+"""The box around the features, grown by half, holds hair line, ears and chin."""
+MIN_SIDE: Final = 1 / 15
+"""Smallest face side as a share of the frame's long side; below it Haar mostly sees texture."""
+MIN_SIDE_PX: Final = 24
+"""Smallest face side in pixels of the frame: fewer show no expression, and enlarging them invents faces."""
+CROP_ASPECT: Final = 1.25
+"""Frames nearer to square than this may be tight face crops, whose face touches the edge."""
+CROP_SIDE_PX: Final = 160
+CROP_BORDER: Final = 0.2
+"""Border put around such a frame, as a share of its long side: cascades need room around a face."""
+TILTS_DEG: Final = (-20.0, 20.0)
+"""Head tilts tried where the upright look finds nothing; a cascade itself bears about 15 degrees."""
+CLOSE_BORDERS: Final = (0.2, 0.4)
+"""Borders tried at last, as shares of the long side: a close-up of whatever shape may cut the face off."""
+CLOSE_SIDE: Final = 0.5
+"""Smallest face side in a close-up, as a share of the frame's short side: a border gives textures room as well."""
+SEARCH_SIDE_PX: Final = 64
+"""Size that the expected face gets when a gap is searched again."""
+NOTHING: Final = np.zeros((0, 4))
+LINK_GAP_S: Final = 1.0
+LINK_GAP_FRAMES: Final = 3
+"""A track is continued over gaps of this many frames, or of a second where there are more frames than that."""
+MEAN_CONFIDENCE: Final = 0.5
+NO_FACE: Final = "no face found: the face modality is left out"
+"""Warning of a clip that was searched in vain."""
+BRIEF_CONFIDENCE: Final = 0.7
+
+
+@dataclass(slots=True)
+class _Track:
+    """One person while the clip is read: frame index -> sight."""
+
+    sights: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def near(self, frame: int) -> int:
+        """Return the seen frame nearest to ``frame``, the earlier of two."""
+        return min(self.sights, key=lambda t: (abs(t - frame), t))
+
+    @property
+    def weight(self) -> float:
+        """Area summed over the frames: large and long comes first."""
+        return float(sum(s[2] ** 2 for s in self.sights.values()))
+
+
+def find_faces(
+    frames: Image, times_s: npt.NDArray[np.float64] | None = None, *, yunet: Path | None = None
+) -> tuple[FaceTrack, ...]:
+    """Find every person's face in the frames of one clip.
+
+    A clip with several people gives one track each; track 0 has the largest area summed over the frames it was seen
+    in, which in film dialogue is the person the camera is on. In shot and reverse shot, say seven frames of one
+    speaker and one of the other, both are tracks, and each repeats its nearest box while the other is shown. Nobody is
+    recognised: someone who returns elsewhere in the picture after a cut is a new track.
+
+    Args:
+        frames: uint8[T, H, W, 3] RGB.
+        times_s: float64[T] presentation times, used to link across gaps of up to a second; without them a track
+            survives gaps of up to three frames.
+        yunet: A YuNet ONNX file to use instead of the Haar cascades.
+
+    Returns:
+        Tracks, the largest and longest first; empty where no face is convincing.
+
+    Raises:
+        MediaError: ``frames`` has the wrong shape or type, or ``yunet`` cannot be read.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise MediaError(f"faces: frames must be uint8[T, H, W, 3] RGB, got {frames.dtype}{list(frames.shape)}")
+    if not frames.size:
+        return ()
+    detector = haar_detector() if yunet is None else yunet_detector(yunet)
+    seen = [_look(detector, frame) for frame in frames]
+    tracks = _convincing(_link(seen, times_s), len(frames))
+    close = _may_be_crop(frames[0])
+    for look in (_look_tilted, _look_close):
+        if tracks:
+            break
+        # Every second frame is enough to find out whether somebody is there; the gap search below does the rest.
+        seen = [look(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
+        tracks = _convincing(_link(seen, times_s), len(frames))
+        close = close or look is _look_close
+    tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
+    for track in tracks:
+        _search_gaps(detector, frames, track, [t for t in tracks if t is not track])
+    tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
+    found = tuple(_finish(track, len(frames), i, len(tracks)) for i, track in enumerate(tracks))
+    return tuple(_inside(track, frames[0]) for track in found) if close else found
+
+
+def with_face(clip: Clip, index: int = 0, yunet: Path | None = None) -> Clip:
+    """Return the clip with its ``index``-th face set, or unchanged but for a warning where no face is found.
+
+    Args:
+        clip: A clip; without a picture it is returned as it is.
+        index: Which person, 0 the largest.
+        yunet: A YuNet ONNX file to use instead of the Haar cascades.
+
+    Raises:
+        MediaError: There are faces, but none with this index.
+    """
+    if clip.frames is None:
+        return clip
+    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet)
+    if not tracks:
+        return replace(clip, face=None, warnings=(*clip.warnings, NO_FACE))
+    if not 0 <= index < len(tracks):
+        people = "1 face was" if len(tracks) == 1 else f"{len(tracks)} faces were"
+        raise MediaError(
+            f"{clip.name}: face index {index} does not exist, {people} found; choose 0 to {len(tracks) - 1}"
+        )
+    return replace(clip, face=tracks[index])
+
+
+def crop_faces(frames: Image, track: FaceTrack, size: int) -> Image:
+    """Cut the track's face out of every frame.
+
+    Args:
+        frames: uint8[T, H, W, 3] RGB.
+        track: Boxes for these frames.
+        size: Side of a crop in pixels.
+
+    Returns:
+        uint8[T, size, size, 3]; outside the frame its edge pixels are repeated.
+
+    Raises:
+        MediaError: The number of frames and of boxes differ, or ``size`` is not positive.
+    """
+    if len(frames) != len(track.boxes) or size < 1:
+        raise MediaError(f"faces: {len(track.boxes)} boxes for {len(frames)} frames at {size} px; both must agree")
+    height, width = frames.shape[1:3]
+    crops = np.empty((len(frames), size, size, 3), np.uint8)
+    for out, frame, (x0, y0, x1, y1) in zip(crops, frames, track.boxes, strict=True):
+        side = max(1, round(float(max(x1 - x0, y1 - y0))))
+        columns = np.clip(round(float(x0)) + np.arange(side), 0, width - 1)
+        rows = np.clip(round(float(y0)) + np.arange(side), 0, height - 1)
+        patch = np.ascontiguousarray(frame[rows][:, columns])
+        out[:] = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+    return crops
+
+
+def _look(detector: Detector, frame: Image, degrees: float = 0.0) -> Sights:
+    """Run the detector on a whole frame turned by ``degrees``; sights are in pixels of the frame."""
+    border = CROP_BORDER if _may_be_crop(frame) else 0.0
+    least = max(MIN_SIDE * max(frame.shape[:2]) * (1 + 2 * border), MIN_SIDE_PX)
+    return _look_framed(detector, frame, degrees, border, least)
+
+
+def _look_tilted(detector: Detector, frame: Image) -> Sights:
+    return strongest(np.concatenate([_look(detector, frame, degrees) for degrees in TILTS_DEG]))
+
+
+def _look_close(detector: Detector, frame: Image) -> Sights:
+    """Look for one face that fills the frame and more."""
+    least = max(CLOSE_SIDE * min(frame.shape[:2]), MIN_SIDE_PX)
+    looks = [(degrees, border) for border in CLOSE_BORDERS for degrees in (0.0, *TILTS_DEG)]
+    return strongest(np.concatenate([_look_framed(detector, frame, *look, least) for look in looks]))
+
+
+def _look_framed(detector: Detector, frame: Image, degrees: float, border: float, min_side_px: float) -> Sights:
+    """Run the detector on a frame with a border (share of its long side); all lengths are in pixels of the frame."""
+    height, width = frame.shape[:2]
+    scale = WORK_SIDE_PX / (max(height, width) * (1 + 2 * border))
+    out_w, out_h = round(width * scale), round(height * scale)
+    mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(frame, (max(1, out_w), max(1, out_h)), interpolation=mode)
+    pad = round(border * max(out_w, out_h))
+    small = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    sights = _turned(detector, small, degrees, min_side_px * scale)
+    sights[:, :2] -= pad
+    sights[:, :3] /= scale
+    return sights
+
+
+def _may_be_crop(frame: Image) -> bool:
+    """Say whether the frame is near to square or tiny, as face crops are."""
+    short, long = sorted(frame.shape[:2])
+    return long < CROP_ASPECT * short or long < CROP_SIDE_PX
+
+
+def _turned(detector: Detector, image: Image, degrees: float, min_side_px: float) -> Sights:
+    """Run the detector on a turned picture and turn the centres back."""
+    if degrees == 0:
+        return detector(image, min_side_px)
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    sights = detector(cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), min_side_px)
+    back = cv2.invertAffineTransform(turn)
+    sights[:, :2] = sights[:, :2] @ back[:, :2].T + back[:, 2]
+    return sights
+
+
+def _link(seen: list[Sights], times_s: npt.NDArray[np.float64] | None) -> list[_Track]:
+    """Join sights of successive frames to tracks, the nearest pairs first."""
+    tracks: list[_Track] = []
+    for t, sights in enumerate(seen):
+        pairs = []
+        for i, track in enumerate(tracks):
+            last = max(track.sights)
+            soon = times_s is not None and times_s[t] - times_s[last] <= LINK_GAP_S
+            if t - last > LINK_GAP_FRAMES and not soon:
+                continue
+            for j, row in enumerate(sights):
+                if same_face(track.sights[last], row, 0.75):
+                    pairs.append((float(np.hypot(*(track.sights[last][:2] - row[:2]))), i, j))
+        free_tracks, free_rows = set(range(len(tracks))), set(range(len(sights)))
+        for _, i, j in sorted(pairs):
+            if i in free_tracks and j in free_rows:
+                tracks[i].sights[t] = sights[j]
+                free_tracks.discard(i)
+                free_rows.discard(j)
+        tracks.extend(_Track({t: sights[j]}) for j in sorted(free_rows))
+    return tracks
+
+
+def _convincing(tracks: list[_Track], num_frames: int) -> list[_Track]:
+    """Drop tracks that are weak on average, and brief ones (a quarter of the clip at most) that are not very sure."""
+    kept = []
+    for track in tracks:
+        brief = num_frames > 2 and len(track.sights) <= max(1, num_frames // 4)
+        least = BRIEF_CONFIDENCE if brief else MEAN_CONFIDENCE
+        if np.mean([s[3] for s in track.sights.values()]) >= least:
+            kept.append(track)
+    return kept
+
+
+def _search_gaps(detector: Detector, frames: Image, track: _Track, others: list[_Track]) -> None:
+    """Look again, enlarged and with a tilted head in mind, where the track should be but was not seen."""
+    missing = [t for t in range(len(frames)) if 0 < abs(t - track.near(t)) <= LINK_GAP_FRAMES]
+    for t in sorted(missing, key=lambda t: (abs(t - track.near(t)), t)):
+        expected = track.sights[track.near(t)]
+        found = _search(detector, frames[t], expected)
+        if found is not None and all(t not in o.sights or overlap(found, o.sights[t]) < 0.4 for o in others):
+            track.sights[t] = found
+
+
+def _search(detector: Detector, frame: Image, expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+    """Return the face nearest to ``expected`` in the surrounding region, or None."""
+    x, y, side = expected[:3]
+    x0, y0 = (max(0, int(v - 1.25 * side)) for v in (x, y))
+    region = frame[y0 : int(y + 1.25 * side) + 1, x0 : int(x + 1.25 * side) + 1]
+    scale = SEARCH_SIDE_PX / side
+    size = (max(1, round(region.shape[1] * scale)), max(1, round(region.shape[0] * scale)))
+    image = cv2.resize(region, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    image = cv2.copyMakeBorder(image, 16, 16, 16, 16, cv2.BORDER_REPLICATE)
+    for degrees in (0.0, *TILTS_DEG):
+        sights = _turned(detector, image, degrees, SEARCH_SIDE_PX / 1.8)
+        sights[:, :2] = (sights[:, :2] - 16) / scale + (x0, y0)
+        sights[:, 2] /= scale
+        near = [row for row in sights if same_face(expected, row, 0.5)]
+        if near:
+            return max(near, key=lambda row: float(row[3]))
+    return None
+
+
+def _finish(track: _Track, num_frames: int, index: int, num_tracks: int) -> FaceTrack:
+    """Smooth, fill and enlarge a track."""
+    seen = sorted(track.sights)
+    rows = _smooth(np.stack([track.sights[t][:3] for t in seen]))
+    nearest = [seen.index(track.near(t)) for t in range(num_frames)]
+    centre, half = rows[nearest, :2], rows[nearest, 2:] * ENLARGE / 2
+    boxes = np.concatenate([centre - half, centre + half], 1).astype(np.float32)
+    detected = np.isin(np.arange(num_frames), seen)
+    return FaceTrack(boxes=boxes, detected=detected, index=index, num_tracks=num_tracks)
+
+
+def _inside(track: FaceTrack, frame: Image) -> FaceTrack:
+    """Shrink and shift boxes into a frame that is a face crop itself, as it has no surroundings to enlarge into."""
+    limits = np.array([frame.shape[1], frame.shape[0]], np.float32)
+    half = np.minimum(track.boxes[:, 2:] - track.boxes[:, :2], limits.max()) / 2
+    centre = (track.boxes[:, :2] + track.boxes[:, 2:]) / 2
+    centre = np.where(2 * half > limits, limits / 2, np.clip(centre, half, np.maximum(half, limits - half)))
+    return replace(track, boxes=np.concatenate([centre - half, centre + half], 1).astype(np.float32))
+
+
+def _smooth(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Average each box with its two neighbours in time as far as they agree with it.
+
+    Frames may lie a second apart, so a plain average would pull the box off a moving head; a neighbour counts half
+    where it differs by detector noise (a tenth of the side) and nothing where the head has moved.
+
+    Args:
+        rows: float64[T, 3], centre x, centre y, side in pixels of the frames in which the face was seen.
+
+    Returns:
+        float64[T, 3].
+    """
+    total, weight = rows.copy(), np.ones(rows.shape)
+    for step in (-1, 1):
+        here = slice(max(0, -step), len(rows) - max(0, step))
+        there = slice(max(0, step), len(rows) - max(0, -step))
+        share = 0.5 * np.exp(-(((rows[there] - rows[here]) / (0.1 * rows[here, 2:])) ** 2))
+        total[here] += share * rows[there]
+        weight[here] += share
+    smoothed: npt.NDArray[np.float64] = total / weight
+    return smoothed

@@ -1,0 +1,1 @@
+"""The engine: one clip in, answers out."""

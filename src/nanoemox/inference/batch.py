@@ -1,0 +1,354 @@
+"""What the engine does with one batch of clips: encode, ask, read the answers, say what was looked at.
+
+Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` experts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nanoemox.inference.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
+from nanoemox.media.load import clip_from_arrays
+from nanoemox.media.windows import coverage_warning
+from nanoemox.model.configuration import NanoEmoXConfig
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
+from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, ClosedTask, format_label, get_task, parse
+from nanoemox.types import (
+    MODALITIES,
+    SAMPLE_RATE_HZ,
+    Clip,
+    Evidence,
+    MediaError,
+    Modality,
+    NanoEmoXError,
+    Reading,
+    Turn,
+)
+
+Labels = Sequence[str] | Mapping[str, Sequence[str]]
+"""Candidates of the one closed task that is asked, or task -> candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked about each clip, checked before any clip is touched.
+
+    Attributes:
+        asks: One question per task, in the order wanted.
+        explain: Whether evidence is wanted.
+        generation: How open answers are written.
+    """
+
+    asks: tuple[Ask, ...]
+    explain: bool
+    generation: GenerationOptions
+
+    @property
+    def closed(self) -> list[Ask]:
+        """Questions that are scored."""
+        return [a for a in self.asks if TASKS[a.task].closed]
+
+    @property
+    def open(self) -> list[Ask]:
+        """Questions that are written out."""
+        return [a for a in self.asks if not TASKS[a.task].closed]
+
+
+def make_plan(
+    tasks: str | Sequence[str],
+    labels: Labels | None,
+    think: bool,
+    explain: bool = False,
+    generation: GenerationOptions | None = None,
+) -> Plan:
+    """Check tasks and labels.
+
+    Raises:
+        NanoEmoXError: Unknown task, or labels that are empty, double, or belong to no closed task that is asked.
+    """
+    keys = (tasks,) if isinstance(tasks, str) else tuple(dict.fromkeys(tasks))
+    if not keys:
+        raise NanoEmoXError(f"no task was asked; choose from {', '.join(ALL_TASKS)}")
+    closed = [k for k in keys if get_task(k).closed]
+    if labels is not None and not isinstance(labels, Mapping):
+        if len(closed) != 1:
+            raise NanoEmoXError(
+                f"labels go with one closed task but {len(closed)} are asked ({', '.join(closed) or 'none'}): "
+                "ask one of msa, mer, mir alone; in Python, task -> labels serves several"
+            )
+        labels = {closed[0]: labels}
+    given = {k: check_labels(v) for k, v in (labels or {}).items()}
+    if unasked := sorted(set(given) - set(closed)):
+        raise NanoEmoXError(f"labels were given for {', '.join(unasked)}, which is no closed task that was asked")
+    asks = tuple(Ask(k, labels=given.get(k) or DEFAULT_LABELS.get(k), think=think) for k in keys)
+    return Plan(asks, explain, generation or GenerationOptions())
+
+
+def clip_of(
+    load: Callable[..., Clip],
+    num_frames: int,
+    clip: Clip | str | Path | None,
+    text: str | None,
+    history: Sequence[Turn],
+    arrays: Mapping[str, Any],
+) -> Clip:
+    """Make one clip of what a caller has: a clip or a file, arrays, or words alone.
+
+    Args:
+        load: Reads a file, given ``subtitle`` and ``history``.
+        num_frames: T, frames taken from an array.
+        clip: A clip, a file, or None.
+        text: The words; they replace those of ``clip``.
+        history: Earlier turns; they replace those of ``clip``.
+        arrays: ``frames``, ``fps``, ``waveform``, ``sample_rate_hz`` of :func:`~nanoemox.media.load.clip_from_arrays`.
+
+    Raises:
+        NanoEmoXError: Both a clip and arrays, or nothing at all.
+    """
+    if clip is None:
+        words = (text or "").strip() or None
+        name = "clip" if arrays["frames"] is not None or arrays["waveform"] is not None else "words"
+        return clip_from_arrays(**arrays, num_frames=num_frames, subtitle=words, history=history, name=name)
+    if arrays["frames"] is not None or arrays["waveform"] is not None:
+        raise NanoEmoXError("a clip and arrays were given: give one of the two")
+    if not isinstance(clip, Clip):
+        return load(clip, subtitle=text, history=history)
+    said = clip.subtitle if text is None else text.strip() or None
+    return replace(clip, subtitle=said, history=tuple(history) or clip.history)
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the candidates, or raise where there are none or two that would be the same answer."""
+    if isinstance(labels, str):
+        raise NanoEmoXError(f"labels={labels!r}: give a list of labels, not one string")
+    answers = [format_label(label) for label in labels]
+    if not answers or not all(answers):
+        raise NanoEmoXError(f"labels={list(labels)}: give at least one label, and none that is empty")
+    if twice := sorted({a for a in answers if answers.count(a) > 1}):
+        raise NanoEmoXError(f"label(s) given twice: {', '.join(twice)}; case and spaces make no difference")
+    return tuple(labels)
+
+
+def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]:
+    """Return what a model with these branches at work is given of a clip, in the order of ``MODALITIES``."""
+    words = bool(clip.subtitle or clip.history)
+    return tuple(m for m in MODALITIES if (words if m == "text" else m in branches))
+
+
+def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
+    """Name the branches whose adapters nobody has trained, with fusion unless both that it joins are trained."""
+    trained = set(config.trained_branches)
+    if not {"vision", "speech"} <= trained:
+        trained.discard("fusion")
+    return tuple(b for b in config.branches if b not in trained)
+
+
+def untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:
+    """Warn of branches that a clip gave rise to and that were left out because their adapters are untrained."""
+    if not left_out:
+        return ()
+    rest = "they are left out" if used else "only the words are used"
+    return (f"adapters of {', '.join(left_out)} are untrained: {rest}; train with nanoemox train",)
+
+
+def coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tuple[str, ...]:
+    """Warn when the model looks at less than half of a long clip."""
+    if not branches:
+        return ()
+    steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows
+    seen_s = min(clip.duration_s, steps * config.speech.window_s)
+    warning = coverage_warning(clip.duration_s, seen_s)
+    return () if warning is None or warning in clip.warnings else (warning,)
+
+
+class ClipBatch:
+    """B clips whose prompts, up to the question, stand in the language model's cache.
+
+    Args:
+        model: The model, in eval mode.
+        processor: Its processor.
+        clips: The clips.
+        plan: What is asked about each of them.
+
+    Attributes:
+        branches: Branches at work for each clip.
+        left_out: Branches that each clip would give rise to, were their adapters trained.
+        encode_s: Seconds of encoding and prefill for each clip.
+
+    Raises:
+        MediaError: A clip holds nothing that the model can read.
+    """
+
+    def __init__(
+        self,
+        model: NanoEmoXForConditionalGeneration,
+        processor: NanoEmoXProcessor,
+        clips: Sequence[Clip],
+        plan: Plan,
+    ) -> None:
+        begin = time.perf_counter()
+        self.model, self.processor, self.clips, self.plan = model, processor, clips, plan
+        off = untrained_branches(processor.config)
+        media = [processor.media(clip) for clip in clips]
+        offered = [processor.branches_of(m) for m in media]
+        self.branches = [tuple(b for b in of if b not in off) for of in offered]
+        self.left_out = [tuple(b for b in of if b in off) for of in offered]
+        # Without the media of a branch its encoder never runs.
+        media = [{k: v for k, v in m.items() if MEDIA_BRANCHES[k] not in off} for m in media]
+        self._check_something_to_read()
+        self.prefix = self._prefill(media)
+        self.encode_s = (time.perf_counter() - begin) / len(clips)
+
+    def _check_something_to_read(self) -> None:
+        for clip, branches, left_out in zip(self.clips, self.branches, self.left_out, strict=True):
+            if not used_modalities(clip, branches):
+                if left_out:
+                    raise MediaError(
+                        f"{clip.name}: nothing to answer from; the adapters of {', '.join(left_out)} are untrained and "
+                        "the clip has no words: give its subtitle, or train with nanoemox train"
+                    )
+                reads = ", ".join(b for b in (*self.processor.config.branches, "text") if b != "fusion")
+                raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
+
+    def _check_room(self, longest: int) -> None:
+        """Make sure that question and answer still fit behind the longest prompt."""
+        limit = int(self.model.config.text_config.max_position_embeddings)
+        answer = self.plan.generation.max_new_tokens if self.plan.open else 0
+        total = longest + max(len(self.processor.question_ids(a)) for a in self.plan.asks) + answer
+        if total > limit:
+            raise NanoEmoXError(
+                f"prompt of {longest} tokens needs {total} with question and answer, the model takes {limit}: "
+                "shorten subtitle or history, or lower max_new_tokens"
+            )
+
+    def _prefill(self, media: Sequence[Mapping[str, Tensor]]) -> Prefix:
+        processor, device = self.processor, self.model.device
+        prompts = [processor.prefix_ids(c, b) for c, b in zip(self.clips, self.branches, strict=True)]
+        self._check_room(max(map(len, prompts)))
+        padded = processor.pad(prompts, "right")
+        keys = dict.fromkeys(k for m in media for k in m)
+        stacked = {k: torch.stack([m[k] for m in media if k in m]).to(device) for k in keys}
+        prefix: Prefix = prefill(
+            self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked
+        )
+        return prefix
+
+    def closed(self) -> list[dict[str, Reading]]:
+        """Score the candidates of all closed tasks in one pass: task -> reading, for each clip."""
+        asks = self.plan.closed
+        if not asks:
+            return [{} for _ in self.clips]
+        texts = [[format_label(label) for label in a.labels or ()] for a in asks]
+        processor = self.processor
+        choices = [
+            Choice(processor.question_ids(a), [processor.answer_ids(processor.answer_text(a, t)) for t in candidates])
+            for a, candidates in zip(asks, texts, strict=True)
+        ]
+        scores = [s.double() for s in score(self.model, self.prefix, choices)]
+        calibrated = self._calibrated(asks, choices, scores)
+        rows = [
+            (a, t, s.softmax(dim=1).tolist(), c.softmax(dim=1).tolist() if c is not None else None)
+            for a, t, s, c in zip(asks, texts, scores, calibrated, strict=True)
+        ]
+        return [
+            {a.task: _closed_reading(a, t, raw[i], None if c is None else c[i]) for a, t, raw, c in rows}
+            for i in range(len(self.clips))
+        ]
+
+    def _calibrated(
+        self, asks: Sequence[Ask], choices: Sequence[Choice], scores: Sequence[Tensor]
+    ) -> list[Tensor | None]:
+        """Return corrected scores float64[B, candidates] of each question; None where the task has no correction."""
+        corrections = [self.processor.calibration.tasks.get(a.task) for a in asks]
+        if not any(corrections):
+            return [None] * len(asks)
+        processor, device = self.processor, self.model.device
+        nothing = [processor.prefix_ids(Clip("", subtitle=t), ()) for t in processor.calibration.content_free]
+        padded = {k: v.to(device) for k, v in processor.pad(nothing, "right").items()}
+        prefix = prefill(self.model, padded["input_ids"], padded["attention_mask"])
+        priors = [p.double().log_softmax(dim=1).mean(dim=0) for p in score(self.model, prefix, choices)]
+        return [
+            None if c is None else (s - c.strength * p) / c.temperature
+            for c, s, p in zip(corrections, scores, priors, strict=True)
+        ]
+
+    def open(self) -> list[dict[str, Reading]]:
+        """Write the open answers of all clips in step: task -> reading, for each clip."""
+        asks = self.plan.open
+        if not asks:
+            return [{} for _ in self.clips]
+        decoder = self.decoder()
+        for _ in decoder:
+            pass
+        raws = [self.text(ids) for ids in decoder.answers]
+        rows = [raws[i : i + len(asks)] for i in range(0, len(raws), len(asks))]
+        return [{a.task: parse(a.task, raw) for a, raw in zip(asks, row, strict=True)} for row in rows]
+
+    def decoder(self) -> Decoder:
+        """Return the decoder of the open questions, not yet started."""
+        questions = [self.processor.question_ids(a) for a in self.plan.open]
+        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, self.plan.generation)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Turn ids into the text that was written, tags included."""
+        text: str = self.processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        return text
+
+    def gate(self, i: int) -> tuple[float, ...] | None:
+        """Fusion weights of clip i, one per expert; None where nothing was fused."""
+        return self._row(i, "fusion", self.prefix.seen.gate)
+
+    def evidence(self, i: int) -> Evidence:
+        """Put times and boxes to the attention that the adapters report."""
+        clip, seen = self.clips[i], self.prefix.seen
+        speech = self.processor.config.speech
+        # The same frames that the processor took.
+        count = self.processor.config.vision.num_frames
+        picked = None if clip.frames is None else np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
+        spans = None
+        if clip.waveform is not None and "speech" in self.branches[i]:
+            starts = self.processor.window_starts(len(clip.waveform)) / SAMPLE_RATE_HZ
+            spans = np.stack([starts, np.minimum(starts + speech.window_s, clip.duration_s)], axis=1)
+        frames = self._row(i, "vision", seen.frame_attention)
+        windows = self._row(i, "speech", seen.window_attention)
+        return Evidence(
+            frame_times_s=None if picked is None or clip.frame_times_s is None else clip.frame_times_s[picked],
+            frame_attention=None if frames is None else np.array(frames, np.float32),
+            window_spans_s=spans,
+            window_attention=None if windows is None else np.array(windows, np.float32),
+            face_boxes=None if picked is None or clip.face is None else clip.face.boxes[picked],
+        )
+
+    def _row(self, i: int, branch: str, values: Tensor | None) -> tuple[float, ...] | None:
+        """Pick clip i's row out of float[N, n], which has rows only for the clips that have the branch."""
+        if values is None or branch not in self.branches[i]:
+            return None
+        row = sum(branch in b for b in self.branches[:i])
+        return tuple(round(v, 6) for v in values[row].float().tolist())
+
+
+def _closed_reading(
+    ask: Ask, texts: Sequence[str], raw: Sequence[float], calibrated: Sequence[float] | None = None
+) -> Reading:
+    """Turn probabilities in the order of ``ask.labels`` into a reading."""
+    labels = ask.labels or ()
+    shares = raw if calibrated is None else calibrated
+    best = int(np.argmax(shares))
+    task = TASKS[ask.task]
+    return Reading(
+        ask.task,
+        texts[best],
+        label=labels[best],
+        probabilities=dict(zip(labels, shares, strict=True)),
+        valence=task.valence(dict(zip(texts, shares, strict=True))) if isinstance(task, ClosedTask) else None,
+        uncalibrated=None if calibrated is None else dict(zip(labels, raw, strict=True)),
+    )

@@ -1,0 +1,123 @@
+"""Find and load a model for answering: the pulled one, the embedded one, a directory, or a hub id."""
+
+from __future__ import annotations
+
+import logging
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.types import CheckpointError
+from nanoemox.weights.directories import check_directory, weight_names
+from nanoemox.weights.home import SMALL, find_pulled, shipped_adapters
+
+EMBEDDED = "mini"
+"""Name of the model that comes with the package."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_NEEDED = ("config.json", "tokenizer.json")
+_log = logging.getLogger("nanoemox")
+
+
+def load_checkpoint(
+    path_or_id: str | Path | None = None, *, device: str = "auto", dtype: torch.dtype | None = None
+) -> tuple[NanoEmoXForConditionalGeneration, NanoEmoXProcessor, str]:
+    """Load model and processor for inference.
+
+    Args:
+        path_or_id: ``small``, ``mini``, a model directory or a hub id; None takes ``small`` where it was pulled, else
+            ``mini`` with a warning that names the command.
+        device: ``auto`` takes CUDA where there is one, or any name that torch knows.
+        dtype: By default bfloat16 on CUDA, float32 elsewhere (weights stored in half precision are widened).
+
+    Returns:
+        Model in eval mode on its device, processor, name.
+
+    Raises:
+        CheckpointError: There is no usable model; the message says what is missing.
+    """
+    where = pick_device(device)
+    source, name, local = find_checkpoint(path_or_id)
+    chosen = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
+    try:
+        model = NanoEmoXForConditionalGeneration.from_pretrained(
+            source, dtype=chosen, local_files_only=local, use_safetensors=True
+        )
+        processor = NanoEmoXProcessor.from_pretrained(source, local_files_only=local)
+    except (OSError, SafetensorError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(_explain(source, local, error)) from error
+    return model.to(where).eval(), processor, name
+
+
+def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
+    """Return what to hand to ``from_pretrained``, the model's name, and whether it lies on this machine.
+
+    Raises:
+        CheckpointError: There is no such model, or it lacks files.
+    """
+    pulled = find_pulled(SMALL) if path_or_id in (None, SMALL) else None
+    if pulled is not None:
+        return str(pulled), SMALL, True
+    if path_or_id == SMALL and not Path(SMALL).is_dir():
+        raise CheckpointError(f"{SMALL} is not on this machine yet: run nanoemox pull {SMALL}")
+    if path_or_id is None and shipped_adapters(SMALL) is not None:
+        _log.warning("answering with %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
+    if path_or_id is None or (path_or_id == EMBEDDED and not Path(EMBEDDED).is_dir()):
+        folder = Path(str(files("nanoemox") / "assets" / EMBEDDED))
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                "this build of nanoemox carries no model: name one with --model DIRECTORY_OR_HUB_ID "
+                "(in Python: Engine.from_pretrained(...))"
+            )
+        return str(folder), EMBEDDED, True
+    folder = Path(path_or_id).expanduser()
+    if folder.is_dir():
+        if missing := _missing(folder):
+            raise CheckpointError(f"{folder}: not a model directory, it lacks {', '.join(missing)}")
+        check_directory(folder)
+        return str(folder), folder.resolve().name, True
+    if isinstance(path_or_id, str) and _HUB_ID.fullmatch(path_or_id):
+        return path_or_id, path_or_id, False
+    raise CheckpointError(f"{path_or_id}: no such model directory, and not a hub id of the form owner/name")
+
+
+def _missing(folder: Path) -> list[str]:
+    """Name the files that a model directory lacks; the weights may lie in several files that an index names."""
+    return [f for f in (*_NEEDED, *weight_names(folder)) if not (folder / f).is_file()]
+
+
+def pick_device(device: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device that this machine has."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise CheckpointError(f"device {device!r} is unknown: choose auto, cpu, cuda or mps") from None
+    here = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not here.get(chosen.type, False):
+        raise CheckpointError(f"device {device!r} is not usable on this machine: choose auto or cpu")
+    return chosen
+
+
+def _explain(source: str, local: bool, error: Exception) -> str:
+    first = str(error).strip().split("\n")[0]
+    if local:
+        return f"{source}: cannot be loaded as a nanoemox model: {first}"
+    return (
+        f"{source}: config.json and the other files of this model are neither in the local cache nor could they be "
+        f"fetched. On a machine with network run `hf download {source} --local-dir DIR`, copy DIR here and pass "
+        f"--model DIR ({first})"
+    )

@@ -1,0 +1,339 @@
+"""One prefill, many questions: scoring and generation on branches of a shared cache.
+
+The prompt of a clip is the same for every task up to the question, so it runs through the language model once. The
+questions of the closed tasks and all their candidates form one token tree that is scored in a single forward pass;
+the open questions are decoded together as one batch. Masks and positions are always explicit: a branch that leaves
+them to the library is silently wrong. Pure functions over any causal language model that takes additive masks in
+four dimensions; the prefix's cache is never changed.
+
+Letters: ``B`` prompts, ``P`` tokens of a padded prefix, ``N`` nodes of the tree, ``K`` questions, ``R = B * K`` rows,
+``Q`` tokens of a padded question, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from nanoemox.model.cache import cache_argument
+from nanoemox.types import NanoEmoXError
+
+MAX_NEW_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How open answers are written; the names mean what they mean in ``generate`` of transformers.
+
+    Attributes:
+        max_new_tokens: Upper bound of an answer's length, at most 1024.
+        temperature: 0 is greedy; above it tokens are drawn.
+        top_p: Smallest set of tokens with this share of probability; 1 keeps all. Only when drawing.
+        top_k: Most probable tokens to draw from; 0 keeps all. Only when drawing.
+        seed: Seed of every answer's own random stream, so that an answer does not depend on its neighbours.
+    """
+
+    max_new_tokens: int = 160
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        limits = (
+            ("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS),
+            ("temperature", self.temperature, 0, 10),
+            ("top_p", self.top_p, 1e-6, 1),
+            ("top_k", self.top_k, 0, 1_000_000),
+        )
+        for name, value, low, high in limits:
+            if not low <= value <= high:
+                raise NanoEmoXError(f"{name}={value}: must lie between {low} and {high}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix:
+    """What the language model remembers of the shared start of B prompts.
+
+    Attributes:
+        cache: Keys and values, padded on the right.
+        keep: bool[B, P], which of them are real.
+        seen: The model's whole output of the prefill (gate, attention of the branches).
+    """
+
+    cache: DynamicCache
+    keep: Tensor
+    seen: Any
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64[B], real tokens of each prompt."""
+        return self.keep.sum(dim=1)
+
+    def branch(self, repeats: int = 1) -> DynamicCache:
+        """Return a cache that starts from this one; each prompt ``repeats`` times in a row."""
+        cache = DynamicCache()
+        # The layers grow by concatenation, so a shallow copy shares the tensors and never writes to them.
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        if repeats > 1:
+            cache.batch_repeat_interleave(repeats)
+        return cache
+
+
+@torch.no_grad()
+def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, media: Mapping[str, Tensor] | None = None) -> Prefix:
+    """Run the shared start of B prompts, padded on the right, through the model.
+
+    Args:
+        model: The model; ``media`` go to its ``forward`` by name.
+        input_ids: int64[B, P].
+        attention_mask: int64[B, P].
+        media: Media of the prompts that have them.
+    """
+    cache = DynamicCache()
+    seen = model(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        **cache_argument(cache),
+        use_cache=True,
+        logits_to_keep=1,
+        **(media or {}),
+    )
+    return Prefix(cache, attention_mask.bool(), seen)
+
+
+# ---------------------------------------------------------------- closed tasks
+
+
+@dataclass(slots=True)
+class TokenTree:
+    """Sequences merged at their shared starts.
+
+    Attributes:
+        tokens: Token id of each node, parents before children.
+        parents: Index of each node's parent, -1 at a root.
+        depths: Distance of each node from its root.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    _children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, sequence: Sequence[int]) -> list[int]:
+        """Merge a sequence in and return the nodes along it."""
+        node, path = -1, []
+        for depth, token in enumerate(sequence):
+            key = (node, token)
+            if key not in self._children:
+                self._children[key] = len(self.tokens)
+                self.tokens.append(token)
+                self.parents.append(node)
+                self.depths.append(depth)
+            node = self._children[key]
+            path.append(node)
+        return path
+
+    def ancestors(self) -> Tensor:
+        """bool[N, N]: row i marks node i and all nodes above it."""
+        seen = torch.eye(len(self.tokens), dtype=torch.bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A closed question: token ids of the question, and of each candidate with its terminator."""
+
+    question: Sequence[int]
+    candidates: Sequence[Sequence[int]]
+
+
+@torch.no_grad()
+def score(model: Any, prefix: Prefix, choices: Sequence[Choice]) -> list[Tensor]:
+    """Return the log-probability of every candidate of every question, from one forward pass.
+
+    All questions and candidates hang in one tree behind the prefix; a node sees the prefix and its ancestors only, at
+    the position it would have in a prompt of its own. So the scores are those of separate sequences, and the order of
+    the candidates cannot matter.
+
+    Returns:
+        One float32[B, candidates] per question: the sum over the candidate's tokens, terminator included.
+    """
+    tree = TokenTree()
+    # The last token of a sequence is predicted but predicts nothing, so it needs no node.
+    paths = [[tree.add([*c.question, *ids][:-1]) for ids in c.candidates] for c in choices]
+    # An edge is a node and the token that is to follow it.
+    edges = [
+        [list(zip(p[len(c.question) - 1 :], ids, strict=True)) for p, ids in zip(nodes, c.candidates, strict=True)]
+        for c, nodes in zip(choices, paths, strict=True)
+    ]
+    sources = sorted({node for choice in edges for path in choice for node, _ in path})
+    logits = _forward_tree(model, prefix, tree, sources)
+    row = {node: i for i, node in enumerate(sources)}
+    out = []
+    for choice in edges:
+        sums = [
+            logits[:, [row[n] for n, _ in path]].gather(2, _tokens(path, logits)).squeeze(2).sum(dim=1)
+            for path in choice
+        ]
+        out.append(torch.stack(sums, dim=1))
+    return out
+
+
+def _tokens(path: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    return torch.tensor([t for _, t in path], device=like.device).view(1, -1, 1).expand(len(like), -1, 1)
+
+
+def _forward_tree(model: Any, prefix: Prefix, tree: TokenTree, sources: Sequence[int]) -> Tensor:
+    """Return the log-probabilities that follow the nodes ``sources``: float32[B, len(sources), V]."""
+    device, batch = prefix.keep.device, len(prefix.keep)
+    tokens = torch.tensor(tree.tokens, device=device).expand(batch, -1)
+    depths = torch.tensor(tree.depths, device=device)
+    behind = tree.ancestors().to(device).expand(batch, -1, -1)
+    before = prefix.keep[:, None].expand(-1, len(tree.tokens), -1)
+    out = model(
+        input_ids=tokens,
+        attention_mask=_additive(torch.cat([before, behind], dim=2), model.dtype),
+        position_ids=prefix.lengths[:, None] + depths,
+        **cache_argument(prefix.branch()),
+        use_cache=True,
+        logits_to_keep=torch.tensor(sources, device=device),
+    )
+    return torch.log_softmax(out.logits.float(), dim=-1)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn bool[R, Q, keys] into the additive mask float[R, 1, Q, keys]."""
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
+
+
+# ---------------------------------------------------------------- open tasks
+
+
+class Decoder:
+    """Write the answers to K open questions about each of B prompts, all rows in step.
+
+    Iterating yields after each step the ids that were added, ``None`` in a row that has ended. ``answers`` holds the
+    ids so far without the terminator.
+
+    Args:
+        model: The model.
+        prefix: The prompts.
+        questions: K lists of token ids, the same for every prompt; row ``b * K + k`` is question k of prompt b.
+        terminator: Ids that end an answer.
+        options: Length, temperature and so on.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prefix: Prefix,
+        questions: Sequence[Sequence[int]],
+        terminator: Sequence[int],
+        options: GenerationOptions | None = None,
+    ) -> None:
+        self.model, self.prefix, self.terminator = model, prefix, list(terminator)
+        self.options = options or GenerationOptions()
+        self.questions = [list(q) for _ in prefix.keep for q in questions]
+        self.answers: list[list[int]] = [[] for _ in self.questions]
+        self.ended = [False] * len(self.questions)
+        device = prefix.keep.device
+        self._random = [torch.Generator(device).manual_seed(self.options.seed) for _ in self.questions]
+        self._warpers = _warpers(self.options)
+        self._dtype = model.dtype
+
+    @torch.no_grad()
+    def __iter__(self) -> Iterator[list[int | None]]:
+        """Decode until every row has ended or is as long as allowed."""
+        repeats = len(self.questions) // len(self.prefix.keep)
+        cache = self.prefix.branch(repeats)
+        logits, keep, positions = self._ask(cache, repeats)
+        for step in range(self.options.max_new_tokens):
+            chosen = self._choose(logits)
+            yield self._append(chosen)
+            if all(self.ended) or step + 1 == self.options.max_new_tokens:
+                return
+            keep = torch.cat([keep, keep.new_ones(len(keep), 1)], dim=1)
+            out = self.model(
+                input_ids=chosen[:, None],
+                attention_mask=_additive(keep[:, None], self._dtype),
+                position_ids=positions[:, None] + step,
+                **cache_argument(cache),
+                use_cache=True,
+            )
+            logits = out.logits[:, -1]
+
+    def _ask(self, cache: DynamicCache, repeats: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the questions, padded on the right.
+
+        Returns:
+            float[R, V] logits after each question, bool[R, P + Q] real tokens, int64[R] next positions.
+        """
+        device = self.prefix.keep.device
+        longest = max(map(len, self.questions))
+        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self.questions], device=device)
+        lengths = torch.tensor([len(q) for q in self.questions], device=device)
+        before = self.prefix.keep.repeat_interleave(repeats, dim=0)
+        real = torch.arange(longest, device=device) < lengths[:, None]
+        causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+        allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
+        starts = before.sum(dim=1)
+        out = self.model(
+            input_ids=ids,
+            attention_mask=_additive(allowed, self._dtype),
+            position_ids=starts[:, None] + torch.arange(longest, device=device),
+            **cache_argument(cache),
+            use_cache=True,
+        )
+        last = out.logits[torch.arange(len(ids), device=device), lengths - 1]
+        return last, torch.cat([before, real], dim=1), starts + lengths
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        """Pick the next id of every row: int64[R]."""
+        if not self.options.temperature:
+            return logits.argmax(dim=-1)
+        # A context-free warper ignores the ids it is handed, as the three used here do.
+        scores = logits.float()
+        for warper in self._warpers:
+            scores = warper(None, scores)
+        rows = zip(scores.softmax(dim=-1), self._random, strict=True)
+        return torch.cat([torch.multinomial(p, 1, generator=g) for p, g in rows])
+
+    def _append(self, chosen: Tensor) -> list[int | None]:
+        """Write the ids down; a row ends with the terminator, which is cut off again."""
+        added: list[int | None] = []
+        for row, token in enumerate(chosen.tolist()):
+            if self.ended[row]:
+                added.append(None)
+                continue
+            answer = self.answers[row]
+            answer.append(token)
+            added.append(token)
+            if answer[-len(self.terminator) :] == self.terminator:
+                del answer[-len(self.terminator) :]
+                self.ended[row] = True
+        return added
+
+
+def _warpers(options: GenerationOptions) -> list[Any]:
+    """The library's own, in the library's order."""
+    warpers: list[Any] = []
+    if options.temperature not in (0, 1):
+        warpers.append(TemperatureLogitsWarper(float(options.temperature)))
+    if options.top_k:
+        warpers.append(TopKLogitsWarper(options.top_k))
+    if options.top_p < 1:
+        warpers.append(TopPLogitsWarper(options.top_p))
+    return warpers

@@ -1,0 +1,172 @@
+"""``nanoemox export-task``: a benchmark as a folder that lm-evaluation-harness and lmms-eval can run.
+
+The folder holds a manifest of prompts, the clips, a task file for each harness, and a module that both call; it scores
+with ``nanoemox.interop.export_scores``, so that the numbers are those of ``nanoemox score``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+import yaml
+
+from nanoemox.benchmarks.answerer import media_file
+from nanoemox.benchmarks.predict import read_asked
+from nanoemox.benchmarks.records import Benchmark, get_benchmark
+from nanoemox.benchmarks.remote_prompts import SYSTEM, VERSION, question, words
+from nanoemox.benchmarks.truth import label_value
+from nanoemox.data.corpora import READERS
+from nanoemox.data.manifest import Sample
+from nanoemox.interop.export_scores import metric_names
+from nanoemox.types import NanoEmoXError
+
+MEDIA: Final = ("copy", "link", "none")
+MANIFEST: Final = "manifest.jsonl"
+_MAX_NEW_TOKENS: Final = {"ovmer": 64, "eri": 512, "erg": 512}
+_SHORT: Final = 32
+"""Tokens of a closed answer: a label, with room for a sentence around it."""
+_FUNCTION: Final = '\n\ndef {0}(answers):\n    """Aggregate `{0}`."""\n    return _score("{0}", answers)\n'
+_LMMS: Final = ("qwen2_5_omni", "Qwen/Qwen2.5-Omni-3B")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """The options of ``nanoemox export-task``.
+
+    Attributes:
+        benchmark: Id.
+        data_root: Folder of released corpora and of ``manifests``.
+        out: Folder to write; it must not hold anything yet.
+        media: ``copy`` clips, ``link`` to them (relative symbolic links), or ``none``: the words alone.
+        limit: Clips to take, drawn as ``nanoemox evaluate --limit`` draws them.
+        trust_npz: Open pickled files, which can run any code.
+    """
+
+    benchmark: str
+    data_root: Path
+    out: Path
+    media: str = "copy"
+    limit: int | None = None
+    trust_npz: bool = False
+
+
+def export_task(request: ExportRequest) -> dict[str, Any]:
+    """Write the folder.
+
+    Returns:
+        What was written: ``benchmark``, ``task``, ``clips``, ``media`` (files), ``out``.
+
+    Raises:
+        NanoEmoXError: An option that cannot be meant, a folder that holds something, a clip that is not there.
+    """
+    benchmark, out = get_benchmark(request.benchmark), request.out
+    if request.media not in MEDIA:
+        raise NanoEmoXError(f"--media {request.media}: there are {', '.join(MEDIA)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise NanoEmoXError(f"{out} is there already and is no empty folder: give another --out")
+    samples = read_asked(benchmark, request.data_root, request.limit, trust_npz=request.trust_npz).samples
+    places = {} if request.media == "none" else _places(samples)
+    absent = [source for source in places if not media_file(request.data_root, source).is_file()]
+    if absent:
+        raise NanoEmoXError(
+            f"{len(absent)} of {len(places)} media files are not there, such as {request.data_root / absent[0]}: "
+            "get them, or export the words alone with --media none"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for source, place in places.items():
+        _take(request.data_root / source, out / place, link=request.media == "link")
+    lines = (json.dumps(_row(benchmark, sample, places), ensure_ascii=False) + "\n" for sample in samples)
+    (out / MANIFEST).write_text("".join(lines), "utf-8")
+    task = f"nanoemox_{benchmark.id}"
+    for name, clips in ((task, False), (f"{task}_clips", True)):
+        (out / f"{name}.yaml").write_text(_task_file(benchmark, name, clips=clips), "utf-8")
+    (out / "utils.py").write_text(_module(benchmark), "utf-8")
+    (out / "README.md").write_text(_readme(benchmark, task, len(samples)), "utf-8")
+    return {"benchmark": benchmark.id, "task": task, "clips": len(samples), "media": len(places), "out": str(out)}
+
+
+def _places(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return media file -> its place in the folder; numbers, since a clip's name may hold anything."""
+    sources = dict.fromkeys(source for s in samples for source in (s.media, s.audio) if source)
+    return {source: f"media/{number:05}{Path(source).suffix}" for number, source in enumerate(sources)}
+
+
+def _take(source: Path, place: Path, *, link: bool) -> None:
+    place.parent.mkdir(exist_ok=True)
+    if link:
+        place.symlink_to(os.path.relpath(source.resolve(), place.parent.resolve()))
+    else:
+        shutil.copyfile(source, place)
+
+
+def _row(benchmark: Benchmark, sample: Sample, places: dict[str, str]) -> dict[str, Any]:
+    truth, asked = label_value(sample.labels), question(benchmark)
+    return {
+        "id": sample.id,
+        "prompt": f"{words(sample.subtitle, sample.turns)}\n\n{asked}",
+        "question": asked,
+        "labels": list(benchmark.labels),
+        "media": places.get(sample.media or ""),
+        "audio": places.get(sample.audio or ""),
+        "subtitle": sample.subtitle,
+        "history": [{"role": turn.role, "text": turn.text} for turn in sample.turns],
+        "truth": truth if isinstance(truth, str) else list(truth),
+    }
+
+
+def _task_file(benchmark: Benchmark, name: str, *, clips: bool) -> str:
+    """Return the task file of lm-evaluation-harness, or with clips of lmms-eval."""
+    tokens = _MAX_NEW_TOKENS.get(benchmark.task, _SHORT)
+    settings = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": MANIFEST}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "description": f"{SYSTEM}\n\n",
+        "generation_kwargs": {"max_new_tokens" if clips else "max_gen_toks": tokens, "do_sample": False, "until": []},
+        "metadata": {"version": benchmark.version},
+    }
+    called = ["doc_to_text", "doc_to_target", "process_results", *(["doc_to_visual"] if clips else [])]
+    lines = [f"{key}: !function utils.{key}" for key in called]
+    for metric in metric_names(benchmark):
+        better = "false" if metric == "labels_per_answer" else "true"
+        lines += [f"- metric: {metric}", f"  aggregation: !function utils.{metric}", f"  higher_is_better: {better}"]
+    lines.insert(len(called), "metric_list:")
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True) + "\n".join(lines) + "\n"
+
+
+def _module(benchmark: Benchmark) -> str:
+    names = metric_names(benchmark)
+    functions = "".join(_FUNCTION.format(name) for name in names)
+    return _filled("utils.py", benchmark, metrics=json.dumps(names), functions=functions)
+
+
+def _readme(benchmark: Benchmark, task: str, clips: int) -> str:
+    return _filled(
+        "README.md",
+        benchmark,
+        task=task,
+        clips=str(clips),
+        split=benchmark.split,
+        version=str(benchmark.version),
+        words_version=str(VERSION),
+        licence=READERS[benchmark.corpus].licence,
+        headline=metric_names(benchmark)[0],
+        lmms_model=_LMMS[0],
+        lmms_weights=_LMMS[1],
+        note=f" Note: {benchmark.note}." if benchmark.note else "",
+    )
+
+
+def _filled(name: str, benchmark: Benchmark, **fields: str) -> str:
+    text = (files("nanoemox.interop") / "export_files" / f"{name}.template").read_text("utf-8")
+    return Template(text).substitute(fields, benchmark=benchmark.id, title=benchmark.title)

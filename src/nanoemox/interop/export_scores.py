@@ -1,0 +1,68 @@
+"""Scores of answers that another harness collected: what an exported task calls, equal to ``nanoemox score``.
+
+Nothing here needs a model, torch or transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nanoemox.benchmarks.records import Benchmark, get_benchmark
+from nanoemox.benchmarks.runs import PREDICTIONS
+from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.tasks import TASKS, parse
+
+JUDGED: Final = ("clue_overlap", "label_overlap")
+
+
+def metric_names(benchmark: Benchmark) -> tuple[str, ...]:
+    """Return the scores of a benchmark that need no judge, the headline first."""
+    return tuple(name for name in benchmark.metrics if name not in JUDGED)
+
+
+def prediction_rows(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of ``predictions.jsonl``.
+
+    Args:
+        benchmark_id: Id of the benchmark.
+        answers: One mapping a clip: ``id``, ``truth``, and ``raw``, what the model wrote; None where it wrote nothing.
+    """
+    benchmark = get_benchmark(benchmark_id)
+    labels = benchmark.labels if TASKS[benchmark.task].closed else None
+    rows = []
+    for answer in answers:
+        raw = answer["raw"]
+        parsed = None if raw is None else parse(benchmark.task, raw, labels).to_dict()
+        known = {"benchmark": benchmark_id, "id": answer["id"], "truth": answer["truth"]}
+        rows.append(known | {"raw": raw, "parsed": parsed})
+    return rows
+
+
+def score_answers(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the scores of answers, fractions of one; a clip without a readable answer is wrong.
+
+    Arguments as of ``prediction_rows``; the metrics are those that ``nanoemox score`` tells of the same rows.
+    """
+    benchmark = get_benchmark(benchmark_id)
+    rows = prediction_rows(benchmark_id, answers)
+    if not any(_readable(row["parsed"]) for row in rows):
+        return dict.fromkeys(metric_names(benchmark), 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / PREDICTIONS
+        write_rows(rows, file)
+        metrics: dict[str, float | None] = run_score(file, ScoreRequest(benchmark_id))["metrics"]
+    return metrics
+
+
+def _readable(parsed: Mapping[str, Any] | None) -> bool:
+    """Say whether there is an answer; of a closed task, one that names a candidate."""
+    return parsed is not None and parsed.get("label", "") is not None
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
+    """Write rows as ``nanoemox score`` reads them."""
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")

@@ -1,0 +1,1 @@
+"""Clients of language models, and what they are asked."""

@@ -1,0 +1,1 @@
+"""From a path, bytes, a file object or arrays to a ``Clip``."""

@@ -1,0 +1,339 @@
+"""From clips and tasks to model inputs: pictures, windows, placeholders, token ids, labels.
+
+The processor alone knows how many placeholder tokens a branch gets, in which order the prompt is laid out
+(design, section 3: system, media, history, subtitle, question last) and where the answer begins. Segments are
+tokenised apart and joined as ids, in training and at inference, so that no merge crosses a cut and all tasks of
+a clip share one prefix.
+
+Letters: ``B`` batch, ``T`` frames, ``W`` speech windows, ``L`` tokens, ``S`` side of a picture in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
+from transformers.utils import cached_file
+
+from nanoemox.faces.tracks import crop_faces
+from nanoemox.media.windows import speech_window_starts
+from nanoemox.model.calibration import FILE_NAME as CALIBRATION
+from nanoemox.model.calibration import Calibration, load_calibration
+from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
+from nanoemox.model.images import fit_square, normalise
+from nanoemox.tasks import DEFAULT_LABELS, TASKS
+from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
+from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FACE_COLOUR = (122.782 / 255, 117.001 / 255, 104.298 / 255)
+"""Mean colour that the expression net was trained with."""
+MEDIA_BRANCHES = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
+"""Model input that holds media -> its branch."""
+THINK_TAGS = ("<think>", "</think>")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question about one clip, and in training its answer.
+
+    Attributes:
+        task: Task key.
+        labels: Candidate labels in the order shown; None takes the task's default list.
+        think: ``erg`` only: ask for the chain of empathy before the reply.
+        paraphrase: Which question of the template to use; 0 at inference.
+        answer: The target text (training), without the terminator.
+    """
+
+    task: str
+    labels: tuple[str, ...] | None = None
+    think: bool = True
+    paraphrase: int = 0
+    answer: str | None = None
+
+
+class NanoEmoXProcessor(ProcessorMixin):
+    """Clip + task -> model inputs.
+
+    Args:
+        feature_extractor: The speech encoder's own (log-mel for Whisper-like encoders; only the sampling rate
+            matters for waveform encoders, whose normalisation is a field of the model).
+        tokenizer: The language model's tokenizer.
+        config: The model's configuration: sizes, grids, token counts come from there and from nowhere else.
+        templates: The words; the package's own by default.
+        calibration: Corrections of closed answers, where the model carries any.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: Any = None,
+        tokenizer: Any = None,
+        config: NanoEmoXConfig | None = None,
+        templates: Templates | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.config = config or NanoEmoXConfig()
+        self.templates = templates or load_templates()
+        self.calibration = calibration or Calibration(content_free=("N/A",), tasks={})
+        if feature_extractor is None:
+            feature_extractor = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE_HZ, do_normalize=False)
+        super().__init__(feature_extractor, tokenizer)
+
+    # ---------------------------------------------------------------- saving and loading
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> NanoEmoXProcessor:
+        """Load from a model directory or hub id; no file outside it is touched."""
+        source = str(pretrained_model_name_or_path)
+        hub = {k: kwargs[k] for k in ("cache_dir", "revision", "token", "local_files_only") if k in kwargs}
+        config = NanoEmoXConfig.from_pretrained(source, **hub)
+        path, corrections = (
+            cached_file(source, name, _raise_exceptions_for_missing_entries=False, **hub)
+            for name in (FILE_NAME, CALIBRATION)
+        )
+        return cls(
+            feature_extractor=AutoFeatureExtractor.from_pretrained(source, **hub),
+            # Without the configuration the library reads it again as one of no type, and warns about that.
+            tokenizer=AutoTokenizer.from_pretrained(source, config=config, **hub),
+            config=config,
+            templates=load_templates(Path(path) if path else None),
+            calibration=load_calibration(Path(corrections)) if corrections else None,
+        )
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Write tokenizer, feature extractor, templates and (if the model has not) ``config.json``."""
+        folder = Path(save_directory)
+        written: list[str] = super().save_pretrained(str(folder), push_to_hub=push_to_hub, **kwargs)
+        if not (folder / "config.json").exists():
+            self.config.save_pretrained(folder)
+        written.append(str(self.templates.save(folder)))
+        if self.calibration.tasks:
+            (folder / CALIBRATION).write_text(self.calibration.model_dump_json(indent=1) + "\n", "utf-8")
+            written.append(str(folder / CALIBRATION))
+        return written
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what goes into ``processor_config.json``; configuration and templates have their own files."""
+        out: dict[str, Any] = super().to_dict()
+        for key in ("config", "templates", "calibration"):
+            out.pop(key, None)
+        return out
+
+    # ---------------------------------------------------------------- media
+
+    def media(self, clip: Clip) -> dict[str, Tensor]:
+        """Turn the media of one clip into tensors; a branch that the clip or the model lacks is absent.
+
+        Returns:
+            ``pixel_values`` float32[T, 3, S, S]; ``speech_values`` float32[W, samples] or float32[W, mels, steps];
+            ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
+
+        Raises:
+            MediaError: Sound or face vectors hold NaN or infinity.
+        """
+        for field in ("waveform", "face_vectors"):
+            values = getattr(clip, field)
+            if values is not None and not np.isfinite(values).all():
+                raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
+        out: dict[str, Tensor] = {}
+        if "vision" in self.config.branches and clip.frames is not None:
+            out["pixel_values"] = self._pixels(clip.frames)
+        if "speech" in self.config.branches and clip.waveform is not None and len(clip.waveform):
+            out["speech_values"] = self._windows(clip.waveform)
+        if "face" in self.config.branches:
+            face = self._face(clip)
+            if face is not None:
+                out["face_values"] = face
+        return out
+
+    def branches_of(self, media: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the branches that a clip's media give rise to; fusion needs both picture and voice."""
+        present = {
+            "vision": "pixel_values" in media or "vision_last" in media,
+            "speech": "speech_values" in media or "speech_last" in media,
+            "face": "face_values" in media or "face_vectors" in media,
+        }
+        present["fusion"] = present["vision"] and present["speech"]
+        return tuple(b for b in self.config.branches if present[b])
+
+    def window_starts(self, num_samples: int) -> np.ndarray:
+        """First sample of each speech window, int64[W]."""
+        speech = self.config.speech
+        starts: np.ndarray = speech_window_starts(num_samples, speech.num_windows, self._window_samples, speech.grid)
+        return starts
+
+    @property
+    def _window_samples(self) -> int:
+        return round(self.config.speech.window_s * SAMPLE_RATE_HZ)
+
+    def _spread(self, array: np.ndarray) -> np.ndarray:
+        """Repeat or thin out a clip's frames to exactly T, keeping their order."""
+        index = np.linspace(0, len(array) - 1, self.config.vision.num_frames).round().astype(int)
+        return array[index]
+
+    def _pixels(self, frames: np.ndarray) -> Tensor:
+        vision = self.config.vision
+        square = fit_square(self._spread(frames), vision.encoder.image_size, vision.fit)
+        return normalise(square, vision.image_mean, vision.image_std)
+
+    def _windows(self, waveform: np.ndarray) -> Tensor:
+        size = self._window_samples
+        padded = np.pad(waveform, (0, max(0, size - len(waveform))))
+        windows = np.stack([padded[s : s + size] for s in self.window_starts(len(waveform))])
+        if not self.config.speech.takes_log_mel:
+            return torch.from_numpy(windows)
+        mel = self.feature_extractor(list(windows), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")
+        return torch.from_numpy(np.asarray(mel["input_features"], dtype=np.float32))
+
+    def _face(self, clip: Clip) -> Tensor | None:
+        face = self.config.face
+        if face.kind == "precomputed":
+            return None if clip.face_vectors is None else torch.from_numpy(self._spread(clip.face_vectors))
+        if clip.frames is None:
+            return None
+        if face.crop == "whole_frame":
+            square = fit_square(self._spread(clip.frames), face.image_size, "squash")
+        elif clip.face is not None:
+            crops = self._spread(crop_faces(clip.frames, clip.face, face.image_size))
+            square = torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
+        else:
+            return None
+        if face.normalise == "none":
+            return square.float()
+        if face.normalise == "colour":
+            return normalise(square, FACE_COLOUR, (1.0, 1.0, 1.0))
+        return normalise(square, IMAGENET_MEAN, IMAGENET_STD)
+
+    # ---------------------------------------------------------------- words
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _plain(self, text: str) -> str:
+        """Make a user's words one line without special tokens, so that they can forge neither a turn nor media."""
+        lines = text.splitlines()
+        if len(lines) > 1:
+            text = " ".join(filter(None, map(str.strip, lines)))
+        return self._without_tokens(text.rstrip("\r\n"))
+
+    def _without_tokens(self, text: str, spare: Sequence[str] = ()) -> str:
+        """Break up special tokens by a space, except those to ``spare``."""
+        for token in (*self.tokenizer.get_added_vocab(), *self.templates.reserved):
+            broken = f"{token[0]} {token[1:]}"
+            # Again and again: of ####, a ### is left the first time. A space cannot break up a token of spaces.
+            while token in text and token not in broken and token not in spare and token.strip():
+                text = text.replace(token, broken)
+        return text
+
+    def prefix_ids(self, clip: Clip, branches: Sequence[str]) -> list[int]:
+        """Ids of all that precedes the question: the same for every task of a clip."""
+        words = self.templates
+        ids = self._ids(words.prefix)
+        for branch, sentence in words.media.items():
+            if branch in branches:
+                before, after = sentence.split("{tokens}")
+                placeholder = self.config.placeholder_token_ids[branch]
+                ids += self._ids(before) + [placeholder] * self.config.tokens_per_branch[branch] + self._ids(after)
+        if clip.history:
+            turns = "".join(
+                words.history_turn.format(role=self._plain(t.role), text=self._plain(t.text)) for t in clip.history
+            )
+            ids += self._ids(words.history.format(history=turns.rstrip("\n")))
+        if clip.subtitle:
+            ids += self._ids(words.subtitle.format(subtitle=self._plain(clip.subtitle)))
+        closing = words.closing_history if clip.history else None
+        return ids + self._ids(words.closing if closing is None else closing)
+
+    def question_ids(self, ask: Ask) -> list[int]:
+        """Ids of the question and of what stands between it and the answer."""
+        questions = self.templates.questions_of(ask.task, think=ask.think)
+        question = questions[ask.paraphrase % len(questions)]
+        labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
+        if self.templates.sort_labels:
+            labels = tuple(sorted(labels))
+        if TASKS[ask.task].closed:
+            question = question.format(labels=", ".join(self._plain(label) for label in labels))
+        return self._ids(question) + self._ids(self.templates.suffix)
+
+    def answer_ids(self, text: str) -> list[int]:
+        """Ids of an answer and its terminator."""
+        return self._ids(text) + self.terminator_ids
+
+    def answer_text(self, ask: Ask, text: str) -> str:
+        """Put a bare answer into the sentence that the templates answer the question with.
+
+        Labels and written answers are data, so special tokens in them stay text; only a chain keeps its think tags.
+        """
+        text = self._plain(text) if TASKS[ask.task].closed else self._without_tokens(text, THINK_TAGS)
+        return self.templates.answer_of(ask.task, text, think=ask.think)
+
+    @property
+    def terminator_ids(self) -> list[int]:
+        """Ids that end every answer."""
+        return self._ids(self.templates.terminator)
+
+    def prompt_ids(self, clip: Clip, ask: Ask, branches: Sequence[str]) -> list[int]:
+        """Ids of a whole prompt."""
+        return self.prefix_ids(clip, branches) + self.question_ids(ask)
+
+    # ---------------------------------------------------------------- batches
+
+    def __call__(
+        self,
+        clips: Clip | Sequence[Clip],
+        asks: Ask | Sequence[Ask],
+        media: Sequence[Mapping[str, Tensor]] | None = None,
+        padding_side: Literal["left", "right"] | None = None,
+    ) -> BatchFeature:
+        """Build one batch, one question a clip.
+
+        Args:
+            clips: Clips, each with any mix of modalities.
+            asks: One question per clip; with answers in all of them, ``labels`` come too.
+            media: What :meth:`media` (or the feature cache) gave for each clip; computed here if absent.
+            padding_side: ``left`` for generation, ``right`` for training; by default whichever fits.
+
+        Returns:
+            ``input_ids`` int64[B, L], ``attention_mask`` int64[B, L], ``labels`` int64[B, L] (-100 outside the
+            answers), and the media of those samples that have them, stacked in the order of the batch.
+        """
+        clips = [clips] if isinstance(clips, Clip) else list(clips)
+        asks = [asks] if isinstance(asks, Ask) else list(asks)
+        if len(clips) != len(asks):
+            raise ValueError(f"{len(clips)} clip(s) but {len(asks)} question(s): give one question per clip")
+        tensors = [self.media(c) for c in clips] if media is None else list(media)
+        train = all(a.answer is not None for a in asks)
+        prompts = [self.prompt_ids(c, a, self.branches_of(m)) for c, a, m in zip(clips, asks, tensors, strict=True)]
+        answers = [self.answer_ids(self.answer_text(a, a.answer or "")) if train else [] for a in asks]
+        side = padding_side or ("right" if train else "left")
+        batch = self.pad([p + a for p, a in zip(prompts, answers, strict=True)], side)
+        if train:
+            labels = [[IGNORE_INDEX] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
+            batch["labels"] = _pad(labels, IGNORE_INDEX, side)
+        keys = dict.fromkeys(k for m in tensors for k in m)
+        batch.update({k: torch.stack([m[k] for m in tensors if k in m]) for k in keys})
+        return BatchFeature(batch)
+
+    def pad(self, sequences: Sequence[Sequence[int]], side: Literal["left", "right"]) -> dict[str, Tensor]:
+        """Pad id lists to one length: ``input_ids`` and ``attention_mask``, int64[B, L]."""
+        pad_id = self.tokenizer.pad_token_id
+        if pad_id is None:
+            raise CheckpointError("the tokenizer has no pad token: set tokenizer.pad_token before saving it")
+        return {
+            "input_ids": _pad(sequences, pad_id, side),
+            "attention_mask": _pad([[1] * len(s) for s in sequences], 0, side),
+        }
+
+
+def _pad(sequences: Sequence[Sequence[int]], value: int, side: str) -> Tensor:
+    length = max(len(s) for s in sequences)
+    fill = [[value] * (length - len(s)) for s in sequences]
+    rows = [f + list(s) if side == "left" else list(s) + f for f, s in zip(fill, sequences, strict=True)]
+    return torch.tensor(rows, dtype=torch.long)

@@ -1,0 +1,49 @@
+"""The report as one HTML page: no network, no scripts, every word of a clip or a model escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nanoemox import __version__
+from nanoemox.benchmarks.tables import ROWS_TOLD, cell, told_lines
+from nanoemox.reporting.build import Section
+from nanoemox.reporting.data import Run
+from nanoemox.reporting.figures import Drawing, svg_of
+
+_LISTED: Final = 200
+"""Unanswered clips that are listed; the prediction file holds them all."""
+
+
+def render(runs: Sequence[Run], sections: Sequence[Section], drawings: Mapping[str, Sequence[Drawing]]) -> str:
+    """Return the page.
+
+    Args:
+        runs: The runs, the one that is compared with the others first.
+        sections: What was gathered, benchmark by benchmark.
+        drawings: Benchmark -> its figures.
+    """
+    pages = Environment(loader=PackageLoader("nanoemox.reporting", "page"), autoescape=True, undefined=StrictUndefined)
+    baselines = dict.fromkeys(
+        line.name for section in sections for line in section.lines if line.baseline and line.run == runs[0].name
+    )
+    return pages.get_template("report.html.j2").render(
+        title=" and ".join(run.name for run in runs),
+        version=__version__,
+        scorer=runs[0].scores.scorer,
+        runs=runs,
+        told={run.name: told_lines(run.scores.settings, run.scores.cost) for run in runs},
+        sections=sections,
+        baselines=list(baselines),
+        rows_told={name: told for name, told in ROWS_TOLD.items() if name in baselines},
+        drawings=drawings,
+        most=_LISTED,
+        svg_of=svg_of,
+        cell=cell,
+        words=lambda name: name.replace("_", " "),
+        signed=lambda value: f"{100 * value:+.2f}",
+        chance=lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}",
+        points=lambda value: "-" if value is None else f"{value:.2f}",
+    )

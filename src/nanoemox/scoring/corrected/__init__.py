@@ -1,0 +1,1 @@
+"""Our scorer: what is asked for is what is scored."""

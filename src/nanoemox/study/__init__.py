@@ -1,0 +1,1 @@
+"""Blind ratings by people."""

@@ -1,0 +1,220 @@
+"""The local page of a blind human study: what raters' browsers may ask, and of whom an answer is refused.
+
+The page's own requests are answered, no other site's: the host must be an IP address, ``localhost`` or the one that is
+served (a name that an attacker points at this machine is none of these), and what changes something must be JSON from
+the page itself. Nothing that leaves here names a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from nanoemox.study.store import RatingStore, UnknownError
+from nanoemox.types import NanoEmoXError
+
+MAX_BODY_BYTES: Final = 4096
+BODY_TIMEOUT_S: Final = 10.0
+_PAGE: Final = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Join(_Body):
+    """A rater begins or comes back."""
+
+    name: str
+
+
+class Score(_Body):
+    """One score; null takes it back."""
+
+    rater: str
+    reply: str
+    criterion: str
+    score: int | None
+
+
+def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serve a study until Ctrl-C.
+
+    Args:
+        study: Its file.
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        tell: Called with the page's address once it can be opened.
+
+    Raises:
+        NanoEmoXError: No such study, or an address that cannot be listened at.
+    """
+    with closing(RatingStore(study)) as store:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listening = socket.create_server((host, port), family=family)
+        except (OSError, OverflowError) as error:
+            raise NanoEmoXError(f"cannot listen at {host}:{port} ({error}): give another --port or --host") from error
+        with listening:
+            shown = f"[{host}]" if ":" in host else host
+            tell(f"http://{shown}:{listening.getsockname()[1]}")
+            # The log would hold the raters' names.
+            config = uvicorn.Config(create_app(store, host), log_level="warning", access_log=False, server_header=False)
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listening])
+
+
+def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
+    """Return the application of one study; ``host`` is what raters may call the machine besides its addresses."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store = store
+    app.include_router(_ROUTES)
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        refused = _refusal(request, host)
+        if refused is None and request.method not in ("GET", "HEAD"):
+            refused = await _slowness(request)
+        response = await answer(request) if refused is None else _problem(*refused)
+        response.headers.update(_HEADERS)
+        return response
+
+    @app.exception_handler(NanoEmoXError)
+    async def mistake(request: Request, error: NanoEmoXError) -> Response:
+        return _problem(404 if isinstance(error, UnknownError) else 422, str(error))
+
+    @app.exception_handler(sqlite3.Error)
+    async def unsaved(request: Request, error: sqlite3.Error) -> Response:
+        return _problem(507, f"not saved ({error}): tell whoever runs the study, then rate this reply again")
+
+    @app.exception_handler(RequestValidationError)
+    async def misfit(request: Request, error: RequestValidationError) -> Response:
+        fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
+        return _problem(422, f"the request does not fit: {fields}")
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        return _problem(error.status_code, error.detail)
+
+    return app
+
+
+def _store(request: Request) -> RatingStore:
+    store: RatingStore = request.app.state.store
+    return store
+
+
+_ROUTES: Final = APIRouter()
+_Store = Annotated[RatingStore, Depends(_store)]
+
+
+@_ROUTES.get("/")
+@_ROUTES.get("/page.css")
+@_ROUTES.get("/page.js")
+def _page(request: Request) -> Response:
+    name, kind = _PAGE[request.url.path]
+    return Response((files("nanoemox") / "study" / "page" / name).read_bytes(), media_type=kind)
+
+
+@_ROUTES.get("/api/criteria")
+def _criteria(store: _Store) -> dict[str, Any]:
+    return {"scale": store.scale, "criteria": [asdict(criterion) for criterion in store.criteria]}
+
+
+@_ROUTES.post("/api/raters")
+def _join(body: Join, store: _Store) -> dict[str, Any]:
+    name = store.join(body.name)
+    return {"rater": name, **asdict(store.progress(name))}
+
+
+@_ROUTES.get("/api/replies/{position}")
+def _show(position: int, rater: str, store: _Store) -> dict[str, Any]:
+    return asdict(store.show(rater, position))
+
+
+@_ROUTES.post("/api/scores")
+def _rate(body: Score, store: _Store) -> dict[str, Any]:
+    return asdict(store.rate(body.rater, body.reply, body.criterion, body.score))
+
+
+def _refusal(request: Request, host: str) -> tuple[int, str] | None:
+    """Return why a request is refused, or None."""
+    called = request.headers.get("host", "")
+    if not _known_host(called, host):
+        return 421, "open this page by the address that nanoemox rate printed, or by the IP address of this machine"
+    if request.method in ("GET", "HEAD"):
+        return None
+    if _netloc(request.headers.get("origin", "")) != called.lower():
+        return 403, "only the rating page itself may send ratings"
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return 415, "send application/json"
+    length = request.headers.get("content-length", "")
+    if not (length.isascii() and length.isdigit()) or "transfer-encoding" in request.headers:
+        return 411, "send the length of the body"  # a body in chunks has none that holds
+    too_long = len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES
+    return (413, f"a body has at most {MAX_BODY_BYTES} bytes") if too_long else None
+
+
+async def _slowness(request: Request) -> tuple[int, str] | None:
+    """Read the body, whose length is bounded, and return why it is given up, or None."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            await request.body()
+    except (TimeoutError, ClientDisconnect):
+        return 408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+    return None
+
+
+def _known_host(called: str, host: str) -> bool:
+    try:
+        name = urlsplit(f"//{called}").hostname or ""
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        ipaddress.ip_address(name)
+        return True
+    return name in ("localhost", host.lower())
+
+
+def _netloc(origin: str) -> str:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return ""
+    return parts.netloc.lower() if parts.scheme in ("http", "https") else ""
+
+
+def _problem(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status)

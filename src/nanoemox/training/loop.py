@@ -1,0 +1,232 @@
+"""The one training loop, on ``transformers.Trainer``: Accelerate, resuming and logging come with it.
+
+What is ours: positions are drawn in order, so resuming skips them exactly; a loss or gradient that is not finite
+stops the run before the optimiser steps and names the samples; a checkpoint holds what trains, its optimiser and the
+random states, and appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils.data import Dataset, Sampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from nanoemox.data.files import read_lines, write_text
+from nanoemox.model.lora import load_adapters, save_adapters
+from nanoemox.training.collate import IDS, Draws, SortedWindows
+from nanoemox.training.phases import Curriculum, Phase
+from nanoemox.types import NanoEmoXError
+
+ADAPTERS = "adapters.safetensors"
+_PARTIAL = ".partial"
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteError(NanoEmoXError):
+    """Training met a loss or gradient that is not a number; nothing was changed by that step."""
+
+
+class Guard(TrainerCallback):
+    """Stops before an optimiser step whose gradient is not finite.
+
+    Attributes:
+        window: Ids of the samples since the last step.
+    """
+
+    def __init__(self) -> None:
+        self.window: list[str] = []
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget the samples of the step before."""
+        self.window.clear()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check every gradient."""
+        gradients = {n: p.grad for n, p in kwargs["model"].named_parameters() if p.grad is not None}
+        # Of a split model each process looks at its part: the one that finds something ends them all.
+        parts = [g.to_local() if isinstance(g, DTensor) else g for g in gradients.values()]
+        sums = torch.stack([g.abs().sum() for g in parts])
+        if not torch.isfinite(sums).all():
+            bad = [n for n, s in zip(gradients, sums, strict=True) if not torch.isfinite(s)]
+            raise NonFiniteError(self.message(f"gradient of {bad[0]} and {len(bad) - 1} more", state.global_step))
+
+    def message(self, what: str, step: int) -> str:
+        """Name the batch and say what to do."""
+        return (
+            f"{what} is not finite at step {step + 1}; samples: {', '.join(self.window)}; nothing was updated: "
+            "lower lr or clip_norm, or look at these samples, then --resume"
+        )
+
+
+class Progress(TrainerCallback):
+    """A bar with the time left, on standard error, and one line of JSON for every log."""
+
+    def __init__(self, name: str, metrics: Path, *, show: bool) -> None:
+        self.name, self.metrics, self.show = name, metrics, show
+        self.bar: Bar | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar; lines of steps that a resumed run does again are dropped."""
+        if not state.is_world_process_zero:
+            return
+        old = read_lines([self.metrics]) if self.metrics.is_file() else []
+        kept = (json.dumps(row) + "\n" for row in old if row["step"] <= state.global_step)
+        write_text(self.metrics, "".join(kept))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.show)
+        self.task = self.bar.add_task(self.name, total=state.max_steps, completed=state.global_step)
+        self.bar.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.advance(self.task)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the line."""
+        if self.bar is None:
+            return
+        logs: Mapping[str, float] = kwargs["logs"]
+        if "loss" in logs:
+            self.bar.update(self.task, description=f"{self.name} loss {logs['loss']:.3f}")
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+class P2ETrainer(Trainer):
+    """Trains one phase.
+
+    Args:
+        model: The model, frozen but for what trains.
+        args: From :func:`training_arguments`.
+        data: Examples by position.
+        collator: Examples -> batch.
+        groups: Groups of parameters that checkpoints hold.
+    """
+
+    def __init__(
+        self, model: nn.Module, args: TrainingArguments, data: Draws, collator: Any, groups: frozenset[str]
+    ) -> None:
+        self.groups = groups
+        self.guard = Guard()
+        super().__init__(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[self.guard])
+        self.remove_callback(PrinterCallback)
+        self._run_dir: str | None = None
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
+        return SortedWindows(self.train_dataset, self.get_total_train_batch_size(self.args))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Compute the loss of a micro-batch as its share of the accumulation window's answer tokens."""
+        self.guard.window += inputs[IDS]
+        tensors = {k: v for k, v in inputs.items() if k != IDS} | {"use_cache": False}
+        result = super().compute_loss(model, tensors, return_outputs, num_items_in_batch)
+        loss: Tensor = result[0] if return_outputs else result
+        if not torch.isfinite(loss):
+            raise NonFiniteError(self.guard.message(f"loss {loss.item()}", self.state.global_step))
+        if model.training and not loss.requires_grad:
+            # Words alone in front of a frozen language model: nothing to learn here, but the step goes on.
+            nothing = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0
+            return (loss + nothing, result[1]) if return_outputs else loss + nothing
+        return result
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        save_adapters(self.accelerator.unwrap_model(self.model), Path(str(output_dir)) / ADAPTERS, self.groups)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_adapters(model or self.model, Path(resume_from_checkpoint) / ADAPTERS, self.groups)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._run_dir or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the checkpoint beside the others under another name, then rename it and drop old ones."""
+        folder = Path(self.args.output_dir)
+        partial = folder / _PARTIAL
+        if self.args.should_save:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._run_dir = str(partial)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._run_dir = None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            name = f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (partial / name).rename(folder / name)
+            partial.rmdir()
+            ordered = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+            for old in ordered[: -(self.args.save_total_limit or 1)]:
+                shutil.rmtree(old)
+
+
+def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> TrainingArguments:
+    """Translate a phase into the library's arguments."""
+    loggers = [name for name in ("trackio", "tensorboard") if find_spec(name)]
+    return TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=not torch.accelerator.is_available(),
+        max_steps=phase.steps,
+        per_device_train_batch_size=phase.micro_batch,
+        gradient_accumulation_steps=phase.accumulation,
+        learning_rate=phase.lr,
+        lr_scheduler_type=phase.schedule,
+        lr_scheduler_kwargs={"min_lr": phase.min_lr} if phase.min_lr else None,
+        warmup_steps=round(phase.warmup * phase.steps),
+        weight_decay=phase.weight_decay,
+        max_grad_norm=phase.clip_norm,
+        bf16=curriculum.precision == "bf16",
+        logging_steps=curriculum.log_every,
+        logging_nan_inf_filter=False,
+        save_steps=phase.save_every,
+        save_total_limit=curriculum.keep_checkpoints,
+        seed=curriculum.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        # A batch may lack a modality; its adapter then gets no gradient on some ranks.
+        ddp_find_unused_parameters=True,
+        disable_tqdm=True,
+        report_to=loggers,
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest whole checkpoint of a phase."""
+    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return found

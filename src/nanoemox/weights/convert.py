@@ -1,0 +1,278 @@
+"""``nanoemox convert``: files of the authors' training become a model directory, or adapters for one.
+
+An official file holds what its phase trained, buffers and the tied head, but none of the frozen weights. So a whole
+model is written only over a base (``nanoemox assemble reference``); without one the adapters alone are written, in the
+form that ``load_adapters`` reads. The base's weights pass one file at a time and keep their precision.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.lora import LoraSpec, write_adapters
+from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.tasks.templates import load_templates
+from nanoemox.types import CheckpointError
+from nanoemox.weights.convert_reference import HEAD, check_tied_head, convert_state, drop_reason, fold_pair, lora_pairs
+from nanoemox.weights.presets import load_preset, model_config
+
+ADAPTERS, REPORT, WEIGHTS = "adapters.safetensors", "conversion.json", "model.safetensors"
+LORA_ALPHA = 32  # Reference: whatever the rank; the weights do not tell it
+FROZEN = ("vision_encoder", "speech_encoder", "face_encoder", "language_model")
+_EMBEDDINGS = "language_model.model.embed_tokens.weight"
+_LEAK = re.compile(r"facial_encoder\.(query|attn\..+)")
+_LEAK_REASON = "leaks into phase 1-1, where it never trains and has no projector"
+
+
+@dataclass(slots=True)
+class Official:
+    """Official files, merged.
+
+    Attributes:
+        state: Official name -> tensor, without what is dropped.
+        dropped: Reason -> official names that are not carried over.
+        overlaps: Official names that several files hold; the last file's tensor is taken.
+        head: The head that is tied to the word embeddings, for comparison.
+        alpha: LoRA's alpha, where a file's own configuration tells it.
+    """
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    overlaps: list[str] = field(default_factory=list)
+    head: Tensor | None = None
+    alpha: int | None = None
+
+
+@dataclass(slots=True)
+class Conversion:
+    """What was read, taken, dropped and written.
+
+    Attributes:
+        files: Names of the official files in the order of merging.
+        taken: Part of our model -> number of tensors.
+        dropped: As in :class:`Official`.
+        overlaps: As in :class:`Official`.
+        lora: Size of LoRA, or None where no file holds it.
+        lora_alpha_from: How its alpha is known.
+        trained_branches: Branches whose adapters are trained in what was written.
+        missing: Parts of the model that what was written lacks.
+        written: Names of the files written.
+    """
+
+    files: list[str]
+    taken: dict[str, int]
+    dropped: dict[str, list[str]]
+    overlaps: list[str]
+    lora: LoraSpec | None
+    lora_alpha_from: str | None
+    trained_branches: list[str]
+    missing: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object of ``--json`` and ``conversion.json``."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Tell it in a few lines."""
+        lines = [f"read      {', '.join(self.files)}"]
+        lines += [f"taken     {count:4} tensors of {part}" for part, count in self.taken.items()]
+        lines += [f"dropped   {len(names):4} tensors: {reason}" for reason, names in self.dropped.items()]
+        if self.overlaps:
+            lines.append(f"replaced  {len(self.overlaps):4} tensors of earlier files by those of later ones")
+        if self.lora is not None:
+            lines.append(f"LoRA      r {self.lora.r}, alpha {self.lora.alpha} ({self.lora_alpha_from})")
+        lines.append(f"trained   {', '.join(self.trained_branches) or 'no branch'}")
+        lines.append(f"written   {', '.join(self.written)}")
+        lines.append("words     templates.yaml; put those in it that the checkpoint was trained with")
+        if self.missing:
+            lines.append(
+                f"missing   {', '.join(self.missing)}: run `nanoemox assemble reference --out BASE`, then convert "
+                "again with --base BASE for a whole model"
+            )
+        return "\n".join(lines)
+
+
+def convert_checkpoints(
+    files: Sequence[Path], out: Path, base: Path | None = None, config: NanoEmoXConfig | None = None
+) -> Conversion:
+    """Convert official files into ``out``.
+
+    Args:
+        files: Official ``.pth`` files; later ones are laid over earlier ones.
+        out: Folder to write, empty or absent.
+        base: Model directory in the layout ``reference`` that gives the frozen weights; None writes adapters alone.
+        config: Sizes to check against; by default those of the base, or of the preset ``reference``.
+
+    Raises:
+        CheckpointError: A file cannot be read; a name is unknown, a part incomplete, a shape or the language model
+            not the base's; all are listed.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} exists and is not an empty folder: name another one")
+    if config is None:
+        config = NanoEmoXConfig.from_pretrained(base) if base else model_config(load_preset("reference"))
+    official = read_official(files)
+    state = convert_state(official.state, config)
+    pairs = lora_pairs(state, config)
+    rank = next((len(down) for down, _ in pairs.values()), 0)
+    parts = Counter("lora" if ".lora_" in n else n.partition(".")[0] for n in state)
+    trained = {part.removesuffix("_adapter") for part in parts} | set(config.trained_branches if base else ())
+    result = Conversion(
+        files=[f.name for f in files],
+        taken=dict(parts),
+        dropped=official.dropped,
+        overlaps=official.overlaps,
+        lora=LoraSpec(rank, official.alpha or LORA_ALPHA, 0.05) if pairs else None,
+        lora_alpha_from=("the file's configuration" if official.alpha else "the authors' default") if pairs else None,
+        trained_branches=[b for b in BRANCHES if b in trained],
+    )
+    (_write_adapters if base is None else _Base(base, config, official.head).write)(state, out, result)
+    result.written = sorted([*(f.name for f in out.iterdir()), REPORT])
+    (out / REPORT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", "utf-8")
+    return result
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_official(files: Sequence[Path]) -> Official:
+    """Read and merge official files; tensors stay on the disk until they are used."""
+    out = Official()
+    for file in files:
+        state, alpha = _load(file)
+        out.alpha = alpha or out.alpha
+        # By file: the leak of phase 1-1 must not undo what phase 1-2 trained, in whichever order they come.
+        if not any(n.startswith("facial_encoder.face_proj.") for n in state):
+            leaked = [n for n in state if _LEAK.fullmatch(n)]
+            state = {n: t for n, t in state.items() if n not in leaked}
+            out.dropped |= {_LEAK_REASON: leaked} if leaked else {}
+        out.overlaps += [n for n in state if n in out.state and n not in out.overlaps and drop_reason(n) is None]
+        out.state |= state
+    out.head = out.state.get(HEAD)
+    for name in out.state:
+        if (reason := drop_reason(name)) is not None:
+            out.dropped.setdefault(reason, []).append(name)
+    return out
+
+
+def _load(file: Path) -> tuple[Mapping[str, Tensor], int | None]:
+    """Return the state of one file, and LoRA's alpha if the file tells it."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{file}: not a readable checkpoint of torch's zip format: {first}") from error
+    state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise CheckpointError(f"{file}: holds no weights: expected name -> tensor, at the top or under the key 'model'")
+    return state, _find_alpha(loaded.get("config"))
+
+
+def _find_alpha(config: Any) -> int | None:
+    """Look for ``lora_alpha`` in a nested configuration."""
+    if not isinstance(config, dict):
+        return None
+    if isinstance(alpha := config.get("lora_alpha"), int):
+        return alpha
+    return next((found for value in config.values() if (found := _find_alpha(value)) is not None), None)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _write_adapters(state: Mapping[str, Tensor], out: Path, result: Conversion) -> None:
+    """Write the adapters alone, with the words."""
+    write_adapters(state, out / ADAPTERS, result.lora)
+    load_templates(layout="reference").save(out)
+    result.missing = [*FROZEN, "config.json", "tokenizer"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A directory that gives what official files lack.
+
+    Attributes:
+        folder: The directory.
+        config: Its configuration.
+        head: The official tied head, to be compared with the word embeddings.
+    """
+
+    folder: Path
+    config: NanoEmoXConfig
+    head: Tensor | None
+
+    def write(self, state: Mapping[str, Tensor], out: Path, result: Conversion) -> None:
+        """Copy the base to ``out`` with the converted tensors in their places and LoRA folded in."""
+        self._check_head()
+        index = self.folder / f"{WEIGHTS}.index.json"
+        files = _shards(index) if index.is_file() else [WEIGHTS]
+        pairs = lora_pairs(state, self.config)
+        scale = result.lora.alpha / result.lora.r if result.lora else 0.0
+        changed = {n for n in state if ".lora_" not in n} | {f"{stem}.weight" for stem in pairs}
+        if absent := changed.difference(*(_names(self.folder / file) for file in files)):
+            raise CheckpointError(f"{self.folder} has no place for {sorted(absent)}: is it a whole `reference` model?")
+        out.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            tensors = _tensors(self.folder / file)
+            for name in changed & tensors.keys():
+                old = tensors[name]
+                new = state.get(name, old)
+                if (pair := pairs.get(name.removesuffix(".weight"))) is not None:
+                    new = fold_pair(new, *pair, scale)
+                tensors[name] = new.to(old.dtype).contiguous()
+            save_file(tensors, str(out / file), metadata={"format": "pt"})
+        self._write_papers(out, result)
+
+    def _write_papers(self, out: Path, result: Conversion) -> None:
+        """Write all that is not weights."""
+        for name in (f"{WEIGHTS}.index.json", "generation_config.json"):
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, out / name)
+        config = NanoEmoXConfig.from_pretrained(self.folder)
+        config.trained_branches = result.trained_branches
+        config.save_pretrained(out)
+        processor = NanoEmoXProcessor.from_pretrained(self.folder)
+        # Words that the user has put into the base are for this checkpoint; the package's own are not.
+        if processor.templates == load_templates():
+            processor.templates = load_templates(layout="reference")
+        processor.save_pretrained(out)
+
+    def _check_head(self) -> None:
+        """Refuse a base whose language model is not the one that the official files were trained on."""
+        if self.head is None:
+            return
+        index = self.folder / f"{WEIGHTS}.index.json"
+        file = json.loads(index.read_text("utf-8"))["weight_map"][_EMBEDDINGS] if index.is_file() else WEIGHTS
+        with safe_open(str(self.folder / file), framework="pt") as handle:
+            check_tied_head(self.head, handle.get_tensor(_EMBEDDINGS))
+
+
+def _shards(index: Path) -> list[str]:
+    return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+
+
+def _names(file: Path) -> set[str]:
+    with safe_open(str(file), framework="pt") as handle:
+        return set(handle.keys())
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    with safe_open(str(file), framework="pt") as handle:
+        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)

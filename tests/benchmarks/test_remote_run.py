@@ -1,0 +1,181 @@
+"""`nanoemox evaluate` with a served model: rows, costs, kills, failures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanoemox.benchmarks import remote_prompts as prompts
+from nanoemox.benchmarks.remote import RemoteOptions
+from nanoemox.cli import main
+from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
+from nanoemox.data.manifest import write_manifest
+from nanoemox.judging.endpoint import Endpoint
+from nanoemox.tasks import LABEL_SETS
+from nanoemox.types import NanoEmoXError
+from tests.benchmarks.served import QUICK, TALK, said, sample
+from tests.judging.fake_endpoint import Says, serve
+
+pytest.importorskip("openai")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    rows = [sample(f"c{i}", label=LABEL_SETS["meld"][i % 3], media="talk.mp4" if i < 2 else None) for i in range(5)]
+    write_manifest([*rows, sample("t", "train", "fear")], root / "manifests" / "meld.jsonl")
+    (root / "talk.mp4").write_bytes(TALK.read_bytes())
+    return root
+
+
+def evaluating(address: str, data_root: Path, out: Path, **options: Any) -> EvaluateRequest:
+    remote = RemoteOptions(frames=2, call=QUICK)
+    return EvaluateRequest(("meld",), data_root, out, f"{address}#m", batch=2, **{"remote": remote} | options)
+
+
+def by_words(request: dict[str, Any]) -> Says:
+    """Name the first label of those listed, so that the order of the labels is all that counts."""
+    return Says(said(request).partition("exactly one of: ")[2].split(",")[0])
+
+
+def test_a_run_has_every_row_and_tells_how_it_was_asked(data_root: Path, tmp_path: Path) -> None:
+    with serve(by_words) as fake:
+        metrics = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+        asked = len(fake.requests)
+    assert metrics is not None
+    found = metrics["benchmarks"]["meld"]
+    model = f"{fake.address}#m"
+    assert list(found["rows"]) == [model, "majority", "text-only", "shuffled-media", "other-order"]
+    assert found["rows"][model]["metrics"]["hit_rate"] == pytest.approx(2 / 5)
+    assert found["rows"]["other-order"]["metrics"]["order_sensitivity"] == 1.0
+    # Of text alone: two clips of five have media, and the same request is never sent twice.
+    assert asked == 5 + 2 + 5
+    assert metrics["cost"] == {"answers": asked, "prompt_tokens": 7 * asked, "completion_tokens": 3 * asked}
+    assert metrics["settings"]["prompts"] == prompts.VERSION
+    assert metrics["settings"]["model"] == model
+    report = (tmp_path / "run" / "report.md").read_text("utf-8")
+    assert "| other-order | 5 | 0 |" in report
+
+
+def test_a_killed_run_asks_nothing_twice_and_a_finished_one_nothing(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    usual, calls = Endpoint.complete, []
+
+    def dying(self: Endpoint, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return usual(self, *args)
+
+    with serve(by_words) as fake:
+        run_evaluate(evaluating(fake.address, data_root, whole))
+        asked = len(fake.requests)
+        with monkeypatch.context() as patch:
+            patch.setattr(Endpoint, "complete", dying)
+            with pytest.raises(KeyboardInterrupt):
+                run_evaluate(evaluating(fake.address, data_root, cut))
+        assert asked < len(fake.requests) < 2 * asked
+        run_evaluate(evaluating(fake.address, data_root, cut))
+        assert len(fake.requests) == 2 * asked
+        run_evaluate(evaluating(fake.address, data_root, cut))
+        assert len(fake.requests) == 2 * asked
+        for options in (
+            {"remote": RemoteOptions(frames=2, shots=1, call=QUICK)},
+            {"remote": RemoteOptions(call=QUICK)},
+        ):
+            with pytest.raises(NanoEmoXError, match=r"(shots 0 \(now 1\)|frames 2 \(now 8\)): give another --out"):
+                run_evaluate(evaluating(fake.address, data_root, cut, **options))
+    assert (whole / "metrics.json").read_text() == (cut / "metrics.json").read_text()
+
+
+def test_failures_are_counted_shown_and_asked_again_on_demand(data_root: Path, tmp_path: Path) -> None:
+    sick = [True]
+
+    def moody(request: dict[str, Any]) -> Says:
+        return Says("garbage", status=400) if sick[0] and "I am c3." in said(request) else Says("anger")
+
+    with serve(moody) as fake:
+        first = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+        sick[0] = False
+        same = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+        well = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run", again=True))
+    assert first is not None
+    assert same is not None
+    assert well is not None
+    rows = [found["benchmarks"]["meld"]["rows"][f"{fake.address}#m"] for found in (first, same, well)]
+    assert [row["n_unanswered"] for row in rows] == [1, 1, 0]
+    assert [row["n"] for row in rows] == [5, 5, 5]
+    assert "status 400" in first["benchmarks"]["meld"]["unanswered"]["c3"]
+    assert well["benchmarks"]["meld"]["unanswered"] == {}
+
+
+def test_one_process_asks_a_server(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(NanoEmoXError, match="start without torchrun"):
+        run_evaluate(evaluating("openai:http://127.0.0.1:1/v1", data_root, tmp_path))
+
+
+def test_the_command_asks_a_server(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve(by_words) as fake:
+        args = ["evaluate", "--benchmarks", "meld", "--data-root", data_root, "--out", tmp_path / "run"]
+        more = ["--model", f"{fake.address}#m", "--modalities", "text", "--shots", "1", "--json"]
+        with pytest.raises(SystemExit) as done:
+            main([str(a) for a in [*args, *more]])
+    assert done.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"] | {"modalities": ["text"], "shots": 1, "frames": 8} == found["settings"]
+    assert found["cost"]["answers"] == 10
+    for name in ("text-only", "shuffled-media"):
+        assert "neither picture nor sound was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
+
+
+def test_rows_that_would_repeat_the_models_own_are_not_asked(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, calls = Endpoint.complete, []
+
+    def counting(self: Endpoint, *args: Any) -> Any:
+        calls.append(1)
+        return usual(self, *args)
+
+    monkeypatch.setattr(Endpoint, "complete", counting)
+    out, rows = tmp_path / "run", [sample(f"w{i}", label=LABEL_SETS["meld"][i]) for i in range(3)]
+    write_manifest([*rows, sample("t", "train", "fear")], data_root / "manifests" / "meld.jsonl")
+    with serve(lambda r: Says("no", status=400) if "I am w1." in said(r) else by_words(r)) as fake:
+        run_evaluate(evaluating(fake.address, data_root, out))
+        assert len(calls) == 3 + 3  # its own and the other order
+        metrics = run_evaluate(evaluating(fake.address, data_root, out, again=True))
+    assert len(calls) == 6 + 1 + 1
+    assert metrics is not None
+    own, found = out / "predictions.jsonl", metrics["benchmarks"]["meld"]["rows"]
+    for name in ("text-only", "shuffled-media"):
+        assert (out / "baselines" / name / "predictions.jsonl").read_text() == own.read_text()
+        assert found[name]["metrics"] == found[f"{fake.address}#m"]["metrics"]
+        assert "not asked again" in found[name]["notes"][-1]
+
+
+def test_no_order_is_measured_where_nothing_was_answered_twice(data_root: Path, tmp_path: Path) -> None:
+    with serve(lambda _: Says("no", status=400)) as fake:
+        metrics = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+    assert metrics is not None
+    found = metrics["benchmarks"]["meld"]
+    assert "order_sensitivity" not in [*found["headline"], *found["rows"]["other-order"]["metrics"]]
+
+
+def test_a_served_model_needs_no_torch() -> None:
+    code = "import sys, nanoemox.cli.evaluate_command\nprint('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

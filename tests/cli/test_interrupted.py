@@ -1,0 +1,183 @@
+"""Killed outright, out of disk, and two at once: a run and a study end up as if nothing had happened, or refuse."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanoemox.benchmarks.answerer import Reply
+from nanoemox.benchmarks.predict import Place
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.benchmarks.run_lock import sole_writer
+from nanoemox.cli import evaluate_command as run_command
+from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
+from nanoemox.data.manifest import Sample
+from nanoemox.study.plan import plan_study
+from nanoemox.study.results import export_ratings
+from nanoemox.study.store import RatingStore, create_study
+from nanoemox.types import NanoEmoXError
+from tests.study.rated_runs import two_runs
+
+LABELS = ("joy", "anger", "sadness", "neutral", "disgust", "fear", "surprise")
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+left, fsync, replace = [int(sys.argv[3])], os.fsync, Path.replace
+def count():
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+def dying_fsync(handle):
+    count(); fsync(handle); count()
+def dying_replace(self, target):
+    count(); found = replace(self, target); count(); return found
+os.fsync, Path.replace = dying_fsync, dying_replace
+from tests.cli.test_interrupted import evaluate
+evaluate(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+class Echo:
+    """Answers by the number in the words."""
+
+    name = "echo"
+    settings = {"model": "echo"}  # noqa: RUF012
+
+    def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
+        labels = [LABELS[len(s.subtitle or "") % 7] for s in samples]
+        return [Reply(label, {"label": label, "probabilities": {label: 0.5}}, "0" * 64) for label in labels]
+
+
+def evaluate(data_root: Path, out: Path) -> dict[str, Any] | None:
+    @contextmanager
+    def opened(*_: object) -> Iterator[Any]:
+        yield Echo(), Place(), lambda: None
+
+    before, run_command._open = run_command._open, opened
+    try:
+        return run_evaluate(EvaluateRequest(("meld",), data_root, out, batch=2))
+    finally:
+        run_command._open = before
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    rows = [
+        {"id": f"test_dia{i // 2}_utt{i}", "split": "test", "subtitle": "w" * i + "!", "corpus": "meld", "task": "mer",
+         "labels": {"label": LABELS[i % 7], "candidates": LABELS}}
+        for i in range(6)
+    ]  # fmt: skip
+    folder = tmp_path / "data" / "manifests"
+    folder.mkdir(parents=True)
+    (folder / "meld.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return folder.parent
+
+
+def contents(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for file in sorted(out.rglob("*")):
+        if file.suffix in (".jsonl", ".json", ".md"):
+            found[str(file.relative_to(out))] = file.read_text("utf-8")
+    return found
+
+
+@pytest.mark.parametrize("at", [1, 4, 9, 30, 35, 46])
+def test_kill_nine_and_resume(data_root: Path, tmp_path: Path, at: int) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    evaluate(data_root, whole)
+    command = [sys.executable, "-c", KILLER, str(data_root), str(killed), str(at)]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-300:]
+    evaluate(data_root, killed)
+    assert contents(killed) == contents(whole)
+
+
+@pytest.mark.parametrize("limit", [30, 700, 2000, 4000])
+def test_a_full_disk_is_a_sentence_and_what_was_answered_is_kept(data_root: Path, tmp_path: Path, limit: int) -> None:
+    """A limit on the size of files fails in the middle of a write, as a full disk does."""
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    evaluate(data_root, whole)
+    with small_files(limit), pytest.raises(NanoEmoXError, match="answers so far are kept"):
+        evaluate(data_root, full)
+    evaluate(data_root, full)
+    assert contents(full) == contents(whole)
+    assert not list(full.rglob("*.partial"))
+
+
+@contextmanager
+def small_files(limit: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_second_writer_is_refused(data_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with sole_writer(out), pytest.raises(NanoEmoXError, match="another nanoemox evaluate writes this run"):
+        evaluate(data_root, out)
+    assert evaluate(data_root, out) is not None
+
+
+def test_two_servers_of_one_study_lose_no_score(tmp_path: Path) -> None:
+    study = tmp_path / "study.sqlite"
+    create_study(study, plan_study(two_runs(tmp_path), 200, 0))
+
+    def rate(name: str) -> None:
+        with closing(RatingStore(study)) as store:
+            store.join(name)
+            for position in range(12):
+                store.rate(name, store.show(name, position).key, "empathy", 1 + position % 5)
+
+    threads = [threading.Thread(target=rate, args=(name,)) for name in ("ann", "bob", "eve")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with closing(RatingStore(study)) as store:
+        assert len(store.ratings()) == 36
+
+
+def test_a_study_is_never_written_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are started at once: the second finds the file only when its own is ready."""
+    study, runs = tmp_path / "study.sqlite", two_runs(tmp_path)
+    ours, theirs = plan_study(runs, 200, 0), plan_study(runs, 2, 1)
+    create_study(study, theirs)
+    exists = Path.exists
+    hidden = iter([True])
+    monkeypatch.setattr(Path, "exists", lambda self: False if self == study and next(hidden, False) else exists(self))
+    with pytest.raises(NanoEmoXError, match="is another study"):
+        create_study(study, ours)
+    with closing(RatingStore(study)) as store:
+        assert store.fingerprint == theirs.fingerprint
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_full_disk_leaves_the_old_table_of_ratings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, table = tmp_path / "study.sqlite", tmp_path / "ratings.csv"
+    create_study(study, plan_study(two_runs(tmp_path), 200, 0))
+    table.write_text("old", "utf-8")
+
+    def full(self: Path, text: str, *_: object) -> int:
+        with self.open("w", encoding="utf-8") as file:
+            file.write(text[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(NanoEmoXError, match=r"ratings.csv.*: No space left on device"):
+        export_ratings(study, table)
+    assert table.read_text("utf-8") == "old"
+    assert not list(tmp_path.glob("*.partial"))

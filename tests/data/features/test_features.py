@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes, fill, fingerprint
+from nanoemox.data.features.command import FeatureRequest, format_features, make_features
+from nanoemox.data.features.fill import Filling, Share
+from nanoemox.data.manifest import Sample
+from nanoemox.faces.tracks import with_face
+from nanoemox.inference.engine import Engine
+from nanoemox.media.load import load_clip
+from nanoemox.types import MediaError, RecipeError
+from nanoemox.weights.presets import load_preset, model_config
+from tests.media.test_media import make_video
+from tests.tiny import save_tiny, tiny_config, tiny_model, tiny_processor
+from tests.training.toy import toy_root, toy_samples, write_wav
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_root(tmp_path_factory.mktemp("toy"), 4)
+
+
+def build(
+    root: Path, folder: Path, dtype: torch.dtype = torch.float32, samples: list[Sample] | None = None, **more: Any
+) -> FeatureCache:
+    options = CacheOptions(root=root, dtype=dtype, batch_size=2, shard_size=4, **more)
+    return FeatureCache.open_or_build(samples or toy_samples(4), tiny_model(), tiny_processor(), folder, options)
+
+
+def test_cached_training_equals_uncached(root: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from nanoemox.model.processing import Ask
+
+    cache = build(root, tmp_path)
+    model, processor = tiny_model(), tiny_processor()
+    samples = [s for s in toy_samples(4) if s.task == "mer"]
+    clips = []
+    for s in samples:
+        picture = with_face(load_clip(root / s.media, num_frames=4))
+        clips.append(replace(picture, waveform=load_clip(root / s.audio).waveform, subtitle=s.subtitle))
+    asks = [Ask("mer", s.labels.candidates, answer=s.labels.label) for s in samples]
+    cached = model(**processor(clips, asks, media=[cache.media(s) for s in samples]))
+    raw = model(**processor(clips, asks))
+    torch.testing.assert_close(cached.logits, raw.logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(cached.loss, raw.loss, rtol=0, atol=1e-6)
+
+
+def test_half_precision_is_near(root: Path, tmp_path: Path) -> None:
+    exact, half = build(root, tmp_path), build(root, tmp_path, torch.float16)
+    assert exact.folder != half.folder
+    sample = toy_samples(4)[0]
+    for key, value in exact.media(sample).items():
+        assert half.media(sample)[key].dtype == torch.float16
+        torch.testing.assert_close(half.media(sample)[key].float(), value, rtol=2e-3, atol=2e-3)
+
+
+def test_a_second_run_encodes_nothing_and_a_killed_one_goes_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    real = fill._encode
+    monkeypatch.setattr(fill, "_encode", lambda items, *rest: encoded.append(len(items)) or real(items, *rest))
+    first = build(root, tmp_path)
+    assert sum(encoded) == 8
+    shards = sorted(first.folder.glob("*.safetensors"))
+    shards[0].unlink()
+    (first.folder / ".left-by-a-kill.partial").write_bytes(b"half")
+    encoded.clear()
+    again = build(root, tmp_path)
+    assert sum(encoded) == 4
+    sample = toy_samples(4)[0]
+    assert all(torch.equal(again.media(sample)[k], v) for k, v in first.media(sample).items())
+    encoded.clear()
+    build(root, tmp_path)
+    assert not encoded
+
+
+def test_bad_files_are_listed_and_not_replaced(root: Path, tmp_path: Path) -> None:
+    (root / "bad.png").write_bytes(b"no picture")
+    good = toy_samples(4)[0]
+    bad = good.model_copy(update={"id": "bad", "media": "bad.png"})
+    gone = good.model_copy(update={"id": "gone", "audio": "gone.wav"})
+    cache = build(root, tmp_path, samples=[good, bad, gone])
+    assert set(cache.bad) == {"bad.png", "gone.wav"}
+    assert [cache.usable(s) for s in (good, bad, gone)] == [True, False, False]
+    with pytest.raises(MediaError, match=r"bad\.png"):
+        cache.media(bad)
+
+
+def test_the_fingerprint_sees_weights_taps_and_precision() -> None:
+    model, processor = tiny_model(), tiny_processor()
+    base = fingerprint(model, processor, torch.float32)
+    assert base == fingerprint(tiny_model(), tiny_processor(), torch.float32)
+    assert base != fingerprint(tiny_model(seed=1), processor, torch.float32)
+    assert base != fingerprint(model, processor, torch.float16)
+    other = tiny_config(vision={"taps": [1, 3, 4]})
+    assert base != fingerprint(tiny_model(other), tiny_processor(other), torch.float32)
+    authors = tiny_config(vision={"frame_sampling": "reference"})
+    assert base != fingerprint(tiny_model(authors), tiny_processor(authors), torch.float32)
+
+
+def test_frames_are_sampled_as_the_configuration_says(tmp_path: Path) -> None:
+    make_video(tmp_path / "v.mp4", [4 * i for i in range(30)])
+    seen = {}
+    for sampling in ("middle", "reference"):
+        config = tiny_config(vision={"frame_sampling": sampling})
+        media = fill.decode(tiny_processor(config), str(tmp_path / "v.mp4"), False)
+        assert isinstance(media, dict)
+        engine = Engine(tiny_model(config), tiny_processor(config))
+        loaded = engine.processor.media(engine.load(tmp_path / "v.mp4"))["pixel_values"].numpy()
+        assert np.array_equal(loaded, media["pixel_values"])
+        seen[sampling] = loaded
+    assert (seen["reference"].mean((1, 2, 3)) < seen["middle"].mean((1, 2, 3))).all()
+
+
+def test_features_that_depend_on_neighbours_are_refused(tmp_path: Path) -> None:
+    config = tiny_config(speech={"normalise": "batch"})
+    with pytest.raises(RecipeError, match="neighbours"):
+        FeatureCache.open_or_build([], tiny_model(config), tiny_processor(config), tmp_path)
+
+
+def test_processes_give_what_threads_give(root: Path, tmp_path: Path) -> None:
+    threads, processes = build(root, tmp_path / "t"), build(root, tmp_path / "p", workers=1)
+    assert sorted(p.name for p in threads.folder.iterdir()) == sorted(p.name for p in processes.folder.iterdir())
+    for sample in toy_samples(4):
+        one, other = threads.media(sample), processes.media(sample)
+        assert set(one) == set(other)
+        assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_known_files_are_not_hashed_again_unless_they_change(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(root, own)
+    build(own, tmp_path / "c")
+    hashed: list[str] = []
+    real = fill.content_key
+    monkeypatch.setattr(fill, "content_key", lambda path: hashed.append(path.name) or real(path))
+    assert build(own, tmp_path / "c").filling == Filling(files=8, present=8)
+    assert not hashed
+    write_wav(own / "v0.wav", 777)
+    os.utime(own / "v0.wav", ns=(1, 1))
+    again = build(own, tmp_path / "c")
+    assert hashed == ["v0.wav"]
+    assert (again.filling.present, again.filling.encoded) == (7, 1)
+
+
+def test_copies_are_encoded_once(root: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(root, own)
+    (own / "bad.png").write_bytes(b"no picture")
+    for name in ("p0.png", "bad.png"):
+        shutil.copy(own / name, own / f"copy-{name}")
+    good = toy_samples(4)[0]
+    names = ("p0.png", "copy-p0.png", "bad.png", "copy-bad.png")
+    samples = [good.model_copy(update={"id": name, "media": name}) for name in names]
+    cache = build(own, tmp_path / "c", samples=samples)
+    assert (cache.filling.encoded, cache.filling.bad) == (2, 1)
+    assert [cache.usable(s) for s in samples] == [True, True, False, False]
+    assert json.loads((cache.folder / "bad.json").read_text()) == cache.bad
+
+
+def test_numbers_that_do_not_fit_are_bad(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fill._encode
+
+    def overflowing(*arguments: Any) -> dict[str, dict[str, torch.Tensor]]:
+        return {k: {n: t * torch.inf for n, t in parts.items()} for k, parts in real(*arguments).items()}
+
+    monkeypatch.setattr(fill, "_encode", overflowing)
+    cache = build(root, tmp_path)
+    assert len(cache.bad) == 8
+    assert "float32" in cache.bad["p0.png"]
+    assert len(cache.shards) == 0
+
+
+def test_ranks_share_the_work(root: Path, tmp_path: Path) -> None:
+    (root / "broken.png").write_bytes(b"no picture")
+    good = toy_samples(4)
+    samples = [*good, good[0].model_copy(update={"id": "broken", "media": "broken.png"})]
+    barrier, caches = threading.Barrier(2), {}
+    model, processor = tiny_model(), tiny_processor()
+
+    def rank(number: int) -> None:
+        share = Share(number, 2, lambda: barrier.wait() and None)
+        options = CacheOptions(root=root, batch_size=2, shard_size=4, share=share)
+        caches[number] = FeatureCache.open_or_build(samples, model, processor, tmp_path, options)
+
+    threads = [threading.Thread(target=rank, args=(i,)) for i in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert [caches[i].filling.missing for i in range(2)] == [5, 4]
+    assert caches[0].bad == caches[1].bad
+    assert set(caches[0].bad) == {"broken.png"}
+    for sample in good:
+        assert all(torch.equal(v, caches[1].media(sample)[k]) for k, v in caches[0].media(sample).items())
+    assert not list(tmp_path.rglob("bad-*.json"))
+
+
+def test_size_of_a_clip(root: Path, tmp_path: Path) -> None:
+    config = model_config(load_preset("nanoemox"))
+    assert entry_bytes(config, torch.float16) == 132 * 1024
+    assert entry_bytes(tiny_config(face={"fuse_size": 16}), torch.float32) == 4 * (4 * 4 * 32 + 4 * 4 * 32 + 4 * 16)
+    cache = build(root, tmp_path)
+    pictures_and_voices = entry_bytes(tiny_config(), torch.float32) - 4 * 4 * 32  # noise has no face
+    assert cache.filling.num_bytes == 4 * pictures_and_voices
+    assert cache.filling.bytes_per_clip == pictures_and_voices // 2
+
+
+def test_filling_tells_what_it_is_bound_by() -> None:
+    filling = Filling(missing=10, encoded=3, bad=1, decode_wait_s=3.0, encode_s=0.5, write_s=0.5)
+    assert (filling.clips_per_s, filling.eta_s, filling.bound) == (1.0, 6.0, "decode")
+    assert Filling(encode_s=1.0).bound == "encode"
+    assert Filling().eta_s is None
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+def test_command_fills_what_training_reads(root: Path, model: str, tmp_path: Path) -> None:
+    manifest = root / "manifests" / "composed.jsonl"
+    request = FeatureRequest(model, tmp_path, root, workers=0, dtype="float32", show=False)
+    told = make_features([manifest, manifest], request)
+    assert told is not None
+    assert (told["files"], told["encoded"], told["bad"]) == (8, 8, {})
+    assert "8 encoded" in format_features(told)
+    assert "bound by" in format_features(told)
+    cache = build(root, tmp_path)
+    assert cache.filling == Filling(files=8, present=8)
+    told = make_features([manifest], FeatureRequest(model, tmp_path, tmp_path, workers=0, show=False))
+    assert told is not None
+    assert len(told["bad"]) == 8
+    assert "8 file(s) cannot be used" in format_features(told)
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _command(root: Path, model: str, out: Path, *launch: str, workers: int = 1) -> list[str]:
+    options = ["--data-root", root, "--out", out, "--model", model, "--workers", workers, "--batch", 2, "--json"]
+    words = [sys.executable, *launch, "-m", "nanoemox", "features", root / "manifests/composed.jsonl", *options]
+    return [str(word) for word in words]
+
+
+@pytest.mark.slow
+def test_two_ranks_of_torchrun(root: Path, model: str, tmp_path: Path) -> None:
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        _command(root, model, tmp_path, *launch, workers=0),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (told["files"], told["ranks"], told["encoded"], told["bad"]) == (8, 2, 4, {})
+    assert len(list(Path(told["cache"]).glob("*.safetensors"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+def test_killed_at_random_moments_and_resumed(model: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    toy_root(root, 6)
+    out, draw = tmp_path / "cache", random.Random(0)
+    kills, shards = 0, 0
+    for _ in range(40):
+        found = len(list(out.rglob("*.safetensors")))
+        with subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("slow_features.py")), str(root), model, str(out)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+        ) as process:  # fmt: skip
+            deadline = time.monotonic() + 60
+            # Somewhere after the first shard of this run: before or while the next one is written.
+            while process.poll() is None and len(list(out.rglob("*.safetensors"))) <= found:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.15))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            process.wait()
+        shards = len(list(out.rglob("*.safetensors")))
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 2
+    assert shards >= kills, "every run that was killed had written one"
+    seen: list[str] = []
+    for shard in out.rglob("*.safetensors"):
+        from safetensors import safe_open
+
+        with safe_open(str(shard), framework="pt") as handle:
+            seen += {name.partition("/")[0] for name in handle.keys()}  # noqa: SIM118
+    assert len(seen) == len(set(seen)) == 12
+    whole = FeatureCache.open_or_build(
+        toy_samples(6), tiny_model(), tiny_processor(), tmp_path / "whole", CacheOptions(root=root)
+    )
+    resumed = FeatureCache.open_or_build(toy_samples(6), tiny_model(), tiny_processor(), out, CacheOptions(root=root))
+    assert resumed.filling == Filling(files=12, present=12)
+    for sample in toy_samples(6):
+        torch.testing.assert_close(resumed.media(sample), whole.media(sample), rtol=0, atol=1e-5)
+    assert not list(out.rglob("*.partial"))

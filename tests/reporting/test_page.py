@@ -1,0 +1,335 @@
+"""Reports: the page, the figures, the table and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.tables import cell, format_report
+from nanoemox.cli import main
+from nanoemox.reporting.command import ReportRequest, run_report, write_html
+from nanoemox.reporting.figures import OKABE_ITO, Bar, intervals, svg_of
+from nanoemox.reporting.latex import escape
+from nanoemox.types import NanoEmoXError
+from tests.reporting.report_runs import NUM, write_run
+
+HOSTILE = "<script>alert(1)</script>\"'&$x_1^{2}$ <img src=x onerror=alert(1)> https://example.org {{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, numbers of tables, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.numbers: dict[tuple[str, str], list[tuple[str | None, str]]] = {}
+        self.text = ""
+        self._cell: tuple[str, str, str | None] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.elements.append((tag, found))
+        if tag == "td" and "data-metric" in found:
+            self._cell = (str(found["data-row"]), str(found["data-metric"]), found.get("data-value"))
+        elif tag == "small":
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._cell is not None:
+            row, metric, value = self._cell
+            self.numbers.setdefault((row, metric), []).append((value, data.strip()))
+            self._cell = None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("runs")
+    ours = write_run(root / "a", "ours", good=0.9, benchmarks=["meld", "ov_merd"])
+    return [ours, write_run(root / "b", "theirs", good=0.3, benchmarks=["meld"])]
+
+
+@pytest.fixture(scope="module")
+def result(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("report")
+    return run_report(ReportRequest(tuple(folders), out / "r.html", out / "figures", out / "table.tex"))
+
+
+@pytest.fixture(scope="module")
+def html(result: Mapping[str, Any]) -> str:
+    return Path(result["files"][0]).read_text("utf-8")
+
+
+def test_shown_numbers_are_those_of_the_runs(folders: list[Path], html: str) -> None:
+    shown = Page(html).numbers
+    for folder in folders:
+        told = json.loads((folder / "metrics.json").read_text("utf-8"))
+        for found in told["benchmarks"].values():
+            for name, row in found["rows"].items():
+                for metric in found["headline"]:
+                    value = row["metrics"].get(metric)
+                    if value is not None:
+                        assert (str(value), cell(metric, value)) in shown[name, metric]
+
+
+def test_nothing_is_fetched_and_nothing_runs(html: str) -> None:
+    elements = Page(html).elements
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in elements}
+    for _, attributes in elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert "http" not in html.replace("http-equiv", "")
+    assert "@import" not in html
+    assert {m for m in re.findall(r"url\(([^)]*)\)", html) if not m.startswith("#")} == set()
+    policy = next(a["content"] for tag, a in elements if tag == "meta" and "http-equiv" in a)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_ids_of_the_page_are_its_own(html: str) -> None:
+    page = Page(html)
+    ids = [a["id"] for _, a in page.elements if "id" in a and not str(a["id"]).startswith(("p", "m", "h"))]
+    assert len(ids) == len(set(ids))
+    wanted = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', html))
+    assert wanted <= {str(a["id"]) for _, a in page.elements if "id" in a}
+
+
+def test_what_models_and_clips_say_is_shown_as_it_stands(tmp_path: Path) -> None:
+    changes = {
+        "emer1": {"raw": HOSTILE, "truth": HOSTILE},
+        f"emer{NUM - 1}": {"error": HOSTILE},
+        "emer2": {"id": HOSTILE},
+    }
+    run = write_run(tmp_path / "run", HOSTILE, benchmarks=["emer"], clips=[1, 2, NUM - 1], changes=changes)
+    files = run_report(ReportRequest((run,), tmp_path / "r.html", tmp_path / "figures", tmp_path / "t.tex"))["files"]
+    page = Page(Path(files[0]).read_text("utf-8"))
+    assert not {"script"} & {tag for tag, _ in page.elements}
+    assert "img" not in {tag for tag, _ in page.elements}
+    assert page.text.count(HOSTILE) >= 5  # title, tables, truth, answer, name, reason
+    assert "49" not in re.findall(r"https://example\.org (\d+)", page.text)
+    for file in Path(tmp_path / "figures").glob("*.svg"):
+        assert ElementTree.parse(file).getroot().tag.endswith("svg")
+
+
+def test_figures_are_of_colours_that_the_colour_blind_can_tell_apart(result: Mapping[str, Any]) -> None:
+    svgs = [Path(f) for f in result["files"] if f.endswith(".svg")]
+    names = {f.stem for f in svgs}
+    assert {"meld-intervals", "meld-confusion-2", "meld-reliability", "ov_merd-wheels-1"} <= names
+    assert {Path(f).stem for f in result["files"] if f.endswith(".png")} == names
+    plain = {"#ffffff", "#dddddd", "#767676", "#000000", "#cccccc"}
+    for file in svgs:
+        if "confusion" not in file.stem:
+            colours = set(re.findall(r"#[0-9a-f]{6}", file.read_text("utf-8")))
+            assert colours <= plain | {colour.lower() for colour in OKABE_ITO}, file.stem
+
+
+def test_figures_are_drawn_alike_each_time_and_read_no_mathematics() -> None:
+    bars = [
+        Bar("$\\frac{", 0.5, (0.4, 0.6), "run"),
+        Bar("名前", 0.2, None, "baseline"),
+        Bar("x", 0.7, None, "published"),
+    ]
+    one, two = (svg_of(intervals("n", "t", "%", bars)) for _ in range(2))
+    assert one == two
+    assert "$\\frac{" in one
+    assert "名前" in one
+    assert "<metadata" not in one
+
+
+@given(st.text())
+def test_latex_prints_any_text_as_it_stands(text: str) -> None:
+    told = escape(text)
+    bare = re.sub(r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}", "", told)
+    bare = re.sub(r"\\[{}$&#_%]", "", bare)
+    assert not set(bare) & set('\\{}$&#_%~^<>|"\n\r')
+    assert told == told.strip()
+
+
+def test_the_table_has_a_row_a_benchmark(result: Mapping[str, Any]) -> None:
+    table = Path(result["files"][-1]).read_text("utf-8")
+    assert all(rule in table for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}", r"\end{table}"))
+    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    columns = {line.count(" & ") for line in rows}
+    assert len(rows) == 1 + 2
+    assert len(columns) == 1
+    meld = result["benchmarks"]["meld"]["rows"][0]["metrics"]["hit_rate"]
+    assert f"MELD & hit rate & {100 * meld:.2f} {{\\scriptsize [" in table
+    assert "& 56.55 &" in table
+
+
+def test_a_frame_is_shown_when_asked_for(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", benchmarks=["meld"], clips=range(4))
+    root = tmp_path / "data"
+    (root / "manifests").mkdir(parents=True)
+    cv2.imwrite(str(root / "face.png"), np.full((400, 600, 3), (0, 0, 255), np.uint8))
+    (root / "broken.png").write_bytes(b"\0" * 20)
+    lines = []
+    for i, media in enumerate(("face.png", "broken.png", "absent.png", None)):
+        row = json.loads((run / "predictions.jsonl").read_text("utf-8").splitlines()[i])
+        labels = {"label": row["truth"], "candidates": list(row["parsed"]["probabilities"])}
+        sample = {"id": row["id"], "corpus": "meld", "split": "test", "task": "mer", "labels": labels, "subtitle": "a"}
+        lines.append(json.dumps(sample | ({"media": media} if media else {})))
+    (root / "manifests" / "meld.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+
+    def pictures(**options: Any) -> list[str]:
+        run_report(ReportRequest((run,), tmp_path / "r.html", **options))
+        elements = Page((tmp_path / "r.html").read_text("utf-8")).elements
+        return [str(a["src"]) for tag, a in elements if tag == "img"]
+
+    assert pictures() == []
+    assert pictures(data_root=root) == []
+    found = pictures(frames=True, data_root=root)
+    assert len(found) == 1
+    assert found[0].startswith("data:image/jpeg;base64,/9j/")
+    with pytest.raises(NanoEmoXError, match="--data-root"):
+        pictures(frames=True)
+    with pytest.raises(NanoEmoXError, match="corpus meld"):
+        pictures(frames=True, data_root=tmp_path / "nowhere")
+    manifest = root / "manifests" / "meld.jsonl"
+    manifest.write_text(manifest.read_text("utf-8").replace("face.png", "../face.png"), "utf-8")
+    with pytest.raises(NanoEmoXError, match="must stay below"):
+        pictures(frames=True, data_root=root)
+
+
+def test_without_its_libraries_only_pages_and_figures_lack(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(NanoEmoXError, match=r"need matplotlib: pip install 'nanoemox\[eval\]'"):
+        run_report(ReportRequest((folders[0],), tmp_path / "r.html"))
+    told = write_html(folders[0])
+    assert told is not None
+    assert "pip install" in told
+    assert not (folders[0] / "report.html").exists()
+    assert run_report(ReportRequest((folders[0],), latex=tmp_path / "t.tex"))["files"] == [str(tmp_path / "t.tex")]
+
+
+def test_evaluation_has_its_page_by_one_call(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", benchmarks=["emer"])
+    assert write_html(run) is None
+    assert "<title>ours</title>" in (run / "report.html").read_text("utf-8")
+
+
+def test_what_judges_said_stands_in_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", benchmarks=["emer"])
+    score = {"mean": 6.125, "interval": [5.5, 6.75], "n": NUM, "failed": 2, "alpha": None, "per_judge": {}}
+    judged = {"judges": [], "benchmarks": {"emer": {"scale": [1, 10], "metrics": {"clue_overlap": score}}}}
+    (run / "judge.json").write_text(json.dumps(judged), "utf-8")
+    run_report(ReportRequest((run,), tmp_path / "r.html"))
+    text = Page((tmp_path / "r.html").read_text("utf-8")).text
+    assert "clue overlap, 1 to 10" in text
+    assert "5.50 to 6.75" in text
+    (run / "judge.json").write_text("{}", "utf-8")
+    with pytest.raises(NanoEmoXError, match=r"judge\.json: benchmarks"):
+        run_report(ReportRequest((run,), tmp_path / "r.html"))
+
+
+def test_halves_of_characters_are_shown_as_question_marks(tmp_path: Path) -> None:
+    changes = {"ov_merd0": {"raw": "@ sad", "parsed": {"labels": ["@"]}}, "ov_merd2": {"parsed": None, "error": "@"}}
+    run = write_run(tmp_path / "run", benchmarks=["ov_merd"], changes=changes)
+    for file in run.rglob("*.json*"):
+        file.write_text(file.read_text("utf-8").replace("@", "\\ud800"), "utf-8")
+    assert "ov_merd2: ?" in Page(write_page(run)).text
+    json.dumps(run_score(run, ScoreRequest()), ensure_ascii=False).encode()
+
+
+def test_settings_and_cost_are_a_line_each(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", benchmarks=["mintrec"])
+    file = run / "metrics.json"
+    told = json.loads(file.read_text("utf-8"))
+    assert "Settings" not in write_page(run) + format_report(told)
+    told |= {"settings": {"model": "<b>", "modalities": ["text", "audio"], "erg_steps": False}, "cost": {"answers": 3}}
+    file.write_text(json.dumps(told), "utf-8")
+    for line in ("Settings: model <b>, modalities text+audio, erg steps False.", "Cost: answers 3."):
+        assert format_report(told).splitlines().count(line) == 1
+        assert Page(write_page(run)).text.count(line) == 1
+
+
+def write_page(run: Path) -> str:
+    assert write_html(run) is None
+    return (run / "report.html").read_text("utf-8")
+
+
+def test_the_short_report_tells_rows_that_are_there(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", benchmarks=["emer"])
+    told = format_report(json.loads((run / "metrics.json").read_text("utf-8")))
+    assert "- `majority`: the most common answer" in told
+    assert "- `text-only`" not in told
+    assert "| row | clips | unanswered | f1 |" in told  # no judge has spoken: what there is
+
+
+def test_the_command(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            main([str(a) for a in ("report", *args)])
+        said = capsys.readouterr()
+        return int(done.value.code or 0), said.out, said.err
+
+    code, out, _ = run(folders[0], folders[1])
+    assert code == 0
+    assert f"written: {folders[0] / 'report.html'}" in out
+    assert "meld  ours - theirs  hit_rate +" in out
+    code, out, _ = run(folders[1], "--json")
+    assert code == 0
+    assert json.loads(out)["runs"] == ["theirs"]
+    assert json.loads(out)["files"] == []
+    assert not (folders[1] / "report.html").exists()
+    assert run(tmp_path / "nowhere")[0] == 2
+    assert "needs" not in run(tmp_path / "nowhere")[2]
+    blocked = tmp_path / "file"
+    blocked.write_text("", "utf-8")
+    code, _, err = run(folders[0], "--figures", blocked)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+CHROMIUM = os.environ.get("NANOEMOX_CHROMIUM") or shutil.which("chromium")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: name it with NANOEMOX_CHROMIUM")
+@pytest.mark.parametrize("width", [375, 1280])
+def test_in_a_browser_it_fits_and_asks_for_nothing(html: str, tmp_path: Path, width: int) -> None:
+    measure = """<script>addEventListener("load", () => {
+        const page = document.documentElement, drawings = [...document.querySelectorAll("figure svg")];
+        const drawn = drawings.every(s => s.getBoundingClientRect().height > 50);
+        const fetched = performance.getEntriesByType("resource").length;
+        parent.postMessage([innerWidth, page.scrollWidth, page.clientWidth, fetched, drawn], "*");
+    })</script>"""
+    frame = f"""<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe><script>
+        addEventListener("message", e => {{ document.body.dataset.seen = JSON.stringify(e.data) }})</script>"""
+    (tmp_path / "frame.html").write_text(f"<body>{frame}</body>", "utf-8")
+    page = tmp_path / "page.html"
+    page.write_text(
+        html.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';").replace(
+            "</body>", f"{measure}</body>"
+        ),
+        "utf-8",
+    )
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1400,900", "--virtual-time-budget=2000", "--dump-dom", (tmp_path / "frame.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    body = next(a for tag, a in Page(done.stdout).elements if tag == "body")
+    inner, scroll, client, resources, drawn = json.loads(str(body["data-seen"]))
+    assert inner == width
+    assert scroll <= client
+    assert resources == 0
+    assert drawn
