@@ -67,7 +67,8 @@ def build(
     ours = load_file(vision / "model.safetensors")
     state = {k.removeprefix(VISION): v.float() for k, v in ours.items() if k.startswith(VISION)}
     strict(model.vision_encoder, state, VISION)
-    strict(model.face_encoder.net, load_file(face), "face")
+    net = {k: v for k, v in load_file(face).items() if not k.startswith("head.")}  # its own seven classes
+    strict(model.face_encoder.net, net, "face")
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=math.ceil(config.speech.window_s))
     return model, NanoEmoXProcessor(extractor, tokenizer, config, load_templates(layout="compact"))
 
