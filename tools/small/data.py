@@ -188,7 +188,8 @@ def main() -> None:
         if not link.exists():
             link.symlink_to((args.data_root / name).resolve())
     read = read_corpora(args.data_root, CORPORA)
-    read["composed"] = [s for s in read["composed"] if same_side(s)]
+    # ESConv's dialogues are long, and its replies know one mood: composed clips get replies of our own below.
+    read["composed"] = [s for s in read["composed"] if same_side(s) and s.task != "erg"]
     read["facial_expressions"] = face_samples(args.data_root)
     comments = [s for s in read["goemotions"] if s.task == "mer"]
     read["goemotions"] += bare_explanations(comments, {s.id for s in read["goemotions"] if s.task == "eri"})
