@@ -33,10 +33,11 @@ from nanoemox.data.targets import family
 from nanoemox.model.images import fit_square
 from nanoemox.model.images import normalise as rescaled
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.model.processing import FACE_COLOUR, NanoEmoXProcessor
 from tools.mini.data import decay_groups, schedule, score
-from tools.mini.face import IMAGENET, crop
+from tools.mini.face import crop
 from tools.mini.pictures import Settings, augment, centre, to_pixels
+from tools.small.voices import FIRST_HALF
 
 WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "contempt")
 SHARPNESS = 12.0
@@ -102,7 +103,7 @@ def pictures(
     """
     rng, config = np.random.default_rng(7), model.config
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    face = Settings(0, 64, config.face.image_size, 0.0, *IMAGENET)
+    face = Settings(0, 64, config.face.image_size, 0.0, FACE_COLOUR, (1.0, 1.0, 1.0))
     count: Counter[tuple[str, int]] = Counter()
     rows: dict[str, list[tuple[np.ndarray, Tensor, int]]] = {"train": [], "validation": []}
     for sample in samples:
@@ -144,6 +145,18 @@ def fold(adapter: nn.Module, features: Tensor) -> None:
                 linear.bias -= linear.weight @ mean
 
 
+def unfold(adapter: nn.Module, features: Tensor) -> None:
+    """Rewrite the adapter for standardised ``features``, with the same outcome: what :func:`fold` does, backwards."""
+    deviation, mean = torch.std_mean(features.flatten(0, 1), dim=0)
+    deviation = deviation.clamp_min(1e-3)
+    with torch.no_grad():
+        adapter.positions.weight /= deviation  # type: ignore[union-attr, operator]
+        for layer in adapter.qformer.layers:  # type: ignore[union-attr]
+            for linear in (layer.cross_attention.key, layer.cross_attention.value):
+                linear.bias += linear.weight @ mean
+                linear.weight *= deviation
+
+
 def standardised(parts: Sequence[Part], key: str) -> None:
     """Standardise one feature of all parts by the statistics of the first."""
     deviation, mean = torch.std_mean(parts[0].media[key].flatten(0, 1), dim=0)
@@ -176,7 +189,7 @@ def train(
         media = {k: v[index] for k, v in training.media.items()}
         media = {k: v + noise * torch.randn_like(v) * v.std() for k, v in media.items()}
         logits = SHARPNESS * functional.normalize(tokens(media).mean(1), dim=-1) @ targets.T
-        loss = functional.cross_entropy(logits, y_all[index], label_smoothing=0.05)
+        loss = functional.cross_entropy(logits, y_all[index], label_smoothing=0.1)
         for group in optimiser.param_groups:
             group["lr"] = rate * schedule(step, steps, 30)
         optimiser.zero_grad()
@@ -186,7 +199,9 @@ def train(
     module.eval()
     with torch.no_grad():
         guess = (tokens(held.media).mean(1) @ targets.T).argmax(-1).numpy()
-    return score(guess, np.array([index_of[int(c)] for c in held.labels]))
+        known = (tokens(training.media).mean(1) @ targets.T).argmax(-1)
+    found = score(guess, np.array([index_of[int(c)] for c in held.labels]))
+    return found | {"training_accuracy": float((known == y_all).float().mean())}
 
 
 def rescale(projection: nn.Linear, tokens: Tensor, size: float) -> None:
@@ -203,7 +218,8 @@ def main() -> None:
     for name in ("data-root", "base", "features", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--only-cached", action="store_true", help="leave out what is not encoded yet")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--voice", choices=("half", "all"), help="train the voice alone, from where BASE has it")
     args = parser.parse_args()
     started = time.time()
     torch.manual_seed(7)
@@ -212,6 +228,8 @@ def main() -> None:
     read = {n: read_manifest(args.data_root / "manifests" / f"{n}.jsonl") for n in ("ravdess", "facial_expressions")}
     asked = {n: [s for s in of if s.task == "mer"] for n, of in read.items()}
     options = CacheOptions(root=args.data_root, dtype=torch.float16, workers=1)
+    if args.voice == "half":
+        asked["ravdess"] = [s for s in asked["ravdess"] if s.split != "train" or s.speaker in FIRST_HALF]
     everything = asked["ravdess"]
     if args.only_cached:
         cache = present(everything, model, processor, args.features, options)
@@ -224,6 +242,12 @@ def main() -> None:
     size = float(model.get_input_embeddings().weight.detach().norm(dim=-1).mean())
     metrics: dict[str, dict] = {}
 
+    if args.voice is not None:
+        sides = [[s for s in everything if s.split == p] for p in ("train", "validation")]
+        halves = (gather(cache, sides[0], ["speech_last"]), gather(cache, sides[1], ["speech_last"]))
+        metrics["speech"] = align_voice(model, halves, directions, args.steps, size, fresh=args.voice == "half")
+        save(model, processor, args.out, metrics)
+        return
     faces = pictures(args.data_root, asked["facial_expressions"], model, 2)
     print(f"{len(faces[0].labels)} + {len(faces[1].labels)} photographs, {time.time() - started:.0f} s", flush=True)
 
@@ -255,9 +279,35 @@ def main() -> None:
         print(branch, json.dumps(metrics[branch]), f"{time.time() - started:.0f} s", flush=True)
     metrics["fusion"] = align_fusion(model, split, directions, args.steps, size)
     print("fusion", json.dumps(metrics["fusion"]), flush=True)
-    model.save_pretrained(args.out)
-    processor.save_pretrained(args.out)
-    (args.out / "align.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+    save(model, processor, args.out, metrics)
+
+
+def save(
+    model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, out: Path, metrics: dict[str, dict]
+) -> None:
+    """Write the model and what was measured."""
+    print(json.dumps(metrics), flush=True)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    (out / "align.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+
+
+def align_voice(
+    model: NanoEmoXForConditionalGeneration, parts: tuple[Part, Part], directions: Tensor, steps: int, size: float, *,
+    fresh: bool,
+) -> dict:  # fmt: skip
+    """Train the adapter of the voice, from new weights or on from those it has."""
+    adapter, key = model.speech_adapter, "speech_last"
+    raw = parts[0].media[key].clone()
+    if not fresh:
+        unfold(adapter, raw)
+    standardised(parts, key)
+    rate = 1e-3 if fresh else 5e-4
+    found = train(adapter, lambda m: adapter(m[key])[0], parts, directions, steps, rate, 0.3, list(range(8)))
+    with torch.no_grad():
+        rescale(adapter.projection, adapter(parts[1].media[key])[0], size)
+        fold(adapter, raw)
+    return found
 
 
 def align_fusion(

@@ -1,6 +1,6 @@
 """Put public parts and our encoders together: the start of P2E, adapters untrained.
 
-    python -m tools.small.base --parts PARTS --encoders src/nanoemox/assets/mini --out BASE
+    python -m tools.small.base --parts PARTS --vision src/nanoemox/assets/mini --face face.safetensors --out BASE
 
 PARTS holds ``smollm2`` and ``whisper-base``, ordinary transformers directories as `nanoemox pull small` makes them.
 """
@@ -23,15 +23,14 @@ from nanoemox.tasks.templates import load_templates
 from nanoemox.weights.presets import load_preset
 
 POSITIONS_PER_S = 50
-OURS = ("vision_encoder.", "face_encoder.")
+VISION = "vision_encoder."
 
 
-def small_config(parts: Path, encoders: Path) -> tuple[NanoEmoXConfig, object]:
+def small_config(parts: Path, vision: Path) -> tuple[NanoEmoXConfig, object]:
     """Return configuration and tokenizer; the placeholders lie past the vocabulary, whose embedding stays as it is."""
     recipe = load_preset("small")
     fields = {b: dict(getattr(recipe, b)) for b in BRANCHES}
-    own = json.loads((encoders / "config.json").read_text("utf-8"))
-    fields["vision"]["encoder"], fields["face"]["encoder"] = own["vision"]["encoder"], own["face"]["encoder"]
+    fields["vision"]["encoder"] = json.loads((vision / "config.json").read_text("utf-8"))["vision"]["encoder"]
     whisper = AutoConfig.from_pretrained(parts / "whisper-base")
     # Windows are short: the positions of the rest of half a minute are never read.
     whisper.max_source_positions = POSITIONS_PER_S * math.ceil(fields["speech"]["window_s"])
@@ -50,10 +49,12 @@ def strict(module: torch.nn.Module, state: dict[str, torch.Tensor], what: str) -
         raise SystemExit(f"{what}: missing {missing}, unexpected {unexpected}")
 
 
-def build(parts: Path, encoders: Path, seed: int) -> tuple[NanoEmoXForConditionalGeneration, NanoEmoXProcessor]:
+def build(
+    parts: Path, vision: Path, face: Path, seed: int
+) -> tuple[NanoEmoXForConditionalGeneration, NanoEmoXProcessor]:
     """Build the model and its processor."""
     torch.manual_seed(seed)
-    config, tokenizer = small_config(parts, encoders)
+    config, tokenizer = small_config(parts, vision)
     model = NanoEmoXForConditionalGeneration(config).float()
     strict(model.language_model, load_file(parts / "smollm2" / "model.safetensors"), "smollm2")
     model.tie_weights()
@@ -63,10 +64,11 @@ def build(parts: Path, encoders: Path, seed: int) -> tuple[NanoEmoXForConditiona
     positions = config.speech.encoder.max_source_positions
     heard["embed_positions.weight"] = heard["embed_positions.weight"][:positions]
     strict(model.speech_encoder.encoder, heard, "whisper-base")
-    ours = load_file(encoders / "model.safetensors")
-    for prefix in OURS:
-        state = {k.removeprefix(prefix): v.float() for k, v in ours.items() if k.startswith(prefix)}
-        strict(model.get_submodule(prefix[:-1]), state, prefix)
+    ours = load_file(vision / "model.safetensors")
+    state = {k.removeprefix(VISION): v.float() for k, v in ours.items() if k.startswith(VISION)}
+    strict(model.vision_encoder, state, VISION)
+    net = {k: v for k, v in load_file(face).items() if not k.startswith("head.")}  # its own seven classes
+    strict(model.face_encoder.net, net, "face")
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=math.ceil(config.speech.window_s))
     return model, NanoEmoXProcessor(extractor, tokenizer, config, load_templates(layout="compact"))
 
@@ -75,11 +77,12 @@ def main() -> None:
     """Assemble."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--parts", type=Path, required=True)
-    parser.add_argument("--encoders", type=Path, required=True, help="model directory whose picture encoders are taken")
+    parser.add_argument("--vision", type=Path, required=True, help="model directory whose scene encoder is taken")
+    parser.add_argument("--face", type=Path, required=True, help="the expression net that tools.small.face wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
-    model, processor = build(args.parts, args.encoders, args.seed)
+    model, processor = build(args.parts, args.vision, args.face, args.seed)
     model.save_pretrained(args.out)
     processor.save_pretrained(args.out)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M")

@@ -3,9 +3,11 @@
     python -m tools.small.data --data-root DATA --out ROOT
 
 ROOT holds links to the released folders and ``manifests/*.jsonl``, which the readers of the package prefer to their
-own. Beside them three things differ: both folders of photographs are one corpus whose fifth is held out by person;
-composed clips keep to that split; and every explanation names the polarity of its feeling, so that sentiment can be
-learnt without one question about it.
+own. What differs from them: both folders of photographs are one corpus whose fifth is held out by person; composed
+clips keep to that split; every explanation names the polarity of its feeling, so that sentiment can be learnt without
+one question about it, and comments without a word of feeling get an explanation that is nothing but that; comments are
+also asked with the label names that clips are asked with; intents are mostly asked with a part of their long lists; and
+``talk`` and composed clips get replies of our own (``tools.small.replies``).
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ import argparse
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from nanoemox.data.corpora import read_corpora
 from nanoemox.data.corpora.common import Source, explanation, recognition
 from nanoemox.data.corpora.facial_expressions import FOLDER, LABELS
 from nanoemox.data.corpora.releases import read_table
-from nanoemox.data.manifest import Sample, Split, TextLabels, write_manifest
-from nanoemox.data.targets import FEELINGS, face_sentence
+from nanoemox.data.manifest import ClosedLabels, Sample, Split, TextLabels, write_manifest
+from nanoemox.data.targets import FEELINGS, conclusion, face_sentence, family, pick
+from nanoemox.tasks import LABEL_SETS
+from tools.small.replies import TONES, reply_to
 
 MORE = Path("corpora/facial_expressions_more")
+BARE_MOST, SHORT_LISTS, TALK_MOST, TALK_WORDS, FACES_MOST, CALMLY_MOST = 3000, 3, 500, 3, 450, 200
 CORPORA = ("ravdess", "goemotions", "mintrec", "mintrec2", "mustard", "esconv", "word_choice", "composed")
 POLARITY = {
     "a neutral state": "neutral", "calm": "neutral", "happiness": "positive", "sadness": "negative",
@@ -55,8 +61,12 @@ def photographs(data_root: Path) -> list[tuple[str, str]]:
 def face_samples(data_root: Path) -> list[Sample]:
     """Ask which expression each photograph shows, and why."""
     out: list[Sample] = []
+    taken: Counter[str] = Counter()
     for path, label in photographs(data_root):
         name = Path(path).name
+        taken[label] += split_of(name) == "train"
+        if split_of(name) == "train" and taken[label] > FACES_MOST:
+            continue
         source = Source(id=Path(name).stem, corpus="facial_expressions", split=split_of(name), media=path)
         out += recognition(source, label, LABELS)
         out.append(explanation(source, label, {"face": face_sentence(label)}))
@@ -77,6 +87,90 @@ def with_polarity(sample: Sample) -> Sample:
     return sample
 
 
+def renamed(sample: Sample) -> Sample:
+    """Ask two of five training comments with the label names of clips; validation keeps the corpus' own."""
+    labels = sample.labels
+    if sample.split != "train" or not isinstance(labels, ClosedLabels) or pick(f"{sample.id}/names", 5) > 1:
+        return sample
+    named = ClosedLabels(label=family(labels.label), candidates=LABEL_SETS["ravdess"])
+    return sample.model_copy(update={"labels": named})
+
+
+def bare_explanations(comments: Iterable[Sample], explained: Collection[str]) -> list[Sample]:
+    """Explain comments that no word of feeling explains by polarity and feeling alone, the classes evened out."""
+    taken: Counter[tuple[str, str]] = Counter()
+    out = []
+    for sample in comments:
+        labels = sample.labels
+        if not isinstance(labels, ClosedLabels) or sample.id in explained:
+            continue
+        taken[sample.split, labels.label] += 1
+        if taken[sample.split, labels.label] <= BARE_MOST:
+            closing = conclusion(labels.label)
+            text = TextLabels(text=closing, parts={}, conclusion=closing)
+            out.append(sample.model_copy(update={"task": "eri", "labels": text}))
+    return out
+
+
+def short_lists(sample: Sample) -> list[Sample]:
+    """Ask a training intent three times with six to nine of the candidates, and once with all."""
+    labels = sample.labels
+    if sample.split != "train" or not isinstance(labels, ClosedLabels):
+        return [sample]
+    out = [sample]
+    for turn in range(SHORT_LISTS):
+        key = f"{sample.id}/{turn}"
+        others = sorted((c for c in labels.candidates if c != labels.label), key=lambda c: pick(f"{key}/{c}", 1 << 30))
+        few = ClosedLabels(label=labels.label, candidates=(labels.label, *others[: 5 + pick(key, 4)]))
+        out.append(sample.model_copy(update={"id": f"{sample.id}~{turn}", "labels": few}))
+    return out
+
+
+def talk(comments: Iterable[Sample], corpus: str) -> list[Sample]:
+    """Reply to comments or to clips that say one, the classes evened out."""
+    taken: Counter[tuple[str, str]] = Counter()
+    out = []
+    for sample in comments:
+        labels = sample.labels
+        if not isinstance(labels, ClosedLabels) or len((sample.subtitle or "").split()) < TALK_WORDS:
+            continue
+        feeling = family(labels.label)
+        taken[sample.split, feeling] += 1
+        if taken[sample.split, feeling] <= TALK_MOST:
+            tone = TONES["neutral" if feeling == "calm" else feeling]
+            reply = reply_to(sample.subtitle or "", tone, sample.id)
+            out.append(sample.model_copy(update={"corpus": corpus, "task": "erg", "labels": reply}))
+    return out
+
+
+def said_calmly(comments: Iterable[Sample], clips: Iterable[Sample]) -> list[Sample]:
+    """Let a neutral voice and face say a comment of feeling: most people do, and then the words decide."""
+    plain: dict[str, list[Sample]] = {}
+    for clip in clips:
+        labels = clip.labels
+        if isinstance(labels, ClosedLabels) and labels.label in ("neutral", "calm") and clip.id.count("+") == 1:
+            plain.setdefault(clip.split, []).append(clip)
+    taken: Counter[tuple[str, str]] = Counter()
+    out = []
+    for comment in comments:
+        labels = comment.labels
+        if not isinstance(labels, ClosedLabels) or labels.label == "neutral":
+            continue
+        feeling = family(labels.label)
+        taken[comment.split, feeling] += 1
+        if taken[comment.split, feeling] <= CALMLY_MOST and comment.split in plain:
+            clip = plain[comment.split][pick(f"{comment.id}/calmly", len(plain[comment.split]))]
+            named = ClosedLabels(label=feeling, candidates=LABEL_SETS["ravdess"])
+            fields = {"id": f"{clip.id}+{comment.id}", "subtitle": comment.subtitle, "labels": named}
+            out.append(clip.model_copy(update=fields))
+    return out
+
+
+def worded(sample: Sample) -> bool:
+    """Say whether a composed clip speaks a comment: RAVDESS' own two sentences ask for no reply."""
+    return sample.task == "mer" and sample.id.count("+") > 1
+
+
 def same_side(sample: Sample) -> bool:
     """Keep a composed clip only where its photograph lies on the same side as the rest of it."""
     return sample.media is None or FOLDER.name not in sample.media or split_of(Path(sample.media).name) == sample.split
@@ -94,8 +188,17 @@ def main() -> None:
         if not link.exists():
             link.symlink_to((args.data_root / name).resolve())
     read = read_corpora(args.data_root, CORPORA)
-    read["composed"] = [s for s in read["composed"] if same_side(s)]
+    # ESConv's dialogues are long, and its replies know one mood: composed clips get replies of our own below.
+    read["composed"] = [s for s in read["composed"] if same_side(s) and s.task != "erg"]
     read["facial_expressions"] = face_samples(args.data_root)
+    comments = [s for s in read["goemotions"] if s.task == "mer"]
+    read["goemotions"] += bare_explanations(comments, {s.id for s in read["goemotions"] if s.task == "eri"})
+    read["goemotions"] = [renamed(s) for s in read["goemotions"]]
+    for name in ("mintrec", "mintrec2"):
+        read[name] = [asked for s in read[name] for asked in short_lists(s)]
+    read["talk"] = talk(comments, "talk")
+    read["composed"] += said_calmly(comments, read["composed"])
+    read["composed"] += talk(filter(worded, read["composed"]), "composed")
     for name, samples in read.items():
         write_manifest(map(with_polarity, samples), args.out / "manifests" / f"{name}.jsonl")
         print(name, dict(Counter(f"{s.split}/{s.task}" for s in samples)), flush=True)

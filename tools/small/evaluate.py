@@ -2,20 +2,24 @@
 
     python -m tools.small.evaluate --model MODEL --data-root ROOT --features FEATURES --out card.json
 
-Every closed row is measured twice: with the raw scores, and calibrated. Calibration takes the score of each candidate
-without any clip (a content-free prior) off, as far as helps, and divides by a temperature; both are fitted on one half
-of the held-out samples (by a hash of speaker or dialogue) and measured on the other. Intervals resample speakers.
+Every closed row is measured twice: with the raw scores, and calibrated as the engine does it. Calibration takes the
+score of each candidate without any clip (a content-free prior) off, as far as helps, and divides by a temperature: one
+pair of numbers a task, fitted on one half of the held-out samples of all its rows (by a hash of speaker or dialogue;
+rows that were never seen take no part) and measured on the other. Intervals resample speakers. Scores are kept beside
+OUT, so that several processes can share the rows; ``--rows none`` only puts them together.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +34,11 @@ from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
 from nanoemox.inference.decoding import Choice, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
-from nanoemox.tasks import format_label
+from nanoemox.tasks import LABEL_SETS, format_label
 from nanoemox.types import Clip
 from tools.mini.evaluate import PREFIXES, as_sentiment, rotated
 from tools.small.data import person_of
+from tools.small.scores import Scores, clustered, corrected, fit, measured, softmax
 
 CONTENT_FREE = ("N/A", "...", "Something was said.")
 BATCH = 16
@@ -46,7 +51,36 @@ ROWS = {
     "goemotions sentiment, never trained: words": ("goemotions", "msa", ("text",)),
     "mintrec dev: words": ("mintrec", "mir", ("text",)),
     "mintrec2 dev: words": ("mintrec2", "mir", ("text",)),
+    "meld test, never seen: words": ("meld", "mer", ("text",)),
+    "meld test sentiment, never seen: words": ("meld", "msa", ("text",)),
 }
+UNSEEN = "never seen"
+"""In the name of a row that calibration is not fitted on either."""
+MELD = Path("annotations/meld/MELD/test_sent_emo.csv")
+
+
+def meld(data_root: Path, task: str) -> list[Sample]:
+    """Read the utterances of MELD's test part, which no training saw, grouped by dialogue."""
+    column, labels = ("Emotion", LABEL_SETS["meld"]) if task == "mer" else ("Sentiment", LABEL_SETS["sentiment"])
+    with (data_root / MELD).open(encoding="utf-8", newline="") as file:
+        return [
+            Sample(
+                id=f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}", corpus="meld", split="test", task=task,
+                labels=ClosedLabels(label=row[column], candidates=labels), subtitle=row["Utterance"],
+                speaker=f"dialogue {row['Dialogue_ID']}",
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def held_out(data_root: Path, corpus: str, task: str) -> tuple[list[Sample], list[Sample]]:
+    """Return what a row is measured on, and the training part of its corpus."""
+    if corpus == "meld":
+        return meld(data_root, task), []
+    every = read_manifest(data_root / "manifests" / f"{corpus}.jsonl")
+    asked = "mer" if task == "msa" else task
+    held = [s for s in every if s.split == "validation" and s.task == asked]
+    return as_sentiment(held) if task == "msa" else held, [s for s in every if s.split == "train" and s.task == task]
 
 
 class Scorer:
@@ -75,10 +109,9 @@ class Scorer:
     ) -> np.ndarray:
         """Return float64[N, candidates], log-probabilities of the candidates' texts."""
         labels = samples[0].labels.candidates  # type: ignore[union-attr]
-        choice = Choice(
-            self.processor.question_ids(Ask(samples[0].task, labels)),
-            [self.processor.answer_ids(format_label(c)) for c in labels],
-        )
+        ask, of = Ask(samples[0].task, labels), self.processor
+        answers = [of.answer_ids(of.answer_text(ask, format_label(c))) for c in labels]
+        choice = Choice(of.question_ids(ask), answers)
         lengths = [len(s.subtitle or "") for s in samples]
         order = np.argsort(lengths, kind="stable")
         out = np.zeros((len(samples), len(labels)))
@@ -117,55 +150,6 @@ def fits(sample: Sample) -> bool:
     return int(hashlib.sha1(group_of(sample).encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 0
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
-    """Return probabilities by row."""
-    x = np.exp(x - x.max(1, keepdims=True))
-    return x / x.sum(1, keepdims=True)
-
-
-def fit(scores: np.ndarray, prior: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Choose strength of the prior and temperature by the likelihood of the truth."""
-    best = (np.inf, 0.0, 1.0)
-    for strength in np.linspace(0, 1, 11):
-        for temperature in np.geomspace(0.4, 6, 28):
-            p = softmax((scores - strength * prior) / temperature)[np.arange(len(truth)), truth]
-            best = min(best, (float(-np.log(p + 1e-12).mean()), float(strength), float(temperature)))
-    return {"strength": best[1], "temperature": best[2]}
-
-
-def calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error of the best candidate, in points."""
-    sure, right = p.max(1), p.argmax(1) == truth
-    which = np.minimum((sure * bins).astype(int), bins - 1)
-    gaps = [abs(sure[which == b].mean() - right[which == b].mean()) * (which == b).mean() for b in set(which)]
-    return 100 * float(sum(gaps))
-
-
-def clustered(hits: np.ndarray, groups: Sequence[str], draws: int = 1000) -> dict[str, float]:
-    """Return the mean with its 95 % interval over resampled groups."""
-    names, index = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(index, hits), np.bincount(index)
-    pick = np.random.default_rng(0).integers(len(names), size=(draws, len(names)))
-    means = sums[pick].sum(1) / sizes[pick].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
-
-
-def measured(p: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> dict:
-    """Return accuracy, recall, F1 and calibration of one set of probabilities."""
-    guess = p.argmax(1)
-    hits = (guess == truth).astype(float)
-    recalls = {int(c): float(hits[truth == c].mean()) for c in np.unique(truth)}
-    return {
-        "accuracy": clustered(hits, groups),
-        "uar": float(np.mean(list(recalls.values()))),
-        "recall": recalls,
-        "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
-        "weighted_f1": float(f1_score(truth, guess, average="weighted", zero_division=0)),
-        "calibration_error": calibration_error(p, truth),
-    }
-
-
 def tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, float]:
     """Return what words alone give to a linear model of the same training part."""
     model = make_pipeline(
@@ -180,9 +164,8 @@ def tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, float
     }
 
 
-def row(scorer: Scorer, name: str, samples: list[Sample], shown: Sequence[str]) -> dict:
-    """Measure one closed row, raw and calibrated, with its controls."""
-    started = time.time()
+def scored(scorer: Scorer, samples: list[Sample], shown: Sequence[str]) -> Scores:
+    """Score one closed row and its control of swapped media."""
     if set(shown) - {"text"}:
         scorer.see(samples)
         samples = [s for s in samples if scorer.cache is not None and scorer.cache.usable(s)]
@@ -191,26 +174,41 @@ def row(scorer: Scorer, name: str, samples: list[Sample], shown: Sequence[str]) 
         kept = [i for i, m in enumerate(media) if m]
         samples, media = [samples[i] for i in kept], [media[i] for i in kept]
     candidates = samples[0].labels.candidates  # type: ignore[union-attr]
-    truth = np.array([candidates.index(s.labels.label) for s in samples])  # type: ignore[union-attr]
-    groups, first = [group_of(s) for s in samples], np.array([fits(s) for s in samples])
-    scores, prior = scorer.scores(samples, media, shown), scorer.prior(samples[0].task, candidates)
-    second = ~first
-    found = fit(scores[first], prior, truth[first])
-    p = softmax((scores - found["strength"] * prior) / found["temperature"])
-    rest = [g for g, s in zip(groups, second, strict=True) if s]
+    return Scores(
+        task=samples[0].task,
+        candidates=list(candidates),
+        scores=scorer.scores(samples, media, shown),
+        swapped=scorer.scores(samples, rotated(media), shown) if set(shown) - {"text"} else None,
+        prior=scorer.prior(samples[0].task, candidates),
+        truth=np.array([candidates.index(s.labels.label) for s in samples]),  # type: ignore[union-attr]
+        groups=[group_of(s) for s in samples],
+        first=np.array([fits(s) for s in samples]),
+    )
+
+
+def calibrations(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """Fit one correction a task on the first halves of its rows, each row with the same weight."""
+    found = {}
+    for task in sorted({r.task for r in rows.values()}):
+        halves = [r.half(True) for n, r in rows.items() if r.task == task and UNSEEN not in n]
+        found[task] = fit(halves) if halves else {"strength": 0.0, "temperature": 1.0}
+    return found
+
+
+def summary(name: str, row: Scores, correction: Mapping[str, float]) -> dict:
+    """Measure one row, raw and as the engine calibrates it, with its controls."""
+    rest = row if UNSEEN in name else row.half(False)
     out = {
-        "shown": list(shown), "candidates": list(candidates), "chance": 1 / len(candidates),
-        "majority": float(np.bincount(truth).max() / len(truth)),
-        "guesses": dict(Counter(candidates[i] for i in scores.argmax(1))),
-        "raw": measured(softmax(scores), truth, groups),
-        "calibrated, other half": measured(p[second], truth[second], rest),
-        "calibration": fit(scores, prior, truth),
-        "seconds": round(time.time() - started),
+        "candidates": row.candidates, "chance": 1 / len(row.candidates),
+        "majority": float(np.bincount(row.truth).max() / len(row.truth)),
+        "guesses": dict(Counter(row.candidates[i] for i in row.scores.argmax(1))),
+        "raw": measured(softmax(row.scores), row.truth, row.groups),
+        "calibrated": measured(corrected(row, correction), row.truth, row.groups),
+        "calibrated, other half": measured(corrected(rest, correction), rest.truth, rest.groups),
     }  # fmt: skip
-    if set(shown) - {"text"}:
-        swapped = scorer.scores(samples, rotated(media), shown)
-        out["shuffled_media"] = clustered((swapped.argmax(1) == truth).astype(float), groups)
-    print(name, json.dumps({k: v for k, v in out.items() if k != "candidates"}), flush=True)
+    if row.swapped is not None:
+        hits = (row.swapped.argmax(1) == row.truth).astype(float)
+        out["shuffled_media"] = clustered(hits, row.groups)
     return out
 
 
@@ -229,22 +227,38 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10_000, help="at most so many samples of a row")
     parser.add_argument("--rows", default=",".join(ROWS), help="starts of the rows' names, joined by commas")
     args = parser.parse_args()
-    scorer = Scorer(args.model, args.data_root, args.features)
-    found: dict = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {"closed": {}}
-    found["command"] = " ".join(["python -m tools.small.evaluate", *sys.argv[1:]])
+    kept = args.out.with_suffix("")
+    kept.mkdir(parents=True, exist_ok=True)
+    wanted = {n: of for n, of in ROWS.items() if n.startswith(tuple(args.rows.split(",")))}
+    scorer = Scorer(args.model, args.data_root, args.features) if wanted else None
+    for name, (corpus, task, shown) in wanted.items():
+        started = time.time()
+        held = draw(held_out(args.data_root, corpus, task)[0], args.limit)
+        scored(scorer, held, shown).save(kept / f"{slug(name)}.json")  # type: ignore[arg-type]
+        print(f"{name}: {time.time() - started:.0f} s", flush=True)
+    rows = {n: Scores.load(kept / f"{slug(n)}.json") for n in ROWS if (kept / f"{slug(n)}.json").is_file()}
+    card: dict = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {}
+    card |= {"command": " ".join(["python -m tools.small.evaluate", *sys.argv[1:]]), "calibration": calibrations(rows)}
+    card["closed"] = {n: summary(n, row, card["calibration"][row.task]) for n, row in rows.items()}
     for name, (corpus, task, shown) in ROWS.items():
-        if not name.startswith(tuple(args.rows.split(","))):
-            continue
-        every = read_manifest(args.data_root / "manifests" / f"{corpus}.jsonl")
-        held = [s for s in every if s.split == "validation" and s.task == ("mer" if task == "msa" else task)]
-        if task == "msa":
-            held = as_sentiment(held)
-        held = draw(held, args.limit)
-        found["closed"][name] = row(scorer, name, held, shown)
-        if shown == ("text",) and task != "msa":
-            train = [s for s in every if s.split == "train" and s.task == task]
-            found["closed"][name]["tfidf"] = tfidf(train, held)
-        args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        if name in rows and shown == ("text",) and task != "msa":
+            held, train = held_out(args.data_root, corpus, task)
+            if train:
+                card["closed"][name]["tfidf"] = tfidf(train, draw(held, args.limit))
+    args.out.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    for name, found in card["closed"].items():
+        raw, other = found["raw"], found["calibrated, other half"]
+        told = {k: round(found[w][k], 3) for w in ("raw",) for k in ("uar", "macro_f1", "weighted_f1")}
+        print(
+            f"{name}: raw {raw['accuracy']['value']:.3f} {told} ECE {raw['calibration_error']:.1f}, calibrated "
+            f"{other['accuracy']['value']:.3f} uar {other['uar']:.3f} macro {other['macro_f1']:.3f} weighted "
+            f"{other['weighted_f1']:.3f} ECE {other['calibration_error']:.1f}, guesses {found['guesses']}"
+        )
+
+
+def slug(name: str) -> str:
+    """Return a row's name as a file's."""
+    return re.sub(r"\W+", "-", name).strip("-")
 
 
 if __name__ == "__main__":

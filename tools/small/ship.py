@@ -3,9 +3,9 @@
     python -m tools.small.ship --base ALIGNED --adapters RUN/multitask/adapters.safetensors \
         --out src/nanoemox/assets/small --model MODEL
 
-OUT gets only what was trained here, in float16: adapters, fusion and LoRA in one file, our two picture encoders in
-another, with the configuration and the words. MODEL is base and adapters in one directory with LoRA folded in, as
-`nanoemox pull small` makes it.
+OUT gets only what was trained here, in float16: adapters, fusion and LoRA in one file, the two picture encoders in
+another, with the configuration, the words and the notice of where the face encoder comes from. MODEL is base and
+adapters in one directory with LoRA folded in, as `nanoemox pull small` makes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from nanoemox.model.lora import fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.weights.catalogue import mit
 
+FACE_NOTICE = mit("Vladimir Mandic")
 ADAPTERS, ENCODERS = "adapters.safetensors", "encoders.safetensors"
 OWN = ("vision_encoder.", "face_encoder.")
 GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
@@ -44,6 +46,7 @@ def write_assets(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXPro
     }
     (out / "processor_config.json").write_text(json.dumps(extractor, indent=2) + "\n", "utf-8")
     model.generation_config.save_pretrained(out)
+    (out / "NOTICE").write_text(f"Expression net of @vladmandic/face-api 1.7.15 (MIT): {FACE_NOTICE}\n", "utf-8")
     return sum(f.stat().st_size for f in out.glob("*.safetensors"))
 
 
@@ -66,8 +69,9 @@ def main() -> None:
     shutil.rmtree(partial, ignore_errors=True)
     model.to(torch.float16).save_pretrained(partial)
     processor.save_pretrained(partial)
-    if (calibration := args.out / "calibration.json").is_file():
-        shutil.copy(calibration, partial)
+    for name in ("calibration.json", "NOTICE"):
+        if (args.out / name).is_file():
+            shutil.copy(args.out / name, partial)
     shutil.rmtree(args.model, ignore_errors=True)
     partial.rename(args.model)
 

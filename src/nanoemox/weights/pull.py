@@ -85,13 +85,19 @@ def _pull(name: str, shipped: Path, say: Tell) -> None:
         say("laying the adapters of the package on them")
         lay(shipped, lm, work / WHISPER, model)
         (work / WHISPER).rename(model / WHISPER)
-        notices = "\n".join(f"{p.name} ({p.licence}): {p.notice}" for p in (LANGUAGE, SPEECH))
-        (model / "NOTICE").write_text(notices + "\n", "utf-8")
+        _add_notices(model / "NOTICE")
         write_record(model, name, tuple(records))
         replace_model(model, final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _add_notices(file: Path) -> None:
+    """Write the notices of the public parts after those that our part brought."""
+    ours = [file.read_text("utf-8").rstrip()] if file.is_file() else []
+    fetched = [f"{p.name} ({p.licence}): {p.notice}" for p in (LANGUAGE, SPEECH)]
+    file.write_text("\n\n".join([*ours, *fetched]) + "\n", "utf-8")
 
 
 def _record(part: Part, source: str) -> PulledPart:

@@ -1,0 +1,88 @@
+"""Measure what the small model writes on held-out words: format, variety, repetition of training replies.
+
+    python -m tools.small.writes --model MODEL --data-root ROOT --out card.json --limit 40
+
+Greedy, without constraints, from the words alone. Adds ``open`` to the card that ``tools.small.evaluate`` began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, TextLabels, read_manifest
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
+from nanoemox.types import Answer, Clip
+from tools.small.evaluate import draw
+
+TASKS = ("ovmer", "eri", "erg")
+SOURCES = {"ovmer": "goemotions", "eri": "goemotions", "erg": "talk"}
+MOST_TOKENS = 160
+
+
+def answers(engine: Engine, samples: Sequence[Sample], task: str) -> Iterator[Answer]:
+    """Ask one task of each sample's words."""
+    clips = [Clip(s.id, subtitle=s.subtitle, history=s.turns) for s in samples]
+    options = GenerationOptions(max_new_tokens=MOST_TOKENS)
+    return engine.answer_many(clips, (task,), generation=options, batch_size=8)
+
+
+def formed(task: str, reading: object) -> bool:
+    """Say whether an open answer has its parts and ended by itself."""
+    if task == "ovmer":
+        return 1 <= len(getattr(reading, "labels", None) or ()) <= 8
+    if task == "eri":
+        text = str(getattr(reading, "text", "") or "").strip()
+        return text.endswith(".") and len(text) > 10
+    return getattr(reading, "think", None) is not None and bool(str(getattr(reading, "reply", "") or "").strip())
+
+
+def measure(engine: Engine, data_root: Path, limit: int) -> dict[str, dict]:
+    """Return for each open task how often the format holds, how many answers differ, and some of them."""
+    found: dict[str, dict] = {}
+    for task in TASKS:
+        every = read_manifest(data_root / "manifests" / f"{SOURCES[task]}.jsonl")
+        held = draw([s for s in every if s.split == "validation" and s.task == task], limit)
+        readings = [a.tasks[task] for a in answers(engine, held, task)]
+        texts = [str(r.reply if task == "erg" else r.raw).strip() for r in readings]
+        row = {
+            "n": len(held),
+            "format": sum(formed(task, r) for r in readings) / len(held),
+            "distinct": len(set(texts)) / len(held),
+            "examples": [f"{s.subtitle} -> {t}" for s, t in zip(held[:6], texts, strict=False)],
+        }
+        if task == "erg":
+            known = {s.labels.reply.strip() for s in every if s.split == "train" and isinstance(s.labels, ReplyLabels)}
+            row["repeats a training reply"] = sum(t in known for t in texts) / len(texts)
+        if task == "eri":
+            ends = [s.labels.conclusion or "" for s in held if isinstance(s.labels, TextLabels)]
+            row["right conclusion"] = sum(t.endswith(e) for t, e in zip(texts, ends, strict=True)) / len(texts)
+        if task == "ovmer":
+            truths = [set(s.labels.labels) for s in held if isinstance(s.labels, OpenLabels)]
+            named = [set(r.labels or ()) for r in readings]
+            row["names a right word"] = sum(bool(a & b) for a, b in zip(named, truths, strict=True)) / len(held)
+        found[task] = row
+        print(task, json.dumps(row, ensure_ascii=False), flush=True)
+    return found
+
+
+def main() -> None:
+    """Measure and add to the card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name in ("model", "data-root", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=40)
+    args = parser.parse_args()
+    engine = Engine.from_pretrained(args.model, dtype=torch.float32)
+    card = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {"closed": {}}
+    card["open"] = measure(engine, args.data_root, args.limit)
+    args.out.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
