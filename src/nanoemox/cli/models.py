@@ -10,7 +10,7 @@ import typer
 from nanoemox.cli.app import ModelOption, app, tell_json
 
 
-@app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
+@app.command(epilog="Example:  nanoemox train finetune --data-root data --out runs/mine")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
     data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
