@@ -55,7 +55,8 @@ def answer(
     ] = None,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
-    from nanoemox.cli.answer_files import AnswerRequest, answer_files
+    from nanoemox.cli.answer_files import answer_files
+    from nanoemox.cli.answer_options import AnswerRequest
 
     request = AnswerRequest(
         tasks=task,

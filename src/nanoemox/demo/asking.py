@@ -9,6 +9,7 @@ from typing import Final
 
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.questions import Decision, check_questions
+from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.reporting.answer_page import Answered, render_card
 from nanoemox.reporting.clip_view import view_clip
 from nanoemox.serving.limits import Limits
@@ -82,7 +83,10 @@ class Asking:
         with self._one:
             windows = tuple(
                 self.engine.timeline(
-                    given.file, every_s, every_s * _WINDOW_SHARE, CLOSED, subtitle=clip.subtitle or "", hear=False
+                    given.file,
+                    TimelineOptions(
+                        every_s, every_s * _WINDOW_SHARE, tasks=CLOSED, subtitle=clip.subtitle or "", hear=False
+                    ),
                 )
             )
         return render_card(Answered(windows, view_clip(clip)))
