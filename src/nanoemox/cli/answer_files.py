@@ -28,7 +28,7 @@ _VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
 _AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
 _PICTURE = "jpg jpeg png webp bmp tif tiff"
 MEDIA_SUFFIXES: Final = frozenset(f".{end}" for end in f"{_VIDEO} {_AUDIO} {_PICTURE}".split())
-"""What is taken from a folder; a file that is named is tried whatever it is called."""
+"""Suffixes that are picked up in folders; a file given by name may have any suffix."""
 _UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff]")
 
 
@@ -39,7 +39,7 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
         0, or 2 if a clip could not be answered; those are listed on stderr.
 
     Raises:
-        NanoEmoXError: An option that cannot be meant.
+        NanoEmoXError: An invalid option.
     """
     job = check_request(request)
     if request.text is not None:

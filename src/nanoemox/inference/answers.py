@@ -118,18 +118,18 @@ def _answer_each(
     return answers
 
 
-def written_pieces(batch: ClipBatch, held: int) -> Iterator[str]:
+def written_pieces(batch: ClipBatch, reserve: int) -> Iterator[str]:
     """Yield the open answer about the one clip of a batch in pieces.
 
     Args:
         batch: One clip, one open question.
-        held: Ids that may yet turn out to be the start of the terminator, and are held back.
+        reserve: Ids that may yet turn out to be the start of the terminator, and are reserve back.
     """
     decoder = batch.decoder()
     sent = 0
     for _ in decoder:
         ids = decoder.answers[0]
-        text = batch.text(ids if decoder.ended[0] else ids[: len(ids) - held])
+        text = batch.text(ids if decoder.ended[0] else ids[: len(ids) - reserve])
         # Half a character decodes to a replacement mark until its other bytes are there.
         if len(text) > sent and not text.endswith("\N{REPLACEMENT CHARACTER}"):
             yield text[sent:]

@@ -333,7 +333,7 @@ class Engine:
         if plan.closed:
             yield batch.closed()[0][task].raw
             return
-        yield from written_pieces(batch, held=len(self.processor.terminator_ids) - 1)
+        yield from written_pieces(batch, reserve=len(self.processor.terminator_ids) - 1)
 
     def _read(self, source: Clip | str | Path) -> Clip:
         return self._with_face(source) if isinstance(source, Clip) else self.load(source)
