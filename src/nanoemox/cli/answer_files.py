@@ -45,6 +45,7 @@ class AnswerRequest:
     window_s: float | None = None
     model: str | None = None
     device: str = "auto"
+    quantize: str | None = None
     face_index: int = 0
     face_vectors: Path | None = None
     json: bool = False
@@ -121,7 +122,7 @@ def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
 def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> int:
     from nanoemox.inference.engine import Engine
 
-    engine = Engine.from_pretrained(request.model, device=request.device)
+    engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
     answer = engine.answer(
         None,
         questions.tasks,
@@ -242,7 +243,7 @@ def _answer_all(
 ) -> None:
     from nanoemox.inference.engine import Engine
 
-    engine = Engine.from_pretrained(request.model, device=request.device)
+    engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
     along = request.every_s is not None or request.by == "utterance"
     run = _timelines if along else _whole_clips
     with progress_over(len(clips)) as advance:

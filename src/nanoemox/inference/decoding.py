@@ -27,8 +27,6 @@ from nanoemox.model.cache import cache_argument, reserved_branch, shared_branch
 from nanoemox.types import NanoEmoXError
 
 MAX_NEW_TOKENS = 1024
-LOOK_EVERY = 16
-"""Steps between two looks at whether all answers have ended, where a look waits for another device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +260,7 @@ class Decoder:
 
     def finish(self) -> list[list[int]]:
         """Decode to the end and return ``answers``; the device is rarely asked whether it has come."""
-        every = 1 if self.prefix.keep.device.type == "cpu" else LOOK_EVERY
+        every = _look_every(self.prefix.keep.device)
         for written in self._steps():
             last = written
             if written.steps % every == 0 and bool(written.ended.all()):
@@ -336,6 +334,11 @@ class Decoder:
         at = torch.tensor([ends.index(len(q) - 1) for q in self._rows], device=device)
         last = out.logits[torch.arange(len(ids), device=device), at]
         return last, torch.cat([before, real], dim=1), starts + lengths
+
+
+def _look_every(device: torch.device) -> int:
+    """Steps between two looks at whether all answers have ended: a look is free here and a wait on another device."""
+    return 1 if device.type == "cpu" else 16
 
 
 def _pad_ones(keep: Tensor, count: int) -> Tensor:
