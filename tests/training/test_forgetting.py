@@ -84,11 +84,12 @@ def test_a_run_leaves_its_matrix(tmp_path: Path) -> None:
         tmp_path / "recipe.yaml", tmp_path / "data", tmp_path / "out", tmp_path / "base", show=False
     )["phases"]  # fmt: skip
     matrix = json.loads((tmp_path / "out/forgetting.json").read_text())
-    assert list(matrix["rows"]) == ["first", "second"]
-    assert list(matrix["rows"]["first"]) == ["composed/mer", "composed/eri", "said/mir", "said/erg"]
+    rows = {row["after"]: row["scores"] for row in matrix["rows"]}
+    assert list(rows) == ["first", "second"]
+    assert rows["first"].keys() == rows["second"].keys() == {"composed/mer", "composed/eri", "said/mir", "said/erg"}
     # What the phase itself measures is measured the same way.
-    assert matrix["rows"]["second"]["said/erg"]["loss"] == result["second"]["validation"]["said/erg/loss"]
-    first, last = (matrix["rows"][p]["composed/mer"]["accuracy"] for p in ("first", "second"))
+    assert rows["second"]["said/erg"]["loss"] == result["second"]["validation"]["said/erg/loss"]
+    first, last = (rows[p]["composed/mer"]["accuracy"] for p in ("first", "second"))
     assert matrix["backward_transfer"]["accuracy"] == pytest.approx(last - first)
     card = (tmp_path / "out/second/card.md").read_text()
     assert f"| second | {last:.3f} |" in card

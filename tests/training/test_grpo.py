@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from nanoemox.training.objectives import Start
 from nanoemox.training.objectives.cross_entropy import cross_entropy
 from nanoemox.training.objectives.grpo import Answer, Grpo, GrpoLoss, answer_log_probs
 from nanoemox.training.phases import load_curriculum
-from nanoemox.types import RecipeError
+from nanoemox.types import Clip, RecipeError
 from tests.tiny import save_tiny, tiny_clip, tiny_model, tiny_processor
 
 TRUTH = ("happy, pleased", "sad, disappointed", "angry, annoyed")
 
 
-def batch_of(answers: Sequence[str] = TRUTH) -> dict[str, Any]:
+def batch_of(*, bare: bool = False) -> dict[str, Any]:
     clips = [replace(tiny_clip(i), subtitle="no " * (2 * i + 1)) for i in range(3)]  # of three lengths
-    batch = dict(tiny_processor()(clips, [Ask("ovmer", answer=a) for a in answers]))
+    if bare:
+        clips = [Clip(clip.name, subtitle=clip.subtitle) for clip in clips]
+    batch = dict(tiny_processor()(clips, [Ask("ovmer", answer=a) for a in TRUTH]))
     keep = torch.cat([batch["labels"][:, 1:] != -100, torch.zeros(3, 1, dtype=torch.bool)], 1)
     return batch | {"logits_to_keep": keep}
 
@@ -122,16 +123,26 @@ def test_a_constant_reward_moves_nothing(monkeypatch: pytest.MonkeyPatch, kl: fl
 
 def test_a_step_makes_the_better_answers_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Grpo, "rate", lambda _, __, answer: (float(answer.ids[0] % 2), 0.0, 0))
-    model = trained_model()
-    loss, noted = begin(Grpo(group=16, max_new_tokens=1, kl=0.1), model)
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    torch.manual_seed(1)
-    for _ in range(8):
-        optimiser.zero_grad()
-        loss(model, batch_of()).backward()
-        optimiser.step()
-    assert noted["precision"][-1] > noted["precision"][0] + 0.2
-    assert noted["kl"][0] == 0 < noted["kl"][-1]
+    model, drawn = trained_model(), []
+    loss, noted = begin(Grpo(group=8, max_new_tokens=2, kl=0.1), model)
+    write = loss.write
+    monkeypatch.setattr(loss, "write", lambda *args: drawn.append((args, write(*args))) or drawn[-1][1])
+
+    def likelihood_of_the_better() -> float:
+        (prompts, media), answers = drawn[0]
+        rows = loss.batch(prompts, answers, media)
+        with torch.no_grad():
+            log_probs = answer_log_probs(model.eval(), rows)
+        better = torch.tensor([a.ids[0] % 2 for a in answers])[rows["logits_to_keep"].nonzero()[:, 0]]
+        return float(((2 * better - 1) * log_probs).sum())
+
+    loss(model, batch_of(bare=True)).backward()
+    before = likelihood_of_the_better()
+    torch.optim.SGD([p for p in model.parameters() if p.grad is not None], lr=0.01).step()
+    assert likelihood_of_the_better() > before
+    loss(model, batch_of(bare=True))
+    first, second = noted["kl"]
+    assert first == 0 < second
 
 
 def test_the_start_is_kept_and_the_weights_are_not_lost() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None
     before = {n: p.requires_grad for n, p in model.named_parameters()}
     targets = _targets(model, spec.first_layer)
     config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets)
-    inject_adapter_in_model(config, model, adapter_name=name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)  # a second set is meant
+        inject_adapter_in_model(config, model, adapter_name=name)
     for n, parameter in model.named_parameters():
         parameter.requires_grad_(before.get(n.replace(".base_layer", ""), before.get(n, True)))
 

@@ -125,7 +125,8 @@ def run_train(
         if place.is_main_process:
             if curriculum.forgetting:
                 rows = {name: result[MATRIX] for name, result in results.items()}
-                found = {"rows": rows, "backward_transfer": backward_transfer(curriculum, rows)}
+                listed = [{"after": name, "scores": row} for name, row in rows.items()]
+                found = {"rows": listed, "backward_transfer": backward_transfer(curriculum, rows)}
                 write_json(out / "forgetting.json", found)
             _write_model(run)
         place.wait_for_everyone()

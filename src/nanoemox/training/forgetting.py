@@ -77,7 +77,7 @@ def backward_transfer(
     Returns:
         Measure -> mean over the selectors that a phase before the last of ``rows`` teaches; absent without any.
     """
-    last = next(reversed(rows))
+    *_, last = rows
     changes: dict[str, list[float]] = {}
     for selector, teacher in teachers(curriculum).items():
         if teacher in rows and teacher != last and selector in rows[last]:
