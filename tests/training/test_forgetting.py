@@ -92,6 +92,9 @@ def test_a_run_leaves_its_matrix(tmp_path: Path) -> None:
     first, last = (rows[p]["composed/mer"]["accuracy"] for p in ("first", "second"))
     assert matrix["backward_transfer"]["accuracy"] == pytest.approx(last - first)
     card = (tmp_path / "out/second/card.md").read_text()
-    assert f"| second | {last:.3f} |" in card
+    cells = [line.split("|")[1:-1] for line in card.splitlines() if line.startswith(("| after |", "| second |"))]
+    shown = {head.strip(): cell.strip() for head, cell in zip(*cells, strict=True)}
+    assert shown["composed/mer (first)"] == f"{last:.3f}"
+    assert shown["said/erg (second)"] == f"{rows['second']['said/erg']['loss']:.3f}"
     assert "| composed/eri | 10.0% |" in card  # replayed samples stand among the others
     assert "Backward transfer" in (tmp_path / "out/first/card.md").read_text()
