@@ -77,8 +77,8 @@ def clip_of(sample: Sample, data_root: Path, load: Callable[..., Clip]) -> Clip:
     """
     source = sample.media or sample.audio
     if source is None:
-        return Clip(name=sample.id, subtitle=sample.subtitle, history=sample.turns)
-    clip = load(data_root / source, subtitle=sample.subtitle or "", history=sample.turns)
+        return Clip(name=sample.id, subtitle=sample.subtitle, history=sample.history)
+    clip = load(data_root / source, subtitle=sample.subtitle or "", history=sample.history)
     if sample.media and sample.audio:
         clip = replace(clip, waveform=load(data_root / sample.audio, subtitle="").waveform)
     return replace(clip, name=sample.id)

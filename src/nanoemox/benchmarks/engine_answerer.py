@@ -18,7 +18,7 @@ from nanoemox.inference.engine import Engine
 from nanoemox.model.processing import Ask
 from nanoemox.tasks import TASKS
 from nanoemox.types import Clip, NanoEmoXError
-from nanoemox.weights.fingerprint import fingerprint, shaping
+from nanoemox.weights.digests import component_digests, weights_digest
 
 
 class EngineAnswerer:
@@ -33,8 +33,8 @@ class EngineAnswerer:
         self.engine, self.data_root, self.name = engine, data_root, engine.name
         self.settings: Mapping[str, str] = {
             "model": engine.name,
-            "weights": fingerprint(engine.model),
-            **shaping(engine.model, engine.processor),
+            "weights": weights_digest(engine.model),
+            **component_digests(engine.model, engine.processor),
             "nanoemox": __version__,
         }
 
@@ -83,7 +83,7 @@ class EngineAnswerer:
         words = {
             "question": self.engine.processor.question_ids(ask),
             "subtitle": sample.subtitle,
-            "history": [[turn.role, turn.text] for turn in sample.turns],
+            "history": [[turn.role, turn.text] for turn in sample.history],
         }
         return hashlib.sha256(json.dumps(words, ensure_ascii=False).encode()).hexdigest()
 

@@ -192,7 +192,7 @@ def _check_unchanged(out: Path, rows: Iterable[Row], digests: Mapping[str, str])
 
 def dialogue(sample: Sample) -> list[dict[str, str]]:
     """Return what was said before a reply, the words replied to last, as ``role`` and ``text``."""
-    turns = [{"role": turn.role, "text": turn.text} for turn in sample.turns]
+    turns = [{"role": turn.role, "text": turn.text} for turn in sample.history]
     return [*turns, {"role": SPEAKER, "text": sample.subtitle}] if sample.subtitle else turns
 
 
