@@ -22,11 +22,11 @@ from nanoemox.weights.digests import component_digests, weights_digest
 
 
 class EngineAnswerer:
-    """The engine, asked about clips under a data root.
+    """The engine as an answerer about clips under a data root.
 
     Args:
         engine: The engine.
-        data_root: What media paths are relative to.
+        data_root: Folder that media paths are relative to.
     """
 
     def __init__(self, engine: Engine, data_root: Path) -> None:
@@ -39,7 +39,7 @@ class EngineAnswerer:
         }
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch with the clips run together."""
+        """Answer a batch of clips together."""
         replies: list[Reply | None] = [None] * len(samples)
         loaded: list[tuple[int, Clip, float]] = []
         for i, sample in enumerate(samples):
@@ -94,7 +94,7 @@ def load_local(
     """Load a model directory, a hub id or (None) the model in the package.
 
     Returns:
-        The answerer, this process' place, and what waits for the other processes.
+        The answerer, the rank of this process, and a barrier.
 
     Raises:
         CheckpointError: There is no usable model.
