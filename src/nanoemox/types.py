@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
 
 SAMPLE_RATE_HZ: Final = 16_000
 """Sampling rate of every waveform inside the package."""
+_NO_OTHER_FIELDS: Final = {"extra": "forbid"}
+"""Configuration of pydantic where a type is part of a file."""
 
 
 class NanoEmoXError(ValueError):
@@ -38,8 +40,9 @@ class RecipeError(NanoEmoXError):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One utterance of a dialogue."""
+    """One utterance of a dialogue; a manifest holds it with no other fields."""
 
+    __pydantic_config__: ClassVar = _NO_OTHER_FIELDS
     role: str
     text: str
 
@@ -154,6 +157,7 @@ class Clip:
 class Think:
     """The four steps of the chain of empathy (paper, ERG): what was understood before replying."""
 
+    __pydantic_config__: ClassVar = _NO_OTHER_FIELDS
     scenario: str
     emotion: str
     cause: str

@@ -103,7 +103,7 @@ def example(sample: Sample, media: dict[str, Tensor], shows_text: bool, ask: Ask
     clip = Clip(
         name=sample.id,
         subtitle=sample.subtitle if shows_text else None,
-        history=sample.turns if shows_text else (),
+        history=sample.history if shows_text else (),
     )
     return Example(f"{sample.corpus}/{sample.id}/{sample.task}", clip, ask, media)
 

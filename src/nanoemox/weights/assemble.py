@@ -31,9 +31,9 @@ from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights.matching import OURS, Match, match
 from nanoemox.weights.presets import ModelRecipe, Part, known_sizes, load_preset, model_config, option
-from nanoemox.weights.shards import Reader, draw, write_shards
 from nanoemox.weights.sizes import Sizes, model_sizes, tensor_table
 from nanoemox.weights.sources import CONFIG, locate, open_weights
+from nanoemox.weights.writer import Reader, draw, write_shards
 
 PLACEHOLDER = "its weights were drawn at random (`nanoemox assemble --random`): assemble it from public backbones first"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

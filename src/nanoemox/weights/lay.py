@@ -21,9 +21,9 @@ from transformers import AutoTokenizer
 from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
 from nanoemox.types import CheckpointError
 from nanoemox.weights.matching import match
-from nanoemox.weights.shards import Reader, write_shards
 from nanoemox.weights.sizes import tensor_table
 from nanoemox.weights.sources import open_weights
+from nanoemox.weights.writer import Reader, write_shards
 
 _DTYPE = torch.float16
 _ONE_FILE = 1 << 40
