@@ -6,24 +6,21 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from nanoemox.cli.answer_html import PageWriter
+from nanoemox.cli.answer_inputs import Source, expand, read_history
 from nanoemox.cli.answer_table import AnswerTable, checkpoint_identity, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
 from nanoemox.media.windows import check_windows
+from nanoemox.scaling.cluster import Cluster, Share
 from nanoemox.tasks import ALL_TASKS, get_task
 from nanoemox.types import Answer, Clip, NanoEmoXError, Turn
 
-_VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
-_AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
-_PICTURE = "jpg jpeg png webp bmp tif tiff"
-MEDIA_SUFFIXES: Final = frozenset(f".{end}" for end in f"{_VIDEO} {_AUDIO} {_PICTURE}".split())
-"""What is taken from a folder; a file that is named is tried whatever it is called."""
 DEFAULT_WINDOW_S = 10.0
 _UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff]")
 
@@ -51,20 +48,21 @@ class AnswerRequest:
     csv: Path | None = None
     explain: bool = False
     html: Path | None = None
+    scaled: tuple[Cluster, Share] | None = None
 
 
 @dataclass(slots=True)
-class _Questions:
+class Questions:
     """The options once checked."""
 
     tasks: tuple[str, ...]
     labels: tuple[str, ...] | None
     history: tuple[Turn, ...]
-    problems: dict[Path, str] = field(default_factory=dict)
+    problems: dict[Source, str] = field(default_factory=dict)
     page: PageWriter | None = None
 
 
-def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
+def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
     """Answer about every clip; go on past a bad one.
 
     Returns:
@@ -75,11 +73,11 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
     """
     questions = _check(request)
     if request.text is not None:
-        _check_words_alone(paths, request)
+        _check_words_alone(named, request)
         return _answer_words(request.text, request, questions)
-    if not paths:
+    if not named:
         raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
-    clips, missing = expand(paths)
+    clips, missing = expand(named)
     if request.face_vectors is not None and len(clips) > 1:
         raise NanoEmoXError(f"--face-vectors goes with one clip, {len(clips)} are named: answer about one at a time")
     questions.problems |= missing
@@ -103,22 +101,23 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
     return 2 if questions.problems else 0
 
 
-def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
+def _check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
     given = {
         "--csv": request.csv,
         "--every": request.every_s,
         "--subtitle": request.subtitle,
         "--words": request.words,
         "--face-vectors": request.face_vectors,
+        "--ray": request.scaled,
     }
-    wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
+    wrong = [*(["clips"] if named else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
         raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
     if not (request.text or "").strip():
         raise NanoEmoXError("--text is empty: give the words")
 
 
-def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> int:
+def _answer_words(text: str, request: AnswerRequest, questions: Questions) -> int:
     from nanoemox.inference.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device)
@@ -141,7 +140,7 @@ def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> i
     return 0
 
 
-def _settings(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
+def _settings(request: AnswerRequest, questions: Questions) -> dict[str, Any]:
     """Return all that the answers depend on beside the clips and the tasks."""
     from nanoemox.inference.checkpoints import find_checkpoint
 
@@ -169,12 +168,14 @@ def _window_s(request: AnswerRequest) -> float:
     return DEFAULT_WINDOW_S if request.window_s is None else request.window_s
 
 
-def _check(request: AnswerRequest) -> _Questions:
+def _check(request: AnswerRequest) -> Questions:
     """Find every mistake in the options before the model is loaded."""
     if request.json and request.csv is not None:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
     if request.html is not None and (request.json or request.csv is not None):
         raise NanoEmoXError(f"--html and {'--json' if request.json else '--csv'} exclude each other: choose one")
+    if request.scaled is not None and request.csv is None:
+        raise NanoEmoXError("--ray writes a table that can be continued: name it with --csv FILE")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
     if request.every_s is not None:
@@ -201,59 +202,43 @@ def _check(request: AnswerRequest) -> _Questions:
         labels = tuple(label.strip() for label in request.labels.split(","))
         make_plan(tasks, labels, request.think)
     history = () if request.history is None else read_history(request.history)
-    return _Questions(tasks, labels, history, page=None if request.html is None else PageWriter(request.html))
-
-
-def expand(paths: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """Return the files to read, folders searched, each once; and path -> why not."""
-    found: dict[Path, None] = {}
-    problems: dict[Path, str] = {}
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
-            found |= dict.fromkeys(inside)
-            if not inside:
-                problems[path] = "the folder holds no video, audio or picture file"
-        elif path.is_file():
-            found[path] = None
-        else:
-            problems[path] = "not a file" if path.exists() else "no such file"
-    return list(found), problems
-
-
-def read_history(path: Path) -> tuple[Turn, ...]:
-    """Read earlier turns from JSON: a list of objects with ``role`` and ``text``."""
-    form = 'give a JSON list such as [{"role": "A", "text": "How did it go?"}]'
-    if path.exists() and not path.is_file():
-        raise NanoEmoXError(f"{path}: not a file; {form}")
-    try:
-        turns = json.loads(path.read_text("utf-8"))
-        if not isinstance(turns, list):
-            raise NanoEmoXError(f"{path}: not a list; {form}")
-        return tuple(Turn(str(t["role"]), str(t["text"])) for t in turns)
-    except OSError as error:
-        raise NanoEmoXError(f"{path}: {error.strerror or error}; {form}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise NanoEmoXError(f"{path}: not a dialogue ({error}); {form}") from error
+    return Questions(tasks, labels, history, page=None if request.html is None else PageWriter(request.html))
 
 
 def _answer_all(
-    clips: list[Path], request: AnswerRequest, questions: _Questions, write: Callable[[Path, list[Answer]], None]
+    clips: list[Source], request: AnswerRequest, questions: Questions, write: Callable[[Any, list[Answer]], None]
 ) -> None:
-    from nanoemox.inference.engine import Engine
-
-    engine = Engine.from_pretrained(request.model, device=request.device)
-    along = request.every_s is not None or request.by == "utterance"
-    run = _timelines if along else _whole_clips
     with progress_over(len(clips)) as advance:
-        for path, answers, last in run(engine, clips, request, questions):
-            write(path, answers)
+        for source, answers, last in _answers(clips, request, questions):
+            write(source, answers)
             if last:
                 advance(len(questions.problems))
 
 
+def _answers(
+    clips: list[Source], request: AnswerRequest, questions: Questions
+) -> Iterator[tuple[Source, list[Answer], bool]]:
+    """Yield each clip with some of its answers, and whether they are the last."""
+    if request.scaled is not None:
+        from nanoemox.cli.answer_spread import answer_spread
+
+        return answer_spread(clips, request, questions)
+    from nanoemox.inference.engine import Engine
+
+    engine = Engine.from_pretrained(request.model, device=request.device)
+    return answer_with(engine, [Path(c) for c in clips], request, questions)
+
+
+def answer_with(
+    engine: Any, paths: list[Path], request: AnswerRequest, questions: Questions
+) -> Iterator[tuple[Path, list[Answer], bool]]:
+    """Yield each file with some of its answers, and whether they are the last; ``questions.problems`` gets the rest."""
+    along = request.every_s is not None or request.by == "utterance"
+    return (_timelines if along else _whole_clips)(engine, paths, request, questions)
+
+
 def _whole_clips(
-    engine: Any, paths: list[Path], request: AnswerRequest, questions: _Questions
+    engine: Any, paths: list[Path], request: AnswerRequest, questions: Questions
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
     """Yield each path with its one answer, and that it is the last."""
     sent: list[Path] = []
@@ -286,7 +271,7 @@ def _whole_clips(
 
 
 def _timelines(
-    engine: Any, paths: list[Path], request: AnswerRequest, questions: _Questions
+    engine: Any, paths: list[Path], request: AnswerRequest, questions: Questions
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
     """Yield each path with the answers of its windows: one by one for the screen, else all together."""
     together = request.csv is not None or questions.page is not None
@@ -319,7 +304,7 @@ def _timelines(
         yield path, answers if together else [], True
 
 
-def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
+def _loading(request: AnswerRequest, questions: Questions) -> dict[str, Any]:
     words = {"auto": None, "none": ""}.get(request.words or "auto", request.words)
     return {
         "subtitle": request.subtitle if request.words is None else words,
