@@ -1,4 +1,4 @@
-"""Ray itself, on this machine: a replica killed under load, and a folder whose answering is killed and taken up again."""
+"""Ray itself, on this machine: a replica killed under load, a folder whose answering is killed and resumed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,15 @@ def descendants(pid: int) -> list[int]:
 
 
 def replicas(pid: int) -> list[int]:
-    return [p for p in descendants(pid) if Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"ray::ServeReplica")]
+    """Processes of replicas; Ray puts the name of what runs into their title."""
+    return [p for p in descendants(pid) if re.match(rb"ray::.*Serve_?Replica", title(p), re.IGNORECASE)]
+
+
+def title(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def listening(pids: list[int]) -> list[str]:
