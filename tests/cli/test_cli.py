@@ -19,7 +19,8 @@ import pytest
 
 from nanoemox import cli
 from nanoemox.cli.answer_files import json_line
-from nanoemox.cli.answer_inputs import expand, read_history
+from nanoemox.cli.answer_inputs import expand
+from nanoemox.cli.answer_options import read_history
 from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import card
 from nanoemox.inference.engine import Engine

@@ -1,14 +1,13 @@
-"""What ``nanoemox answer`` is given: files, folders, what lies in an object store, and earlier turns."""
+"""What ``nanoemox answer`` is given: files, folders, and what lies in an object store."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from nanoemox.scaling.sources import is_remote, list_clips
-from nanoemox.types import NanoEmoXError, Turn
+from nanoemox.types import NanoEmoXError
 
 _VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
 _AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
@@ -58,19 +57,3 @@ def as_sources(named: Sequence[str], *, remote: bool) -> list[Source]:
         if is_remote(one) and not remote and not Path(one).exists():
             raise NanoEmoXError(f"{one}: clips in an object store are read with --ray and --csv FILE")
     return [one if remote and is_remote(one) else Path(one) for one in named]
-
-
-def read_history(path: Path) -> tuple[Turn, ...]:
-    """Read earlier turns from JSON: a list of objects with ``role`` and ``text``."""
-    form = 'give a JSON list such as [{"role": "A", "text": "How did it go?"}]'
-    if path.exists() and not path.is_file():
-        raise NanoEmoXError(f"{path}: not a file; {form}")
-    try:
-        turns = json.loads(path.read_text("utf-8"))
-        if not isinstance(turns, list):
-            raise NanoEmoXError(f"{path}: not a list; {form}")
-        return tuple(Turn(str(t["role"]), str(t["text"])) for t in turns)
-    except OSError as error:
-        raise NanoEmoXError(f"{path}: {error.strerror or error}; {form}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise NanoEmoXError(f"{path}: not a dialogue ({error}); {form}") from error

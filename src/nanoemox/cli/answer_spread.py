@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanoemox.cli.answer_files import AnswerRequest, Questions, answer_with
+from nanoemox.cli.answer_files import answer_with
 from nanoemox.cli.answer_inputs import Source
+from nanoemox.cli.answer_options import AnswerJob, AnswerRequest
 from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.scaling.cluster import ray_at
 from nanoemox.scaling.spread import Outcome, Work, spread
@@ -15,9 +16,9 @@ from nanoemox.types import Answer
 
 
 def answer_spread(
-    clips: Sequence[Source], request: AnswerRequest, questions: Questions
+    clips: Sequence[Source], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Source, list[Answer], bool]]:
-    """Yield each clip with its answers; ``questions.problems`` gets those that have none.
+    """Yield each clip with its answers; ``job.problems`` gets those that have none.
 
     Raises:
         NanoEmoXError: No such model, or Ray cannot be had or stopped.
@@ -25,12 +26,12 @@ def answer_spread(
     assert request.scaled is not None
     cluster, share = request.scaled
     find_checkpoint(request.model)  # better now than in every process
-    opener = _Opener(replace(request, device=share.device(request.device)), questions)
+    opener = _Opener(replace(request, device=share.device(request.device)), job)
     sources: dict[str, Source] = {str(c if isinstance(c, str) else c.resolve()): c for c in clips}
     with ray_at(cluster, share) as ray:
         for name, outcome in spread(ray, list(sources), opener, share):
             if isinstance(outcome, str):
-                questions.problems[sources[name]] = outcome.removeprefix(f"{name}: ")
+                job.problems[sources[name]] = outcome.removeprefix(f"{name}: ")
             else:
                 yield sources[name], list(outcome), True
 
@@ -40,7 +41,7 @@ class _Opener:
     """Opens an engine where it is called, and answers with it as this process would."""
 
     request: AnswerRequest
-    questions: Questions
+    job: AnswerJob
 
     def __call__(self) -> Work:
         from nanoemox.cli.app import quieten_libraries
@@ -50,10 +51,10 @@ class _Opener:
         engine = Engine.from_pretrained(self.request.model, device=self.request.device)
 
         def work(paths: Sequence[Path]) -> dict[Path, Outcome]:
-            questions = replace(self.questions, problems={})
+            job = replace(self.job, problems={})
             found: dict[Path, Outcome] = {
-                path: tuple(answers) for path, answers, _ in answer_with(engine, list(paths), self.request, questions)
+                path: tuple(answers) for path, answers, _ in answer_with(engine, list(paths), self.request, job)
             }
-            return found | {Path(path): reason for path, reason in questions.problems.items()}
+            return found | {Path(path): reason for path, reason in job.problems.items()}
 
         return work

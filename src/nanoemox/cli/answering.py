@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell_json
+from nanoemox.cli.app import ModelOption, app, print_json
 from nanoemox.cli.scaled import (
     CpusOption,
     GpusOption,
@@ -71,8 +71,9 @@ def answer(
     gpus: GpusOption = 0.0,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
-    from nanoemox.cli.answer_files import AnswerRequest, answer_files
+    from nanoemox.cli.answer_files import answer_files
     from nanoemox.cli.answer_inputs import as_sources
+    from nanoemox.cli.answer_options import AnswerRequest
 
     request = AnswerRequest(
         tasks=task,
@@ -108,6 +109,6 @@ def env(
 
     found = describe_environment()
     if json:
-        tell_json(found, 2)
+        print_json(found, 2)
     else:
         typer.echo(format_environment(found))

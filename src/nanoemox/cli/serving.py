@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell
+from nanoemox.cli.app import ModelOption, app, print_text
 from nanoemox.cli.scaled import (
     CpusOption,
     GpusOption,
@@ -77,8 +77,8 @@ def serve(
         from nanoemox.scaling.replicas import ReplicaOptions, serve_replicas
 
         options = ReplicaOptions(model, device, limits, hosts, names, host, token)
-        serve_replicas(options, *scaled, port, lambda at: tell(f"{workers} replica(s) at {at}   Ctrl-C stops"))
+        serve_replicas(options, *scaled, port, lambda at: print_text(f"{workers} replica(s) at {at}   Ctrl-C stops"))
         return
     engine = Engine.from_pretrained(model, device=device)
     service = Service(engine, limits, hosts, names)
-    serve_app(service, host, port, token, lambda address: tell(f"{engine.name} at {address}   Ctrl-C stops"))
+    serve_app(service, host, port, token, lambda address: print_text(f"{engine.name} at {address}   Ctrl-C stops"))
