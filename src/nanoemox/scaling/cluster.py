@@ -28,6 +28,8 @@ _PRIVATE: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 _LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
+# Ray gives what it starts the lowest claim on the cores (nice 15): an engine would starve beside any other program.
+_EQUAL: Final = {"RAY_worker_niceness": "0"}
 # On a busy machine a process needs longer than Ray Serve's few seconds before it first says that it is well.
 _PATIENT: Final = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60"}
 
@@ -104,7 +106,7 @@ def ray_at(cluster: Cluster, share: Share, variables: Mapping[str, str] | None =
         NanoEmoXError: Ray is not installed, does not start, cannot be reached, or has not that much to give.
     """
     with _environment(
-        _QUIET | (_PRIVATE | _LOOPBACK | _PATIENT if cluster.address is None else {}) | dict(variables or {})
+        _QUIET | (_PRIVATE | _LOOPBACK | _EQUAL | _PATIENT if cluster.address is None else {}) | dict(variables or {})
     ):
         try:
             import ray
