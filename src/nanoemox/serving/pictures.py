@@ -1,4 +1,4 @@
-"""The pictures of a stream: what a JPEG says of itself, pixels, sizes."""
+"""Images of a live stream: JPEG headers, decoding, scaling."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ MIN_VOICE_S: Final = 0.3
 """Speech in a window below which there is no voice to read."""
 MIN_UTTERANCE_S: Final = 0.5
 MAX_WAITING: Final = 4
-"""Stretches that wait to be read, in one stream."""
+"""Most windows of one stream that wait for the model."""
 
 Trigger = Literal["interval", "speech_ended"]
 
@@ -139,7 +139,7 @@ class Rolling:
         return self._seen(*jpeg_size(data), lambda: jpeg_pixels(data))
 
     def show(self, frame: npt.NDArray[np.uint8]) -> list[Speech | Due]:
-        """Take a picture as pixels, uint8[H, W, 3], RGB; otherwise like :meth:`see`."""
+        """Add a decoded image, uint8[H, W, 3], RGB; otherwise like :meth:`see`."""
         return self._seen(frame.shape[1], frame.shape[0], lambda: frame)
 
     def _seen(self, width: int, height: int, pixels: Callable[[], npt.NDArray[np.uint8]]) -> list[Speech | Due]:
@@ -155,7 +155,7 @@ class Rolling:
         return self._due()
 
     def utterance(self) -> Due:
-        """Return what somebody is saying, as far as it goes, or said last; where nobody spoke, the last seconds."""
+        """Return the current utterance up to now, else the last one, else the last window."""
         now = self.clock_s
         spoken = self._spoken[-1] if self._spoken else (0.0, now)
         start_s, end_s = spoken if self._speaking_s is None else (self._speaking_s, now)
@@ -209,10 +209,10 @@ class Rolling:
 
 
 class Backlog:
-    """Stretches that wait to be read. Where there are more than the model can do, the newest count.
+    """Windows that wait for the model. If it cannot keep up, newer ones replace older ones.
 
     Attributes:
-        dropped: How many were given up so far.
+        dropped: Number of windows discarded so far.
     """
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class Backlog:
         return len(self._waiting)
 
     def add(self, due: Due) -> None:
-        """Let a stretch wait; of those that the clock made due, only the newest does."""
+        """Add a window; of those triggered by the interval, only the newest is kept."""
         if due.trigger == "interval":
             self._keep(lambda old: old.trigger != "interval")
         self._waiting.append(due)
@@ -232,15 +232,15 @@ class Backlog:
             self.dropped += 1
 
     def take(self) -> Due:
-        """Return the oldest.
+        """Remove and return the oldest.
 
         Raises:
-            IndexError: Nothing waits.
+            IndexError: There is none.
         """
         return self._waiting.popleft()
 
     def clear(self) -> None:
-        """Give up what waits."""
+        """Discard all."""
         self._keep(lambda old: False)
 
     def _keep(self, wanted: Callable[[Due], bool]) -> None:

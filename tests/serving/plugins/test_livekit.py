@@ -123,8 +123,8 @@ def test_a_stream_passes_transcripts_on_and_reads_the_speaker(
 
 
 async def settled(hearing: SpeakerSTT) -> None:
-    if hearing._speaker is not None:
-        await hearing._speaker.settle(LONG_S)
+    if hearing.speaker is not None:
+        await hearing.speaker.settle(LONG_S)
 
 
 def test_closing_a_stream_forgets_at_once(reader: Engine, spoken: np.ndarray) -> None:
@@ -136,9 +136,9 @@ def test_closing_a_stream_forgets_at_once(reader: Engine, spoken: np.ndarray) ->
             stream.push_frame(frame)
         await asyncio.sleep(0.01)
         await stream.aclose()
-        assert hearing._speaker is not None
-        assert not hearing._speaker._thread.is_alive()
-        assert not hearing._speaker._inbox
+        assert hearing.speaker is not None
+        assert not hearing.speaker.alive
+        assert hearing.speaker.pending == 0
 
     asyncio.run(run())
 

@@ -119,7 +119,7 @@ def test_pictures_are_read(reader: Engine, caplog: pytest.LogCaptureFixture) -> 
     sent = [*pictures, *odd, LLMContextUserTurnFrame(WORDS, "now")]
     came = through(SpeakerProcessor(reader, config=CONFIG), *sent)
     assert contexts(came)[-1].context.modalities == ("vision", "text")
-    assert caplog.text.count("pictures in the format YUV are not read: send RGB") == 1
+    assert caplog.text.count("images in the format YUV are ignored: send RGB") == 1
 
 
 def test_an_interruption_passes_and_the_conversation_goes_on(reader: Engine, spoken: np.ndarray) -> None:
@@ -135,9 +135,9 @@ def test_an_interruption_passes_and_the_conversation_goes_on(reader: Engine, spo
 def test_cancelling_forgets_at_once(reader: Engine, spoken: np.ndarray) -> None:
     processor = SpeakerProcessor(reader, config=CONFIG)
     through(processor, *sound(spoken), CancelFrame(), send_end_frame=False)
-    assert processor._speaker is not None
-    assert not processor._speaker._thread.is_alive()
-    assert not processor._speaker._inbox
+    assert processor.speaker is not None
+    assert not processor.speaker.alive
+    assert processor.speaker.pending == 0
 
 
 class PaperLLM(FrameProcessor):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -17,7 +19,9 @@ from nanoemox.serving.measuring import replay
 from nanoemox.serving.plugins import speaker as module
 from nanoemox.serving.plugins.speaker import CAUTION, NOT_ENOUGH, Measured, Speaker, SpeakerContext, mono
 from nanoemox.serving.rolling import LiveConfig
+from nanoemox.types import NanoEmoXError
 from tests.serving.plugins.conftest import RATE_HZ, chunks
+from tests.test_imports import loaded_after
 
 CONFIG = LiveConfig(hear=False, interval_s=1.0, window_s=2.0, min_silence_s=0.3)
 LONG_AGO = LiveConfig(hear=False, interval_s=3.0, window_s=3.0)
@@ -33,7 +37,7 @@ def alone(engine: Engine, talk: Callable[[Speaker], Coroutine[Any, Any, None]], 
             await talk(speaker)
         finally:
             await speaker.aclose()
-        assert not speaker._thread.is_alive()
+        assert not speaker.alive
 
     asyncio.run(run())
 
@@ -173,7 +177,7 @@ def test_a_reading_that_fails_is_logged_without_its_message(
 
     with caplog.at_level(logging.DEBUG):
         alone(reader, talk)
-    assert "a reading failed: ValueError" in caplog.text
+    assert "a measurement failed: ValueError" in caplog.text
     assert "what the speaker said" not in caplog.text
 
 
@@ -181,7 +185,7 @@ def test_a_closed_speaker_takes_nothing(reader: Engine) -> None:
     async def talk(speaker: Speaker) -> None:
         await speaker.aclose()
         speaker.hear(bytes(2 * RATE_HZ))
-        assert not speaker._inbox
+        assert speaker.pending == 0
         assert await speaker.settle(LONG_S)
         assert [context async for context in speaker.readings()] == []
 
@@ -217,3 +221,18 @@ def test_channels_are_mixed() -> None:
     stereo = np.array([[100, 200], [-5, -7]], "<i2")
     assert np.frombuffer(mono(stereo.tobytes(), 2), "<i2").tolist() == [150, -6]
     assert mono(b"\1\2", 1) == b"\1\2"
+
+
+@pytest.mark.parametrize(("framework", "name"), [("livekit", "LiveKit Agents need"), ("pipecat", "Pipecat needs")])
+def test_a_missing_framework_is_named(framework: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = f"nanoemox.serving.plugins.{framework}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    for loaded in [m for m in sys.modules if m.split(".")[0] == framework]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, framework, None)
+    with pytest.raises(NanoEmoXError, match=rf"{name} {framework}\S*: pip install 'nanoemox\[{framework}\]'"):
+        importlib.import_module(module)
+
+
+def test_the_adapters_need_no_web_framework() -> None:
+    assert not {"fastapi", "starlette", "uvicorn"} & loaded_after("import nanoemox.serving.plugins.speaker")

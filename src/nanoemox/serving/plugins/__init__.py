@@ -1,1 +1,1 @@
-"""Where live speech is built: readings of the speaker inside LiveKit Agents and Pipecat."""
+"""Adapters for voice-agent frameworks: LiveKit Agents and Pipecat."""

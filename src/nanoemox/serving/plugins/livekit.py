@@ -1,7 +1,7 @@
-"""LiveKit Agents: an STT wrapper that also knows how the speaker sounds.
+"""LiveKit Agents: an STT wrapper that also measures how the speaker sounds.
 
-``SpeakerSTT`` stands in an ``AgentSession`` for the recogniser it wraps. Transcripts pass through unchanged and at
-once; ``attach``, called from ``Agent.on_user_turn_completed``, gives the reading of a turn to the language model.
+Transcripts of the wrapped STT pass through without delay. ``SpeakerSTT.attach``, called from
+``Agent.on_user_turn_completed``, gives the measurement of the turn to the language model.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ except ImportError as error:
     raise NanoEmoXError(f"LiveKit Agents need {error.name}: pip install 'nanoemox[livekit]'") from error
 
 KEY = "nanoemox"
-"""Where a reading stands in ``SpeechData.metadata`` and ``ChatMessage.extra``."""
+"""Key of a measurement in ``SpeechData.metadata`` and ``ChatMessage.extra``."""
 
 
 class SpeakerSTT(agents_stt.STT):
-    """Wraps a recogniser. Emits ``speaker_context`` with each reading. Make one for each session.
+    """Wraps an STT and emits ``speaker_context`` with each measurement. Create one per session.
 
     Args:
-        stt: The recogniser; it must stream.
-        engine: The engine; several sessions may share one.
+        stt: The STT; it must support streaming.
+        engine: The engine; may be shared.
         config: What is measured, and how often.
-        wait_s: How long the end of a turn waits for its reading; 0 takes what is there.
+        wait_s: Longest time that the end of a turn waits for its measurement; 0 uses the latest one.
+
+    Attributes:
+        speaker: What measures the current stream; None before the first.
 
     Raises:
-        NanoEmoXError: The recogniser does not stream.
+        NanoEmoXError: The STT does not stream.
     """
 
     def __init__(
@@ -48,41 +51,41 @@ class SpeakerSTT(agents_stt.STT):
             raise NanoEmoXError(f"{stt.label} does not stream: wrap it in livekit.agents.stt.StreamAdapter first")
         super().__init__(capabilities=stt.capabilities)
         self._stt, self._engine, self._config, self._wait_s = stt, engine, config, wait_s
-        self._speaker: Speaker | None = None
-        self._recognize_metrics_needed = False  # the wrapped one measures itself
+        self.speaker: Speaker | None = None
+        self._recognize_metrics_needed = False  # the wrapped STT reports its own
         stt.on("metrics_collected", self._pass_metrics)
 
     @property
     def wrapped_stt(self) -> agents_stt.STT:
-        """The recogniser."""
+        """The wrapped STT."""
         return self._stt
 
     @property
     def model(self) -> str:
-        """Name of the recogniser's model."""
+        """Model of the wrapped STT."""
         return str(self._stt.model)
 
     @property
     def provider(self) -> str:
-        """Name of the recogniser's provider."""
+        """Provider of the wrapped STT."""
         return str(self._stt.provider)
 
     @property
     def context(self) -> SpeakerContext:
-        """The latest reading."""
-        return SpeakerContext() if self._speaker is None else self._speaker.context
+        """The latest measurement."""
+        return SpeakerContext() if self.speaker is None else self.speaker.context
 
     async def attach(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> SpeakerContext:
-        """Give the language model what is known of the speaker, for the turn that has just ended.
+        """Add the measurement of the turn that has just ended to the context of the language model.
 
         Args:
-            turn_ctx: The context of this reply; a system message is added.
-            new_message: The user's message; its ``extra["nanoemox"]`` gets the reading.
+            turn_ctx: Context of this reply; a system message is added.
+            new_message: The user's message; the measurement is stored in its ``extra["nanoemox"]``.
 
         Returns:
-            The reading.
+            The measurement.
         """
-        known = SpeakerContext() if self._speaker is None else await self._speaker.turn(self._wait_s)
+        known = SpeakerContext() if self.speaker is None else await self.speaker.turn(self._wait_s)
         turn_ctx.add_message(role="system", content=known.to_instructions())
         new_message.extra[KEY] = known.model_dump(mode="json")
         return known
@@ -93,15 +96,15 @@ class SpeakerSTT(agents_stt.STT):
         language: NotGivenOr[str] = NOT_GIVEN,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> SpeakerStream:
-        """Recognise and read one stream."""
+        """Transcribe and measure one stream."""
         return SpeakerStream(self, language, conn_options)
 
     def prewarm(self) -> None:
-        """Prewarm the recogniser."""
+        """Prewarm the wrapped STT."""
         self._stt.prewarm()
 
     async def aclose(self) -> None:
-        """Let go of the recogniser; whoever made it closes it."""
+        """Detach from the wrapped STT, which its creator closes."""
         self._stt.off("metrics_collected", self._pass_metrics)
 
     def _pass_metrics(self, *args: Any, **kwargs: Any) -> None:
@@ -123,9 +126,9 @@ class SpeakerStream(agents_stt.RecognizeStream):
     """One stream; its ``context`` is the latest :class:`SpeakerContext`.
 
     Args:
-        stt: Whose stream it is.
-        language: Of the recogniser.
-        conn_options: Of the recogniser, which retries for itself.
+        stt: The wrapper that the stream belongs to.
+        language: Passed to the wrapped STT.
+        conn_options: Passed to the wrapped STT, which does the retries.
     """
 
     def __init__(self, stt: SpeakerSTT, language: NotGivenOr[str], conn_options: APIConnectOptions) -> None:
@@ -135,13 +138,13 @@ class SpeakerStream(agents_stt.RecognizeStream):
 
     async def _metrics_monitor_task(self, event_aiter: AsyncIterable[agents_stt.SpeechEvent]) -> None:
         async for _ in event_aiter:
-            pass  # the wrapped stream measures itself
+            pass  # the wrapped stream reports its own
 
     async def _run(self) -> None:
         owner = self._owner
         inner = owner._stt.stream(language=self._language, conn_options=self._inner_options)
         inner.start_time_offset = self.start_time_offset
-        owner._speaker = speaker = Speaker(owner._engine, owner._config)
+        owner.speaker = speaker = Speaker(owner._engine, owner._config)
         telling = asyncio.create_task(self._tell(speaker))
         passing = [
             asyncio.create_task(self._pass_in(inner, speaker)),
@@ -166,14 +169,14 @@ class SpeakerStream(agents_stt.RecognizeStream):
             inner.push_frame(data)
             for piece in self._at_16_khz(data):
                 speaker.hear(piece)
-        with suppress(RuntimeError):  # it may have ended by itself
+        with suppress(RuntimeError):  # it may have ended already
             inner.end_input()
 
     def _at_16_khz(self, frame: rtc.AudioFrame) -> list[bytes]:
         sound = mono(bytes(frame.data), frame.num_channels)
         if frame.sample_rate == SAMPLE_RATE_HZ:
             return [sound]
-        if self._sound is None:  # a stream keeps its rate: push_frame holds it to that
+        if self._sound is None:  # push_frame refuses a change of rate
             self._sound = rtc.AudioResampler(frame.sample_rate, SAMPLE_RATE_HZ)
         return [bytes(piece.data) for piece in self._sound.push(bytearray(sound))]
 

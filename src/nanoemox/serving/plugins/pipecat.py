@@ -1,7 +1,7 @@
 """Pipecat: a processor that tells the language model how the speaker sounds.
 
-It stands between the user's aggregator and the language model, where the user's sound, pictures, turns and contexts all
-pass by: ``[transport.input(), stt, aggregators.user(), SpeakerProcessor(engine), llm, ...]``.
+It belongs between the user aggregator and the LLM service, where audio, images, user turns and contexts all pass:
+``[transport.input(), stt, aggregators.user(), SpeakerProcessor(engine), llm, ...]``.
 """
 
 from __future__ import annotations
@@ -42,27 +42,30 @@ _FORMAT: Final = "RGB"
 
 @dataclass
 class SpeakerContextFrame(SystemFrame):
-    """A reading of the speaker, sent downstream as it comes.
+    """A measurement of the speaker, pushed downstream.
 
     Attributes:
-        context: The reading.
+        context: The measurement.
     """
 
     context: SpeakerContext
 
 
 class SpeakerProcessor(FrameProcessor):
-    """Reads the user's voice, face and words beside the conversation, and notes before each turn how they seem to feel.
+    """Measures the user's voice, face and words, and inserts the result before each user turn of the context.
 
-    Every frame passes on unchanged and at once, but for two: a context waits up to ``wait_s`` for the reading of its
-    turn, and the end of the conversation up to two seconds for the last reading.
+    All frames pass unchanged. Only an ``LLMContextFrame`` waits, up to ``wait_s``, for the measurement of its turn,
+    and an ``EndFrame``, up to two seconds, for the last measurement.
 
     Args:
-        engine: The engine; several pipelines may share one.
+        engine: The engine; may be shared.
         config: What is measured, and how often.
-        wait_s: How long a context waits; 0 takes what is there.
-        user_id: Whose frames are read where the transport tells users apart; None reads all as one person.
-        **kwargs: Of ``FrameProcessor``.
+        wait_s: Longest time that a context waits; 0 uses the latest measurement.
+        user_id: The participant to measure; None treats all frames as one person.
+        **kwargs: Passed to ``FrameProcessor``.
+
+    Attributes:
+        speaker: What measures the stream; None before ``setup``.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class SpeakerProcessor(FrameProcessor):
     ) -> None:
         super().__init__(**kwargs)
         self._engine, self._config, self._wait_s, self._user_id = engine, config, wait_s, user_id
-        self._speaker: Speaker | None = None
+        self.speaker: Speaker | None = None
         self._telling: asyncio.Task[None] | None = None
         self._resampler, self._rate_hz = SOXRStreamAudioResampler(clear_after_secs=None), 0
         self._noted: object = None
@@ -84,29 +87,29 @@ class SpeakerProcessor(FrameProcessor):
 
     @property
     def context(self) -> SpeakerContext:
-        """The latest reading."""
-        return SpeakerContext() if self._speaker is None else self._speaker.context
+        """The latest measurement."""
+        return SpeakerContext() if self.speaker is None else self.speaker.context
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
-        """Start to listen."""
+        """Start the worker thread."""
         await super().setup(setup)
-        self._speaker = Speaker(self._engine, self._config)
-        self._telling = self.create_task(self._tell(self._speaker))
+        self.speaker = Speaker(self._engine, self._config)
+        self._telling = self.create_task(self._tell(self.speaker))
 
     async def cleanup(self) -> None:
-        """Forget the stream."""
-        if self._speaker is not None:
-            await self._speaker.aclose()
+        """Stop the worker thread and discard the stream."""
+        if self.speaker is not None:
+            await self.speaker.aclose()
         if self._telling is not None:
             await self.cancel_task(self._telling)
             self._telling = None
         await super().cleanup()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Look at a frame and pass it on."""
+        """Use a frame and pass it on."""
         await super().process_frame(frame, direction)
-        if self._speaker is not None and direction == FrameDirection.DOWNSTREAM:
-            await self._look(frame, self._speaker)
+        if self.speaker is not None and direction == FrameDirection.DOWNSTREAM:
+            await self._look(frame, self.speaker)
         await self.push_frame(frame, direction)
 
     async def _look(self, frame: Frame, speaker: Speaker) -> None:
@@ -136,10 +139,10 @@ class SpeakerProcessor(FrameProcessor):
             speaker.show(np.frombuffer(frame.image, np.uint8).reshape(height, width, 3))
         elif not self._warned:
             self._warned = True
-            _log.warning("pictures in the format %s are not read: send %s", frame.format, _FORMAT)
+            _log.warning("images in the format %s are ignored: send %s", frame.format, _FORMAT)
 
     async def _note(self, context: LLMContext, speaker: Speaker) -> None:
-        """Put what is known of the speaker before the turn that a context ends with, once for each turn."""
+        """Insert the measurement before the user turn that ends a context, once per turn."""
         messages = context.get_messages()
         turn = messages[-1] if messages else None
         if turn is None or isinstance(turn, LLMSpecificMessage) or turn["role"] != "user" or turn is self._noted:

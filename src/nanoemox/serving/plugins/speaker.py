@@ -1,8 +1,7 @@
-"""How a speaker seems to feel, read beside a conversation: what the frameworks' adapters share.
+"""Measurements of one speaker during a conversation; the part that all framework adapters share.
 
-Sound, pictures and words go in from an event loop that is never blocked; a thread of its own finds speech, runs the
-model and hands readings back to the loop. Nothing of the stream is kept longer than two rolling windows, and nothing of
-it is logged.
+Audio, images and words are queued from the event loop without blocking it. A worker thread detects speech, runs the
+model and posts measurements back to the loop. The stream is kept for at most two rolling windows and is never logged.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ from nanoemox.tasks import TASKS
 _log = logging.getLogger("nanoemox.serving")
 
 DEFAULTS: Final = LiveConfig(hear=False, min_silence_s=0.3)
-"""What is measured unless you say otherwise; the framework's own recogniser gives the words."""
+"""Default settings; the words come from the framework's STT."""
 WAIT_S: Final = 0.3
-"""How long the end of a turn waits for its reading, unless you say otherwise."""
+"""Default time that the end of a turn waits for its measurement."""
 END_WAIT_S: Final = 2.0
-"""How long the end of a conversation waits for its last reading."""
+"""Time that the end of a conversation waits for the last measurement."""
 NOT_ENOUGH: Final = "There is not enough evidence to say how the speaker feels."
 CAUTION: Final = "This is a model's guess: let it guide your tone, and do not tell the speaker how they feel."
 MAX_PIXELS: Final = 2**24
-_MAX_INBOX: Final = 3_000  # a minute of 20 ms chunks
-_RUNNER_UP: Final = 0.2  # from this probability on the second label is worth a word
+_MAX_INBOX: Final = 3_000  # one minute of 20 ms chunks
+_RUNNER_UP: Final = 0.2  # probability from which the second label is mentioned
 
 
 class Measured(BaseModel):
-    """One task's reading.
+    """Measurement of one task.
 
     Attributes:
         label: The most probable label.
-        smoothed: Label -> probability, the mean of late readings; of an utterance, the reading itself.
-        raw: Label -> probability of this reading alone.
+        smoothed: Label -> probability, averaged over recent measurements; for an utterance, equal to ``raw``.
+        raw: Label -> probability of this measurement alone.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,15 +56,15 @@ class Measured(BaseModel):
 
 
 class SpeakerContext(BaseModel):
-    """How the speaker seems to feel, for a language model. It is a ``SpeakerContext`` of LiveKit Agents.
+    """A measurement of the speaker; implements the ``SpeakerContext`` protocol of LiveKit Agents.
 
     Attributes:
-        state: ``not_enough_evidence`` where there was no voice, face or word to read, or nothing was read yet.
-        trigger: ``interval``, or ``speech_ended`` for a reading of one utterance; None where nothing was read.
-        start_s: Where the stretch that was read starts, in seconds of the stream.
-        end_s: Where it ends.
-        modalities: What the model was given of it.
-        tasks: Task key -> reading.
+        state: ``not_enough_evidence`` if there was no voice, face or text, or nothing has been measured yet.
+        trigger: ``interval``, or ``speech_ended`` for an utterance; None if nothing has been measured yet.
+        start_s: Start of the measured window, in seconds of the stream.
+        end_s: Its end.
+        modalities: The modalities that the model used.
+        tasks: Task key -> measurement.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,13 +78,13 @@ class SpeakerContext(BaseModel):
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> SpeakerContext:
-        """Make one of a ``measurement.result`` of ``/v1/live``, of the largest face where there are several."""
+        """Convert a ``measurement.result`` of ``/v1/live``; of several faces, the largest is used."""
         seen = {key: message[key] for key in ("state", "trigger", "start_s", "end_s")}
         first: Mapping[str, Any] = next(iter(message["people"]), {"modalities": (), "tasks": {}})
         return cls.model_validate(seen | {key: first[key] for key in ("modalities", "tasks")})
 
     def to_instructions(self) -> str:
-        """Return what a system prompt may hold: "The speaker sounds sad (0.71); sentiment: negative (0.80)."."""
+        """Return text for a prompt: "The speaker sounds sad (0.71); sentiment: negative (0.80)."."""
         if self.state != "measured":
             return NOT_ENOUGH
         (key, first), *others = self.tasks.items()
@@ -105,14 +104,14 @@ class SpeakerContext(BaseModel):
 
 
 class Speaker:
-    """Reads one person's stream. Made on an event loop; all methods but the thread's own belong to that loop.
+    """Measures one person's stream. Create and call it on a running event loop.
 
     Args:
-        engine: The engine; several speakers may share one.
+        engine: The engine; may be shared.
         config: What is measured, and how often.
 
     Attributes:
-        context: The latest reading.
+        context: The latest measurement.
     """
 
     def __init__(self, engine: Engine, config: LiveConfig = DEFAULTS) -> None:
@@ -130,42 +129,52 @@ class Speaker:
         self._thread = threading.Thread(target=self._run, name="nanoemox-speaker", daemon=True)
         self._thread.start()
 
-    # ---------------------------------------------------------------- from the loop; nothing here waits for the model
+    # ---------------------------------------------------------------- called on the event loop
 
     def hear(self, sound: bytes) -> None:
-        """Take sound, s16le, 16 kHz, mono, of any length."""
+        """Add audio of any length: s16le, 16 kHz, mono."""
         for at in range(0, len(sound), MAX_AUDIO_BYTES):
             piece = sound[at : at + MAX_AUDIO_BYTES]
             self._put(lambda rolling, piece=piece: rolling.hear(piece))  # type: ignore[misc]
 
     def show(self, frame: npt.NDArray[np.uint8]) -> None:
-        """Take a picture, uint8[H, W, 3], RGB."""
+        """Add an image, uint8[H, W, 3], RGB."""
         self._put(lambda rolling: rolling.show(frame))
 
     def said(self, words: str) -> None:
-        """Take what a recogniser heard: the utterance is read once more, with its words."""
+        """Add the transcript of the utterance, which is then measured again with its words."""
         if words.strip():
             self._put(lambda rolling: self._with_words(rolling, words.strip()))
 
     def interrupt(self) -> None:
-        """Give up what waits to be read: it belongs to a turn that is over."""
+        """Discard pending measurements: they belong to a turn that is over."""
         self._put(self._forget)
 
     async def turn(self, wait_s: float = WAIT_S) -> SpeakerContext:
-        """Return what is known of the turn that has just ended: its last utterance, else the latest reading.
+        """Return the measurement of the turn that has just ended: its last utterance, else the latest one.
 
         Args:
-            wait_s: How long to wait for what is not read yet.
+            wait_s: Longest time to wait for pending measurements.
 
         Returns:
-            A reading no older than a window; ``not_enough_evidence`` where there is none.
+            A measurement no older than one window; ``not_enough_evidence`` if there is none.
         """
         await self.settle(wait_s)
         known = self._utterance or self.context
         return known if self._clock_s - known.end_s <= self._config.window_s else SpeakerContext()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the worker thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def pending(self) -> int:
+        """Number of inputs that have not been processed."""
+        return len(self._inbox)
+
     async def settle(self, wait_s: float) -> bool:
-        """Wait until all that came in is read, and return whether it is."""
+        """Wait at most ``wait_s`` until all input has been processed; return whether it has."""
         waiter = self._loop.create_future()
         with self._changed:
             if self._closed:
@@ -178,19 +187,19 @@ class Speaker:
         return False
 
     async def readings(self) -> AsyncIterator[SpeakerContext]:
-        """Yield each reading as it comes, until the speaker is closed. For one reader."""
+        """Yield measurements until the speaker is closed; for a single consumer."""
         while (context := await self._told.get()) is not None:
             yield context
 
     def close(self) -> None:
-        """Forget the stream at once; a reading that is at work is not told any more."""
+        """Discard the stream; a measurement in progress is not reported."""
         with self._changed:
             self._closed = True
             self._inbox.clear()
             self._changed.notify()
 
     async def aclose(self) -> None:
-        """Close, and wait until the thread has ended."""
+        """Close and wait until the worker thread has ended."""
         self.close()
         await asyncio.to_thread(self._thread.join)
 
@@ -209,7 +218,7 @@ class Speaker:
             self._utterance = context
         self._told.put_nowait(context)
 
-    # ---------------------------------------------------------------- on the thread
+    # ---------------------------------------------------------------- on the worker thread
 
     def _run(self) -> None:
         try:
@@ -217,10 +226,10 @@ class Speaker:
             while self._has_work():
                 try:
                     self._work(rolling)
-                except Exception as error:  # one stretch that cannot be read ends no stream
-                    _log.warning("a reading failed: %s", type(error).__name__)  # its message may tell of the stream
+                except Exception as error:  # one failed measurement does not end the stream
+                    _log.warning("a measurement failed: %s", type(error).__name__)  # the message may quote the stream
         except Exception as error:
-            _log.error("no readings of the speaker: %s", type(error).__name__)
+            _log.error("the speaker cannot be measured: %s", type(error).__name__)
         finally:
             self.close()
             self._backlog.clear()
@@ -229,7 +238,7 @@ class Speaker:
             self._on_loop(self._told.put_nowait, None)
 
     def _has_work(self) -> bool:
-        """Wait for work, and tell those who wait for its end; return False once closed."""
+        """Wait for input or pending windows and release waiters when idle; return False once closed."""
         with self._changed:
             while not (self._inbox or self._backlog or self._closed):
                 self._release()
@@ -242,7 +251,7 @@ class Speaker:
         self._waiters.clear()
 
     def _work(self, rolling: Rolling) -> None:
-        """Take what came in; where nothing did, read the oldest stretch that waits."""
+        """Process one input; without input, measure the oldest pending window."""
         if not self._inbox:
             self._read(self._backlog.take())
             return
@@ -259,7 +268,7 @@ class Speaker:
         return [rolling.utterance()]
 
     def _worded(self, due: Due) -> Due:
-        """Give the reading of an utterance the words that were heard so far."""
+        """Add the words transcribed so far to the measurement of an utterance."""
         if due.trigger != "speech_ended" or not self._words:
             return due
         return replace(due, clip=replace(due.clip, subtitle=" ".join(self._words)))
@@ -276,7 +285,7 @@ class Speaker:
             self._on_loop(self._tell, context)
 
     def _on_loop(self, action: Callable[..., object], *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and nobody is there to be told
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(action, *arguments)
 
 
@@ -286,7 +295,7 @@ def _settle(waiter: asyncio.Future[None]) -> None:
 
 
 def mono(sound: bytes, channels: int) -> bytes:
-    """Mix interleaved s16le sound down to one channel."""
+    """Mix interleaved s16le audio down to one channel."""
     if channels == 1:
         return sound
     mixed = np.frombuffer(sound, "<i2").reshape(-1, channels).mean(1)
