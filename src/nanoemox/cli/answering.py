@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell_json
+from nanoemox.cli.app import ModelOption, app, print_json
 
 
 @app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
@@ -58,7 +58,8 @@ def answer(
     ] = None,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
-    from nanoemox.cli.answer_files import AnswerRequest, answer_files
+    from nanoemox.cli.answer_files import answer_files
+    from nanoemox.cli.answer_options import AnswerRequest
 
     request = AnswerRequest(
         tasks=task,
@@ -94,6 +95,6 @@ def env(
 
     found = describe_environment()
     if json:
-        tell_json(found, 2)
+        print_json(found, 2)
     else:
         typer.echo(format_environment(found))
