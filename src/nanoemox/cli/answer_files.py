@@ -74,7 +74,7 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
 def _answer_words(text: str, request: AnswerRequest, job: AnswerJob) -> int:
     from nanoemox.inference.engine import Engine
 
-    engine = Engine.from_pretrained(request.model, device=request.device)
+    engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
     answer = engine.answer(
         None,
         job.tasks,
@@ -116,7 +116,7 @@ def _answer_all(
 ) -> None:
     from nanoemox.inference.engine import Engine
 
-    engine = Engine.from_pretrained(request.model, device=request.device)
+    engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
     along = request.every_s is not None or request.by == "utterance"
     run = _timelines if along else _whole_clips
     with progress_over(len(clips)) as advance:
