@@ -34,7 +34,7 @@ def answer(
     labels: Annotated[str | None, typer.Option(help="Candidates of one closed task, with commas between.")] = None,
     think: Annotated[bool, typer.Option("--think/--no-think", help="Chain of empathy before the reply.")] = True,
     every: Annotated[
-        float | None, typer.Option(help="Answer along the clip, one window every so many seconds.")
+        float | None, typer.Option(help="Answer along the clip: seconds from one window to the next.")
     ] = None,
     by: Annotated[
         str, typer.Option(help="window, or utterance: answer along the clip, cut where what is said ends.")
@@ -53,9 +53,7 @@ def answer(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per clip (or window) and line.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write one page to look at: answers, pictures, sound, what was looked at.")
-    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one HTML page: answers, frames, audio, evidence.")] = None,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
     from nanoemox.cli.answer_files import answer_files
