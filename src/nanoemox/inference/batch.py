@@ -23,6 +23,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import TASKS, ClosedTask, format_label, get_task, parse
 from nanoemox.types import (
+    SAMPLE_RATE_HZ,
     Clip,
     Evidence,
     MediaError,
