@@ -53,7 +53,7 @@ def main() -> None:
         "answer": whole,
     }
     found = side_by_side({**stages, "generate": written, "multiply": multiply}, args.repeats)
-    with FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         whole()
     floor = 1e3 * counter.get_total_flops() * found["multiply"] / operations
     table: dict[str, list[float | None]] = {f"{name}, ms": [1e3 * found[name], None, None] for name in stages}
