@@ -11,7 +11,7 @@ PYTEST_FLAGS ?=
 # that what it shares is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install dev lint types test test-all test-latest test-oldest lock wheel demo bench mini clean
+.PHONY: help install dev lint types test test-all test-latest test-oldest lock wheel demo bench docs mini clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -73,6 +73,9 @@ wheel: dev  ## build dist/ and let the wheel answer in a bare environment
 bench: install  ## speed and memory of this machine
 	$(BIN)/python benchmarks/media.py
 	$(BIN)/python benchmarks/answer.py
+
+docs: dev  ## the documentation as a site, in site/: links checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 mini: dev  ## retrain the embedded model: make mini DATA=path/to/data OUT=runs/mini
 	$(BIN)/python -m tools.mini.build --data-root '$(DATA)' --out '$(OUT)'

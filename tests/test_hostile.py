@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanoemox.inference.engine import Engine
+from nanoemox.media import decode as _decode
 from nanoemox.media.load import clip_from_arrays, load_clip
-from nanoemox.media.load import decode as _decode
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import MediaError, Turn
 from tests.tiny import PLACEHOLDERS, SPECIAL, tiny_clip, tiny_model, tiny_processor

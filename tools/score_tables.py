@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nanoemox.benchmarks.checkpoint_scores import checkpoint_files
 from nanoemox.benchmarks.corrected_measures import CorrectedMeasures
 from nanoemox.benchmarks.official_files import read_predictions
-from nanoemox.benchmarks.practice import checkpoint_files
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
 from nanoemox.benchmarks.score import align, measure
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.benchmarks.truth import read_truth
 from nanoemox.types import NanoEmoXError
 
@@ -32,8 +32,8 @@ COLUMNS = {"mer": "hit_rate", "ovmer": "f1", "msa": "weighted_f1"}
 def both(path: Path, options: argparse.Namespace, benchmark: Benchmark) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what ``nanoemox score`` tells of a file or folder by the legacy scorer, and by the corrected one."""
     truth = Path(options.truths[benchmark.id])
-    asked = ScoreRequest(benchmark.id, truth, wheel_tables=options.wheel_tables, trust_npz=True, common=True)
-    old, new = (run_score(path, replace(asked, scorer=scorer)) for scorer in ("legacy", "corrected"))
+    asked = ScoreOptions(benchmark.id, truth, wheel_tables=options.wheel_tables, trust_npz=True, common=True)
+    old, new = (score_files(path, replace(asked, scorer=scorer)) for scorer in ("legacy", "corrected"))
     return old, new
 
 

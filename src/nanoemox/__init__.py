@@ -10,10 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nanoemox.benchmarks.compare import compare
+    from nanoemox.benchmarks.evaluate import evaluate
+    from nanoemox.benchmarks.score import score
     from nanoemox.faces.tracks import with_face
+    from nanoemox.inference.decide import Decisions
     from nanoemox.inference.decoding import GenerationOptions
     from nanoemox.inference.embedding import Embedding
     from nanoemox.inference.engine import Engine
+    from nanoemox.inference.questions import Decision, Option, Question
     from nanoemox.media.load import clip_from_arrays, load_clip
     from nanoemox.model.configuration import NanoEmoXConfig
     from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -43,6 +48,8 @@ __all__ = [
     "Ask",
     "CheckpointError",
     "Clip",
+    "Decision",
+    "Decisions",
     "Embedding",
     "Engine",
     "Evidence",
@@ -53,22 +60,32 @@ __all__ = [
     "NanoEmoXError",
     "NanoEmoXForConditionalGeneration",
     "NanoEmoXProcessor",
+    "Option",
+    "Question",
     "Reading",
     "RecipeError",
     "Think",
     "Turn",
     "__version__",
     "clip_from_arrays",
+    "compare",
+    "evaluate",
     "load_clip",
     "parse",
+    "score",
     "with_face",
 ]
 
 _HOMES = {
+    "benchmarks.compare": ("compare",),
+    "benchmarks.evaluate": ("evaluate",),
+    "benchmarks.score": ("score",),
     "model.configuration": ("NanoEmoXConfig",),
+    "inference.decide": ("Decisions",),
     "inference.decoding": ("GenerationOptions",),
     "inference.embedding": ("Embedding",),
     "inference.engine": ("Engine",),
+    "inference.questions": ("Decision", "Option", "Question"),
     "faces.tracks": ("with_face",),
     "media.load": ("clip_from_arrays", "load_clip"),
     "model.modeling": ("NanoEmoXForConditionalGeneration",),
@@ -89,7 +106,14 @@ _HOMES = {
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODEL_SIDE = ("inference.embedding", "inference.engine", "model.configuration", "model.modeling", "model.processing")
+_MODEL_SIDE = (
+    "inference.decide",
+    "inference.embedding",
+    "inference.engine",
+    "model.configuration",
+    "model.modeling",
+    "model.processing",
+)
 
 
 def __getattr__(name: str) -> Any:

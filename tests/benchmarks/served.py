@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nanoemox
-from nanoemox.benchmarks.predict import Asked
+from nanoemox.benchmarks.predict import EvalSet
 from nanoemox.benchmarks.records import get_benchmark
 from nanoemox.benchmarks.remote import RemoteAnswerer, RemoteOptions
 from nanoemox.data.manifest import Chain, ClosedLabels, HistoryTurn, ReplyLabels, Sample
@@ -45,7 +45,7 @@ def asking(
     tmp_path: Path, says: Callable[[dict[str, Any]], Says], corpus: list[Sample], **options: Any
 ) -> Iterator[tuple[RemoteAnswerer, FakeEndpoint]]:
     benchmark = get_benchmark(corpus[0].corpus)
-    asked = Asked(benchmark, [s for s in corpus if s.split == "test"], corpus)
+    asked = EvalSet(benchmark, [s for s in corpus if s.split == "test"], corpus)
     with serve(says) as fake:
         endpoint = Endpoint(parse_address(f"{fake.address}#m"), tmp_path / "cache", QUICK)
         try:

@@ -9,8 +9,8 @@ import pytest
 
 from nanoemox.benchmarks.answerer import Reply
 from nanoemox.benchmarks.baselines import (
+    CopiedRow,
     Majority,
-    Repeated,
     order_sensitivity,
     other_order,
     own_row,
@@ -18,7 +18,7 @@ from nanoemox.benchmarks.baselines import (
     shuffled_media,
     text_only,
 )
-from nanoemox.benchmarks.predict import Asked, Place, merge, predict
+from nanoemox.benchmarks.predict import EvalSet, ProcessRank, merge, predict
 from nanoemox.benchmarks.records import BENCHMARKS, Benchmark
 from nanoemox.data.manifest import Sample
 from tests.benchmarks.served import MELD
@@ -77,11 +77,11 @@ def test_rows_that_are_the_models_own_say_why() -> None:
 
 
 def test_the_models_own_row_is_repeated_by_every_process(tmp_path: Path) -> None:
-    asked = Asked(MELD, [sample(i) for i in range(5)], [])
+    asked = EvalSet(MELD, [sample(i) for i in range(5)], [])
     own, row = tmp_path / "run", tmp_path / "row"
     for rank in range(2):
-        predict(Listener(), asked, own, batch=2, place=Place(rank, 2))
-        predict(Repeated(own, "text-only"), asked, row, batch=2, place=Place(rank, 2))
+        predict(Listener(), asked, own, batch=2, process=ProcessRank(rank, 2))
+        predict(CopiedRow(own, "text-only"), asked, row, batch=2, process=ProcessRank(rank, 2))
     for folder in (own, row):
         merge(folder, [asked])
     assert (row / "predictions.jsonl").read_bytes() == (own / "predictions.jsonl").read_bytes()

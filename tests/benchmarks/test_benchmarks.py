@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.benchmarks.predict import read_asked
+from nanoemox.benchmarks.predict import read_eval_set
 from nanoemox.benchmarks.records import BENCHMARKS, GROUPS, expand, get_benchmark, guess
 from nanoemox.data.corpora import READERS
 from nanoemox.tasks import TASKS
@@ -77,13 +77,13 @@ def test_real_annotations_without_clips_are_asked_as_words(shared: Path, tmp_pat
     for name, folder in {"annotations": "", "meld": "meld", "emer": "emer"}.items():
         (tmp_path / name).symlink_to(shared / "data/annotations" / folder)
     for key, size in {"meld": 2610, "mintrec": 445, "mintrec2": 2033, "mintrec2_paper": 1044, "emer": 93}.items():
-        samples = read_asked(get_benchmark(key), tmp_path).samples
+        samples = read_eval_set(get_benchmark(key), tmp_path).samples
         assert len(samples) == size
         assert all(s.subtitle and not s.media for s in samples)
 
 
 @pytest.mark.slow
 def test_real_voices_of_the_four_actors(shared: Path) -> None:
-    samples = read_asked(get_benchmark("ravdess"), shared / "data").samples
+    samples = read_eval_set(get_benchmark("ravdess"), shared / "data").samples
     assert len(samples) == get_benchmark("ravdess").num_samples
     assert {s.speaker for s in samples} == {f"actor-{i}" for i in (17, 18, 19, 20)}

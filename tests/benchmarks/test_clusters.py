@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nanoemox.benchmarks.clusters import clusters_of
-from nanoemox.benchmarks.compare import run_compare
+from nanoemox.benchmarks.compare import compare_files
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.score_command import ScoreRequest, format_result, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, format_scores, score_files
 from nanoemox.types import NanoEmoXError
 
 LABELS = get_benchmark("ravdess").labels
@@ -67,14 +67,14 @@ def ravdess_run(folder: Path, skill: dict[str, float], seed: int = 0) -> Path:
 
 def test_a_score_says_what_it_resampled(tmp_path: Path) -> None:
     run = ravdess_run(tmp_path / "a", {"17": 0.9, "18": 0.7, "19": 0.4, "20": 0.2})
-    by_speaker = run_score(run, ScoreRequest())
-    by_clip = run_score(run, ScoreRequest(intervals="clip"))
+    by_speaker = score_files(run, ScoreOptions())
+    by_clip = score_files(run, ScoreOptions(intervals="clip"))
     assert by_speaker["metrics"] == by_clip["metrics"]
     assert by_speaker["clusters"] == {"unit": "speaker", "n": 4}
     assert by_clip["clusters"] == {"unit": "clip", "n": 240}
     wide, narrow = ((low, high) for low, high in (s["intervals"]["hit_rate"] for s in (by_speaker, by_clip)))
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
-    assert "intervals by speaker (4)" in format_result(by_speaker)
+    assert "intervals by speaker (4)" in format_scores(by_speaker)
     assert any("4 clusters (speaker)" in note for note in by_speaker["notes"])
     assert not any("clusters" in note for note in by_clip["notes"])
 
@@ -82,7 +82,7 @@ def test_a_score_says_what_it_resampled(tmp_path: Path) -> None:
 def test_a_paired_difference_draws_the_same_speakers(tmp_path: Path) -> None:
     a = ravdess_run(tmp_path / "a", {"17": 0.9, "18": 0.9, "19": 0.3, "20": 0.3})
     b = ravdess_run(tmp_path / "b", {"17": 0.5, "18": 0.5, "19": 0.4, "20": 0.4}, seed=1)
-    by_speaker, by_clip = (run_compare(a, b, ScoreRequest(intervals=by)) for by in ("auto", "clip"))
+    by_speaker, by_clip = (compare_files(a, b, ScoreOptions(intervals=by)) for by in ("auto", "clip"))
     assert by_speaker["clusters"] == {"unit": "speaker", "n": 4}
     one, other = (found["metrics"]["hit_rate"] for found in (by_speaker, by_clip))
     assert one["difference"] == other["difference"]

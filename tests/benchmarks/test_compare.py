@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.benchmarks.compare import differences, format_compared, run_compare
+from nanoemox.benchmarks.align import AlignedAnswers
+from nanoemox.benchmarks.compare import compare_files, differences, format_comparison
 from nanoemox.benchmarks.corrected_measures import CorrectedMeasures
 from nanoemox.benchmarks.measures import LegacyMeasures
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.score import Aligned, measure
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score import measure
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.scoring.legacy.words import LegacyScorer
 from nanoemox.types import NanoEmoXError
 
@@ -49,8 +50,8 @@ def pair_of(tmp_path: Path, n: int = 120) -> tuple[Path, Path]:
 
 def test_differences_are_those_of_the_two_scores(tmp_path: Path) -> None:
     a, b = pair_of(tmp_path)
-    found = run_compare(a, b, ScoreRequest())
-    ours, theirs = (run_score(path, ScoreRequest())["metrics"] for path in (a, b))
+    found = compare_files(a, b, ScoreOptions())
+    ours, theirs = (score_files(path, ScoreOptions())["metrics"] for path in (a, b))
     assert (found["benchmark"], found["n"], found["notes"]) == ("mintrec", 120, [
         "first: 120 clips are scored; the part that is asked has 445",
         "second: 120 clips are scored; the part that is asked has 445",
@@ -62,7 +63,7 @@ def test_differences_are_those_of_the_two_scores(tmp_path: Path) -> None:
         if name != "expected_calibration_error":
             assert row["interval"][0] <= row["difference"] <= row["interval"][1]
             assert row["p_value"] < 0.01
-    back = run_compare(b, a, ScoreRequest())["metrics"]["accuracy"]
+    back = compare_files(b, a, ScoreOptions())["metrics"]["accuracy"]
     assert back["difference"] == -found["metrics"]["accuracy"]["difference"]
     assert back["p_value"] == found["metrics"]["accuracy"]["p_value"]
 
@@ -87,7 +88,7 @@ def test_every_metric_of_every_task_has_an_interval() -> None:
     for key, rows in answers.items():
         truth, given = zip(*rows, strict=True)
         names = tuple(map(str, range(len(rows))))
-        found = measure(get_benchmark(key), Aligned(names, truth, given), CorrectedMeasures())
+        found = measure(get_benchmark(key), AlignedAnswers(names, truth, given), CorrectedMeasures())
         assert set(found.metrics) - set(found.statistics) == without & set(found.metrics), key
         for name, (statistic, kept) in found.statistics.items():
             assert set(kept) <= set(range(len(rows)))
@@ -98,7 +99,7 @@ def test_p_value_and_interval_against_all_resamples() -> None:
     """Four clips have 256 resamples: the bootstrap must come near what all of them say."""
     truth, first, second = ["joke"] * 4, ["joke", "joke", "joke", "care"], ["care", "joke", "care", "joke"]
     scores = [
-        measure(get_benchmark("mintrec"), Aligned(tuple("abcd"), tuple(truth), tuple(side)), CorrectedMeasures())
+        measure(get_benchmark("mintrec"), AlignedAnswers(tuple("abcd"), tuple(truth), tuple(side)), CorrectedMeasures())
         for side in (first, second)
     ]
     row = differences(*scores, num_resamples=5_000)["accuracy"]
@@ -113,20 +114,20 @@ def test_only_clips_that_both_were_asked(tmp_path: Path) -> None:
     truth = dict.fromkeys("abcde", "joke")
     a = run_of(tmp_path / "a", {"a": "joke", "b": "joke", "c": None, "d": "care"}, truth)
     b = run_of(tmp_path / "b", {"d": "joke", "c": "joke", "b": "joke", "e": "joke"}, truth)
-    found = run_compare(a, b, ScoreRequest())
+    found = compare_files(a, b, ScoreOptions())
     assert found["n"] == 3
     assert found["metrics"]["accuracy"]["first"] == pytest.approx(1 / 3)  # c, unanswered, is wrong
     assert found["notes"][0] == "only clips asked of both are compared; 1 of the first and 1 of the second go"
-    legacy = run_compare(a, b, ScoreRequest(scorer="legacy"))
+    legacy = compare_files(a, b, ScoreOptions(scorer="legacy"))
     assert (legacy["n"], legacy["metrics"]["accuracy"]["first"]) == (2, 0.5)
     assert "answered by both" in legacy["notes"][0]
     b = run_of(tmp_path / "b", {"a": "joke"}, {"a": "care"})
     with pytest.raises(NanoEmoXError, match="1 of 1 common clips have two truths"):
-        run_compare(a, b, ScoreRequest())
+        compare_files(a, b, ScoreOptions())
     with pytest.raises(NanoEmoXError, match="no clip in common to compare on"):
-        run_compare(a, run_of(tmp_path / "b", {"x": "joke"}, {"x": "joke"}), ScoreRequest())
+        compare_files(a, run_of(tmp_path / "b", {"x": "joke"}, {"x": "joke"}), ScoreOptions())
     with pytest.raises(NanoEmoXError, match="answers meld, not mintrec"):
-        run_compare(a, run_of(tmp_path / "b", {"a": "joy"}, {"a": "joy"}, "meld"), ScoreRequest())
+        compare_files(a, run_of(tmp_path / "b", {"a": "joy"}, {"a": "joy"}, "meld"), ScoreOptions())
 
 
 def test_result_files_and_runs_of_several_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +144,11 @@ def test_result_files_and_runs_of_several_benchmarks(tmp_path: Path, capsys: pyt
     rows = [{"benchmark": key, "id": "a", "truth": "joke", "raw": "joke", "parsed": {"label": "joke"}}
             for key in ("mintrec", "mintrec2")]  # fmt: skip
     many.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    both = run_compare(many, many, ScoreRequest())
+    both = compare_files(many, many, ScoreOptions())
     assert list(both["benchmarks"]) == ["mintrec", "mintrec2"]
     row = both["benchmarks"]["mintrec2"]["metrics"]["accuracy"]
     assert (row["difference"], row["interval"], row["p_value"]) == (0, [0, 0], 1)
-    assert format_compared(both).count("common clips") == 2
+    assert format_comparison(both).count("common clips") == 2
 
 
 def command(capsys: pytest.CaptureFixture[str], *args: object) -> str:
@@ -160,7 +161,7 @@ def command(capsys: pytest.CaptureFixture[str], *args: object) -> str:
 def test_the_published_wheels_compare_too() -> None:
     legacy = LegacyMeasures(LegacyScorer(({"sad": "sad", "joy": "happy"},)))
     sides = [
-        measure(get_benchmark("meld"), Aligned(tuple("ab"), ("sad", "joy"), (("sad",), (word,))), legacy)
+        measure(get_benchmark("meld"), AlignedAnswers(tuple("ab"), ("sad", "joy"), (("sad",), (word,))), legacy)
         for word in ("joy", "sad")
     ]
     row = differences(*sides)["hit_rate"]

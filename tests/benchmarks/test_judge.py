@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.benchmarks.judge import format_judged, run_judge, silent_judges
+from nanoemox.benchmarks.judge import format_judge_scores, judge_run, silent_judges
 from nanoemox.judging.endpoint import CallOptions
 from nanoemox.judging.judge_prompts import MAX_TEXT_CHARS, UnreadableError, load_prompt, parse_scores
 from nanoemox.scoring.metrics.agreement import krippendorff_alpha
@@ -114,9 +114,9 @@ def test_medians_failures_and_agreement(tmp_path: Path) -> None:
 
     with serve(reply) as fake:
         judges = [f"{fake.address}#{name}" for name in clue]
-        result = run_judge(run, judges, QUICK)
+        result = judge_run(run, judges, QUICK)
         asked = len(fake.requests)
-        again = run_judge(run / "predictions.jsonl", judges, QUICK)
+        again = judge_run(run / "predictions.jsonl", judges, QUICK)
         assert len(fake.requests) == asked + 4  # only what failed for want of an answer is asked again
     part = result["benchmarks"]["emer"]
     metric = part["metrics"]["clue_overlap"]
@@ -130,8 +130,8 @@ def test_medians_failures_and_agreement(tmp_path: Path) -> None:
         "scored": 3, "failed": 1, "not_in_form": 0,
     }  # fmt: skip
     assert list(part["judges"][judges[2]]["reasons"].values()) == [2]
-    assert "    1 x " in format_judged(result)
-    assert "status 500" in format_judged(result)
+    assert "    1 x " in format_judge_scores(result)
+    assert "status 500" in format_judge_scores(result)
     assert silent_judges(result) == []
     failed = result["rows"][2]["judges"]
     assert "status 500" in failed[judges[0]]["failure"]
@@ -143,17 +143,17 @@ def test_medians_failures_and_agreement(tmp_path: Path) -> None:
     assert again["benchmarks"] == result["benchmarks"]
     assert again["cost"][judges[2]]["cached"] == 4
     assert json.loads((run / "judge.json").read_text())["prompts"]["eri"]["system"] == ERI.system
-    assert "failed 1" in format_judged(result)
+    assert "failed 1" in format_judge_scores(result)
 
 
 def test_all_calls_fail(tmp_path: Path) -> None:
     run = run_of(tmp_path, explained("a", "x"))
     with serve(lambda _: Says(body="garbage")) as fake:
-        result = run_judge(run, [f"{fake.address}#m"], QUICK)
+        result = judge_run(run, [f"{fake.address}#m"], QUICK)
         assert silent_judges(result) == [f"{fake.address}#m"]
     metric = result["benchmarks"]["emer"]["metrics"]["clue_overlap"]
     assert (metric["mean"], metric["n"], metric["failed"], metric["alpha"]) == (None, 0, 1, None)
-    assert "failed 1" in format_judged(result)
+    assert "failed 1" in format_judge_scores(result)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_replies_are_judged_in_their_context(tmp_path: Path, context: Any, shown
     row = {"benchmark": "avamerg", "id": "a", "truth": "sad", "context": context,
            "parsed": {"think": None, "reply": "I am so sorry.", "raw": "<think>no</think>I am so sorry."}}  # fmt: skip
     with serve(lambda _: Says('{"empathy": 5, "insight": 3, "safety": 5}')) as fake:
-        result = run_judge(run_of(tmp_path, row), [f"{fake.address}#m"], QUICK)
+        result = judge_run(run_of(tmp_path, row), [f"{fake.address}#m"], QUICK)
         assert material(fake.requests[0]) == shown | {"EMOTION": "sad", "ANSWER": "I am so sorry."}
     metrics = result["benchmarks"]["avamerg"]["metrics"]
     assert {name: row["mean"] for name, row in metrics.items()} == {"empathy": 5, "insight": 3, "safety": 5}
@@ -180,7 +180,7 @@ def test_a_wrong_key_ends_the_run(tmp_path: Path) -> None:
     run = run_of(tmp_path, *(explained(str(i), f"text {i}") for i in range(200)))
     with serve(lambda _: Says("who are you?", status=401)) as fake:
         with pytest.raises(NanoEmoXError, match="status 401"):
-            run_judge(run, [f"{fake.address}#m"], QUICK)
+            judge_run(run, [f"{fake.address}#m"], QUICK)
         assert len(fake.requests) < 100
     assert not (run / "judge.json").exists()
 
@@ -203,9 +203,9 @@ def test_a_wrong_key_ends_the_run(tmp_path: Path) -> None:
 )
 def test_hostile_requests(tmp_path: Path, rows: list[Any], judges: list[str], message: str) -> None:
     with pytest.raises(NanoEmoXError, match=message):
-        run_judge(run_of(tmp_path, *rows), judges)
+        judge_run(run_of(tmp_path, *rows), judges)
     with pytest.raises(NanoEmoXError):
-        run_judge(tmp_path / "absent", ["openai:http://127.0.0.1:1/v1#m"])
+        judge_run(tmp_path / "absent", ["openai:http://127.0.0.1:1/v1#m"])
 
 
 def judge_command(capsys: pytest.CaptureFixture[str], fake: FakeEndpoint, *args: object) -> str:

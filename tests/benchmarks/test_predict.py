@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanoemox.benchmarks.answerer import Reply
-from nanoemox.benchmarks.predict import Asked, Place, merge, predict, read_asked
+from nanoemox.benchmarks.predict import EvalSet, ProcessRank, merge, predict, read_eval_set
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
 from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, write_manifest
 from nanoemox.types import NanoEmoXError
@@ -36,10 +36,10 @@ def ids(out: Path) -> list[str]:
 
 
 def test_several_processes_share_a_run_and_the_first_merges_it(tmp_path: Path) -> None:
-    asked = Asked(MELD, [sample(i) for i in range(7)], [])
+    asked = EvalSet(MELD, [sample(i) for i in range(7)], [])
     echoes = [Echo() for _ in range(3)]
     for rank, echo in enumerate(echoes):
-        predict(echo, asked, tmp_path, batch=2, place=Place(rank, 3))
+        predict(echo, asked, tmp_path, batch=2, process=ProcessRank(rank, 3))
     assert sorted(name for echo in echoes for name in echo.asked) == [f"c{i}" for i in range(7)]
     merge(tmp_path, [asked])
     assert ids(tmp_path) == [f"c{i}" for i in range(7)]
@@ -50,7 +50,7 @@ def test_several_processes_share_a_run_and_the_first_merges_it(tmp_path: Path) -
 
 
 def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(tmp_path: Path) -> None:
-    asked = Asked(MELD, [sample(i) for i in range(3)], [])
+    asked = EvalSet(MELD, [sample(i) for i in range(3)], [])
     predict(Echo(), asked, tmp_path)
     file = tmp_path / "predictions.jsonl"
     file.write_bytes(file.read_bytes()[:-5])
@@ -65,13 +65,13 @@ def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(tmp_path: Path
 
 def test_a_smaller_limit_asks_some_of_a_larger_ones_clips(tmp_path: Path) -> None:
     write_manifest([sample(i) for i in range(20)], tmp_path / "manifests" / "meld.jsonl")
-    few, more = ([s.id for s in read_asked(MELD, tmp_path, n).samples] for n in (4, 9))
+    few, more = ([s.id for s in read_eval_set(MELD, tmp_path, n).samples] for n in (4, 9))
     assert (len(few), len(more)) == (4, 9)
     assert set(few) < set(more)
     assert more == sorted(more, key=lambda name: int(name[1:]))
     write_manifest([sample(0, "train")], tmp_path / "manifests" / "meld.jsonl")
     with pytest.raises(NanoEmoXError, match="no test clip of meld"):
-        read_asked(MELD, tmp_path)
+        read_eval_set(MELD, tmp_path)
 
 
 class Moody(Echo):
@@ -87,7 +87,7 @@ class Moody(Echo):
 
 
 def test_unanswered_clips_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
-    asked = Asked(MELD, [sample(i) for i in range(4)], [])
+    asked = EvalSet(MELD, [sample(i) for i in range(4)], [])
     predict(Moody("c1", "c2"), asked, tmp_path)
     second, third = Echo(), Moody("c2")
     predict(second, asked, tmp_path)
@@ -114,7 +114,7 @@ def test_rows_of_replies_carry_the_dialogue(tmp_path: Path) -> None:
         def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
             return [Reply("oh", {"think": None, "reply": "oh"}) for _ in samples]
 
-    predict(Kind(), Asked(benchmark, [said, silent], []), tmp_path)
+    predict(Kind(), EvalSet(benchmark, [said, silent], []), tmp_path)
     first, second = (json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines())
     turns = [{"role": "speaker", "text": "Hello."}, {"role": "listener", "text": "Hi!"}]
     assert first["context"] == [*turns, {"role": "speaker", "text": "I lost."}]

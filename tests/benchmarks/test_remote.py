@@ -118,7 +118,7 @@ def test_a_clip_that_cannot_be_read_or_holds_nothing_is_not_asked_about(tmp_path
     with asking(tmp_path, in_turn(Says("joy")), [broken, mute]) as (model, fake):
         first, second, third = model.answer(MELD, [broken, mute, sample("c")])
     assert "broken.mp4" in str(first.error)
-    assert "holds nothing that is sent" in str(second.error)
+    assert "has none of what is sent" in str(second.error)
     assert third.parsed is not None
     assert len(fake.requests) == 1
 

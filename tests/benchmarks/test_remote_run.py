@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nanoemox.benchmarks import remote_prompts as prompts
+from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
 from nanoemox.benchmarks.remote import RemoteOptions
 from nanoemox.cli import main
-from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
 from nanoemox.data.manifest import write_manifest
 from nanoemox.judging.endpoint import Endpoint
 from nanoemox.tasks import LABEL_SETS
@@ -39,9 +39,16 @@ def data_root(tmp_path: Path) -> Path:
     return root
 
 
-def evaluating(address: str, data_root: Path, out: Path, **options: Any) -> EvaluateRequest:
+def evaluating(address: str, data_root: Path, out: Path, **options: Any) -> EvaluateOptions:
     remote = RemoteOptions(frames=2, call=QUICK)
-    return EvaluateRequest(("meld",), data_root, out, f"{address}#m", batch=2, **{"remote": remote} | options)
+    return EvaluateOptions(
+        benchmarks=("meld",),
+        data_root=data_root,
+        out=out,
+        model=f"{address}#m",
+        batch=2,
+        **{"remote": remote} | options,
+    )
 
 
 def by_words(request: dict[str, Any]) -> Says:
@@ -51,7 +58,7 @@ def by_words(request: dict[str, Any]) -> Says:
 
 def test_a_run_has_every_row_and_tells_how_it_was_asked(data_root: Path, tmp_path: Path) -> None:
     with serve(by_words) as fake:
-        metrics = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+        metrics = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
         asked = len(fake.requests)
     assert metrics is not None
     found = metrics["benchmarks"]["meld"]
@@ -81,23 +88,23 @@ def test_a_killed_run_asks_nothing_twice_and_a_finished_one_nothing(
         return usual(self, *args)
 
     with serve(by_words) as fake:
-        run_evaluate(evaluating(fake.address, data_root, whole))
+        evaluate_run(evaluating(fake.address, data_root, whole))
         asked = len(fake.requests)
         with monkeypatch.context() as patch:
             patch.setattr(Endpoint, "complete", dying)
             with pytest.raises(KeyboardInterrupt):
-                run_evaluate(evaluating(fake.address, data_root, cut))
+                evaluate_run(evaluating(fake.address, data_root, cut))
         assert asked < len(fake.requests) < 2 * asked
-        run_evaluate(evaluating(fake.address, data_root, cut))
+        evaluate_run(evaluating(fake.address, data_root, cut))
         assert len(fake.requests) == 2 * asked
-        run_evaluate(evaluating(fake.address, data_root, cut))
+        evaluate_run(evaluating(fake.address, data_root, cut))
         assert len(fake.requests) == 2 * asked
         for options in (
             {"remote": RemoteOptions(frames=2, shots=1, call=QUICK)},
             {"remote": RemoteOptions(call=QUICK)},
         ):
             with pytest.raises(NanoEmoXError, match=r"(shots 0 \(now 1\)|frames 2 \(now 8\)): give another --out"):
-                run_evaluate(evaluating(fake.address, data_root, cut, **options))
+                evaluate_run(evaluating(fake.address, data_root, cut, **options))
     assert (whole / "metrics.json").read_text() == (cut / "metrics.json").read_text()
 
 
@@ -108,10 +115,10 @@ def test_failures_are_counted_shown_and_asked_again_on_demand(data_root: Path, t
         return Says("garbage", status=400) if sick[0] and "I am c3." in said(request) else Says("anger")
 
     with serve(moody) as fake:
-        first = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+        first = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
         sick[0] = False
-        same = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
-        well = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run", again=True))
+        same = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
+        well = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run", again=True))
     assert first is not None
     assert same is not None
     assert well is not None
@@ -125,7 +132,7 @@ def test_failures_are_counted_shown_and_asked_again_on_demand(data_root: Path, t
 def test_one_process_asks_a_server(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(NanoEmoXError, match="start without torchrun"):
-        run_evaluate(evaluating("openai:http://127.0.0.1:1/v1", data_root, tmp_path))
+        evaluate_run(evaluating("openai:http://127.0.0.1:1/v1", data_root, tmp_path))
 
 
 def test_the_command_asks_a_server(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,9 +162,9 @@ def test_rows_that_would_repeat_the_models_own_are_not_asked(
     out, rows = tmp_path / "run", [sample(f"w{i}", label=LABEL_SETS["meld"][i]) for i in range(3)]
     write_manifest([*rows, sample("t", "train", "fear")], data_root / "manifests" / "meld.jsonl")
     with serve(lambda r: Says("no", status=400) if "I am w1." in said(r) else by_words(r)) as fake:
-        run_evaluate(evaluating(fake.address, data_root, out))
+        evaluate_run(evaluating(fake.address, data_root, out))
         assert len(calls) == 3 + 3  # its own and the other order
-        metrics = run_evaluate(evaluating(fake.address, data_root, out, again=True))
+        metrics = evaluate_run(evaluating(fake.address, data_root, out, again=True))
     assert len(calls) == 6 + 1 + 1
     assert metrics is not None
     own, found = out / "predictions.jsonl", metrics["benchmarks"]["meld"]["rows"]
@@ -169,13 +176,13 @@ def test_rows_that_would_repeat_the_models_own_are_not_asked(
 
 def test_no_order_is_measured_where_nothing_was_answered_twice(data_root: Path, tmp_path: Path) -> None:
     with serve(lambda _: Says("no", status=400)) as fake:
-        metrics = run_evaluate(evaluating(fake.address, data_root, tmp_path / "run"))
+        metrics = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
     assert metrics is not None
     found = metrics["benchmarks"]["meld"]
     assert "order_sensitivity" not in [*found["headline"], *found["rows"]["other-order"]["metrics"]]
 
 
 def test_a_served_model_needs_no_torch() -> None:
-    code = "import sys, nanoemox.cli.evaluate_command\nprint('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = "import sys, nanoemox.benchmarks.evaluate\nprint('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

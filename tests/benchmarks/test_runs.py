@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nanoemox.benchmarks.runs import read_run
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.benchmarks.words import as_words
 from nanoemox.types import NanoEmoXError
 
@@ -44,7 +45,7 @@ def test_rows_become_truth_and_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no prediction"),
+        ([], "no predictions"),
         ([{"id": "a"}], "row 1 has no benchmark and id"),
         ([[1]], "row 1 has no benchmark and id"),
         ([{"benchmark": "nope", "id": "a"}], "unknown benchmark 'nope'"),
@@ -69,17 +70,35 @@ def test_a_killed_run_is_told_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}", "utf-8")
     go_on = "run nanoemox evaluate again with the same --out"
     with pytest.raises(NanoEmoXError, match=f"has not written predictions.jsonl yet; {go_on}"):
-        run_score(tmp_path, ScoreRequest())
+        score_files(tmp_path, ScoreOptions())
     file.write_text(json.dumps(row) + "\n" + json.dumps(row)[:40], "utf-8")
     for path in (tmp_path, file):
         with pytest.raises(NanoEmoXError, match=f"the last line is cut: .*; {go_on}"):
-            run_score(path, ScoreRequest())
+            score_files(path, ScoreOptions())
     file.write_text(json.dumps(row)[:40] + "\n" + json.dumps(row) + "\n", "utf-8")
     with pytest.raises(NanoEmoXError, match=f"predictions.jsonl:1: not JSON: .*{go_on}") as told:
-        run_score(tmp_path, ScoreRequest())
+        score_files(tmp_path, ScoreOptions())
     assert "download" not in str(told.value)
     file.write_text(json.dumps(row) + "\n", "utf-8")
     unfinished = "the run has not ended: these are scores of the 1 clips asked so far"
-    assert unfinished in run_score(tmp_path, ScoreRequest())["notes"]
+    assert unfinished in score_files(tmp_path, ScoreOptions())["notes"]
     (tmp_path / "metrics.json").write_text("{}", "utf-8")
-    assert unfinished not in run_score(tmp_path, ScoreRequest())["notes"]
+    assert unfinished not in score_files(tmp_path, ScoreOptions())["notes"]
+
+
+def test_a_report_holds_no_markup_of_others() -> None:
+    from nanoemox.benchmarks.tables import format_report
+
+    hostile = "a|b<script>alert(1)</script>\n# [x](javascript:y) ![i](z) `c` \\"
+    row = {"metrics": {"accuracy": 0.5}, "intervals": {}, "n": 1, "n_unanswered": 1, "notes": [hostile]}
+    found = {"title": hostile, "headline": ["accuracy"], "rows": {hostile: row}, "unanswered": {hostile: hostile}}
+    settings = {"x": hostile}
+    report = format_report({"model": hostile, "scorer": "c", "benchmarks": {"own": found}, "settings": settings})
+    outside = [line for line in report.split("\n") if not line.startswith("- `")]
+    assert not any("<" in line for line in outside)
+    assert "](javascript" not in "".join(outside).replace("]\\(", "")
+    table = [line for line in report.split("\n") if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {5}
+    assert sum(line.startswith("# ") for line in report.split("\n")) == 1
+    shown = next(line for line in report.split("\n") if line.startswith("- `"))
+    assert shown.startswith("- `a|b<script>alert(1)</script> # [x](javascript:y) ![i](z) 'c' \\`: a\\|b&lt;script")

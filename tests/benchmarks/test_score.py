@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from nanoemox.benchmarks.align import AlignedAnswers, align
 from nanoemox.benchmarks.corrected_measures import CorrectedMeasures, eight_class
-from nanoemox.benchmarks.measures import LegacyMeasures, Measured, Measures
+from nanoemox.benchmarks.measures import LegacyMeasures, Measures, TaskScores
 from nanoemox.benchmarks.official_files import Predictions, read_predictions, read_wheel_tables
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.score import Aligned, align, blind_answers, measure, score
+from nanoemox.benchmarks.score import blind_answers, measure, score_aligned
 from nanoemox.benchmarks.truth import read_truth
 from nanoemox.benchmarks.words import sentiment_of
 from nanoemox.scoring.legacy.wheels import WheelScores
@@ -36,9 +37,9 @@ def labels(**answers: str) -> Predictions:
     return Predictions("sentiment", {}, answers)
 
 
-def measured(key: str, truth: list[Any], answers: list[Any], measures: Measures) -> Measured:
+def measured(key: str, truth: list[Any], answers: list[Any], measures: Measures) -> TaskScores:
     names = tuple(map(str, range(len(truth))))
-    return measure(get_benchmark(key), Aligned(names, tuple(truth), tuple(answers)), measures)
+    return measure(get_benchmark(key), AlignedAnswers(names, tuple(truth), tuple(answers)), measures)
 
 
 def test_every_published_figure(shared: Path) -> None:
@@ -75,8 +76,8 @@ def test_an_unanswered_clip_stays_and_is_wrong() -> None:
     aligned = align(benchmark, dict.fromkeys("abcd", "sad"), words(a="upset", b="joy", c="sad"))
     assert aligned.answers == (("upset",), ("joy",), ("sad",), None)
     assert aligned.notes == ("1 clips have no answer and are counted as wrong",)
-    found = score(benchmark, aligned, LEGACY, num_resamples=50)
-    assert (found.measured.metrics["hit_rate"], found.num_unanswered, found.num_samples) == (0.5, 1, 4)
+    found = score_aligned(benchmark, aligned, LEGACY, num_resamples=50)
+    assert (found.task_scores.metrics["hit_rate"], found.num_unanswered, found.num_samples) == (0.5, 1, 4)
 
 
 def test_only_what_was_asked_counts_and_nothing_else_is_dropped() -> None:
@@ -106,7 +107,7 @@ def test_intervals_hold_the_score_and_per_wheel_stands_beside() -> None:
     benchmark = get_benchmark("ov_merd")
     truth = {str(i): ("sad",) if i % 2 else ("joy", "cross") for i in range(40)}
     answers = words(**{name: "upset joy" if int(name) % 3 else "cross" for name in truth})
-    found = score(benchmark, align(benchmark, truth, answers), LEGACY, num_resamples=100)
+    found = score_aligned(benchmark, align(benchmark, truth, answers), LEGACY, num_resamples=100)
     out = json.loads(json.dumps(found.to_dict()))
     assert set(out["metrics"]) == {"f1", "precision", "recall", "labels_per_answer"}
     for name in ("f1", "precision", "recall"):

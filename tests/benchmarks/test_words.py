@@ -47,4 +47,4 @@ def test_running_text_asks_for_a_language_model() -> None:
         "1 of 2 answers are running text, whose words are taken by rule: a language model reads them better, "
         "name one with --extractor",
     )
-    assert extraction_notes(predictions, taken={"a": ("sad",)}) == ()
+    assert extraction_notes(predictions, extracted={"a": ("sad",)}) == ()

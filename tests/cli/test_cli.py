@@ -370,6 +370,41 @@ def test_commands_and_examples_in_help(run) -> None:
     assert run("--version").out.strip()[0].isdigit()
 
 
+ASKED = ("--question", "choice: Is the speaker sincere? yes|no|unclear", "--question", "score: How loud? low|high")
+
+
+def test_decide(run, model: str, folder: Path, tmp_path: Path) -> None:
+    clip, more = str(SAMPLE), tmp_path / "more.txt"
+    more.write_text("predicate: Is it over?\n")
+    done = run("decide", clip, *ASKED, "--questions", more, "--model", model, "--json")
+    assert done.code == 0
+    (found,) = done.objects
+    answers = found["answers"]
+    assert [a["type"] for a in answers] == ["choice", "score", "predicate"]
+    assert sum(p["probability"] for p in answers[0]["probabilities"]) == pytest.approx(1)
+    shown = run("decide", "--text", "It is over.", *ASKED, "--model", model)
+    assert shown.code == 0
+    assert "unclear" in shown.out
+    assert "of 1" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ((), "nothing to decide about"),
+        (("--text", "Hm."), "nothing is asked"),
+        (("--text", "Hm.", "--question", "Sad?"), "write 'predicate"),
+        (("--text", "Hm.", "--questions", "gone.txt"), "gone.txt: cannot be read"),
+        (("gone.mp4", "--question", "predicate: Sad?"), "gone.mp4: no such file"),
+    ],
+)
+def test_what_cannot_be_decided(run, model: str, args: tuple[str, ...], says: str) -> None:
+    done = run("decide", *args, "--model", model)
+    assert done.code == 2
+    assert says in done.err
+    assert "Traceback" not in done.err
+
+
 def test_env(run) -> None:
     assert "decoders" in run("env").out
     (found,) = [json.loads(run("env", "--json").out)]

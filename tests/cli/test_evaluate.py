@@ -14,13 +14,13 @@ import pytest
 
 from nanoemox.benchmarks.answerer import Reply
 from nanoemox.benchmarks.engine_answerer import EngineAnswerer
+from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.remote import RemoteOptions
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.cli import main
-from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
 from nanoemox.data.manifest import Sample
-from nanoemox.reporting import command as report_command
+from nanoemox.reporting import report as report_command
 from nanoemox.tasks import LABEL_SETS
 from nanoemox.types import NanoEmoXError
 from tests.tiny import save_tiny
@@ -60,14 +60,16 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def request(model: Path, data_root: Path, out: Path, **options: Any) -> EvaluateRequest:
-    return EvaluateRequest(("meld",), data_root, out, str(model), batch=2, device="cpu", **options)
+def request(model: Path, data_root: Path, out: Path, **options: Any) -> EvaluateOptions:
+    return EvaluateOptions(
+        benchmarks=("meld",), data_root=data_root, out=out, model=str(model), batch=2, device="cpu", **options
+    )
 
 
 @pytest.fixture(scope="module")
 def run(model: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    assert run_evaluate(request(model, data_root, out)) is not None
+    assert evaluate_run(request(model, data_root, out)) is not None
     return out
 
 
@@ -127,6 +129,7 @@ def test_a_page_is_written_or_it_is_said_why_not(
     run: Path, model: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = run / "report.html"
+    assert report_command.write_html(run) is None
     assert "MELD" in page.read_text("utf-8")
     page.unlink()
     monkeypatch.setattr(report_command, "find_spec", lambda name: None)
@@ -142,7 +145,7 @@ def test_a_page_is_written_or_it_is_said_why_not(
 
 def test_scored_again_it_is_the_same(run: Path) -> None:
     told = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]["rows"]
-    again = json.loads(json.dumps(run_score(run, ScoreRequest())))
+    again = json.loads(json.dumps(score_files(run, ScoreOptions())))
     assert next(iter(told.values())) == again
 
 
@@ -159,7 +162,7 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
 
     monkeypatch.setattr(EngineAnswerer, "answer", dying)
     with pytest.raises(KeyboardInterrupt):
-        run_evaluate(request(model, data_root, tmp_path))
+        evaluate_run(request(model, data_root, tmp_path))
     file = tmp_path / "predictions.jsonl"
     assert len(rows(tmp_path)) == 4
     with file.open("a", encoding="utf-8") as torn:
@@ -172,7 +175,7 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
         return usual(self, benchmark, samples)
 
     monkeypatch.setattr(EngineAnswerer, "answer", listening)
-    run_evaluate(request(model, data_root, tmp_path))
+    evaluate_run(request(model, data_root, tmp_path))
     assert again == ["c4"]
     assert answers(tmp_path) == answers(run)
     assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads((run / "metrics.json").read_text())
@@ -180,7 +183,7 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
 
 def test_another_model_does_not_go_on_with_a_run(run: Path, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match="give another --out"):
-        run_evaluate(request(save_tiny(tmp_path / "tiny", seed=1), data_root, run))
+        evaluate_run(request(save_tiny(tmp_path / "tiny", seed=1), data_root, run))
 
 
 @pytest.mark.parametrize("part", ["templates", "configuration", "weights"])
@@ -207,7 +210,7 @@ def test_whatever_shapes_an_answer_may_not_change_in_a_run(
         file.write_text(changed, "utf-8")
     before = (run / "predictions.jsonl").read_bytes()
     with pytest.raises(NanoEmoXError, match=rf"holds answers of {part} .*give another --out"):
-        run_evaluate(request(copy, data_root, run))
+        evaluate_run(request(copy, data_root, run))
     assert (run / "predictions.jsonl").read_bytes() == before
 
 
@@ -215,10 +218,10 @@ def test_changed_data_do_not_go_on_with_a_run(run: Path, model: Path, data_root:
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     out = Path(shutil.copytree(run, tmp_path / "run"))
     manifest = root / "manifests" / "meld.jsonl"
-    assert run_evaluate(request(model, root, out)) is not None
+    assert evaluate_run(request(model, root, out)) is not None
     manifest.write_text(manifest.read_text("utf-8").replace("number 2", "another number"), "utf-8")
     with pytest.raises(NanoEmoXError, match="1 clips such as 'c2' were asked about other words"):
-        run_evaluate(request(model, root, out))
+        evaluate_run(request(model, root, out))
 
 
 def test_words_are_the_manifests_in_every_row(model: Path, data_root: Path, tmp_path: Path) -> None:
@@ -229,19 +232,19 @@ def test_words_are_the_manifests_in_every_row(model: Path, data_root: Path, tmp_
     kept = [{k: v for k, v in row.items() if k != "subtitle" or row["split"] == "train"} for row in rows_of]
     manifest.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
     plain = tmp_path / "plain"
-    run_evaluate(request(model, root, plain))
+    evaluate_run(request(model, root, plain))
     for i in range(NUM):
         cue = f"1\n00:00:00,000 --> 00:00:01,000\nI hate {i}.\n"
         (root / "clips" / f"{i}.srt").write_text(cue, "utf-8")
     beside = tmp_path / "beside"
-    run_evaluate(request(model, root, beside))
+    evaluate_run(request(model, root, beside))
     assert answers(beside) == answers(plain)
     assert answers(beside / "baselines" / "shuffled-media") == answers(plain / "baselines" / "shuffled-media")
 
 
 def test_options_of_served_models_are_none_of_a_local_one(data_root: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match=r"--shots .* go with --model openai:"):
-        run_evaluate(request(model, data_root, tmp_path, remote=RemoteOptions(shots=3)))
+        evaluate_run(request(model, data_root, tmp_path, remote=RemoteOptions(shots=3)))
 
 
 def test_the_command_prints_the_report(
@@ -269,5 +272,5 @@ def test_a_folder_of_others_is_left_alone(
     (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())
     (tmp_path / name).write_text(text, "utf-8")
     with pytest.raises(NanoEmoXError, match=message):
-        run_evaluate(request(model, data_root, tmp_path))
+        evaluate_run(request(model, data_root, tmp_path))
     assert (tmp_path / name).read_text("utf-8") == text

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from nanoemox.benchmarks import evaluate as run_module
 from nanoemox.benchmarks.answerer import Reply
-from nanoemox.benchmarks.predict import Place
+from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
+from nanoemox.benchmarks.predict import ProcessRank
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.run_lock import sole_writer
-from nanoemox.cli import evaluate_command as run_command
-from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
 from nanoemox.data.manifest import Sample
 from nanoemox.study.plan import plan_study
 from nanoemox.study.results import export_ratings
@@ -62,13 +62,13 @@ class Echo:
 def evaluate(data_root: Path, out: Path) -> dict[str, Any] | None:
     @contextmanager
     def opened(*_: object) -> Iterator[Any]:
-        yield Echo(), Place(), lambda: None
+        yield Echo(), ProcessRank(), lambda: None
 
-    before, run_command._open = run_command._open, opened
+    before, run_module._open = run_module._open, opened
     try:
-        return run_evaluate(EvaluateRequest(("meld",), data_root, out, batch=2))
+        return evaluate_run(EvaluateOptions(benchmarks=("meld",), data_root=data_root, out=out, batch=2))
     finally:
-        run_command._open = before
+        run_module._open = before
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_study_is_never_written_over_another(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(NanoEmoXError, match="is another study"):
         create_study(study, ours)
     with closing(RatingStore(study)) as store:
-        assert store.fingerprint == theirs.fingerprint
+        assert store.digest == theirs.digest
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from nanoemox.benchmarks.records import BENCHMARKS
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
-from nanoemox.data.overlap import EVALUATED, Held, drop_overlap, evaluation_overlap, normalise
+from nanoemox.data.overlap import EVALUATED, HeldOutIndex, drop_overlap, evaluation_overlap, normalise
 
 LABELS = ClosedLabels(label="a", candidates=("a", "b"))
 
@@ -92,6 +92,6 @@ def test_a_prepared_evaluation_set_is_asked_and_names_of_one_pool_are_one(tmp_pa
 def test_an_evaluation_set_that_cannot_be_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "meld").mkdir()
     (tmp_path / "annotations").mkdir()  # where MIntRec may lie, but does not
-    assert evaluation_overlap(tmp_path) == Held()
+    assert evaluation_overlap(tmp_path) == HeldOutIndex()
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["its clips are not held out from training"]
     assert "corpus meld" in caplog.text

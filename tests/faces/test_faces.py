@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from nanoemox.faces import detectors as face_detectors
+from nanoemox.faces import tracks as faces
 from nanoemox.faces.detectors import yunet_detector
 from nanoemox.faces.tracks import crop_faces, find_faces, with_face
-from nanoemox.faces.tracks import detectors as face_detectors
-from nanoemox.faces.tracks import tracks as faces
 from nanoemox.media.load import load_clip
 from nanoemox.types import Clip, FaceTrack, MediaError
 

@@ -139,6 +139,17 @@ def test_sampled_rows_equal_generate(options: dict[str, Any]) -> None:
     assert decoder.answers == wanted
 
 
+def test_the_head_is_asked_only_where_a_question_ends() -> None:
+    model, seen = language_model(), []
+    model.lm_head.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[:2]))
+    prefix = prefixed(model, PROMPTS)
+    seen.clear()
+    questions = [[30, 31, 32, 33, 34, 35], [40, 41], [42, 43]]
+    for _ in Decoder(model, prefix, questions, [-1], GenerationOptions(max_new_tokens=2)):
+        pass
+    assert seen == [(9, 2), (9, 1)]
+
+
 def test_terminator_of_several_tokens_ends_a_row() -> None:
     free = Decoder(MODEL, prefixed(MODEL, PROMPTS[:1]), QUESTIONS, [447], GenerationOptions(max_new_tokens=12))
     list(free)

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from nanoemox.benchmarks.records import BENCHMARKS, get_benchmark
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.cli import main
 from nanoemox.interop import export
-from nanoemox.interop.export import ExportRequest, export_task
+from nanoemox.interop.export import ExportOptions, export_task
 from nanoemox.interop.export_scores import metric_names
 from nanoemox.tasks import LABEL_SETS
 from nanoemox.types import NanoEmoXError
@@ -65,7 +65,7 @@ def write(root: Path, name: str, rows: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def folder(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tasks") / "meld"
-    told = export_task(ExportRequest("meld", data_root, out))
+    told = export_task(ExportOptions(benchmark="meld", data_root=data_root, out=out))
     assert told == {"benchmark": "meld", "task": "nanoemox_meld", "clips": 4, "media": 2, "out": str(out)}
     return out
 
@@ -125,7 +125,7 @@ def test_the_harness_scores_as_the_command_does(folder: Path, tmp_path: Path) ->
         f"utils.main({str(tmp_path / 'answers.json')!r}, {str(tmp_path / 'predictions.jsonl')!r})"
     )
     found = in_folder(folder, code)
-    ours = run_score(tmp_path / "predictions.jsonl", ScoreRequest())
+    ours = score_files(tmp_path / "predictions.jsonl", ScoreOptions())
     assert found == {name: ours["metrics"][name] for name in metric_names(get_benchmark("meld"))}
     assert (found["hit_rate"], ours["n"], ours["n_unanswered"]) == (0.25, 4, 2)
 
@@ -152,25 +152,25 @@ def test_labels_with_quotes_and_spaces_survive(
 ) -> None:
     labels = ("ask for help", 'it\'s "fine"', "a: {b} # $c !function")
     monkeypatch.setattr(export, "get_benchmark", lambda key: replace(BENCHMARKS[key], labels=labels))
-    export_task(ExportRequest("mintrec", data_root, tmp_path / "out"))
+    export_task(ExportOptions(benchmark="mintrec", data_root=data_root, out=tmp_path / "out"))
     assert {tuple(row["labels"]) for row in docs(tmp_path / "out")} == {labels}
     assert all(label.lower() in docs(tmp_path / "out")[0]["prompt"] for label in labels)
 
 
 def test_dialogue_is_told(data_root: Path, tmp_path: Path) -> None:
-    export_task(ExportRequest("avamerg", data_root, tmp_path / "out"))
+    export_task(ExportOptions(benchmark="avamerg", data_root=data_root, out=tmp_path / "out"))
     (row,) = docs(tmp_path / "out")
     assert row["history"] == [{"role": "listener", "text": "How are you?"}]
     assert row["prompt"].index("How are you?") < row["prompt"].index("Bad.") < row["prompt"].index(row["question"])
 
 
 def test_clips_are_linked_or_left(data_root: Path, tmp_path: Path) -> None:
-    export_task(ExportRequest("meld", data_root, tmp_path / "linked", media="link"))
+    export_task(ExportOptions(benchmark="meld", data_root=data_root, out=tmp_path / "linked", media="link"))
     link = tmp_path / "linked/media/00000.wav"
     assert link.is_symlink()
     assert not link.readlink().is_absolute()
     assert link.read_bytes() == (data_root / "some clips/voice 0.wav").read_bytes()
-    export_task(ExportRequest("meld", data_root, tmp_path / "words", media="none", limit=3))
+    export_task(ExportOptions(benchmark="meld", data_root=data_root, out=tmp_path / "words", media="none", limit=3))
     assert [row["media"] for row in docs(tmp_path / "words")] == [None] * 3
     assert not (tmp_path / "words/media").exists()
 
@@ -187,14 +187,14 @@ def test_the_command_and_its_refusals(data_root: Path, tmp_path: Path, capsys: p
     assert done.value.code == 2
     assert "is no empty folder: give another --out" in capsys.readouterr().err
     with pytest.raises(NanoEmoXError, match="--media all: there are copy, link, none"):
-        export_task(ExportRequest("meld", data_root, tmp_path / "x", media="all"))
+        export_task(ExportOptions(benchmark="meld", data_root=data_root, out=tmp_path / "x", media="all"))
 
 
 @pytest.mark.parametrize("media", ["../secret.mp4", "/etc/hostname", "clips/../../secret.mp4"])
 def test_no_file_from_elsewhere_is_taken(data_root: Path, tmp_path: Path, media: str) -> None:
     write(tmp_path / "data", "mintrec", [intent(0) | {"media": media}])
     with pytest.raises(NanoEmoXError, match="must stay below"):
-        export_task(ExportRequest("mintrec", tmp_path / "data", tmp_path / "out"))
+        export_task(ExportOptions(benchmark="mintrec", data_root=tmp_path / "data", out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -202,5 +202,5 @@ def test_a_clip_that_is_not_there_is_told_before_anything_is_written(data_root: 
     row = json.loads((data_root / "manifests/meld.jsonl").read_text("utf-8").split("\n")[0])
     write(tmp_path, "meld", [row | {"media": "gone.wav"}])
     with pytest.raises(NanoEmoXError, match=r"1 of 1 media files are not there, such as .*gone\.wav: .*--media none"):
-        export_task(ExportRequest("meld", tmp_path, tmp_path / "out"))
+        export_task(ExportOptions(benchmark="meld", data_root=tmp_path, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

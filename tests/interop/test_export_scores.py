@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanoemox.benchmarks.records import BENCHMARKS, get_benchmark
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.interop.export_scores import metric_names, prediction_rows, score_answers, write_rows
 from tests.test_imports import loaded_after
 
@@ -41,7 +41,7 @@ def test_scores_are_those_of_the_command(key: str, tmp_path: Path) -> None:
     answers = collected(get_benchmark(key).task)
     found = score_answers(key, answers)
     write_rows(prediction_rows(key, answers), tmp_path / "predictions.jsonl")
-    theirs = run_score(tmp_path, ScoreRequest(key))
+    theirs = score_files(tmp_path, ScoreOptions(key))
     assert found == theirs["metrics"]
     assert theirs["n"] == 4
     assert set(metric_names(get_benchmark(key))) <= set(found)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.benchmarks.score_command import ScoreRequest, format_result, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, format_scores, score_files
 from nanoemox.judging.endpoint import CallOptions
 from nanoemox.judging.extract_words import MAX_WORDS, WordReader, parse_words
 from nanoemox.judging.judge_prompts import UnreadableError, load_words_prompt
@@ -104,21 +104,21 @@ def test_a_failure_is_an_unanswered_clip_that_counts(tmp_path: Path) -> None:
     path = result_file(tmp_path, texts)
     np.savez(tmp_path / "x-openset.npz", filenames=np.array(list(texts)), fileitems=np.array(["[sad]"] * 4))
     with serve(lambda request: Says('["sad"]' if "3" not in text_of(request) else "no")) as fake:
-        request = ScoreRequest(
+        request = ScoreOptions(
             "ov_merd", tmp_path / "truth.json", trust_npz=True, common=True, extractor=f"{fake.address}#m"
         )
-        found = run_score(path, request, QUICK)
+        found = score_files(path, request, QUICK)
     assert (found["n"], found["n_unanswered"]) == (4, 1)
     assert found["metrics"]["recall"] == pytest.approx(3 / 4)
     assert found["extracted"] == {
         "lists": 0, "read": 3, "not_in_form": 0, "failed": 1,
         "failures": {"3": "no list of words in the answer 'no'"},
     }  # fmt: skip
-    assert any("took the words of 3 answers (prompt version 1) and failed at 1" in note for note in found["notes"])
+    assert any("extracted the words of 3 answers (prompt version 1) and failed on 1" in note for note in found["notes"])
     assert "F1 1.00 with the words of x-openset.npz" in found["notes"]
     assert found["extraction"]["cost"]["calls"] == 4
-    assert "cost of" in format_result(found)
-    assert "4 calls, 0 from the cache, 0 retries, 0 failed, 28 + 12 tokens" in format_result(found)
+    assert "cost of" in format_scores(found)
+    assert "4 calls, 0 from the cache, 0 retries, 0 failed, 28 + 12 tokens" in format_scores(found)
     assert (tmp_path / "extractor_cache").is_dir()
 
 
@@ -131,8 +131,8 @@ def test_runs_of_other_models_are_read_too(tmp_path: Path, capsys: pytest.Captur
         with pytest.raises(SystemExit) as stop:
             cli.main(["score", str(tmp_path), "--extractor", f"{fake.address}#m", "--json"])
         assert not stop.value.code
-        with pytest.raises(NanoEmoXError, match="holds no written answers"):
-            run_score(tmp_path, ScoreRequest("mintrec", extractor=f"{fake.address}#m"))
+        with pytest.raises(NanoEmoXError, match="no written answers to mer"):
+            score_files(tmp_path, ScoreOptions("mintrec", extractor=f"{fake.address}#m"))
     found = json.loads(capsys.readouterr().out)
     assert found["benchmarks"]["ov_merd"]["metrics"]["recall"] == pytest.approx(2 / 3)
     assert found["extraction"]["prompt"]["version"] == 1
@@ -142,19 +142,19 @@ def test_what_holds_no_texts_is_not_silently_scored(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text('{"a": ["sad"]}', "utf-8")
     file = tmp_path / "checkpoint_000030_loss_0.6-openset.npz"
     np.savez(file, filenames=np.array(["a"]), fileitems=np.array(["[sad]"]))
-    request = ScoreRequest("ov_merd", tmp_path / "truth.json", extractor="openai:http://127.0.0.1:1/v1#m")
+    request = ScoreOptions("ov_merd", tmp_path / "truth.json", extractor="openai:http://127.0.0.1:1/v1#m")
     for path in (tmp_path, file):
-        with pytest.raises(NanoEmoXError, match="so --extractor has none to read"):
-            run_score(path, request, QUICK)
+        with pytest.raises(NanoEmoXError, match="so --extractor has nothing to read"):
+            score_files(path, request, QUICK)
     with pytest.raises(NanoEmoXError, match="no such file"):
-        run_score(tmp_path / "absent", request, QUICK)
+        score_files(tmp_path / "absent", request, QUICK)
 
 
 def test_a_wrong_key_ends_the_scoring(tmp_path: Path) -> None:
     path = result_file(tmp_path, {"a": PROSE})
     with serve(lambda _: Says("who are you?", status=401)) as fake:
-        request = ScoreRequest("ov_merd", tmp_path / "truth.json", trust_npz=True, extractor=f"{fake.address}#m")
+        request = ScoreOptions("ov_merd", tmp_path / "truth.json", trust_npz=True, extractor=f"{fake.address}#m")
         with pytest.raises(NanoEmoXError, match="status 401"):
-            run_score(path, request, QUICK)
+            score_files(path, request, QUICK)
     with pytest.raises(NanoEmoXError, match="is no language model"):
-        run_score(path, ScoreRequest("ov_merd", tmp_path / "truth.json", trust_npz=True, extractor="gpt"))
+        score_files(path, ScoreOptions("ov_merd", tmp_path / "truth.json", trust_npz=True, extractor="gpt"))

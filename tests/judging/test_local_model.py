@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from nanoemox.benchmarks.judge import format_judged, run_judge
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.judge import format_judge_scores, judge_run
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.judging.endpoint import EndpointError
 from nanoemox.judging.language_models import check_name, open_model
 from nanoemox.judging.local_model import LocalModel
@@ -126,7 +126,7 @@ def test_garbage_of_a_local_judge_is_a_failure_and_no_score(folder: Path, tmp_pa
         for name, text in (("a", "She is sad."), ("b", "zq" * 5000))
     ]
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    result = run_judge(tmp_path, [f"transformers:{folder}"])
+    result = judge_run(tmp_path, [f"transformers:{folder}"])
     metric = result["benchmarks"]["emer"]["metrics"]["clue_overlap"]
     assert (metric["mean"], metric["failed"]) == (None, 2)
     failures = [row["judges"][f"transformers:{folder}"]["failure"] for row in result["rows"]]
@@ -134,7 +134,7 @@ def test_garbage_of_a_local_judge_is_a_failure_and_no_score(folder: Path, tmp_pa
     assert "the model takes 1024" in failures[1]
     assert result["cost"][f"transformers:{folder}"]["failed"] == 1  # the other call was answered, unreadably
     assert len(result["settings"][f"transformers:{folder}"]["weights"]) == 64
-    assert "failed 2" in format_judged(result)
+    assert "failed 2" in format_judge_scores(result)
 
 
 def test_garbage_of_a_local_extractor_is_no_score(folder: Path, tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ def test_garbage_of_a_local_extractor_is_no_score(folder: Path, tmp_path: Path) 
     ]
     file = tmp_path / "predictions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    request = ScoreRequest(extractor=f"transformers:{folder}")
-    found = run_score(tmp_path, request)
+    request = ScoreOptions(extractor=f"transformers:{folder}")
+    found = score_files(tmp_path, request)
     assert (found["n"], found["n_unanswered"], found["extracted"]["failed"]) == (2, 1, 1)
     assert len(found["extraction"]["settings"]["weights"]) == 64
     file.write_text(json.dumps(rows[0]) + "\n", "utf-8")
     with pytest.raises(NanoEmoXError, match="could read none of 1 answers; the first: no list of words"):
-        run_score(tmp_path, request)
+        score_files(tmp_path, request)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 
 NUM = 24
 OPEN = (("sad", "lonely"), ("happy",), ("angry", "annoyed"))
@@ -46,11 +46,11 @@ def _metrics(
     folders = {model: out, "majority": out / "baselines" / "majority"}
     found = {}
     for key in benchmarks:
-        wanted = ScoreRequest(key, None, scorer)
+        wanted = ScoreOptions(key, None, scorer)
         found[key] = {
             "title": get_benchmark(key).title,
             "headline": list(get_benchmark(key).metrics),
-            "rows": {name: run_score(folder, wanted) for name, folder in folders.items()},
+            "rows": {name: score_files(folder, wanted) for name, folder in folders.items()},
             "unanswered": {r["id"]: r["error"] for r in rows if r["benchmark"] == key and r["error"]},
         }
     return {"model": model, "scorer": scorer, "benchmarks": found}

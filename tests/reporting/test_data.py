@@ -14,22 +14,22 @@ from nanoemox.benchmarks.records import BENCHMARKS, get_benchmark
 from nanoemox.benchmarks.runs import METRICS
 from nanoemox.reporting.build import build
 from nanoemox.reporting.cases import confusions, examples, is_right, reliability
-from nanoemox.reporting.compare import compare, comparisons
-from nanoemox.reporting.data import Run, read_runs
+from nanoemox.reporting.compare import compare_answers, comparisons
+from nanoemox.reporting.data import EvaluatedRun, read_runs
 from nanoemox.scoring.metrics.bootstrap import bootstrap_difference, mean_statistic
 from nanoemox.types import NanoEmoXError
 from tests.reporting.report_runs import NUM, write_run
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[EvaluatedRun]:
     root = tmp_path_factory.mktemp("runs")
     return read_runs(
         [write_run(root / "a", "ours", good=0.9), write_run(root / "b", "theirs", good=0.2, clips=range(4, NUM))]
     )
 
 
-def test_a_run_is_read_with_its_baselines(runs: list[Run]) -> None:
+def test_a_run_is_read_with_its_baselines(runs: list[EvaluatedRun]) -> None:
     assert [run.name for run in runs] == ["ours", "theirs"]
     assert list(runs[0].parts) == ["ours", "majority"]
     assert len(runs[0].rows["meld"]) == NUM
@@ -77,7 +77,7 @@ def test_what_is_no_finished_run_says_so(tmp_path: Path) -> None:
         read_runs([good, legacy])
 
 
-def test_a_difference_is_of_the_clips_that_both_were_asked(runs: list[Run]) -> None:
+def test_a_difference_is_of_the_clips_that_both_were_asked(runs: list[EvaluatedRun]) -> None:
     found = comparisons(get_benchmark("meld"), runs, CorrectedMeasures())
     assert [(c.first, c.second) for c in found] == [
         ("ours", "majority"), ("ours", "theirs"), ("theirs", "majority"),
@@ -110,14 +110,14 @@ def test_a_run_is_no_better_than_itself_and_clips_of_another_truth_do_not_count(
     second = write_run(tmp_path / "b", "other", benchmarks=["meld"], changes=changed)
     one, other = read_runs([first, second])
     benchmark, part = get_benchmark("meld"), one.parts["ours"]["meld"]
-    same = compare(benchmark, {"ours": part, "again": part}, CorrectedMeasures())
+    same = compare_answers(benchmark, {"ours": part, "again": part}, CorrectedMeasures())
     assert (same.difference, same.p_value, same.note) == (0.0, 1.0, "")
-    none = compare(benchmark, {"ours": part, "other": other.parts["other"]["meld"]}, CorrectedMeasures())
+    none = compare_answers(benchmark, {"ours": part, "other": other.parts["other"]["meld"]}, CorrectedMeasures())
     assert (none.difference, none.p_value) == (None, None)
     assert "no clip in common" in none.note
 
 
-def test_confusions_and_reliability_agree_with_the_scores(runs: list[Run]) -> None:
+def test_confusions_and_reliability_agree_with_the_scores(runs: list[EvaluatedRun]) -> None:
     for key, metric in (("meld", "hit_rate"), ("mintrec", "accuracy")):
         for run in runs:
             benchmark, part = get_benchmark(key), run.parts[run.name][key]
@@ -132,18 +132,18 @@ def test_confusions_and_reliability_agree_with_the_scores(runs: list[Run]) -> No
     assert reliability(get_benchmark("ov_merd"), runs[0].parts["ours"]["ov_merd"]) is None
 
 
-def test_examples_are_drawn_once_and_for_all(runs: list[Run]) -> None:
+def test_examples_are_drawn_once_and_for_all(runs: list[EvaluatedRun]) -> None:
     benchmark = get_benchmark("meld")
     found = examples(benchmark, runs)
     assert found == examples(benchmark, runs)
-    verdicts = [e.said[0].right for e in found]
+    verdicts = [e.answers[0].right for e in found]
     assert verdicts == sorted(verdicts, reverse=True)
     assert verdicts.count(True) == 3
     for e in found:
-        assert (e.said[0].raw == e.truth) is e.said[0].right
+        assert (e.answers[0].raw == e.truth) is e.answers[0].right
     open_ended = examples(get_benchmark("emer"), runs)
     assert len(open_ended) == 6
-    assert {said.right for e in open_ended for said in e.said} == {None}
+    assert {answer.right for e in open_ended for answer in e.answers} == {None}
 
 
 def test_what_right_means() -> None:
@@ -159,7 +159,7 @@ def test_what_right_means() -> None:
     assert is_right(get_benchmark("emer"), "She is sad.", ("sad",), "") is None
 
 
-def test_sections_hold_every_benchmark_and_say_what_is_not_comparable(runs: list[Run]) -> None:
+def test_sections_hold_every_benchmark_and_say_what_is_not_comparable(runs: list[EvaluatedRun]) -> None:
     sections = {s.benchmark.id: s for s in build(runs)}
     assert list(sections) == [key for key in BENCHMARKS if key in ("meld", "ov_merd", "emer", "mintrec")]
     assert sections["emer"].metrics[0] == "f1"  # no judge has spoken

@@ -281,3 +281,45 @@ def test_a_port_in_use(study: Path) -> None:
         serve_study(study, "127.0.0.1", 0, stop)
     with pytest.raises(NanoEmoXError, match="--host"):
         serve_study(study, "no such host", 0, stop)
+
+
+def test_a_connection_that_never_finishes_its_head_is_closed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rating_server, "HEADER_TIMEOUT_S", 0.3)
+    with closing(RatingStore(study)) as store, socket.create_server((HOST.split(":")[0], 0)) as listening:
+        address = listening.getsockname()
+        config = uvicorn.Config(create_app(store), log_level="warning", http=rating_server.ImpatientProtocol)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        whole = f"GET /page.css HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode()
+        try:
+            for sent in (b"", b"GET / HTTP/1.1\r\nHost: a", whole + b"GET / HTTP/1.1\r\nHos"):
+                with socket.create_connection(address, timeout=20) as connection:
+                    connection.sendall(sent)
+                    got = b""
+                    while piece := connection.recv(65536):  # ends when the server closes
+                        got += piece
+                    assert got.startswith(b"HTTP/1.1 200") == (sent[: len(whole)] == whole)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(study: Path, client: TestClient) -> None:
+    client.post("/api/raters", json={"name": "ann"})
+    db = client.app.state.store._db
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    kept = ["ann"]
+    for i in range(2000):
+        answer = client.post("/api/raters", json={"name": f"{'n' * 60}{i}"})
+        if answer.status_code != 200:
+            break
+        kept.append(answer.json()["rater"])
+    assert answer.status_code == 507
+    assert "full" in answer.json()["error"]
+    db.execute("PRAGMA max_page_count = 100000")
+    assert score(client, 0, "empathy", 3).status_code == 200
+    with closing(RatingStore(study)) as again:
+        assert all(again.progress(name).total == 12 for name in kept)
+        assert [rating.score for rating in again.ratings()] == [3]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nanoemox.study.plan import plan_study
-from nanoemox.study.store import MAX_NAME_CHARS, Progress, RatingStore, UnknownError, create_study
+from nanoemox.study.store import MAX_NAME_CHARS, RaterProgress, RatingStore, UnknownError, create_study
 from nanoemox.types import NanoEmoXError
 from tests.study.rated_runs import CRITERIA, reply_row, two_runs, write_run
 
@@ -27,7 +27,7 @@ def texts(store: RatingStore, rater: str) -> list[str]:
     return [store.show(rater, i).text for i in range(store.progress(rater).total)]
 
 
-def rate_all(store: RatingStore, rater: str, position: int, score: int) -> Progress:
+def rate_all(store: RatingStore, rater: str, position: int, score: int) -> RaterProgress:
     key = store.show(rater, position).key
     return [store.rate(rater, key, name, score) for name in CRITERIA][-1]
 
@@ -54,7 +54,7 @@ def test_a_rater_comes_back_to_where_they_stopped(study: Path, tmp_path: Path) -
     with closing(RatingStore(study)) as store:
         name = store.join("  Änne O'Neill ")
         assert name == "Änne O'Neill"
-        assert rate_all(store, name, 0, 4) == Progress(12, 1, 1)
+        assert rate_all(store, name, 0, 4) == RaterProgress(12, 1, 1)
         store.rate(name, store.show(name, 1).key, "insight", 2)
         rate_all(store, name, 2, 5)
         before = texts(store, name)
@@ -62,7 +62,7 @@ def test_a_rater_comes_back_to_where_they_stopped(study: Path, tmp_path: Path) -
     with closing(RatingStore(study)) as store:
         assert store.join("Änne O'Neill") == name
         assert store.raters() == (name,)
-        assert store.progress(name) == Progress(12, 2, 1)
+        assert store.progress(name) == RaterProgress(12, 2, 1)
         assert store.show(name, 1).scores == {"insight": 2}
         assert texts(store, name) == before
 

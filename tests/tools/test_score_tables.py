@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from tools.score_tables import label, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +86,8 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_rows_of_emer(shared: Path, documented: set[str], name: str, file: str) -> None:
     answers = shared / "data" / "predictions" / "nano_emox_repo" / "ov-merd-eval" / file
     truth, tables = answers.with_name("gt-eng.csv"), shared / "data" / "emotion_wheel"
-    ours = run_score(answers, ScoreRequest("emer", truth))["metrics"]
-    theirs = run_score(answers, ScoreRequest("emer", truth, "legacy", tables))["metrics"]
+    ours = score_files(answers, ScoreOptions("emer", truth))["metrics"]
+    theirs = score_files(answers, ScoreOptions("emer", truth, "legacy", tables))["metrics"]
     scores = [100 * of[key] for key in ("f1", "precision") for of in (theirs, ours)]
     row = f"| {name} | {ours['labels_per_answer']:.1f} | " + " | ".join(f"{value:.2f}" for value in scores) + " |"
     assert row in documented

@@ -17,6 +17,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.training.collate import IDS, Collator, Draws, SortedWindows
 from nanoemox.training.command import run_train
+from nanoemox.training.freeze import lighten
 from nanoemox.training.loop import NonFiniteError, P2ETrainer
 from nanoemox.training.phases import load_curriculum
 from nanoemox.types import RecipeError
@@ -155,6 +156,32 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(place: Path, monkeyp
     shutil.rmtree(place / "inf", ignore_errors=True)
     with pytest.raises(NonFiniteError, match=r"gradient of \S+ and \d+ more is not finite at step 1; samples: c"):
         train(place, "inf", max_steps=1)
+
+
+def test_frozen_weights_held_in_half_precision_change_no_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = yaml.safe_load(RECIPE) | {"precision": "bf16"}
+    (place / "half.yaml").write_text(yaml.safe_dump(fields))
+    held: set[torch.dtype] = set()
+
+    def seen(model: torch.nn.Module, dtype: torch.dtype | None) -> None:
+        lighten(model, dtype)
+        assert model.speech_encoder is None
+        names = dict(model.named_parameters())
+        held.add(next(p for n, p in names.items() if "up_proj" in n and ".lora_" not in n).dtype)
+        assert all(p.dtype == torch.float32 for n, p in names.items() if p.requires_grad or "norm" in n or "embed" in n)
+
+    for name, change in (("light", seen), ("heavy", lambda model, dtype: None)):
+        monkeypatch.setattr("nanoemox.training.command.lighten", change)
+        run_train(
+            place / "half.yaml", place / "data", place / name, place / "base", features=place / "features", show=False
+        )
+    assert held == {torch.bfloat16}
+    for phase in ("first", "second"):
+        light, heavy = (load_file(place / name / phase / "adapters.safetensors") for name in ("light", "heavy"))
+        assert light.keys() == heavy.keys()
+        assert all(torch.equal(light[n], heavy[n]) for n in light)
+        results = [json.loads((place / name / phase / "result.json").read_text()) for name in ("light", "heavy")]
+        assert results[0]["validation"] == results[1]["validation"]
 
 
 @pytest.fixture

@@ -150,8 +150,8 @@ def test_a_pull_that_was_killed_goes_on(shop: Path) -> None:
 
 
 def test_the_lock_ends_with_the_process_that_holds_it(shop: Path) -> None:
-    code = "import time\nfrom nanoemox.weights.pull import _alone\n"
-    code += "with _alone():\n    print('held', flush=True)\n    time.sleep(60)"
+    code = "import time\nfrom nanoemox.weights.place import alone\n"
+    code += "with alone():\n    print('held', flush=True)\n    time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"

@@ -1,4 +1,4 @@
-"""Whoever answers a benchmark's questions: one protocol for local models, served ones, and rows that never look."""
+"""The protocol of everything that answers a benchmark's questions: local models, served models, blind baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanoemox.types import Clip, NanoEmoXError
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back about one clip.
+    """The reply to one clip.
 
     Attributes:
         raw: The text that was written; None where the clip could not be answered.

@@ -1,4 +1,4 @@
-"""Rows beside a model: what answers without looking, and the same model shown or asked something else."""
+"""Baselines beside a model: blind answers, and the same model with other input or another question."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.runs import Key, Row
 from nanoemox.benchmarks.score import blind_answers
 from nanoemox.benchmarks.truth import label_value
-from nanoemox.data.manifest import Sample
+from nanoemox.data.manifest import PATHS, Sample
 from nanoemox.scoring.metrics.bootstrap import Interval, bootstrap_interval, mean_statistic
 from nanoemox.tasks import TASKS, parse
 
@@ -57,8 +58,8 @@ class Majority:
         return [Reply(self.text, parsed) for _ in samples]
 
 
-class Repeated:
-    """The model's own row once more: where nothing is withheld or exchanged, nothing is asked.
+class CopiedRow:
+    """A copy of the model's own row, for baselines whose input would be the same.
 
     Args:
         folder: Of the model's row, which is answered first.
@@ -78,8 +79,8 @@ class Repeated:
         return [Reply(row["raw"], row["parsed"], row["prompt"], row["error"], row["timing_s"]) for row in rows]
 
 
-class Changed:
-    """A model that is shown something else than the clip, or asked in another way.
+class ModifiedInput:
+    """A model with modified input: another clip, or another question.
 
     Args:
         inner: The model.
@@ -103,12 +104,12 @@ class Changed:
         return self.inner.answer(self.benchmark(benchmark), [self.sample(s) for s in samples])
 
 
-def text_only(model: Answerer) -> Changed:
+def text_only(model: Answerer) -> ModifiedInput:
     """Return the model with picture and sound withheld; a clip without words stays unanswered."""
-    return Changed(model, TEXT_ONLY, sample=lambda s: s.model_copy(update={"media": None, "audio": None}))
+    return ModifiedInput(model, TEXT_ONLY, sample=lambda s: s.model_copy(update=dict.fromkeys(PATHS)))
 
 
-def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> Changed:
+def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> ModifiedInput:
     """Return the model with picture and sound of another clip, its own words kept.
 
     Args:
@@ -119,15 +120,15 @@ def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> Changed:
     other = dict(zip(media, media[1:] + media[:1], strict=True))
 
     def change(sample: Sample) -> Sample:
-        got = other.get((sample.media, sample.audio))
-        return sample if got is None else sample.model_copy(update={"media": got[0], "audio": got[1]})
+        got = other.get(_files(sample))
+        return sample if got is None else sample.model_copy(update=dict(zip_longest(PATHS, got)))
 
-    return Changed(model, SHUFFLED, sample=change)
+    return ModifiedInput(model, SHUFFLED, sample=change)
 
 
-def other_order(model: Answerer) -> Changed:
+def other_order(model: Answerer) -> ModifiedInput:
     """Return the model asked with the labels in another order, the same for every clip of a benchmark."""
-    return Changed(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
+    return ModifiedInput(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
 
 
 def reordered(labels: Sequence[str]) -> tuple[str, ...]:
@@ -175,9 +176,15 @@ def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) 
     return None
 
 
-def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, str | None]]:
-    """Return picture and sound of the clips, each pair once, in an order drawn by hash; below two none is shuffled."""
-    return sorted({(s.media, s.audio) for s in samples if s.media or s.audio}, key=_draw)
+def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, ...]]:
+    """Return the files of the clips, each set once, in an order drawn by hash; below two none is shuffled."""
+    return sorted({_files(s) for s in samples if s.paths}, key=_draw)
+
+
+def _files(sample: Sample) -> tuple[str | None, ...]:
+    """Return picture and sound, and face vectors where there are any."""
+    files = tuple(getattr(sample, field) for field in PATHS)
+    return files if sample.face_vectors else files[:2]
 
 
 def _draw(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Which clips of a benchmark belong together: those of one speaker, else of one dialogue, video or episode.
+"""Clusters of dependent clips: those of one speaker, else of one dialogue, video or episode.
 
 Such clips are not independent, so intervals and paired comparisons draw them together (``scoring.bootstrap``).
 """
@@ -59,7 +59,7 @@ def clusters_of(
 ) -> Clusters:
     """Return the clusters of clips.
 
-    A level that would put all clips into one cluster tells nothing about other clusters; the next one is taken then.
+    A level that would put all clips into one cluster is skipped for the next one.
 
     Args:
         benchmark: The benchmark, whose record says what clip names tell.

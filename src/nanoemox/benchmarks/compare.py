@@ -1,4 +1,4 @@
-"""``nanoemox score A --against B``: whether one system is better than another, on the clips that both were asked."""
+"""Compare two systems on the clips that both were asked: differences with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nanoemox.benchmarks.align import AlignedAnswers, select_clips
 from nanoemox.benchmarks.clusters import Clusters, clusters_of, clusters_text
-from nanoemox.benchmarks.measures import Measured, Measures
+from nanoemox.benchmarks.measures import Measures, TaskScores
 from nanoemox.benchmarks.published import PROTOCOL
-from nanoemox.benchmarks.score import Aligned, measure
-from nanoemox.benchmarks.score_command import (
-    Loaded,
-    ScoreRequest,
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.benchmarks.score import (
+    AnyPredictions,
+    ScoringInput,
     calibration_metrics,
-    load,
+    measure,
     measures_of,
-    open_reader,
+    scoring_input,
 )
+from nanoemox.benchmarks.score_files import ScoreOptions, load, open_reader
 from nanoemox.benchmarks.tables import cell
 from nanoemox.judging.endpoint import CallOptions
 from nanoemox.judging.language_models import cost_line
@@ -26,38 +28,70 @@ from nanoemox.scoring.metrics.bootstrap import bootstrap_difference
 from nanoemox.types import NanoEmoXError
 
 
-def run_compare(first: Path, second: Path, request: ScoreRequest, options: CallOptions | None = None) -> dict[str, Any]:
-    """Compare two runs or result files; several benchmarks come under ``benchmarks``.
+def compare(
+    truth: Mapping[str, str | Sequence[str]],
+    first: AnyPredictions,
+    second: AnyPredictions,
+    benchmark: Benchmark | str,
+    *,
+    scorer: Measures | str = "corrected",
+    speakers: Mapping[str, str] | None = None,
+    intervals: str = "auto",
+) -> dict[str, Any]:
+    """Compare two systems on one benchmark.
 
     Args:
-        first: The one whose advantage is told.
-        second: The other.
-        request: Options of the command, for both.
-        options: How a server that takes the words is called.
+        truth: Clip -> label, text or emotion words.
+        first: Predictions of one system, as ``score`` takes them.
+        second: Predictions of the other.
+        benchmark: The benchmark, or its id.
+        scorer: ``corrected``, ``legacy``, or a scorer (``measures_of``).
+        speakers: Clip -> speaker, if known.
+        intervals: What the bootstrap resamples: ``auto`` (speakers, else dialogues, else clips) or ``clip``.
+
+    Returns:
+        ``benchmark``, ``scorer``, ``n`` (common clips), ``clusters``, ``notes`` and ``metrics``, as of ``differences``.
 
     Raises:
-        NanoEmoXError: A file or option that cannot be meant, or nothing that both answer.
+        NanoEmoXError: An unusable value, or no clip in common.
     """
-    measures = measures_of(request.scorer, request.wheel_tables)
+    measures = measures_of(scorer) if isinstance(scorer, str) else scorer
+    one, other = (scoring_input(truth, given, benchmark, speakers=speakers) for given in (first, second))
+    return compare_inputs(one, other, measures, intervals)
+
+
+def compare_files(first: Path, second: Path, options: ScoreOptions, call: CallOptions | None = None) -> dict[str, Any]:
+    """Compare two runs or result files; several benchmarks are under ``benchmarks``.
+
+    Args:
+        first: The run or file whose advantage is reported.
+        second: The other.
+        options: The options of ``nanoemox score``, for both.
+        call: How a served extractor is called.
+
+    Raises:
+        NanoEmoXError: An unusable file or option, or no benchmark in common.
+    """
+    measures = measures_of(options.scorer, options.wheel_tables)
     sides, readers = [], []
     for path in (first, second):
-        with open_reader(path, request, options) as reader:
-            sides.append({one.benchmark.id: one for one in load(path, request, reader)})
+        with open_reader(path, options, call) as reader:
+            sides.append({one.benchmark.id: one for one in load(path, options, reader)})
             readers += [] if reader is None else [reader.to_dict()]
-        if request.benchmark is None and len(sides[0]) == 1:
-            request = replace(request, benchmark=next(iter(sides[0])))
+        if options.benchmark is None and len(sides[0]) == 1:
+            options = replace(options, benchmark=next(iter(sides[0])))
     ours, theirs = sides
     both = [key for key in ours if key in theirs]
     if not both:
         raise NanoEmoXError(f"no benchmark in common: {first} answers {', '.join(ours)}, {second} {', '.join(theirs)}")
-    named = {"first": str(first), "second": str(second)}
-    found = {key: named | compare(ours[key], theirs[key], measures, request.intervals) for key in both}
+    paths = {"first": str(first), "second": str(second)}
+    found = {key: paths | compare_inputs(ours[key], theirs[key], measures, options.intervals) for key in both}
     result: dict[str, Any] = found[both[0]] if len(both) == 1 else {"benchmarks": found}
     return result | {"extraction": readers} if readers else result
 
 
-def compare(first: Loaded, second: Loaded, measures: Measures, by: str = "auto") -> dict[str, Any]:
-    """Return every score of both on their common clips, and the differences.
+def compare_inputs(first: ScoringInput, second: ScoringInput, measures: Measures, by: str = "auto") -> dict[str, Any]:
+    """Return the scores of both on their common clips, and the differences; ``by`` as ``intervals`` of ``compare``.
 
     Args:
         first: One side.
@@ -72,7 +106,7 @@ def compare(first: Loaded, second: Loaded, measures: Measures, by: str = "auto")
     names = common_clips(one, other, measures)
     if not names:
         raise NanoEmoXError(f"{first.benchmark.id}: no clip in common to compare on")
-    a, b = only(one, names), only(other, names)
+    a, b = select_clips(one, names), select_clips(other, names)
     differing = sum(left != right for left, right in zip(a.truth, b.truth, strict=True))
     if differing:
         raise NanoEmoXError(
@@ -86,7 +120,7 @@ def compare(first: Loaded, second: Loaded, measures: Measures, by: str = "auto")
     notes += [f"first: {note}" for note in one.notes] + [f"second: {note}" for note in other.notes]
     clusters = clusters_of(first.benchmark, names, {**b.speakers, **a.speakers}, by)
     notes += clusters.notes()
-    ours, theirs = (_measured(loaded, side, measures) for loaded, side in ((first, a), (second, b)))
+    ours, theirs = (_scores(given, side, measures) for given, side in ((first, a), (second, b)))
     return {
         "benchmark": first.benchmark.id,
         "scorer": measures.name,
@@ -97,7 +131,7 @@ def compare(first: Loaded, second: Loaded, measures: Measures, by: str = "auto")
     }
 
 
-def common_clips(one: Aligned, other: Aligned, measures: Measures) -> list[str]:
+def common_clips(one: AlignedAnswers, other: AlignedAnswers, measures: Measures) -> list[str]:
     """Return the clips that both can be compared on, in the order of the first: those that both were asked.
 
     The published protocol drops clips without an answer, each side its own, so by it both must have answered.
@@ -109,20 +143,8 @@ def common_clips(one: Aligned, other: Aligned, measures: Measures) -> list[str]:
     return names
 
 
-def only(aligned: Aligned, names: Sequence[str]) -> Aligned:
-    """Return the clips of a list, in its order."""
-    places = {name: place for place, name in enumerate(aligned.names)}
-    chosen = [places[name] for name in names]
-    return Aligned(
-        names=tuple(names),
-        truth=tuple(aligned.truth[place] for place in chosen),
-        answers=tuple(aligned.answers[place] for place in chosen),
-        speakers=aligned.speakers,
-    )
-
-
 def differences(
-    first: Measured, second: Measured, clusters: Clusters | None = None, *, num_resamples: int = 2000
+    first: TaskScores, second: TaskScores, clusters: Clusters | None = None, *, num_resamples: int = 2000
 ) -> dict[str, dict[str, Any]]:
     """Return, metric by metric, both scores, first minus second, its 95 % interval and two-sided p-value.
 
@@ -134,7 +156,7 @@ def differences(
 
 
 def difference(
-    name: str, first: Measured, second: Measured, clusters: Clusters | None = None, *, num_resamples: int = 2000
+    name: str, first: TaskScores, second: TaskScores, clusters: Clusters | None = None, *, num_resamples: int = 2000
 ) -> dict[str, Any]:
     """Return the row of one metric of ``differences``."""
     ours, theirs = first.metrics[name], second.metrics.get(name)
@@ -150,7 +172,7 @@ def difference(
     return row
 
 
-def format_compared(result: Mapping[str, Any]) -> str:
+def format_comparison(result: Mapping[str, Any]) -> str:
     """Return a comparison as lines for people, in percent."""
     parts = result.get("benchmarks", {None: result}).values()
     texts = []
@@ -180,6 +202,6 @@ def _signed(name: str, value: float) -> str:
     return f"{'+' if value >= 0 else '-'}{cell(name, abs(value))}"
 
 
-def _measured(loaded: Loaded, aligned: Aligned, measures: Measures) -> Measured:
-    found = measure(loaded.benchmark, aligned, measures)
-    return replace(found, metrics=found.metrics | calibration_metrics(aligned, loaded.part))
+def _scores(given: ScoringInput, aligned: AlignedAnswers, measures: Measures) -> TaskScores:
+    found = measure(given.benchmark, aligned, measures)
+    return replace(found, metrics=found.metrics | calibration_metrics(given, aligned))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nanoemox.benchmarks.measures import CLASSIFICATION, Measured, Words, classified, labels_statistic, on_wheels
+from nanoemox.benchmarks.measures import CLASSIFICATION, TaskScores, Words, classified, labels_statistic, on_wheels
 from nanoemox.scoring.corrected.lexicon import look_up
 from nanoemox.scoring.corrected.scorer import LEVELS, CorrectedScorer, emotion_report, unknown_words
 from nanoemox.scoring.legacy.tasks import EIGHT_CLASSES
@@ -34,7 +34,7 @@ class CorrectedMeasures:
 
     name: str = "corrected"
 
-    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> Measured:
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> TaskScores:
         """Return the hit rate of the one label that an answer is read as, and what else one label each allows.
 
         ``recall`` is the field's hit rate, for which any word of the answer may be right.
@@ -47,9 +47,9 @@ class CorrectedMeasures:
             statistics[name] = (report.sets.statistic(name), range(report.sets.n))
         statistics["abstained"] = (mean_statistic([read is None for _, read in report.pairs]), range(len(truth)))
         statistics["labels_per_answer"] = labels_statistic(answers)
-        return Measured(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
+        return TaskScores(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
 
-    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
+    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> TaskScores:
         """Return F, precision and recall of sets of families; ``per_wheel`` tells groups of synonyms and words too."""
         given = [a or () for a in answers]
         levels = {level: CorrectedScorer(level).set_scores(truth, given) for level in LEVELS}
@@ -60,7 +60,7 @@ class CorrectedMeasures:
         ]
         return replace(found, per_wheel=rows, notes=[*found.notes, *_unknown(unknown_words(given))])
 
-    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> TaskScores:
         """Return scores over three classes, and beside them over the clips that are not neutral (``_nonzero``)."""
         labels = LABEL_SETS["sentiment"]
         read = [parse_label(a, labels) if a else None for a in answers]
@@ -76,7 +76,7 @@ class CorrectedMeasures:
             whole.statistics.update({f"{name}_nonzero": value for name, value in part.statistics.items()})
         return whole
 
-    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
+    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> TaskScores:
         """Return classification scores of the intents that the answers name."""
         wanted = [_spelt(label, labels) for label in truth]
         read = [parse_label(a, labels) if a else None for a in answers]
@@ -84,7 +84,7 @@ class CorrectedMeasures:
         pairs = list(zip(wanted, read, strict=True))
         return classified(classification_scores(wanted, read, names), pairs, tuple(CLASSIFICATION))
 
-    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> TaskScores:
         """Return accuracy of the emotion word, the hit rate of its class, and variety; strays do not count."""
         del strays
         readings = [parse("erg", a) if a else None for a in answers]
@@ -104,7 +104,7 @@ class CorrectedMeasures:
         statistics: dict[str, tuple[Statistic, Sequence[int]]]
         statistics = {name: (mean_statistic(share), every) for name, share in shares.items()}
         statistics |= {f"distinct_{n}": (distinct_statistic(replies, n), every) for n in (1, 2)}
-        return Measured(metrics, statistics, len(truth))
+        return TaskScores(metrics, statistics, len(truth))
 
 
 def eight_class(word: str) -> str | None:

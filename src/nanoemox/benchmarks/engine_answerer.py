@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nanoemox import __version__
 from nanoemox.benchmarks.answerer import Reply, clip_of
-from nanoemox.benchmarks.predict import Place
+from nanoemox.benchmarks.predict import ProcessRank
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.data.manifest import Sample
 from nanoemox.data.ranks import processes
@@ -45,7 +45,7 @@ class EngineAnswerer:
         for i, sample in enumerate(samples):
             begin = time.perf_counter()
             try:
-                loaded.append((i, clip_of(sample, self.data_root, self.engine.load), time.perf_counter() - begin))
+                loaded.append((i, self._clip(sample), time.perf_counter() - begin))
             except NanoEmoXError as error:
                 replies[i] = Reply(prompt=self._prompt(benchmark, sample), error=str(error))
         bad: dict[int, str] = {}
@@ -72,6 +72,12 @@ class EngineAnswerer:
             replies[i] = Reply(reading.raw, reading.to_dict(), prompt, timing_s=timing)
         return [reply for reply in replies if reply is not None]
 
+    def _clip(self, sample: Sample) -> Clip:
+        clip = clip_of(sample, self.data_root, self.engine.load)
+        if sample.face_vectors is None or not self.engine.processor.config.reads_face_vectors:
+            return clip
+        return self.engine.with_face_vectors(clip, self.data_root / sample.face_vectors)
+
     def _prompt(self, benchmark: Benchmark, sample: Sample) -> str:
         ask = Ask(benchmark.question, labels=benchmark.labels or None)
         words = {
@@ -84,7 +90,7 @@ class EngineAnswerer:
 
 def load_local(
     path: str | None, data_root: Path, device: str = "auto"
-) -> tuple[EngineAnswerer, Place, Callable[[], None]]:
+) -> tuple[EngineAnswerer, ProcessRank, Callable[[], None]]:
     """Load a model directory, a hub id or (None) the model in the package.
 
     Returns:
@@ -96,4 +102,4 @@ def load_local(
     state = processes()
     device = str(state.device) if device == "auto" and state.num_processes > 1 else device
     answerer = EngineAnswerer(Engine.from_pretrained(path, device=device), data_root)
-    return answerer, Place(state.process_index, state.num_processes), state.wait_for_everyone
+    return answerer, ProcessRank(state.process_index, state.num_processes), state.wait_for_everyone

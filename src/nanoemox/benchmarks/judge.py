@@ -24,23 +24,23 @@ from nanoemox.benchmarks.records import Benchmark, get_benchmark
 from nanoemox.benchmarks.runs import Row, prediction_file, read_dialogue, read_rows, speakers_of
 from nanoemox.data.files import write_json
 from nanoemox.judging.endpoint import CallOptions, Completion, EndpointError
-from nanoemox.judging.judge_prompts import JUDGED_TASKS, JudgePrompt, UnreadableError, load_prompt, parse_scores
-from nanoemox.judging.language_models import MAX_TOKENS, THREADS, check_name, cost_line, open_model
+from nanoemox.judging.judge_prompts import JUDGE_TASKS, JudgePrompt, UnreadableError, load_prompt, parse_scores
+from nanoemox.judging.language_models import MAX_TOKENS, THREADS, LanguageModel, check_name, cost_line, open_model
 from nanoemox.scoring.metrics.agreement import krippendorff_alpha
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval, mean_statistic
 from nanoemox.types import NanoEmoXError
 
 RESULT: Final = "judge.json"
 CACHE: Final = "judge_cache"
-REASONS_SHOWN: Final = 3
-"""The most frequent reasons of failure that people are told; ``judge.json`` holds all."""
+MAX_REASONS: Final = 3
+"""Most frequent failure reasons that are printed; ``judge.json`` holds all."""
 
 Ask = Callable[[Sequence[Mapping[str, Any]], int], Completion]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one judge said of one answer.
+    """One judge's scores of one answer.
 
     Attributes:
         scores: Dimension -> score, None where the call failed or the answer could not be read.
@@ -54,7 +54,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgeItem:
     """One answer to be judged.
 
     Attributes:
@@ -70,7 +70,21 @@ class Judged:
     speaker: str | None = None
 
 
-def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = None) -> dict[str, Any]:
+def judge(items: Sequence[JudgeItem], judges: Mapping[str, LanguageModel]) -> dict[str, Any]:
+    """Let language models score answers.
+
+    Args:
+        items: The answers.
+        judges: Name -> language model.
+
+    Returns:
+        ``judges``, ``prompts``, ``rows`` and, by benchmark, ``metrics`` with means, intervals and agreement.
+    """
+    prompts = {task: load_prompt(task) for task in JUDGE_TASKS}
+    return summarise(items, prompts, {name: _ask_all(items, prompts, m.complete) for name, m in judges.items()})
+
+
+def judge_run(path: Path, judges: Sequence[str], options: CallOptions | None = None) -> dict[str, Any]:
     """Judge the explanations and replies of a run, and write ``judge.json`` beside its predictions.
 
     Args:
@@ -88,8 +102,8 @@ def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = N
     if not names or len(set(names)) < len(names):
         raise NanoEmoXError("name each judge once, and at least one, with --judge openai:http://host:port/v1#NAME")
     file = prediction_file(path)
-    items = read_judged(file)
-    prompts = {task: load_prompt(task) for task in JUDGED_TASKS}
+    items = read_judge_items(file)
+    prompts = {task: load_prompt(task) for task in JUDGE_TASKS}
     verdicts, cost, settings = {}, {}, {}
     for name in names:
         with closing(open_model(name, file.parent / CACHE, options)) as model:
@@ -100,7 +114,7 @@ def run_judge(path: Path, judges: Sequence[str], options: CallOptions | None = N
     return result
 
 
-def read_judged(file: Path) -> list[Judged]:
+def read_judge_items(file: Path) -> list[JudgeItem]:
     """Read what can be judged of a prediction file (``runs``).
 
     Raises:
@@ -109,11 +123,11 @@ def read_judged(file: Path) -> list[Judged]:
     found = []
     for key, row in read_rows(file).items():
         benchmark = get_benchmark(key[0])
-        if benchmark.task in JUDGED_TASKS:
+        if benchmark.task in JUDGE_TASKS:
             speaker = speakers_of({key[1]: row}).get(key[1])
-            found.append(Judged(*key, _material(benchmark, row, file), speaker))
+            found.append(JudgeItem(*key, _material(benchmark, row, file), speaker))
     if not found:
-        tasks = " or ".join(JUDGED_TASKS)
+        tasks = " or ".join(JUDGE_TASKS)
         raise NanoEmoXError(f"{file}: nothing to judge; judges score answers of {tasks}, such as those of emer")
     return found
 
@@ -133,13 +147,13 @@ def _material(benchmark: Benchmark, row: Row, file: Path) -> dict[str, str] | No
     return {name: text for name, text in known.items() if isinstance(text, str) and text} | {"ANSWER": answer}
 
 
-def _ask_all(items: Sequence[Judged], prompts: Mapping[str, JudgePrompt], ask: Ask) -> list[Verdict | None]:
+def _ask_all(items: Sequence[JudgeItem], prompts: Mapping[str, JudgePrompt], ask: Ask) -> list[Verdict | None]:
     """Return a judge's verdict on each item, None of what was not answered."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(partial(_ask_one, prompts=prompts, ask=ask), items))
 
 
-def _ask_one(item: Judged, prompts: Mapping[str, JudgePrompt], ask: Ask) -> Verdict | None:
+def _ask_one(item: JudgeItem, prompts: Mapping[str, JudgePrompt], ask: Ask) -> Verdict | None:
     if item.material is None:
         return None
     prompt = prompts[get_benchmark(item.benchmark).task]
@@ -151,7 +165,7 @@ def _ask_one(item: Judged, prompts: Mapping[str, JudgePrompt], ask: Ask) -> Verd
 
 
 def summarise(
-    items: Sequence[Judged], prompts: Mapping[str, JudgePrompt], verdicts: Mapping[str, Sequence[Verdict | None]]
+    items: Sequence[JudgeItem], prompts: Mapping[str, JudgePrompt], verdicts: Mapping[str, Sequence[Verdict | None]]
 ) -> dict[str, Any]:
     """Put verdicts together: medians and agreement by benchmark, and every row.
 
@@ -183,7 +197,7 @@ def summarise(
         rows.append({"benchmark": item.benchmark, "id": item.name, "answered": item.material is not None,
                      "judges": {judge: None if v is None else asdict(v) for judge, v in said.items()}})  # fmt: skip
     asked = {get_benchmark(key).task for key in benchmarks}
-    stored = {task: prompts[task].to_dict() for task in JUDGED_TASKS if task in asked}
+    stored = {task: prompts[task].to_dict() for task in JUDGE_TASKS if task in asked}
     return {"judges": list(verdicts), "prompts": stored, "benchmarks": benchmarks, "rows": rows}
 
 
@@ -230,13 +244,13 @@ def _judge_counts(said: Sequence[Verdict | None]) -> dict[str, Any]:
 
 
 def silent_judges(result: Mapping[str, Any]) -> list[str]:
-    """Return the judges of whom nothing could be read, though there was something to judge."""
+    """Return the judges that gave no readable score, though there were answers to judge."""
     parts = result["benchmarks"].values()
     counts = {judge: [part["judges"][judge] for part in parts] for judge in result["judges"]}
     return [j for j, of in counts.items() if any(c["failed"] for c in of) and not any(c["scored"] for c in of)]
 
 
-def format_judged(result: Mapping[str, Any]) -> str:
+def format_judge_scores(result: Mapping[str, Any]) -> str:
     """Return the scores as lines for people."""
     lines = []
     for key, part in result["benchmarks"].items():
@@ -252,7 +266,7 @@ def format_judged(result: Mapping[str, Any]) -> str:
             means = "  ".join(f"{name} {_show(row['per_judge'][judge])}" for name, row in part["metrics"].items())
             text = f"scored {counts['scored']}, failed {counts['failed']}, not in form {counts['not_in_form']}"
             lines.append(f"  by {judge}: {means} ({text})")
-            lines += [f"    {number} x {reason}" for reason, number in [*counts["reasons"].items()][:REASONS_SHOWN]]
+            lines += [f"    {number} x {reason}" for reason, number in [*counts["reasons"].items()][:MAX_REASONS]]
     lines += [cost_line(judge, cost) for judge, cost in result["cost"].items()]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""From aligned truths and answers to the scores of a task: by the published protocol, or corrected.
+"""Compute the metrics of a task from aligned truth and answers: by the published protocol, or corrected.
 
 ``LegacyMeasures`` and ``CorrectedMeasures`` have one method a task, with equal arguments. An answer is None where a
 clip has none. Every score is a fraction of one and comes with its function of resampled clips, for intervals.
@@ -36,7 +36,7 @@ CLASSIFICATION: Final[Mapping[str, Metric]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class TaskScores:
     """Scores of one task.
 
     Attributes:
@@ -63,23 +63,23 @@ class Measures(Protocol):
         """``legacy`` or ``corrected``."""
         ...
 
-    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> Measured:
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> TaskScores:
         """Score emotion words against one emotion each, which is one of ``labels``."""
         ...
 
-    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
+    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> TaskScores:
         """Score emotion words against emotion words."""
         ...
 
-    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> TaskScores:
         """Score sentiment against sentiment."""
         ...
 
-    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
+    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> TaskScores:
         """Score written intents against labels."""
         ...
 
-    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> TaskScores:
         """Score chains and replies against the speaker's emotion; ``strays`` are replies without a truth."""
         ...
 
@@ -91,22 +91,22 @@ class LegacyMeasures:
     wheels: WheelScorer | None
     name: str = "legacy"
 
-    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> Measured:
+    def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> TaskScores:
         """Return the hit rate; its precision is the protocol's unprinted "mscore"."""
         return on_wheels(self._wheels().hit_rate(truth, _lists(answers)), answers, "hit_rate")
 
-    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> Measured:
+    def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> TaskScores:
         """Return F, precision and recall of sets."""
         return on_wheels(self._wheels().set_scores(truth, _lists(answers)), answers, "f1")
 
-    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> Measured:
+    def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> TaskScores:
         """Return weighted F1 and accuracy without neutral clips; whatever is not positive is negative."""
         scores = legacy_sentiment(truth, answers)
         kept = [place for place, true in enumerate(truth) if true != "neutral"]
         pairs = [(truth[k], "positive" if answers[k] == "positive" else "negative") for k in kept]
         return classified(scores, pairs, ("weighted_f1", "accuracy"), kept)
 
-    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> Measured:
+    def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> TaskScores:
         """Return the scores of answers that are the label letter by letter; unanswered clips are left out."""
         kept = [place for place, answer in enumerate(answers) if answer is not None]
         wanted = {str(k): truth[k] for k in kept}
@@ -114,7 +114,7 @@ class LegacyMeasures:
         pairs = list(zip(wanted.values(), written.values(), strict=True))
         return classified(legacy_intent(wanted, written), pairs, tuple(CLASSIFICATION), kept)
 
-    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> Measured:
+    def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> TaskScores:
         """Return accuracy, hit rate and variety; unanswered clips are left out, strays count for variety."""
         wanted = {str(i): word for i, word in enumerate(truth)}
         given = {str(i): text for i, text in enumerate((*answers, *strays)) if text is not None}
@@ -134,7 +134,7 @@ class LegacyMeasures:
         right = [fold_truth(truth[k]) == legacy_emotion(answers[k] or "") for k in kept]
         statistics: dict[str, tuple[Statistic, Sequence[int]]]
         statistics = {"accuracy": (mean_statistic(right), kept)} if right else {}
-        return Measured(metrics, statistics, scores.num_samples, notes=notes)
+        return TaskScores(metrics, statistics, scores.num_samples, notes=notes)
 
     def _wheels(self) -> WheelScorer:
         if self.wheels is None:
@@ -145,7 +145,7 @@ class LegacyMeasures:
         return self.wheels
 
 
-def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: str) -> Measured:
+def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: str) -> TaskScores:
     """Return what was scored on wheels; ``headline`` is ``f1`` (sets) or ``hit_rate`` (one word each)."""
     names = ("f1", "precision", "recall") if headline == "f1" else ("hit_rate", "precision")
     counted = max(scores.counted, default=0)
@@ -163,7 +163,7 @@ def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: st
     notes = (
         [] if counted else ["no clip counts: the truth holds no word that this scorer knows (such as neutral alone)"]
     )
-    return Measured(metrics, statistics, counted, per_wheel, notes)
+    return TaskScores(metrics, statistics, counted, per_wheel, notes)
 
 
 def labels_statistic(answers: Sequence[Words | None]) -> tuple[Statistic, Sequence[int]]:
@@ -176,7 +176,7 @@ def classified(
     pairs: Sequence[tuple[str, str | None]],
     names: Sequence[str],
     kept: Sequence[int] | None = None,
-) -> Measured:
+) -> TaskScores:
     """Return classification scores by name.
 
     Args:
@@ -190,7 +190,7 @@ def classified(
     statistics = {
         name: (confusion_statistic(truth, answers, CLASSIFICATION[name], scores.labels), kept) for name in names
     }
-    return Measured({name: getattr(scores, name) for name in names}, statistics, scores.num_samples)
+    return TaskScores({name: getattr(scores, name) for name in names}, statistics, scores.num_samples)
 
 
 def _lists(answers: Sequence[Words | None]) -> list[Words]:

@@ -113,6 +113,20 @@ def _read_object(path: Path) -> Predictions:
     return Predictions("text", {}, {name: "" if answer is None else str(answer) for name, answer in found.items()})
 
 
+def predictions_from(answers: Mapping[str, str | Sequence[str] | None]) -> Predictions:
+    """Return predictions given in memory: clip -> text, or clip -> emotion words; None is no answer.
+
+    Raises:
+        NanoEmoXError: Texts and lists are mixed, or a value is neither.
+    """
+    given = {name: answer for name, answer in answers.items() if answer is not None}
+    texts = {name: answer for name, answer in given.items() if isinstance(answer, str)}
+    words = {name: tuple(answer) for name, answer in given.items() if isinstance(answer, list | tuple)}
+    if len(texts) != len(given) and len(words) != len(given):
+        raise NanoEmoXError("the predictions must be either texts or lists of words, for all clips alike")
+    return Predictions("text", {}, texts) if texts else Predictions("words", words, {})
+
+
 def _read_csv(path: Path) -> Predictions:
     try:
         rows = read_table(path)

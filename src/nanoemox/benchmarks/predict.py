@@ -1,4 +1,4 @@
-"""Ask a benchmark's questions, and keep every answer as it comes: a killed run goes on where it stopped."""
+"""Ask a benchmark's questions and append every answer to the run at once, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _KEYS: Final = {"benchmark", "id", "truth", "raw", "parsed", "error", "prompt", 
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One process' place among those that share a run."""
+class ProcessRank:
+    """One process among those that share a run."""
 
     rank: int = 0
     world: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EvalSet:
     """A benchmark, the clips of it that are asked, and all samples of its corpus."""
 
     benchmark: Benchmark
@@ -41,7 +41,9 @@ class Asked:
     corpus: list[Sample]
 
 
-def read_asked(benchmark: Benchmark, data_root: Path, limit: int | None = None, *, trust_npz: bool = False) -> Asked:
+def read_eval_set(
+    benchmark: Benchmark, data_root: Path, limit: int | None = None, *, trust_npz: bool = False
+) -> EvalSet:
     """Read the test clips of a benchmark.
 
     Args:
@@ -68,16 +70,16 @@ def read_asked(benchmark: Benchmark, data_root: Path, limit: int | None = None, 
         drawn = sorted(samples, key=lambda s: hashlib.sha256(s.id.encode()).digest())[:limit]
         wanted = {s.id for s in drawn}
         samples = [s for s in samples if s.id in wanted]
-    return Asked(benchmark, samples, corpus)
+    return EvalSet(benchmark, samples, corpus)
 
 
 def predict(
     answerer: Answerer,
-    asked: Asked,
+    eval_set: EvalSet,
     out: Path,
     *,
     batch: int = 8,
-    place: Place | None = None,
+    process: ProcessRank | None = None,
     advance: Callable[[int], None] | None = None,
     again: bool = False,
 ) -> None:
@@ -85,33 +87,33 @@ def predict(
 
     Args:
         answerer: Who answers.
-        asked: What is asked.
+        eval_set: The benchmark and its clips.
         out: Folder of the run. Alone, a process writes ``predictions.jsonl``; of several, each its own file.
         batch: Clips asked together; after each batch the rows are on the disk.
-        place: This process' place among those that share the run.
+        process: This process among those that share the run.
         advance: Called with 0 for every clip that is done.
         again: Ask anew what the run holds without an answer.
 
     Raises:
         NanoEmoXError: The run answered another question about a clip, or its data have changed since.
     """
-    place = place or Place()
-    rows = [row for row in _rows(out) if row["benchmark"] == asked.benchmark.id]
-    digests = {s.id: _digest(asked.benchmark, s) for s in asked.samples}
+    process = process or ProcessRank()
+    rows = [row for row in _rows(out) if row["benchmark"] == eval_set.benchmark.id]
+    digests = {s.id: _digest(eval_set.benchmark, s) for s in eval_set.samples}
     _check_unchanged(out, rows, digests)
     done = {_key(row) for row in rows if not (again and _failed(row))}
-    share = asked.samples[place.rank :: place.world]
-    file = out / (PREDICTIONS if place.world == 1 else f"predictions-{place.rank:05}.jsonl")
+    share = eval_set.samples[process.rank :: process.world]
+    file = out / (PREDICTIONS if process.world == 1 else f"predictions-{process.rank:05}.jsonl")
     out.mkdir(parents=True, exist_ok=True)
     _drop_torn_line(file)
     with file.open("a", encoding="utf-8") as journal:
         for start in range(0, len(share), batch):
             group = share[start : start + batch]
-            missing = [s for s in group if (asked.benchmark.id, s.id) not in done]
+            missing = [s for s in group if (eval_set.benchmark.id, s.id) not in done]
             if missing:
-                replies = answerer.answer(asked.benchmark, missing)
+                replies = answerer.answer(eval_set.benchmark, missing)
                 pairs = zip(missing, replies, strict=True)
-                fresh = [_row(asked.benchmark, s, r) | {"asked": digests[s.id]} for s, r in pairs]
+                fresh = [answer_row(eval_set.benchmark, s, r) | {"asked": digests[s.id]} for s, r in pairs]
                 journal.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in fresh)
                 journal.flush()
                 os.fsync(journal.fileno())
@@ -120,13 +122,13 @@ def predict(
                     advance(0)
 
 
-def merge(out: Path, order: Sequence[Asked]) -> None:
+def merge(out: Path, order: Sequence[EvalSet]) -> None:
     """Put the rows of all processes into ``predictions.jsonl``, each clip once, in the order of the corpora.
 
     Of a clip that was asked again, the answer stays.
     """
     rows = kept_rows(out)
-    first = [(asked.benchmark.id, s.id) for asked in order for s in asked.samples]
+    first = [(eval_set.benchmark.id, s.id) for eval_set in order for s in eval_set.samples]
     keys = dict.fromkeys([*(key for key in first if key in rows), *rows])
     fresh = out / f"{PREDICTIONS}.new"
     with fresh.open("w", encoding="utf-8") as file:
@@ -151,7 +153,8 @@ def kept_rows(out: Path) -> dict[Key, Row]:
     return rows
 
 
-def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
+def answer_row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
+    """Return the row of ``predictions.jsonl`` for one reply."""
     truth = label_value(sample.labels)
     row: Row = {
         "benchmark": benchmark.id,
@@ -171,13 +174,15 @@ def _row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
 def _digest(benchmark: Benchmark, sample: Sample) -> str:
     """Return a fingerprint of what is asked about a clip: words, media paths and truth, question and labels."""
     question = [benchmark.id, benchmark.version, benchmark.question, list(benchmark.labels)]
-    return hashlib.sha256(json.dumps([question, sample.model_dump(mode="json")]).encode()).hexdigest()[:16]
+    # Left out where there is none: runs of versions without this field can be resumed.
+    fields = sample.model_dump(mode="json", exclude=None if sample.face_vectors else {"face_vectors"})
+    return hashlib.sha256(json.dumps([question, fields]).encode()).hexdigest()[:16]
 
 
 def _check_unchanged(out: Path, rows: Iterable[Row], digests: Mapping[str, str]) -> None:
     """Raise where a row answers something else than is asked now; rows of older versions do not tell."""
-    told = [(str(row["id"]), row["asked"]) for row in rows if "asked" in row]
-    changed = [name for name, digest in told if digests.get(name, digest) != digest]
+    recorded = [(str(row["id"]), row["asked"]) for row in rows if "asked" in row]
+    changed = [name for name, digest in recorded if digests.get(name, digest) != digest]
     if changed:
         raise NanoEmoXError(
             f"{out}: {len(changed)} clips such as {changed[0]!r} were asked about other words, media or labels than "

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from nanoemox.benchmarks import remote_prompts as prompts
 from nanoemox.benchmarks.answerer import Reply, clip_of
-from nanoemox.benchmarks.predict import Asked
+from nanoemox.benchmarks.predict import EvalSet
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.remote_examples import Memory, dialogue, draw
 from nanoemox.data.manifest import Sample
@@ -36,9 +36,9 @@ from nanoemox.scoring.corrected.extraction import spoken
 from nanoemox.tasks import TASKS, parse
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, NanoEmoXError
 
-Shown = Literal["text", "frames", "audio"]
-SHOWN: Final[tuple[Shown, ...]] = get_args(Shown)
-WORDS_ALONE: Final[tuple[Shown, ...]] = ("text",)
+SentPart = Literal["text", "frames", "audio"]
+SENT_PARTS: Final[tuple[SentPart, ...]] = get_args(SentPart)
+WORDS_ALONE: Final[tuple[SentPart, ...]] = ("text",)
 LONGEST_SIDE: Final = 512
 """Pixels; larger pictures are scaled down."""
 JPEG_QUALITY: Final = 90
@@ -60,23 +60,23 @@ class RemoteOptions:
         call: How calls are made.
     """
 
-    modalities: tuple[Shown, ...] = SHOWN
+    modalities: tuple[SentPart, ...] = SENT_PARTS
     frames: int = 8
     shots: int = 0
     erg_steps: bool = False
     call: CallOptions = field(default_factory=CallOptions)
 
 
-def parse_modalities(text: str) -> tuple[Shown, ...]:
+def parse_modalities(text: str) -> tuple[SentPart, ...]:
     """Read ``text,frames,audio``.
 
     Raises:
         NanoEmoXError: A part that is none, or no part.
     """
     given = {part.strip() for part in text.split(",")}
-    if not given <= set(SHOWN):
-        raise NanoEmoXError(f"--modalities {text}: give some of {','.join(SHOWN)}")
-    return tuple(part for part in SHOWN if part in given)
+    if not given <= set(SENT_PARTS):
+        raise NanoEmoXError(f"--modalities {text}: give some of {','.join(SENT_PARTS)}")
+    return tuple(part for part in SENT_PARTS if part in given)
 
 
 class RemoteAnswerer:
@@ -92,7 +92,7 @@ class RemoteAnswerer:
         NanoEmoXError: There are too few examples.
     """
 
-    def __init__(self, endpoint: Endpoint, data_root: Path, asked: Sequence[Asked], options: RemoteOptions) -> None:
+    def __init__(self, endpoint: Endpoint, data_root: Path, asked: Sequence[EvalSet], options: RemoteOptions) -> None:
         self.endpoint, self.data_root, self.options, self.name = endpoint, data_root, options, str(endpoint.address)
         stepwise = {a.benchmark.id: a for a in asked if options.erg_steps and a.benchmark.task == "erg"}
         self._memories = {key: Memory(a.benchmark, a.corpus) for key, a in stepwise.items()}
@@ -132,14 +132,14 @@ class RemoteAnswerer:
             return Reply(error=str(error))
         media = media_parts(clip)
         if not (media or clip.subtitle or clip.history):
-            told = f"holds nothing that is sent ({','.join(self.options.modalities)})"
-            return Reply(error=f"{sample.id}: {told}")
+            sent = ",".join(self.options.modalities)
+            return Reply(error=f"{sample.id}: the clip has none of what is sent ({sent})")
         loaded = time.perf_counter()
         steps = self._steps if benchmark.id in self._memories else self._once
         messages, answer = steps(benchmark, clip, media)
         timing = {"load": loaded - begin, "call": time.perf_counter() - loaded}
-        told_s = {name: round(seconds, 4) for name, seconds in (timing | {"total": sum(timing.values())}).items()}
-        return _read(benchmark, answer, prompts.digest(messages), told_s)
+        timing_s = {name: round(seconds, 4) for name, seconds in (timing | {"total": sum(timing.values())}).items()}
+        return _read(benchmark, answer, prompts.digest(messages), timing_s)
 
     def _once(
         self, benchmark: Benchmark, clip: Clip, media: Sequence[prompts.Part]
@@ -192,12 +192,12 @@ class RemoteAnswerer:
         try:
             answer = self.endpoint.complete(messages, MAX_TOKENS)
         except EndpointError as error:
-            told = EndpointError(f"{error}{self._remedy(error, messages)}", error.status)
+            failure = EndpointError(f"{error}{self._remedy(error, messages)}", error.status)
             with self._lock:
                 self._failures += 1
                 if self._failures >= FAILURES_IN_A_ROW:
-                    raise NanoEmoXError(f"{self._failures} calls failed in a row, the last so: {told}") from error
-            return told
+                    raise NanoEmoXError(f"{self._failures} calls failed in a row, the last one: {failure}") from error
+            return failure
         with self._lock:
             self._failures = 0
         return answer
@@ -261,8 +261,8 @@ def _read(
     task = benchmark.question
     closed = TASKS[task].closed
     if closed and answer.finish == "length":
-        told = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
-        return Reply(answer.text, prompt=prompt, error=told, timing_s=timing_s)
+        reason = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
+        return Reply(answer.text, prompt=prompt, error=reason, timing_s=timing_s)
     text = answer.text
     if task == "erg" and text.count(THOUGHT_ENDS) > 1:
         text = text.partition(THOUGHT_ENDS)[2].strip()  # a model's own thought before the one that was asked for

@@ -37,7 +37,7 @@ _Text = Annotated[str, Field(strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
-class RunPart:
+class BenchmarkAnswers:
     """What a run holds of one benchmark.
 
     Attributes:
@@ -56,13 +56,13 @@ class RunPart:
     confidences: Mapping[str, float]
     speakers: Mapping[str, str] = field(default_factory=dict)
 
-    def sureness(self, names: Sequence[str], truth: Sequence[Value]) -> tuple[list[float], list[bool]]:
-        """Return how sure each clip's label was and whether it was right; an unanswered clip is unsure and wrong."""
-        right = [self.labels.get(name) == true for name, true in zip(names, truth, strict=True)]
-        return [self.confidences.get(name, 0.0) for name in names], right
+    def confidence(self, names: Sequence[str], truth: Sequence[Value]) -> tuple[list[float], list[bool]]:
+        """Return the probability of each label and whether it is correct; an unanswered clip has 0 and is wrong."""
+        correct = [self.labels.get(name) == true for name, true in zip(names, truth, strict=True)]
+        return [self.confidences.get(name, 0.0) for name in names], correct
 
 
-def read_run(path: Path) -> dict[str, RunPart]:
+def read_run(path: Path) -> dict[str, BenchmarkAnswers]:
     """Read a prediction file, or the folder of a run.
 
     Returns:
@@ -74,15 +74,15 @@ def read_run(path: Path) -> dict[str, RunPart]:
     return read_parts(rows_by_benchmark(path), prediction_file(path))
 
 
-def read_parts(rows: Mapping[str, Mapping[str, Row]], file: Path) -> dict[str, RunPart]:
+def read_parts(rows: Mapping[str, Mapping[str, Row]], source: Path | str) -> dict[str, BenchmarkAnswers]:
     """Read the rows of a prediction file (``rows_by_benchmark``), as ``read_run`` does.
 
     Raises:
         NanoEmoXError: There is none, or one that cannot be meant.
     """
     if not rows:
-        raise NanoEmoXError(f"{file}: holds no prediction")
-    return {key: _part(get_benchmark(key), found, file) for key, found in rows.items()}
+        raise NanoEmoXError(f"{source}: no predictions")
+    return {key: _part(get_benchmark(key), found, source) for key, found in rows.items()}
 
 
 def rows_by_benchmark(path: Path) -> dict[str, dict[str, Row]]:
@@ -114,8 +114,10 @@ def read_rows(path: Path) -> dict[Key, Row]:
     except OSError as error:
         raise NanoEmoXError(f"{file}: {error.strerror or error}") from error
     except RecipeError as error:
-        told = str(error).removesuffix("; download it again")
-        raise NanoEmoXError(f"{told}; remove the line, then run nanoemox evaluate again with the same --out") from error
+        message = str(error).removesuffix("; download it again")
+        raise NanoEmoXError(
+            f"{message}; remove the line, then run nanoemox evaluate again with the same --out"
+        ) from error
     found: dict[Key, Row] = {}
     for number, row in enumerate(lines, 1):
         if not isinstance(row, dict) or not {"benchmark", "id"} <= row.keys():
@@ -177,18 +179,18 @@ class _Parsed(BaseModel):
     probabilities: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
 
 
-def _part(benchmark: Benchmark, rows: Mapping[str, Row], file: Path) -> RunPart:
-    truth = {name: checked_value(row["truth"], file) for name, row in rows.items() if row.get("truth") is not None}
+def _part(benchmark: Benchmark, rows: Mapping[str, Row], source: Path | str) -> BenchmarkAnswers:
+    truth = {name: checked_value(row["truth"], source) for name, row in rows.items() if row.get("truth") is not None}
     if truth and len(truth) < len(rows):
-        raise NanoEmoXError(f"{file}: {len(rows) - len(truth)} clips of {benchmark.id} have no truth, others have")
+        raise NanoEmoXError(f"{source}: {len(rows) - len(truth)} clips of {benchmark.id} have no truth, others have")
     answered = {name: row for name, row in rows.items() if isinstance(row.get("parsed"), dict)}
-    parsed = {name: _parsed(row, file) for name, row in answered.items()}
+    parsed = {name: _parsed(row, source) for name, row in answered.items()}
     labels = {name: answer.label for name, answer in parsed.items() if answer.label}
     chances = {name: parsed[name].probabilities or {} for name in labels}
     confidences = {name: chances[name][label] for name, label in labels.items() if label in chances[name]}
     written = {name: str(row.get("raw") or "") for name, row in answered.items()}
     predictions = _predictions(benchmark, parsed, written, labels)
-    return RunPart(tuple(rows), truth, predictions, labels, confidences, speakers_of(rows))
+    return BenchmarkAnswers(tuple(rows), truth, predictions, labels, confidences, speakers_of(rows))
 
 
 def speakers_of(rows: Mapping[str, Row]) -> dict[str, str]:
@@ -196,11 +198,11 @@ def speakers_of(rows: Mapping[str, Row]) -> dict[str, str]:
     return {name: who for name, row in rows.items() if isinstance(who := row.get("speaker"), str) and who}
 
 
-def _parsed(row: Row, file: Path) -> _Parsed:
+def _parsed(row: Row, source: Path | str) -> _Parsed:
     try:
         return _Parsed.model_validate(row["parsed"])
     except ValidationError as error:
-        raise NanoEmoXError(f"{file}: clip {row['id']!r}: parsed.{describe(error)}") from error
+        raise NanoEmoXError(f"{source}: clip {row['id']!r}: parsed.{describe(error)}") from error
 
 
 def _predictions(

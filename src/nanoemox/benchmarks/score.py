@@ -1,6 +1,6 @@
-"""Scores of a prediction file: align with the truth, measure, resample, set baselines beside.
+"""Score predictions in memory: align them with the truth, compute the metrics, resample them, add blind baselines.
 
-Nothing here needs a model, torch or transformers.
+Nothing here needs a file, a model, torch or transformers; ``score_files`` reads files and calls these functions.
 """
 
 from __future__ import annotations
@@ -8,66 +8,54 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
+from nanoemox.benchmarks.align import AlignedAnswers, AnswerValue, align
 from nanoemox.benchmarks.clusters import Clusters, clusters_of
-from nanoemox.benchmarks.measures import Measured, Measures
-from nanoemox.benchmarks.official_files import Predictions
-from nanoemox.benchmarks.records import Benchmark
-from nanoemox.benchmarks.truth import Truth, Value
-from nanoemox.benchmarks.words import as_sentiment, as_words
-from nanoemox.judging.extract_words import Taken
+from nanoemox.benchmarks.corrected_measures import CorrectedMeasures
+from nanoemox.benchmarks.measures import LegacyMeasures, Measures, TaskScores
+from nanoemox.benchmarks.official_files import Predictions, predictions_from, read_wheel_tables
+from nanoemox.benchmarks.records import Benchmark, get_benchmark
+from nanoemox.benchmarks.runs import BenchmarkAnswers
+from nanoemox.benchmarks.truth import Truth, Value, checked_value
+from nanoemox.benchmarks.words import extraction_notes
+from nanoemox.judging.extract_words import Extraction, WordReader
 from nanoemox.scoring.corrected.extraction import extract_words
+from nanoemox.scoring.legacy.words import legacy_scorer
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval
+from nanoemox.scoring.metrics.calibration import expected_calibration_error
 from nanoemox.types import NanoEmoXError
 
+SCORERS: Final = ("corrected", "legacy")
+_WORD_TASKS: Final = ("mer", "ovmer", "msa")
+AnyPredictions = BenchmarkAnswers | Predictions | Mapping[str, Any]
+"""What ``score`` takes: answers of ``evaluate`` or of a run, of a result file, or clip -> text or list of words."""
 BLIND_WORDS: Final = 8
 """Words of the blind list: about as many as the longest answers of published models hold."""
 _NO_JUDGE: Final = (
     "explanations are scored by the emotion words in them; the published score is a language model's: nanoemox judge"
 )
 _CHAIN: Final = "<think>\nscenario: -\nemotion: {0}\ncause: -\ngoal: the emotion of the speaker is {0}\n</think>\n"
-Answer = tuple[str, ...] | str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Aligned:
-    """Truths and answers, clip by clip.
-
-    Attributes:
-        names: The clips that are scored.
-        truth: What is right.
-        answers: What was answered, None where nothing was.
-        strays: Answers to clips that the truth does not know.
-        notes: Sentences about clips that only one side knows, or that have no answer.
-        speakers: Clip -> speaker, where known.
-    """
-
-    names: tuple[str, ...]
-    truth: tuple[Value, ...]
-    answers: tuple[Answer, ...]
-    strays: tuple[Answer, ...] = ()
-    notes: tuple[str, ...] = ()
-    speakers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """The scores of one prediction file on one benchmark.
 
-    ``clusters`` is what the intervals were drawn over, ``taken`` what a language model took out of texts.
+    ``clusters`` is what the intervals resample, ``extraction`` what a language model extracted from the texts.
     """
 
     benchmark: Benchmark
     scorer: str
-    measured: Measured
+    task_scores: TaskScores
     num_samples: int
     num_unanswered: int
     intervals: dict[str, tuple[float, float]]
     clusters: Clusters
     baselines: dict[str, dict[str, float | None]]
     notes: tuple[str, ...] = field(default=())
-    taken: Taken | None = None
+    extraction: Extraction | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the command line."""
@@ -75,84 +63,180 @@ class Score:
             "benchmark": self.benchmark.id,
             "benchmark_version": self.benchmark.version,
             "scorer": self.scorer,
-            "metrics": self.measured.metrics,
+            "metrics": self.task_scores.metrics,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "clusters": self.clusters.to_dict(),
-            "per_wheel": self.measured.per_wheel,
+            "per_wheel": self.task_scores.per_wheel,
             "n": self.num_samples,
-            "n_counted": self.measured.num_counted,
+            "n_counted": self.task_scores.num_counted,
             "n_unanswered": self.num_unanswered,
             "baselines": self.baselines,
             "notes": list(self.notes),
-            **({} if self.taken is None else {"extracted": self.taken.to_dict()}),
+            **({} if self.extraction is None else {"extracted": self.extraction.to_dict()}),
         }
 
 
-def align(
-    benchmark: Benchmark,
-    truth: Truth,
-    predictions: Predictions,
-    *,
-    asked: Collection[str] | None = None,
-    speakers: Mapping[str, str] | None = None,
-) -> Aligned:
-    """Pair truths with answers: a clip that was asked and has no answer stays, and is wrong.
+@dataclass(frozen=True, slots=True)
+class ScoringInput:
+    """The answers to one benchmark, aligned with the truth.
 
-    Args:
-        benchmark: What is scored.
-        truth: What is right.
-        predictions: What was answered.
-        asked: The clips that were asked, None for every clip of the truth. Clips of the truth that were not asked are
-            left out, which a note tells.
-        speakers: Clip -> speaker, where known.
-
-    Raises:
-        NanoEmoXError: No clip of the truth has an answer.
+    Attributes:
+        benchmark: The benchmark.
+        aligned: Truth and answers.
+        answers: The answers with their labels and probabilities, if known.
+        extraction: Emotion words that a language model extracted from the texts.
     """
-    answers = _answers(benchmark, predictions)
-    names = tuple(name for name in truth if asked is None or name in asked)
-    unknown = [name for name in answers if name not in truth]
-    unanswered = sum(name not in answers for name in names)
-    if unanswered == len(names):
-        raise NanoEmoXError(
-            f"{benchmark.id}: no clip in common: the truth has {_some(truth)}, the answers {_some(answers)}; "
-            "is it the right benchmark and label file?"
-        )
-    notes = [
-        (len(unknown), f"{len(unknown)} answered clips are not in the truth and are not scored"),
-        (len(truth) - len(names), f"{len(truth) - len(names)} clips of the truth were not asked: left out"),
-        (unanswered, f"{unanswered} clips have no answer and are counted as wrong"),
-    ]
-    told = [note for number, note in notes if number]
-    size = benchmark.num_samples
-    if size is not None and len(names) != size:
-        told.append(f"{len(names)} clips are scored; the part that is asked has {size}")
-    return Aligned(
-        names=names,
-        truth=tuple(truth[name] for name in names),
-        answers=tuple(answers.get(name) for name in names),
-        strays=tuple(answers[name] for name in unknown),
-        notes=tuple(told),
-        speakers=speakers or {},
-    )
+
+    benchmark: Benchmark
+    aligned: AlignedAnswers
+    answers: BenchmarkAnswers | None = None
+    extraction: Extraction | None = None
 
 
 def score(
-    benchmark: Benchmark, aligned: Aligned, measures: Measures, *, num_resamples: int = 1000, by: str = "auto"
+    truth: Mapping[str, str | Sequence[str]],
+    predictions: AnyPredictions,
+    benchmark: Benchmark | str,
+    *,
+    scorer: Measures | str = "corrected",
+    asked: Collection[str] | None = None,
+    speakers: Mapping[str, str] | None = None,
+    intervals: str = "auto",
+    num_resamples: int = 1000,
 ) -> Score:
-    """Measure answers, with 95 % intervals, beside two baselines that know the truth's words but no clip.
+    """Score predictions, with 95 % intervals and blind baselines.
 
     Args:
-        benchmark: What is scored.
-        aligned: Truths and answers.
-        measures: The scorer.
-        num_resamples: Resamples of each interval.
-        by: What they draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
+        truth: Clip -> label, text or emotion words, in the form of the benchmark's task.
+        predictions: Clip -> text, or clip -> list of emotion words; an absent clip (or None) is unanswered. The answers
+            of ``evaluate`` and of ``read_run`` are scored with their probabilities too.
+        benchmark: The benchmark, or its id.
+        scorer: ``corrected``, ``legacy``, or a scorer (``measures_of``).
+        asked: The clips that were asked; by default all clips of the truth. Unanswered clips are wrong.
+        speakers: Clip -> speaker, if known.
+        intervals: What the bootstrap resamples: ``auto`` (speakers, else dialogues, else clips) or ``clip``.
+        num_resamples: Resamples per interval.
+
+    Raises:
+        NanoEmoXError: An unknown benchmark or scorer, a value of the wrong type, or no clip in common.
     """
-    measured = measure(benchmark, aligned, measures)
+    measures = measures_of(scorer) if isinstance(scorer, str) else scorer
+    given = scoring_input(truth, predictions, benchmark, asked=asked, speakers=speakers)
+    return score_input(given, measures, by=intervals, num_resamples=num_resamples)
+
+
+def measures_of(scorer: str, wheel_tables: Path | None = None) -> Measures:
+    """Return a scorer by its name.
+
+    Args:
+        scorer: ``corrected`` or ``legacy``.
+        wheel_tables: Folder of the published wheel tables, which ``legacy`` needs for emotion words.
+
+    Raises:
+        NanoEmoXError: An unknown name, or tables that cannot be read.
+    """
+    if scorer not in SCORERS:
+        raise NanoEmoXError(f"--scorer {scorer}: there are {' and '.join(SCORERS)}")
+    if scorer == "corrected":
+        return CorrectedMeasures()
+    return LegacyMeasures(None if wheel_tables is None else legacy_scorer(read_wheel_tables(wheel_tables)))
+
+
+def scoring_input(
+    truth: Mapping[str, str | Sequence[str]],
+    predictions: AnyPredictions,
+    benchmark: Benchmark | str,
+    *,
+    asked: Collection[str] | None = None,
+    speakers: Mapping[str, str] | None = None,
+    reader: WordReader | None = None,
+    published: Path | None = None,
+) -> ScoringInput:
+    """Align predictions with the truth; further arguments as of ``score``.
+
+    Args:
+        truth: Clip -> label, text or emotion words.
+        predictions: The answers.
+        benchmark: The benchmark, or its id.
+        asked: The clips that were asked; by default all clips of the truth.
+        speakers: Clip -> speaker, if known; by default those of the answers.
+        reader: Language model that extracts emotion words from texts; None for rules.
+        published: The authors' own word list for these answers (``published_words``), which is compared.
+    """
+    benchmark = get_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
+    answers = predictions if isinstance(predictions, BenchmarkAnswers) else None
+    if answers is not None:
+        speakers = answers.speakers if speakers is None else speakers
+    given = _as_predictions(predictions)
+    words, notes, extraction = _extract(benchmark, given, reader, published)
+    checked: Truth = {name: checked_value(value, f"clip {name!r}") for name, value in truth.items()}
+    aligned = align(benchmark, checked, words, asked=None if asked is None else frozenset(asked), speakers=speakers)
+    return ScoringInput(benchmark, replace(aligned, notes=(*aligned.notes, *notes)), answers, extraction)
+
+
+def score_input(given: ScoringInput, measures: Measures, *, by: str = "auto", num_resamples: int = 1000) -> Score:
+    """Score aligned answers; the calibration error is added if the answers carry probabilities."""
+    found = score_aligned(given.benchmark, given.aligned, measures, num_resamples=num_resamples, by=by)
+    metrics = found.task_scores.metrics | calibration_metrics(given)
+    return replace(found, task_scores=replace(found.task_scores, metrics=metrics), extraction=given.extraction)
+
+
+def calibration_metrics(given: ScoringInput, aligned: AlignedAnswers | None = None) -> dict[str, float | None]:
+    """Return the calibration error of closed answers with probabilities; empty for all others.
+
+    Args:
+        given: The answers.
+        aligned: A selection of their clips; by default all of them.
+    """
+    aligned, answers = aligned or given.aligned, given.answers
+    if answers is None or not answers.confidences or not all(isinstance(value, str) for value in aligned.truth):
+        return {}
+    confidence, correct = answers.confidence(aligned.names, aligned.truth)
+    return {"expected_calibration_error": expected_calibration_error(confidence, correct)}
+
+
+def _as_predictions(predictions: AnyPredictions) -> Predictions:
+    if isinstance(predictions, BenchmarkAnswers):
+        return predictions.predictions
+    return predictions if isinstance(predictions, Predictions) else predictions_from(predictions)
+
+
+def _extract(
+    benchmark: Benchmark, predictions: Predictions, reader: WordReader | None, published: Path | None
+) -> tuple[Predictions, tuple[str, ...], Extraction | None]:
+    """Return the predictions, with emotion words in place of texts if a language model extracts them, and notes."""
+    if benchmark.task not in _WORD_TASKS or predictions.kind != "text":
+        return predictions, (), None
+    if reader is None:
+        return predictions, extraction_notes(predictions, published), None
+    extraction = reader.read(predictions.texts)
+    if not extraction.words:
+        why = next(iter(extraction.failures.values()), "there are none")
+        raise NanoEmoXError(f"{reader.name} could read none of {len(predictions.texts)} answers; the first: {why}")
+    summary = (
+        f"{reader.name} extracted the words of {extraction.num_read} answers (prompt version {reader.prompt.version}) "
+        f"and failed on {len(extraction.failures)}; {extraction.num_lists} were lists"
+    )
+    notes = (summary, *extraction_notes(predictions, published, extraction.words))
+    return Predictions("words", extraction.words, {}), notes, extraction
+
+
+def score_aligned(
+    benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures, *, num_resamples: int = 1000, by: str = "auto"
+) -> Score:
+    """Score aligned answers, with 95 % intervals and two baselines that know the words of the truth but see no clip.
+
+    Args:
+        benchmark: The benchmark.
+        aligned: Truth and answers.
+        measures: The scorer.
+        num_resamples: Resamples per interval.
+        by: What the bootstrap resamples: ``auto`` (speakers, else dialogues, else clips) or ``clip``.
+    """
+    scores = measure(benchmark, aligned, measures)
     clusters = clusters_of(benchmark, aligned.names, aligned.speakers, by)
     intervals = {}
-    for name, (statistic, kept) in measured.statistics.items():
+    for name, (statistic, kept) in scores.statistics.items():
         interval = bootstrap_interval(statistic, len(kept), clusters=clusters.of(kept), num_resamples=num_resamples)
         intervals[name] = (interval.low, interval.high)
     rows = {
@@ -162,17 +246,17 @@ def score(
     return Score(
         benchmark=benchmark,
         scorer=measures.name,
-        measured=measured,
+        task_scores=scores,
         num_samples=len(aligned.names),
         num_unanswered=sum(a is None for a in aligned.answers),
         intervals=intervals,
         clusters=clusters,
         baselines=rows,
-        notes=(*((benchmark.note,) if benchmark.note else ()), *aligned.notes, *measured.notes, *clusters.notes()),
+        notes=(*((benchmark.note,) if benchmark.note else ()), *aligned.notes, *scores.notes, *clusters.notes()),
     )
 
 
-def measure(benchmark: Benchmark, aligned: Aligned, measures: Measures) -> Measured:
+def measure(benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures) -> TaskScores:
     """Measure aligned answers by the benchmark's task."""
     truth = aligned.truth
     one = [value if isinstance(value, str) else ", ".join(value) for value in truth]
@@ -192,7 +276,7 @@ def measure(benchmark: Benchmark, aligned: Aligned, measures: Measures) -> Measu
     return measures.replies(one, texts, [text for text in map(_text, aligned.strays) if text is not None])
 
 
-def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Answer]:
+def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, AnswerValue]:
     """Return what to answer to every clip without looking: the most common label, and a list of the most common.
 
     Both take the words from the truth itself, which is more than a model may know: a model below them is no good, and
@@ -211,20 +295,5 @@ def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Ans
     return {"majority": (common[0],), "blind_list": tuple(common[:BLIND_WORDS])}
 
 
-def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, Answer]:
-    """Return clip -> answer in the form that the benchmark's task needs."""
-    if benchmark.task in ("mer", "ovmer", "eri"):
-        return as_words(predictions)
-    if benchmark.task == "msa":
-        return as_sentiment(predictions)
-    if predictions.kind == "words":
-        return {name: ", ".join(words) for name, words in predictions.words.items()}
-    return dict(predictions.texts)
-
-
-def _text(answer: Answer) -> str | None:
+def _text(answer: AnswerValue) -> str | None:
     return answer if answer is None or isinstance(answer, str) else ", ".join(answer)
-
-
-def _some(names: Mapping[str, Any]) -> str:
-    return f"{len(names)} such as {next(iter(names), 'none')!r}"

@@ -1,7 +1,8 @@
-"""The report of a run: its scores, those of what never looks beside them, and every clip that was not answered."""
+"""The report of a run in Markdown: its scores, the blind baselines, and every unanswered clip."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,9 +10,12 @@ from nanoemox.benchmarks.clusters import clusters_text
 
 NO_SHARES: Final = ("labels_per_answer", "clue_overlap", "label_overlap")
 """Scores that are no share of one: words an answer, and points of a judge."""
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+_MARKS: Final = re.compile(r"[\\`|<>&]|(?<=\])\(|!(?=\[)")
+_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _SHOWN: Final = 50
 """Unanswered clips that are listed; the prediction file holds them all."""
-ROWS_TOLD: Final = {
+ROW_NOTES: Final = {
     "majority": "the most common answer of the corpus, to every clip",
     "text-only": "the model with picture and sound withheld",
     "shuffled-media": "the model with picture and sound of another clip",
@@ -21,21 +25,40 @@ ROWS_TOLD: Final = {
 
 def format_report(metrics: Mapping[str, Any]) -> str:
     """Return the report in Markdown; scores in percent with 95 % intervals."""
-    parts = [f"# {metrics['model']}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, cluster bootstrap."]
-    parts += told_lines(metrics.get("settings", {}), metrics.get("cost", {}))
+    parts = [f"# {markdown(metrics['model'])}", f"Scorer: {metrics['scorer']}. Intervals: 95 %, cluster bootstrap."]
+    parts += map(markdown, settings_lines(metrics.get("settings", {}), metrics.get("cost", {})))
     for key, found in metrics["benchmarks"].items():
         by = clusters_text(next(iter(found["rows"].values())).get("clusters"))
-        parts += [f"## {found['title']} (`{key}`)", _table(found), f"Intervals by {by}.", *_notes(found)]
+        parts += [
+            f"## {markdown(found['title'])} (`{_code(key)}`)",
+            _table(found),
+            f"Intervals by {by}.",
+            *_notes(found),
+        ]
     given = {name for found in metrics["benchmarks"].values() for name in found["rows"]}
-    parts += ["## Rows", "\n".join(f"- `{name}`: {told}" for name, told in ROWS_TOLD.items() if name in given)]
+    parts += ["## Rows", "\n".join(f"- `{name}`: {note}" for name, note in ROW_NOTES.items() if name in given)]
     return "\n\n".join(parts) + "\n"
 
 
-def told_lines(settings: Mapping[str, Any], cost: Mapping[str, int]) -> list[str]:
-    """Return what the answers of a run depend on and what they cost, a line each; none of what is not told."""
+def markdown(text: object) -> str:
+    """Return text that Markdown shows as it stands, in a paragraph or the cell of a table, as one line without HTML."""
+    line = _CONTROL.sub(" ", str(text)).strip()
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), line)
+
+
+def _code(text: object) -> str:
+    """Return text for a span of code, in which only its own quote means something."""
+    return _CONTROL.sub(" ", str(text)).replace("`", "'")
+
+
+def settings_lines(settings: Mapping[str, Any], cost: Mapping[str, int]) -> list[str]:
+    """Return a line for the settings of a run and one for its cost, if they are known."""
     lines = {"Settings": settings, "Cost": cost}
-    return [f"{head}: {', '.join(f'{_words(k)} {_value(v)}' for k, v in told.items())}." for head, told in lines.items()
-            if told]  # fmt: skip
+    return [
+        f"{head}: {', '.join(f'{_words(key)} {_value(value)}' for key, value in values.items())}."
+        for head, values in lines.items()
+        if values
+    ]
 
 
 def _words(name: str) -> str:
@@ -48,18 +71,18 @@ def _value(value: object) -> str:
 
 def _table(found: Mapping[str, Any]) -> str:
     rows = found["rows"]
-    told = shown_metrics(found["headline"], [row["metrics"] for row in rows.values()])
-    lines = ["| row | clips | unanswered | " + " | ".join(told) + " |", "|---" * (len(told) + 3) + "|"]
+    columns = shown_metrics(found["headline"], [row["metrics"] for row in rows.values()])
+    lines = ["| row | clips | unanswered | " + " | ".join(columns) + " |", "|---" * (len(columns) + 3) + "|"]
     for name, row in rows.items():
-        cells = [cell(m, row["metrics"].get(m), row["intervals"].get(m)) for m in told]
-        lines.append(f"| {name} | {row['n']} | {row['n_unanswered']} | " + " | ".join(cells) + " |")
+        cells = [cell(m, row["metrics"].get(m), row["intervals"].get(m)) for m in columns]
+        lines.append(f"| {markdown(name)} | {row['n']} | {row['n_unanswered']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def shown_metrics(headline: Iterable[str], rows: Sequence[Mapping[str, float | None]]) -> list[str]:
     """Return the scores that a table shows: the benchmark's, or whatever there is where it has none of them."""
-    told = [name for name in headline if any(name in row for row in rows)]
-    return told or list(dict.fromkeys(name for row in rows for name in row))
+    shown = [name for name in headline if any(name in row for row in rows)]
+    return shown or list(dict.fromkeys(name for row in rows for name in row))
 
 
 def cell(name: str, value: float | None, interval: Sequence[float] | None = None) -> str:
@@ -73,11 +96,13 @@ def cell(name: str, value: float | None, interval: Sequence[float] | None = None
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:
-    lines = [f"- {name}: {note}" for name, row in found["rows"].items() for note in row["notes"]]
+    lines = [f"- {markdown(name)}: {markdown(note)}" for name, row in found["rows"].items() for note in row["notes"]]
     parts = ["\n".join(lines)] if lines else []
     unanswered = found["unanswered"]
     if unanswered:
-        shown = [f"- `{name}`: {' '.join(why.split())}" for name, why in list(unanswered.items())[:_SHOWN]]
+        shown = [
+            f"- `{_code(name)}`: {markdown(' '.join(why.split()))}" for name, why in list(unanswered.items())[:_SHOWN]
+        ]
         more = len(unanswered) - len(shown)
         rest = [f"- and {more} more"] if more else []
         parts += [f"Unanswered, and counted as wrong: {len(unanswered)}", "\n".join([*shown, *rest])]

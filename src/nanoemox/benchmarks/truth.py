@@ -1,4 +1,4 @@
-"""What is right, from whatever file says so: the corpora's own label files, those of others, our manifests.
+"""Read the truth of a benchmark: the corpora's own label files, other label files, our manifests.
 
 A truth is clip -> value: the label as the file spells it (``mer``, ``msa``, ``mir``), emotion words (``ovmer``), a
 text (``eri``), the speaker's emotion (``erg``). Names of clips are the corpora's own, whoever lists them.
@@ -65,17 +65,17 @@ def truth_of(samples: Iterable[Sample], benchmark: Benchmark) -> Truth:
     return {s.id: label_value(s.labels) for s in samples if s.task == benchmark.task}
 
 
-def checked_value(value: object, file: Path) -> Value:
-    """Return what a JSON file says is right.
+def checked_value(value: object, source: Path | str) -> Value:
+    """Return the truth of one clip as a text or a tuple of words.
 
     Raises:
-        NanoEmoXError: It is neither a text nor a list of words; the message names the file.
+        NanoEmoXError: It is neither a text nor a list of words; the message names the source.
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+    if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
         return tuple(value)
-    raise NanoEmoXError(f"{file}: truth {str(value)[:80]!r} is neither a text nor a list of words")
+    raise NanoEmoXError(f"{source}: truth {str(value)[:80]!r} is neither a text nor a list of words")
 
 
 def label_value(labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels) -> Value:

@@ -1,4 +1,4 @@
-"""From whatever a prediction file holds to emotion words, or to a sentiment."""
+"""Convert predictions to emotion words, or to a sentiment."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def sentiment_of(words: Iterable[str]) -> str:
 
 
 def extraction_notes(
-    predictions: Predictions, published: Path | None = None, taken: Mapping[str, tuple[str, ...]] | None = None
+    predictions: Predictions, published: Path | None = None, extracted: Mapping[str, tuple[str, ...]] | None = None
 ) -> tuple[str, ...]:
-    """Tell how words came out of texts, and how near that is to the authors' list of the same answers.
+    """Describe how words were extracted, and how well they agree with the authors' list for the same answers.
 
     Args:
         predictions: The answers as written.
         published: The authors' list (``published_words``), where there is one.
-        taken: The words that a language model took; None where rules did.
+        extracted: The words that a language model extracted; None if rules did.
     """
     if predictions.kind != "text":
         return ()
-    by_rule = taken is None
-    words = as_words(predictions) if taken is None else taken
+    by_rule = extracted is None
+    words = as_words(predictions) if extracted is None else extracted
     prose = sum(not spoken_list(text) for text in predictions.texts.values())
     if published is None:
         if not by_rule or not prose:
             return ()
-        told = f"{prose} of {len(predictions.texts)} answers are running text, whose words are taken by rule"
-        return (f"{told}: a language model reads them better, name one with --extractor",)
+        summary = f"{prose} of {len(predictions.texts)} answers are running text, whose words are taken by rule"
+        return (f"{summary}: a language model reads them better, name one with --extractor",)
     notes = ["emotion words are taken from the texts by rule"] if by_rule else []
     theirs = read_predictions(published).words
     names = [name for name in theirs if name in words]

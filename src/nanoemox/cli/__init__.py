@@ -10,13 +10,30 @@ import sys
 
 import typer
 
-from nanoemox.cli import answering, data, evaluation, exporting, models, pull, pulled, rating, reporting
+from nanoemox.cli import (
+    agents,
+    answering,
+    data,
+    deciding,
+    demonstrating,
+    evaluation,
+    exporting,
+    models,
+    pull,
+    pulled,
+    rating,
+    reporting,
+    serving,
+)
 from nanoemox.cli.app import app
 
 __all__ = [
+    "agents",
     "answering",
     "app",
     "data",
+    "deciding",
+    "demonstrating",
     "evaluation",
     "exporting",
     "main",
@@ -25,6 +42,7 @@ __all__ = [
     "pulled",
     "rating",
     "reporting",
+    "serving",
 ]
 
 

@@ -7,10 +7,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from nanoemox.cli.answer_html import PageWriter
 from nanoemox.cli.answer_table import AnswerTable, checkpoint_identity, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
 from nanoemox.media.windows import check_windows
@@ -44,9 +46,11 @@ class AnswerRequest:
     model: str | None = None
     device: str = "auto"
     face_index: int = 0
+    face_vectors: Path | None = None
     json: bool = False
     csv: Path | None = None
     explain: bool = False
+    html: Path | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +61,7 @@ class _Questions:
     labels: tuple[str, ...] | None
     history: tuple[Turn, ...]
     problems: dict[Path, str] = field(default_factory=dict)
+    page: PageWriter | None = None
 
 
 def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
@@ -75,8 +80,15 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
     if not paths:
         raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
     clips, missing = expand(paths)
+    if request.face_vectors is not None and len(clips) > 1:
+        raise NanoEmoXError(f"--face-vectors goes with one clip, {len(clips)} are named: answer about one at a time")
     questions.problems |= missing
-    if request.csv is None:
+    if questions.page is not None:
+        questions.page.check_number(len(clips))
+        if clips:
+            _answer_all(clips, request, questions, questions.page.add)
+            questions.page.write()
+    elif request.csv is None:
         if clips:
             _answer_all(clips, request, questions, _show_json if request.json else _show_cards)
     else:
@@ -92,7 +104,13 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
 
 
 def _check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
-    given = {"--csv": request.csv, "--every": request.every_s, "--subtitle": request.subtitle, "--words": request.words}
+    given = {
+        "--csv": request.csv,
+        "--every": request.every_s,
+        "--subtitle": request.subtitle,
+        "--words": request.words,
+        "--face-vectors": request.face_vectors,
+    }
     wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
         raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
@@ -111,9 +129,15 @@ def _answer_words(text: str, request: AnswerRequest, questions: _Questions) -> i
         request.think,
         text=text,
         history=questions.history,
-        explain=request.explain,
+        explain=request.explain or questions.page is not None,
     )
-    (_show_json if request.json else _show_cards)(Path(answer.clip), [answer])
+    path = Path(answer.clip)
+    if questions.page is not None:
+        questions.page.see(path, Clip(answer.clip, subtitle=text))
+        questions.page.add(path, [answer])
+        questions.page.write()
+    else:
+        (_show_json if request.json else _show_cards)(path, [answer])
     return 0
 
 
@@ -123,7 +147,10 @@ def _settings(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
 
     source, _, local = find_checkpoint(request.model)
     turns = json.dumps([[t.role, t.text] for t in questions.history])
-    return {
+    vectors = request.face_vectors
+    # Named only where there are any: tables of versions without this option can be resumed.
+    read = {} if vectors is None else {"face_vectors": hashlib.sha256(vectors.read_bytes()).hexdigest()[:16]}
+    return read | {
         "model": checkpoint_identity(source, local=local),
         "labels": questions.labels,
         "think": request.think,
@@ -146,6 +173,8 @@ def _check(request: AnswerRequest) -> _Questions:
     """Find every mistake in the options before the model is loaded."""
     if request.json and request.csv is not None:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
+    if request.html is not None and (request.json or request.csv is not None):
+        raise NanoEmoXError(f"--html and {'--json' if request.json else '--csv'} exclude each other: choose one")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
     if request.every_s is not None:
@@ -159,6 +188,8 @@ def _check(request: AnswerRequest) -> _Questions:
         raise NanoEmoXError(f"--by {request.by!r} is unknown: choose window or utterance")
     if request.by == "utterance" and request.every_s is not None:
         raise NanoEmoXError("--by utterance and --every exclude each other: choose one")
+    if request.face_vectors is not None and not request.face_vectors.is_file():
+        raise NanoEmoXError(f"--face-vectors {request.face_vectors}: no such file")
     if request.face_index < 0:
         raise NanoEmoXError(f"--face-index {request.face_index}: must be 0 (the largest) or more")
     words = [t.strip() for t in request.tasks.split(",")]
@@ -169,7 +200,8 @@ def _check(request: AnswerRequest) -> _Questions:
 
         labels = tuple(label.strip() for label in request.labels.split(","))
         make_plan(tasks, labels, request.think)
-    return _Questions(tasks, labels, () if request.history is None else read_history(request.history))
+    history = () if request.history is None else read_history(request.history)
+    return _Questions(tasks, labels, history, page=None if request.html is None else PageWriter(request.html))
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
@@ -234,13 +266,16 @@ def _whole_clips(
                 questions.problems[path] = _reason(error, path)
             else:
                 sent.append(path)
+                if questions.page is not None:
+                    questions.page.see(path, clip)
                 yield clip
 
     def failed(i: int, error: NanoEmoXError) -> None:
         questions.problems[sent[i]] = _reason(error, sent[i])
 
+    explain = request.explain or questions.page is not None
     answers = engine.answer_many(
-        clips(), questions.tasks, questions.labels, request.think, explain=request.explain, on_error=failed
+        clips(), questions.tasks, questions.labels, request.think, explain=explain, on_error=failed
     )
     position = 0
     for answer in answers:
@@ -253,7 +288,8 @@ def _whole_clips(
 def _timelines(
     engine: Any, paths: list[Path], request: AnswerRequest, questions: _Questions
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
-    """Yield each path with the answers of its windows: one by one for the screen, all together for a table."""
+    """Yield each path with the answers of its windows: one by one for the screen, else all together."""
+    together = request.csv is not None or questions.page is not None
     for path in paths:
         answers: list[Answer] = []
         try:
@@ -269,7 +305,7 @@ def _timelines(
                 **_loading(request, questions),
             ):
                 answers.append(answer)
-                if request.csv is None:
+                if not together:
                     yield path, [answer], False
         except NanoEmoXError as error:
             questions.problems[path] = _reason(error, path)
@@ -277,7 +313,10 @@ def _timelines(
         if not any(a.tasks for a in answers):
             questions.problems[path] = answers[0].warnings[0]
             continue
-        yield path, answers if request.csv is not None else [], True
+        if questions.page is not None:
+            with suppress(NanoEmoXError):  # longer than what is read at once: the page then has no pictures
+                questions.page.see(path, engine.load(path, **_loading(request, questions) | {"hear": False}))
+        yield path, answers if together else [], True
 
 
 def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
@@ -286,6 +325,7 @@ def _loading(request: AnswerRequest, questions: _Questions) -> dict[str, Any]:
         "subtitle": request.subtitle if request.words is None else words,
         "history": questions.history,
         "face_index": request.face_index,
+        "face_vectors": request.face_vectors,
         "asr_model": request.asr_model,
     }
 

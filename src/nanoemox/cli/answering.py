@@ -43,9 +43,16 @@ def answer(
     model: ModelOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     face_index: Annotated[int, typer.Option(help="Which person, 0 the largest.")] = 0,
+    face_vectors: Annotated[
+        Path | None,
+        typer.Option(help="OpenFace's .csv of the clip, or .npy, for a model that reads face vectors."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per clip (or window) and line.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page to look at: answers, pictures, sound, what was looked at.")
+    ] = None,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
     from nanoemox.cli.answer_files import AnswerRequest, answer_files
@@ -65,9 +72,11 @@ def answer(
         model=model,
         device=device,
         face_index=face_index,
+        face_vectors=face_vectors,
         json=json,
         csv=csv,
         explain=explain,
+        html=html,
     )
     raise typer.Exit(answer_files(clips or [], request))
 

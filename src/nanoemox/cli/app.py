@@ -61,7 +61,7 @@ def _options(
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="small, mini, a model directory or a hub id; default: small if pulled, else mini."),
+    typer.Option("--model", help="small, authors, mini, a directory or a hub id; default: small if pulled, else mini."),
 ]
 TrustOption = Annotated[
     bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")

@@ -16,6 +16,9 @@ def prepare(
     root: Annotated[Path | None, typer.Argument(help="Folder that the corpus was unpacked in.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the manifests and the summary.")] = None,
     trust_npz: TrustOption = False,
+    face_vectors: Annotated[
+        Path | None, typer.Option(help="Folder in ROOT of OpenFace tables (.csv) or .npy, called as the clips are.")
+    ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the corpora with their licences.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -28,7 +31,7 @@ def prepare(
         return
     if not corpus or root is None or out is None:
         raise typer.BadParameter("give a corpus, its folder and --out FOLDER; --list shows the corpora")
-    summary = write_manifests(corpus, root, out, trust_npz=trust_npz)
+    summary = write_manifests(corpus, root, out, trust_npz=trust_npz, face_vectors=face_vectors)
     tell_json(summary, 1) if json else typer.echo(format_summary(summary, out))
 
 

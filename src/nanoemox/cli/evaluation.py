@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,19 +36,33 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
 ) -> None:
     """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
+    from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
     from nanoemox.benchmarks.remote import RemoteOptions, parse_modalities
     from nanoemox.benchmarks.tables import format_report
-    from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
     from nanoemox.cli.render import progress_over
+    from nanoemox.reporting.report import PAGE, write_html
 
     keys = tuple(key.strip() for given in benchmarks for key in given.split(",") if key.strip())
-    remote = RemoteOptions(parse_modalities(modalities), frames, shots, erg_steps)
-    request = EvaluateRequest(
-        keys, data_root, out, model, limit, scorer, wheel_tables, batch, device, trust_npz, again, remote
+    remote = RemoteOptions(modalities=parse_modalities(modalities), frames=frames, shots=shots, erg_steps=erg_steps)
+    options = EvaluateOptions(
+        benchmarks=keys,
+        data_root=data_root,
+        out=out,
+        model=model,
+        limit=limit,
+        scorer=scorer,
+        wheel_tables=wheel_tables,
+        batch=batch,
+        device=device,
+        trust_npz=trust_npz,
+        again=again,
+        remote=remote,
     )
-    metrics = run_evaluate(request, None if json else progress_over, partial(tell, err=True))
-    if metrics is None:  # another process tells
+    metrics = evaluate_run(options, None if json else progress_over)
+    if metrics is None:  # the first process prints
         return
+    if (missing := write_html(out, wheel_tables)) is not None:
+        tell(f"no {PAGE}: {missing}", err=True)
     if json:
         tell_json(metrics, 1)
     else:
@@ -86,15 +99,24 @@ def score(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, fractions of one.")] = False,
 ) -> None:
     """Score predictions, of this package or the authors', without the model that made them."""
-    from nanoemox.benchmarks.compare import format_compared, run_compare
-    from nanoemox.benchmarks.score_command import ScoreRequest, format_result, run_score
+    from nanoemox.benchmarks.compare import compare_files, format_comparison
+    from nanoemox.benchmarks.score_files import ScoreOptions, format_scores, score_files
 
-    request = ScoreRequest(benchmark, truth, scorer, wheel_tables, trust_npz, common, extractor, intervals)
-    result = run_score(path, request) if against is None else run_compare(path, against, request)
+    options = ScoreOptions(
+        benchmark=benchmark,
+        truth=truth,
+        scorer=scorer,
+        wheel_tables=wheel_tables,
+        trust_npz=trust_npz,
+        common=common,
+        extractor=extractor,
+        intervals=intervals,
+    )
+    result = score_files(path, options) if against is None else compare_files(path, against, options)
     if json:
         tell_json(result, 1)
     else:
-        tell(format_result(result) if against is None else format_compared(result))
+        tell(format_scores(result) if against is None else format_comparison(result))
 
 
 @app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")
@@ -107,8 +129,8 @@ def judge(
 
     Exit code 2 if a judge scored nothing.
     """
-    from nanoemox.benchmarks.judge import format_judged, run_judge, silent_judges
+    from nanoemox.benchmarks.judge import format_judge_scores, judge_run, silent_judges
 
-    result = run_judge(path, judges)
-    tell_json(result, 1) if json else tell(format_judged(result))
+    result = judge_run(path, judges)
+    tell_json(result, 1) if json else tell(format_judge_scores(result))
     raise typer.Exit(2 if silent_judges(result) else 0)

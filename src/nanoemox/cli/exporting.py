@@ -21,13 +21,13 @@ def export_task(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write a benchmark as a task of lm-evaluation-harness and lmms-eval, scored as here."""
-    from nanoemox.interop.export import ExportRequest
+    from nanoemox.interop.export import ExportOptions
     from nanoemox.interop.export import export_task as write_task
 
-    told = write_task(ExportRequest(benchmark, data_root, out, media, limit, trust_npz))
+    written = write_task(
+        ExportOptions(benchmark=benchmark, data_root=data_root, out=out, media=media, limit=limit, trust_npz=trust_npz)
+    )
     if json:
-        tell_json(told)
+        tell_json(written)
     else:
-        typer.echo(
-            f"{told['out']}: {told['clips']} clips, {told['media']} media files; its README.md tells how to run it"
-        )
+        typer.echo(f"{written['out']}: {written['clips']} clips, {written['media']} media files; see its README.md")

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import app, tell_json
+from nanoemox.cli.app import app, tell, tell_json
 
 
 @app.command(epilog="Example:  nanoemox pull small")
 def pull(
-    name: Annotated[str, typer.Argument(help="Which model: small.")] = "small",
+    name: Annotated[str, typer.Argument(help="Which model: small, or authors (2.2B).")] = "small",
     force: Annotated[bool, typer.Option("--force", help="Fetch and convert again what is here.")] = False,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="authors: you accept the licences that a pull without it shows.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="authors: float16, bfloat16 or float32.")] = "float16",
+    max_shard_size: Annotated[str, typer.Option(help="authors: limit of one file, such as 2GB.")] = "2GB",
+    words: Annotated[
+        Path | None, typer.Option(help="authors: templates.yaml with the words that the weights were trained with.")
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option(help="authors: report.json of a pulled model; fetch exactly what it lists.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what is here afterwards as JSON.")] = False,
 ) -> None:
     """Fetch a model's public parts once, check and convert them; afterwards no network is needed."""
-    from nanoemox.weights.pull import pull as pull_model
+    from functools import partial
 
-    model = pull_model(name, force=force, tell=lambda line: typer.echo(line, err=True))
+    from nanoemox.cli.render import bytes_progress
+    from nanoemox.weights.home import AUTHORS
+
+    say = partial(tell, err=True)
+    if name == AUTHORS:
+        from nanoemox.weights.authors import AuthorsOptions, pull_authors
+
+        options = AuthorsOptions(accept_licence, dtype, max_shard_size, words, lock, force)
+        with bytes_progress() as progress:
+            model = pull_authors(options, tell=say, progress=progress)
+    else:
+        from nanoemox.weights.pull import pull as pull_model
+
+        model = pull_model(name, force=force, tell=say)
     if json:
         tell_json(model.to_dict())
     else:

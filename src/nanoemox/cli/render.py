@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console, Group
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
+from nanoemox.inference.questions import Decision
 from nanoemox.tasks import CHAIN_FIELDS, TASKS
 from nanoemox.types import Answer, Evidence, Heard, Reading
 
@@ -34,6 +43,18 @@ def show_sizes(rows: Sequence[tuple[str, int, str]], console: Console | None = N
     for part, count, remark in rows:
         table.add_row(part, f"{count / 1e6:.2f} M", Text(remark, style="dim"))
     (console or Console(highlight=False)).print(table)
+
+
+def format_decision(answer: Decision, width: int = 24) -> str:
+    """Lay out the answer to a free question in plain lines: the question, then a bar for each option."""
+    asked = answer.question
+    lines = [asked.instructions if asked.name is None else f"{asked.name}: {asked.instructions}"]
+    if asked.form == "score":
+        lines[0] += f"   {answer.score:.2f} of {len(asked.options) - 1}"
+    longest = max(map(len, asked.texts))
+    for text, share in zip(asked.texts, answer.probabilities, strict=True):
+        lines.append(f"  {text:<{longest}}  {share:6.1%}  {'#' * round(share * width)}".rstrip())
+    return "\n".join(lines)
 
 
 def card(answer: Answer) -> Panel:
@@ -124,6 +145,31 @@ def progress_over(total: int) -> Iterator[Callable[[int], None]]:
             bar.update(job, completed=answered + num_failed)
 
         yield advance
+
+
+@contextmanager
+def bytes_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how far a download is: a bar, or a line a tenth; yields what to call with bytes done and total."""
+    console = Console(stderr=True, highlight=False)
+    parts = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*parts, console=console, disable=not console.is_terminal)
+    job, told = None, 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal job, told
+        if job is None:
+            bar.start()
+            job = bar.add_task("", total=total)
+        bar.update(job, completed=done)
+        tenth = 10 * done // max(1, total)
+        if bar.disable and tenth > told:
+            told = tenth
+            console.print(f"{10 * tenth:3} % of {total / 1e9:.2f} GB")
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 def show_line(text: str) -> None:

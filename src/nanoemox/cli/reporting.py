@@ -29,12 +29,21 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, fractions of one.")] = False,
 ) -> None:
     """Put runs of evaluate beside each other and beside printed numbers, on one page that needs no network."""
-    from nanoemox.reporting.command import PAGE, ReportRequest, format_written, run_report
+    from nanoemox.reporting.report import PAGE, ReportOptions, format_report_summary, write_report
 
     if out is None and figures is None and latex is None and not json:
         out = runs[0] / PAGE
-    result = run_report(ReportRequest(tuple(runs), out, figures, latex, frames, data_root, wheel_tables))
+    options = ReportOptions(
+        runs=tuple(runs),
+        out=out,
+        figures=figures,
+        latex=latex,
+        frames=frames,
+        data_root=data_root,
+        wheel_tables=wheel_tables,
+    )
+    result = write_report(options)
     if json:
         tell_json(result, 1)
     else:
-        tell(format_written(result))
+        tell(format_report_summary(result))

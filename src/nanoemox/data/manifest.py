@@ -11,18 +11,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nanoemox.data.files import write_text
 from nanoemox.data.targets import PARTS, explain
 from nanoemox.recipes import describe
-from nanoemox.tasks import ALL_TASKS, TASKS, format_chain, format_label, format_labels
+from nanoemox.tasks import TASKS, format_chain, format_label, format_labels
 from nanoemox.tasks.task import Form
 from nanoemox.types import RecipeError, Think, Turn
 
 COMPOSED = "composed"
+PATHS: Final = ("media", "audio", "face_vectors")
+"""Fields of a sample that name a file."""
 Split = Literal["train", "validation", "test"]
 
 
@@ -101,6 +103,8 @@ class Sample(_Strict):
         labels: The answer, in the shape that the task asks for.
         media: Video, picture or sound file.
         audio: Sound file that replaces the sound of ``media``.
+        face_vectors: Vectors computed by another program, ``.csv`` of OpenFace or ``.npy``; models of
+            ``face.kind: precomputed`` read them, others the picture.
         subtitle: The words, where they are known.
         history: Earlier turns, oldest first.
         speaker: Who speaks, for splits by person.
@@ -114,6 +118,7 @@ class Sample(_Strict):
     labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels
     media: str | None = None
     audio: str | None = None
+    face_vectors: str | None = None
     subtitle: str | None = None
     history: tuple[HistoryTurn, ...] = ()
     speaker: str | None = None
@@ -122,16 +127,21 @@ class Sample(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.task not in TASKS:
-            raise ValueError(f"task {self.task!r} is none of {', '.join(ALL_TASKS)}")
+            raise ValueError(f"task {self.task!r} is none of {', '.join(TASKS)}")
         wanted: type[_Strict] = ClosedLabels if TASKS[self.task].closed else _KIND[TASKS[self.task].form]
         if not isinstance(self.labels, wanted):
             fields = ", ".join(wanted.model_fields)
             raise ValueError(f"labels of task {self.task!r} must have the fields {fields}")
-        if not (self.media or self.audio or self.subtitle or self.history):
-            raise ValueError("a sample needs media, audio, a subtitle or history")
+        if not (self.paths or self.subtitle or self.history):
+            raise ValueError(f"a sample needs {', '.join(PATHS)}, a subtitle or history")
         if self.media and self.audio and self.corpus != COMPOSED:
             raise ValueError(f"voice and picture of different files: the corpus must be {COMPOSED!r}")
         return self
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Field -> path of each file that the sample names."""
+        return {name: path for name in PATHS if (path := getattr(self, name))}
 
     @property
     def turns(self) -> tuple[Turn, ...]:

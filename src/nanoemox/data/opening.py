@@ -78,8 +78,7 @@ def absolute(opened: Opened) -> list[Sample]:
     """Return the samples with media paths that hold wherever one stands."""
     out = []
     for sample in opened.samples:
-        paths = {"media": sample.media, "audio": sample.audio}
-        found = {field: os.path.abspath(opened.root / path) for field, path in paths.items() if path}
+        found = {field: os.path.abspath(opened.root / path) for field, path in sample.paths.items()}
         out.append(sample.model_copy(update=found))
     return out
 

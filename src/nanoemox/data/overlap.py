@@ -47,7 +47,7 @@ def normalise(text: str) -> str:
 
 
 @dataclass(slots=True)
-class Held:
+class HeldOutIndex:
     """What must not train.
 
     Attributes:
@@ -73,17 +73,17 @@ def _name(sample: Sample) -> tuple[str, str]:
     return "MER clips" if sample.corpus in _ONE_POOL else sample.corpus, sample.id
 
 
-def evaluation_overlap(data_root: Path, known: Mapping[str, Sequence[Sample]] | None = None) -> Held:
+def evaluation_overlap(data_root: Path, known: Mapping[str, Sequence[Sample]] | None = None) -> HeldOutIndex:
     """Read every evaluation set of the data root, and every evaluation file under its ``annotations``.
 
     Args:
         data_root: Folder of corpora.
         known: Corpora that were read already: name -> all samples.
     """
-    held = Held()
+    held_out = HeldOutIndex()
     known = known or {}
     for name in EVALUATED:
-        _hold_corpus(held, name, known[name] if name in known else _evaluation_set(name, data_root))
+        _hold_corpus(held_out, name, known[name] if name in known else _evaluation_set(name, data_root))
     folder = data_root / "annotations"
     for path in sorted(folder.rglob("*")):
         where = path.relative_to(folder).as_posix()
@@ -92,12 +92,12 @@ def evaluation_overlap(data_root: Path, known: Mapping[str, Sequence[Sample]] | 
         for field_name, value in annotation_fields(path):
             if field_name in TEXT_FIELDS:
                 said = SAID.search(value)
-                held.add_text(said["text"] if said else value, where)
+                held_out.add_text(said["text"] if said else value, where)
             elif field_name in {"value", "query"} and (said := SAID.search(value)):
-                held.add_text(said["text"], where)
+                held_out.add_text(said["text"], where)
             elif field_name == "videos":
-                _hold_name(held, value, where)
-    return held
+                _hold_name(held_out, value, where)
+    return held_out
 
 
 def _evaluation_set(name: str, data_root: Path) -> Sequence[Sample]:
@@ -115,29 +115,29 @@ def _evaluation_set(name: str, data_root: Path) -> Sequence[Sample]:
         return ()
 
 
-def _hold_corpus(held: Held, name: str, samples: Sequence[Sample]) -> None:
+def _hold_corpus(held_out: HeldOutIndex, name: str, samples: Sequence[Sample]) -> None:
     """Hold what a corpus does not train on."""
     # A sentence that the corpus' own training part says as well is said by design, as in acted corpora.
     repeated = {normalise(text) for s in samples if s.split == "train" for text in _texts(s)}
     for sample in samples:
         if sample.split != "train":
             where = f"{name} {sample.split}"
-            held.add_name(sample, where)
+            held_out.add_name(sample, where)
             for text in _texts(sample):
                 if normalise(text) not in repeated:
-                    held.add_text(text, where)
+                    held_out.add_text(text, where)
 
 
-def _hold_name(held: Held, value: str, where: str) -> None:
+def _hold_name(held_out: HeldOutIndex, value: str, where: str) -> None:
     stem = value.replace("\\", "/").rsplit("/", 1)[-1]
     for prefix, corpus in _NAMED:
         if stem.startswith(prefix):
             name = clip_name(stem).removeprefix("MUStARD_")
-            held.names.setdefault((corpus, name), where)
+            held_out.names.setdefault((corpus, name), where)
             return
     if where.startswith("mintrec/"):
         corpus = "mintrec2" if "MIntRec2" in where else "mintrec"
-        held.names.setdefault((corpus, clip_name(stem)), where)
+        held_out.names.setdefault((corpus, clip_name(stem)), where)
 
 
 def annotation_fields(path: Path) -> Iterator[tuple[str, str]]:
@@ -165,7 +165,7 @@ def _walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _walk(name, item)
 
 
-def drop_overlap(samples: Sequence[Sample], held: Held) -> tuple[list[Sample], dict[str, int]]:
+def drop_overlap(samples: Sequence[Sample], held_out: HeldOutIndex) -> tuple[list[Sample], dict[str, int]]:
     """Take out the training samples that share a name or an utterance with what is measured.
 
     The validation parts of ``samples`` themselves count as measured too, except that clips with media are compared
@@ -174,7 +174,7 @@ def drop_overlap(samples: Sequence[Sample], held: Held) -> tuple[list[Sample], d
     Returns:
         What remains (validation samples untouched), and ``reason/corpus/where`` -> number of samples dropped.
     """
-    own = Held()
+    own = HeldOutIndex()
     for sample in samples:
         if sample.split != "train":
             own.add_name(sample, f"{sample.corpus} {sample.split}")
@@ -183,7 +183,7 @@ def drop_overlap(samples: Sequence[Sample], held: Held) -> tuple[list[Sample], d
                     own.add_text(text, f"{sample.corpus} {sample.split}")
     kept, dropped = [], Counter[str]()
     for sample in samples:
-        reason = None if sample.split != "train" else _reason(sample, (held, own))
+        reason = None if sample.split != "train" else _reason(sample, (held_out, own))
         if reason is None:
             kept.append(sample)
         else:
@@ -198,8 +198,8 @@ def _texts(sample: Sample) -> Iterable[str]:
         yield sample.labels.reply
 
 
-def _reason(sample: Sample, held: Iterable[Held]) -> str | None:
-    for part in held:
+def _reason(sample: Sample, held_out: Iterable[HeldOutIndex]) -> str | None:
+    for part in held_out:
         where = part.names.get(_name(sample))
         if where is not None:
             return f"name/{sample.corpus}/{where}"

@@ -16,13 +16,16 @@ from typing import Any, Final
 from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, reader
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, write_manifest
+from nanoemox.faces.vectors import SUFFIXES
 from nanoemox.types import RecipeError
 
 MOST_WORDS: Final = 20
 """Emotion words of the open vocabulary that a summary lists."""
 
 
-def prepare(corpus: str, root: Path, out: Path, *, trust_npz: bool = False) -> dict[str, Any]:
+def prepare(
+    corpus: str, root: Path, out: Path, *, trust_npz: bool = False, face_vectors: Path | None = None
+) -> dict[str, Any]:
     """Read a corpus and write its manifests and summary.
 
     Args:
@@ -30,6 +33,8 @@ def prepare(corpus: str, root: Path, out: Path, *, trust_npz: bool = False) -> d
         root: The released folder; media paths in the manifests are relative to it.
         out: Folder to write to; manifests of splits that the corpus lacks are removed.
         trust_npz: Open pickled ``.npz`` files, which can run any code.
+        face_vectors: Folder inside ``root`` that holds tables of OpenFace or arrays, called as the clips are. A clip
+            without one has no face vectors.
 
     Returns:
         The summary.
@@ -39,6 +44,8 @@ def prepare(corpus: str, root: Path, out: Path, *, trust_npz: bool = False) -> d
     """
     record = reader(corpus)
     samples, repeated = _unique(record.read(root, trust_npz=trust_npz))
+    if face_vectors is not None:
+        samples = _with_face_vectors(samples, root, face_vectors)
     if not samples:
         raise RecipeError(f"{root} holds no sample of {corpus}; files read: {record.files}")
     summary: dict[str, Any] = {
@@ -68,10 +75,33 @@ def _unique(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
     return list(kept.values()), count - len(kept)
 
 
+def _with_face_vectors(samples: Sequence[Sample], root: Path, folder: Path) -> list[Sample]:
+    """Give every clip the file of face vectors that is called as it is."""
+    base, inside = Path(os.path.abspath(root)), Path(os.path.abspath(folder))
+    if not inside.is_dir() or not inside.is_relative_to(base):
+        raise RecipeError(
+            f"--face-vectors {folder}: must be a folder inside {root}, so that manifests can name its files"
+        )
+    found: dict[str, str] = {}
+    for path in sorted(inside.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            place = path.relative_to(base).as_posix()
+            if (other := found.setdefault(path.stem, place)) != place:
+                raise RecipeError(f"--face-vectors: {other} and {place} have one name: keep one of them")
+    names = [(PurePosixPath(s.media).stem if s.media else s.id) for s in samples]
+    if not found.keys() & set(names):
+        kinds = " or ".join(f"NAME{suffix}" for suffix in SUFFIXES)
+        raise RecipeError(f"--face-vectors {folder}: holds {kinds} of none of the clips, such as {names[0]}")
+    return [
+        s.model_copy(update={"face_vectors": found[name]}) if name in found else s
+        for s, name in zip(samples, names, strict=True)
+    ]
+
+
 def summarise(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
     """Count the samples of a split: clips, tasks, labels, languages, speakers, what is missing."""
     clips = {s.id: s for s in samples}
-    files = {file for s in samples for file in (s.media, s.audio) if file}
+    files = {file for s in samples for file in s.paths.values()}
     labels: dict[str, Counter[str]] = {}
     for sample in samples:
         of = sample.labels

@@ -21,7 +21,7 @@ from nanoemox.media.windows import coverage_warning
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
-from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, TASKS, ClosedTask, format_label, get_task, parse
+from nanoemox.tasks import TASKS, ClosedTask, format_label, get_task, parse
 from nanoemox.types import (
     MODALITIES,
     SAMPLE_RATE_HZ,
@@ -77,7 +77,7 @@ def make_plan(
     """
     keys = (tasks,) if isinstance(tasks, str) else tuple(dict.fromkeys(tasks))
     if not keys:
-        raise NanoEmoXError(f"no task was asked; choose from {', '.join(ALL_TASKS)}")
+        raise NanoEmoXError(f"no task was asked; choose from {', '.join(TASKS)}")
     closed = [k for k in keys if get_task(k).closed]
     if labels is not None and not isinstance(labels, Mapping):
         if len(closed) != 1:
@@ -89,7 +89,7 @@ def make_plan(
     given = {k: check_labels(v) for k, v in (labels or {}).items()}
     if unasked := sorted(set(given) - set(closed)):
         raise NanoEmoXError(f"labels were given for {', '.join(unasked)}, which is no closed task that was asked")
-    asks = tuple(Ask(k, labels=given.get(k) or DEFAULT_LABELS.get(k), think=think) for k in keys)
+    asks = tuple(Ask(k, labels=given.get(k) or TASKS[k].labels or None, think=think) for k in keys)
     return Plan(asks, explain, generation or GenerationOptions())
 
 
@@ -223,7 +223,7 @@ class ClipBatch:
         """Make sure that question and answer still fit behind the longest prompt."""
         limit = int(self.model.config.text_config.max_position_embeddings)
         answer = self.plan.generation.max_new_tokens if self.plan.open else 0
-        total = longest + max(len(self.processor.question_ids(a)) for a in self.plan.asks) + answer
+        total = longest + max((len(self.processor.question_ids(a)) for a in self.plan.asks), default=0) + answer
         if total > limit:
             raise NanoEmoXError(
                 f"prompt of {longest} tokens needs {total} with question and answer, the model takes {limit}: "
@@ -276,10 +276,7 @@ class ClipBatch:
         padded = {k: v.to(device) for k, v in processor.pad(nothing, "right").items()}
         prefix = prefill(self.model, padded["input_ids"], padded["attention_mask"])
         priors = [p.double().log_softmax(dim=1).mean(dim=0) for p in score(self.model, prefix, choices)]
-        return [
-            None if c is None else (s - c.strength * p) / c.temperature
-            for c, s, p in zip(corrections, scores, priors, strict=True)
-        ]
+        return [None if c is None else c.apply(s, p) for c, s, p in zip(corrections, scores, priors, strict=True)]
 
     def open(self) -> list[dict[str, Reading]]:
         """Write the open answers of all clips in step: task -> reading, for each clip."""

@@ -15,7 +15,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
 from nanoemox.weights.directories import check_directory, weight_names
-from nanoemox.weights.home import SMALL, find_pulled, shipped_adapters
+from nanoemox.weights.home import PULLABLE, SMALL, find_pulled, shipped_adapters
 
 EMBEDDED = "mini"
 """Name of the model that comes with the package."""
@@ -31,8 +31,8 @@ def load_checkpoint(
     """Load model and processor for inference.
 
     Args:
-        path_or_id: ``small``, ``mini``, a model directory or a hub id; None takes ``small`` where it was pulled, else
-            ``mini`` with a warning that names the command.
+        path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` where it was
+            pulled, else ``mini`` with a warning that names the command.
         device: ``auto`` takes CUDA where there is one, or any name that torch knows.
         dtype: By default bfloat16 on CUDA, float32 elsewhere (weights stored in half precision are widened).
 
@@ -63,11 +63,12 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
     Raises:
         CheckpointError: There is no such model, or it lacks files.
     """
-    pulled = find_pulled(SMALL) if path_or_id in (None, SMALL) else None
+    wanted = SMALL if path_or_id is None else str(path_or_id)
+    pulled = find_pulled(wanted) if wanted in PULLABLE else None
     if pulled is not None:
-        return str(pulled), SMALL, True
-    if path_or_id == SMALL and not Path(SMALL).is_dir():
-        raise CheckpointError(f"{SMALL} is not on this machine yet: run nanoemox pull {SMALL}")
+        return str(pulled), wanted, True
+    if path_or_id in PULLABLE and not Path(wanted).is_dir():
+        raise CheckpointError(f"{wanted} is not on this machine yet: run nanoemox pull {wanted}")
     if path_or_id is None and shipped_adapters(SMALL) is not None:
         _log.warning("answering with %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
     if path_or_id is None or (path_or_id == EMBEDDED and not Path(EMBEDDED).is_dir()):

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -77,6 +78,15 @@ class Prefix:
     def lengths(self) -> Tensor:
         """int64[B], real tokens of each prompt."""
         return self.keep.sum(dim=1)
+
+    def rows(self, rows: Sequence[int]) -> Prefix:
+        """Return the memory of some of the prompts, in this order."""
+        if list(rows) == list(range(len(self.keep))):
+            return self
+        cache = self.branch()
+        index = torch.tensor(list(rows), device=self.keep.device)
+        cache.batch_select_indices(index)
+        return Prefix(cache, self.keep[index], self.seen)
 
     def branch(self, repeats: int = 1) -> DynamicCache:
         """Return a cache that starts from this one; each prompt ``repeats`` times in a row."""
@@ -144,11 +154,11 @@ class TokenTree:
 
     def ancestors(self) -> Tensor:
         """bool[N, N]: row i marks node i and all nodes above it."""
-        seen = torch.eye(len(self.tokens), dtype=torch.bool)
+        seen = np.eye(len(self.tokens), dtype=np.bool_)
         for node, parent in enumerate(self.parents):
             if parent >= 0:
                 seen[node] |= seen[parent]
-        return seen
+        return torch.from_numpy(seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +191,11 @@ def score(model: Any, prefix: Prefix, choices: Sequence[Choice]) -> list[Tensor]
     sources = sorted({node for choice in edges for path in choice for node, _ in path})
     logits = _forward_tree(model, prefix, tree, sources)
     row = {node: i for i, node in enumerate(sources)}
-    out = []
-    for choice in edges:
-        sums = [
-            logits[:, [row[n] for n, _ in path]].gather(2, _tokens(path, logits)).squeeze(2).sum(dim=1)
-            for path in choice
-        ]
-        out.append(torch.stack(sums, dim=1))
-    return out
-
-
-def _tokens(path: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
-    return torch.tensor([t for _, t in path], device=like.device).view(1, -1, 1).expand(len(like), -1, 1)
+    candidates = [path for choice in edges for path in choice]
+    steps = [(row[node], token, i) for i, path in enumerate(candidates) for node, token in path]
+    at, tokens, of = torch.tensor(steps, device=logits.device).unbind(dim=1)
+    sums = logits.new_zeros(len(logits), len(candidates)).index_add_(1, of, logits[:, at, tokens])
+    return list(sums.split([len(c.candidates) for c in choices], dim=1))
 
 
 def _forward_tree(model: Any, prefix: Prefix, tree: TokenTree, sources: Sequence[int]) -> Tensor:
@@ -290,14 +293,18 @@ class Decoder:
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
         starts = before.sum(dim=1)
+        # The head is as wide as the vocabulary: it is asked where some question ends, and nowhere else.
+        ends = sorted({len(q) - 1 for q in self.questions})
         out = self.model(
             input_ids=ids,
             attention_mask=_additive(allowed, self._dtype),
             position_ids=starts[:, None] + torch.arange(longest, device=device),
             **cache_argument(cache),
             use_cache=True,
+            logits_to_keep=torch.tensor(ends, device=device),
         )
-        last = out.logits[torch.arange(len(ids), device=device), lengths - 1]
+        at = torch.tensor([ends.index(len(q) - 1) for q in self.questions], device=device)
+        last = out.logits[torch.arange(len(ids), device=device), at]
         return last, torch.cat([before, real], dim=1), starts + lengths
 
     def _choose(self, logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ A clip is encoded once and its prompt runs through the language model once; ever
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,24 +18,26 @@ import numpy.typing as npt
 import torch
 
 from nanoemox.faces.tracks import NO_FACE, with_face
+from nanoemox.faces.vectors import with_face_vectors
+from nanoemox.inference.answers import answer_batch
 from nanoemox.inference.batch import (
     ClipBatch,
     Labels,
     Plan,
     clip_of,
-    coverage,
     make_plan,
     untrained_branches,
-    untrained_warning,
-    used_modalities,
 )
 from nanoemox.inference.checkpoints import load_checkpoint
+from nanoemox.inference.decide import Decisions, decide_clips
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.embedding import Embedding, embed_clip
+from nanoemox.inference.pieces import written_pieces
+from nanoemox.inference.questions import Question, check_questions
 from nanoemox.inference.stretches import heard_between, rolling_stretches, spoken_stretches
 from nanoemox.inference.transcribe import find_listener, listen
 from nanoemox.media.decode import MediaOptions
-from nanoemox.media.load import load_clip
+from nanoemox.media.load import load_clip, media_duration_s
 from nanoemox.media.subtitles import read_sidecar
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
@@ -86,6 +88,7 @@ class Engine:
         hear: bool = True,
         asr_model: str | Path | None = None,
         span_s: tuple[float, float] | None = None,
+        face_vectors: str | Path | npt.NDArray[Any] | None = None,
     ) -> Clip:
         """Read a clip as this model needs it: its number of frames, and the face that is to be read.
 
@@ -98,6 +101,12 @@ class Engine:
                 pulled) and put what was heard into ``Clip.heard``; other languages are translated into English.
             asr_model: Directory of another Whisper to listen with.
             span_s: Read only from here to there, in seconds.
+            face_vectors: For a model of ``face.kind: precomputed``: OpenFace's ``.csv`` of the whole recording, or a
+                ``.npy`` or float[N, F] whose rows are evenly spread over it.
+
+        Raises:
+            MediaError: A file cannot be read.
+            NanoEmoXError: Face vectors for a model that looks at the face itself.
         """
         clip = load_clip(
             source,
@@ -108,7 +117,58 @@ class Engine:
             end_s=span_s[1] if span_s else None,
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
-        return self._with_face(self._with_words(clip, hear and subtitle is None, asr_model), face_index)
+        if face_vectors is not None:
+            whole_s = None
+            if span_s is not None and isinstance(source, str | Path):
+                whole_s = media_duration_s(source)
+            clip = self.with_face_vectors(
+                clip, face_vectors, face_index, start_s=span_s[0] if span_s else 0.0, recording_s=whole_s
+            )
+        return self.complete(clip, face_index=face_index, hear=hear and subtitle is None, asr_model=asr_model)
+
+    def complete(
+        self, clip: Clip, *, face_index: int = 0, hear: bool = True, asr_model: str | Path | None = None
+    ) -> Clip:
+        """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
+        heard = self._with_words(clip, hear and not clip.subtitle, asr_model)
+        return self._with_face(heard, face_index)
+
+    def with_face_vectors(
+        self,
+        clip: Clip,
+        face_vectors: str | Path | npt.NDArray[Any],
+        face_index: int = 0,
+        *,
+        start_s: float = 0.0,
+        recording_s: float | None = None,
+    ) -> Clip:
+        """Return the clip with face vectors at the times of its frames, for a model of ``face.kind: precomputed``.
+
+        Args:
+            clip: The clip.
+            face_vectors: As in :meth:`load`.
+            face_index: Which person of an OpenFace table, 0 the one seen most often.
+            start_s: Where the clip starts in the recording that the vectors are of, in seconds.
+            recording_s: Length of that recording; by default the clip's.
+
+        Raises:
+            MediaError: The vectors cannot be read, or are of another width than the model's.
+            NanoEmoXError: The model looks at the face itself.
+        """
+        config = self.processor.config
+        if not config.reads_face_vectors:
+            kind = config.face.kind if "face" in config.branches else "none"
+            raise NanoEmoXError(f"this model takes no face vectors (face.kind: {kind}): leave them out")
+        return with_face_vectors(
+            clip,
+            Path(face_vectors) if isinstance(face_vectors, str | Path) else face_vectors,
+            width=config.face.vector_size,
+            groups=config.face.vector_columns,
+            num_frames=config.vision.num_frames,
+            start_s=start_s,
+            source_s=recording_s,
+            index=face_index,
+        )
 
     def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
         """Listen to a clip without words where a recogniser is there."""
@@ -165,6 +225,40 @@ class Engine:
             clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
         return self._answer([clip], plan)[0]
 
+    def decide(
+        self,
+        clip: Clip | str | Path | None,
+        questions: Sequence[Question | str | Mapping[str, Any]],
+        *,
+        text: str | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Decisions:
+        """Answer 1 to 400 questions of your own about one clip: a probability for every option.
+
+        The clip is encoded and its prompt read once; the answers are those of one question at a time, in any order.
+
+        Args:
+            clip: A clip, a file, or None with ``text``.
+            questions: Each a :class:`~nanoemox.inference.questions.Question`, its short form (``"choice: Is the
+                speaker sincere? yes|no|unclear"``) or an object of OpenAI's ``/v1/decisions``.
+            text: The words, alone or with a clip.
+            history: Earlier turns of the dialogue, oldest first.
+
+        Raises:
+            MediaError: The clip cannot be read or holds nothing that this model can use.
+            NanoEmoXError: A question that cannot be asked; the message says which and why.
+        """
+        asked = check_questions(questions)
+        if clip is None or text is not None or history:
+            arrays = {"frames": None, "fps": None, "waveform": None, "sample_rate_hz": SAMPLE_RATE_HZ}
+            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
+        begin = time.perf_counter()
+        read = self._read(clip)
+        load_s = time.perf_counter() - begin
+        found = decide_clips(self.model, self.processor, [read], [asked], self.name)[0]
+        timing = {"load": round(load_s, 4)} | found.timing_s
+        return replace(found, timing_s=timing | {"total": round(timing["total"] + load_s, 4)})
+
     def embed(self, clip: Clip | str | Path) -> Embedding:
         """Return the tokens of each branch of a clip and their means, float32 of the language model's width.
 
@@ -211,6 +305,7 @@ class Engine:
         face_index: int = 0,
         hear: bool = True,
         asr_model: str | Path | None = None,
+        face_vectors: str | Path | npt.NDArray[Any] | None = None,
         by: Literal["window", "utterance"] = "window",
     ) -> Iterator[Answer]:
         """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
@@ -232,6 +327,7 @@ class Engine:
             face_index: Which person.
             hear: Whether to listen where there are no words.
             asr_model: Directory of another Whisper to listen with.
+            face_vectors: Of the whole recording.
             by: ``utterance`` cuts where what is said ends (timed subtitles beside the clip, else what is heard), and
                 gives each stretch its own words; ``every_s`` and ``window_s`` are not used then.
 
@@ -256,6 +352,7 @@ class Engine:
                     hear=hear and not spoken,
                     asr_model=asr_model,
                     span_s=span,
+                    face_vectors=face_vectors,
                 )
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
@@ -283,20 +380,7 @@ class Engine:
         if plan.closed:
             yield batch.closed()[0][task].raw
             return
-        decoder = batch.decoder()
-        # Ids that may yet turn out to be the start of the terminator are held back.
-        held = len(self.processor.terminator_ids) - 1
-        sent = 0
-        for _ in decoder:
-            ids = decoder.answers[0]
-            text = batch.text(ids if decoder.ended[0] else ids[: len(ids) - held])
-            # Half a character decodes to a replacement mark until its other bytes are there.
-            if len(text) > sent and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-                yield text[sent:]
-                sent = len(text)
-        rest = batch.text(decoder.answers[0])[sent:]
-        if rest:
-            yield rest
+        yield from written_pieces(batch, held=len(self.processor.terminator_ids) - 1)
 
     def _answer_all(
         self,
@@ -340,32 +424,4 @@ class Engine:
             begin = time.perf_counter()
             clips.append(self._read(source))
             load_s.append(time.perf_counter() - begin)
-        batch = ClipBatch(self.model, self.processor, clips, plan)
-        begin = time.perf_counter()
-        closed = batch.closed()
-        middle = time.perf_counter()
-        written = batch.open()
-        closed_s, open_s = (middle - begin) / len(clips), (time.perf_counter() - middle) / len(clips)
-        answers = []
-        for i, clip in enumerate(clips):
-            timing = {"load": load_s[i], "encode": batch.encode_s, "closed": closed_s, "open": open_s}
-            timing["total"] = sum(timing.values())
-            readings = closed[i] | written[i]
-            answers.append(
-                Answer(
-                    clip=clip.name,
-                    model=self.name,
-                    tasks={a.task: readings[a.task] for a in plan.asks},
-                    modalities=used_modalities(clip, batch.branches[i]),
-                    gate=batch.gate(i),
-                    warnings=(
-                        *clip.warnings,
-                        *coverage(clip, self.processor.config, batch.branches[i]),
-                        *untrained_warning(batch.left_out[i], batch.branches[i]),
-                    ),
-                    timing_s={k: round(v, 4) for k, v in timing.items()},
-                    evidence=batch.evidence(i) if plan.explain else None,
-                    heard=clip.heard,
-                )
-            )
-        return answers
+        return answer_batch(ClipBatch(self.model, self.processor, clips, plan), self.name, load_s)

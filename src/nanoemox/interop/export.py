@@ -19,7 +19,7 @@ from typing import Any, Final
 import yaml
 
 from nanoemox.benchmarks.answerer import media_file
-from nanoemox.benchmarks.predict import read_asked
+from nanoemox.benchmarks.predict import read_eval_set
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
 from nanoemox.benchmarks.remote_prompts import SYSTEM, VERSION, question, words
 from nanoemox.benchmarks.truth import label_value
@@ -37,8 +37,8 @@ _FUNCTION: Final = '\n\ndef {0}(answers):\n    """Aggregate `{0}`."""\n    retur
 _LMMS: Final = ("qwen2_5_omni", "Qwen/Qwen2.5-Omni-3B")
 
 
-@dataclass(frozen=True, slots=True)
-class ExportRequest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
     """The options of ``nanoemox export-task``.
 
     Attributes:
@@ -58,7 +58,7 @@ class ExportRequest:
     trust_npz: bool = False
 
 
-def export_task(request: ExportRequest) -> dict[str, Any]:
+def export_task(options: ExportOptions) -> dict[str, Any]:
     """Write the folder.
 
     Returns:
@@ -67,22 +67,22 @@ def export_task(request: ExportRequest) -> dict[str, Any]:
     Raises:
         NanoEmoXError: An option that cannot be meant, a folder that holds something, a clip that is not there.
     """
-    benchmark, out = get_benchmark(request.benchmark), request.out
-    if request.media not in MEDIA:
-        raise NanoEmoXError(f"--media {request.media}: there are {', '.join(MEDIA)}")
+    benchmark, out = get_benchmark(options.benchmark), options.out
+    if options.media not in MEDIA:
+        raise NanoEmoXError(f"--media {options.media}: there are {', '.join(MEDIA)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise NanoEmoXError(f"{out} is there already and is no empty folder: give another --out")
-    samples = read_asked(benchmark, request.data_root, request.limit, trust_npz=request.trust_npz).samples
-    places = {} if request.media == "none" else _places(samples)
-    absent = [source for source in places if not media_file(request.data_root, source).is_file()]
+    samples = read_eval_set(benchmark, options.data_root, options.limit, trust_npz=options.trust_npz).samples
+    places = {} if options.media == "none" else _places(samples)
+    absent = [source for source in places if not media_file(options.data_root, source).is_file()]
     if absent:
         raise NanoEmoXError(
-            f"{len(absent)} of {len(places)} media files are not there, such as {request.data_root / absent[0]}: "
+            f"{len(absent)} of {len(places)} media files are not there, such as {options.data_root / absent[0]}: "
             "get them, or export the words alone with --media none"
         )
     out.mkdir(parents=True, exist_ok=True)
     for source, place in places.items():
-        _take(request.data_root / source, out / place, link=request.media == "link")
+        _take(options.data_root / source, out / place, link=options.media == "link")
     lines = (json.dumps(_row(benchmark, sample, places), ensure_ascii=False) + "\n" for sample in samples)
     (out / MANIFEST).write_text("".join(lines), "utf-8")
     task = f"nanoemox_{benchmark.id}"

@@ -6,22 +6,21 @@ Nothing here needs a model, torch or transformers.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
-from nanoemox.benchmarks.runs import PREDICTIONS
-from nanoemox.benchmarks.score_command import ScoreRequest, run_score
+from nanoemox.benchmarks.runs import read_parts
+from nanoemox.benchmarks.score import score
 from nanoemox.tasks import TASKS, parse
 
-JUDGED: Final = ("clue_overlap", "label_overlap")
+JUDGE_METRICS: Final = ("clue_overlap", "label_overlap")
 
 
 def metric_names(benchmark: Benchmark) -> tuple[str, ...]:
     """Return the scores of a benchmark that need no judge, the headline first."""
-    return tuple(name for name in benchmark.metrics if name not in JUDGED)
+    return tuple(name for name in benchmark.metrics if name not in JUDGE_METRICS)
 
 
 def prediction_rows(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -51,11 +50,8 @@ def score_answers(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> di
     rows = prediction_rows(benchmark_id, answers)
     if not any(_readable(row["parsed"]) for row in rows):
         return dict.fromkeys(metric_names(benchmark), 0.0)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / PREDICTIONS
-        write_rows(rows, file)
-        metrics: dict[str, float | None] = run_score(file, ScoreRequest(benchmark_id))["metrics"]
-    return metrics
+    given = read_parts({benchmark_id: {str(row["id"]): row for row in rows}}, "the answers")[benchmark_id]
+    return score(given.truth, given, benchmark).task_scores.metrics
 
 
 def _readable(parsed: Mapping[str, Any] | None) -> bool:

@@ -41,8 +41,8 @@ class EndpointError(NanoEmoXError):
         status: What the server answered; None where it did not.
     """
 
-    def __init__(self, told: str, status: int | None = None) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
 
 
@@ -261,8 +261,8 @@ class Endpoint:
                 return self._ask(request)
             except _PassingError as failure:
                 if attempt == options.attempts:
-                    told = f"{self.address}: {failure}; tried {attempt} times"
-                    raise EndpointError(told, failure.status) from failure
+                    message = f"{self.address}: {failure}; tried {attempt} times"
+                    raise EndpointError(message, failure.status) from failure
                 if failure.wait_s is not None and failure.wait_s > options.longest_wait_s:
                     asked = f"asks to wait {failure.wait_s:.0f} s, more than {options.longest_wait_s:.0f}"
                     raise EndpointError(f"{self.address}: {failure}; the server {asked}; try later") from failure
@@ -293,12 +293,12 @@ class Endpoint:
 
     def _explain(self, status: int, headers: Mapping[str, str], message: str) -> Exception:
         # Servers have been seen to repeat the key in their complaint.
-        told = f"status {status}: {self._redact(message)[:300]}"
+        reason = f"status {status}: {self._redact(message)[:300]}"
         if status in _PASSING or status >= 500:
-            return _PassingError(told, retry_after_s(headers.get("retry-after")), status)
+            return _PassingError(reason, retry_after_s(headers.get("retry-after")), status)
         if status in _USERS:
-            return NanoEmoXError(f"{self.address}: {told}; look at {KEY_VARIABLE}, the address and the model's name")
-        return EndpointError(f"{self.address}: {told}", status)
+            return NanoEmoXError(f"{self.address}: {reason}; look at {KEY_VARIABLE}, the address and the model's name")
+        return EndpointError(f"{self.address}: {reason}", status)
 
     def _given_up(self, error: BodyError) -> EndpointError:
         return EndpointError(f"{self.address}: {self._redact(str(error))}")

@@ -1,4 +1,4 @@
-"""Emotion words out of running text, taken by a language model.
+"""Extract emotion words from running text with a language model.
 
 A list of words is taken as it stands; only running text, which rules read less well, goes to the model. A text whose
 words could not be had is no empty answer: it is a failure, counted, and the clip stays unanswered.
@@ -30,8 +30,8 @@ Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Words of the answers of one file.
+class Extraction:
+    """Emotion words extracted from the answers of one file.
 
     Attributes:
         words: Clip -> emotion words; clips that failed are absent.
@@ -75,7 +75,7 @@ class WordReader:
         self.prompt = load_words_prompt()
         self._model = open_model(self.name, cache, options)
 
-    def read(self, texts: Mapping[str, str]) -> Taken:
+    def read(self, texts: Mapping[str, str]) -> Extraction:
         """Take the words of every text.
 
         Raises:
@@ -86,7 +86,7 @@ class WordReader:
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(rest, pool.map(lambda name: self._read(texts[name]), rest), strict=True))
         read = {name: got for name, got in found.items() if not isinstance(got, str)}
-        return Taken(
+        return Extraction(
             words=lists | {name: words for name, (words, _) in read.items()},
             num_lists=len(lists),
             num_not_in_form=sum(not strict for _, strict in read.values()),

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from nanoemox.recipes import Strict, describe
 from nanoemox.types import NanoEmoXError
 
-JUDGED_TASKS: Final = ("eri", "erg")
+JUDGE_TASKS: Final = ("eri", "erg")
 MAX_TEXT_CHARS: Final = 20_000
 """Longest text that is shown to a judge; published explanations have some 2000 characters."""
 THOUGHT_ENDS: Final = "</think>"

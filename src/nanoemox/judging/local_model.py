@@ -41,8 +41,8 @@ class LocalModel:
                 place, dtype="auto", use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError) as error:
-            told = " ".join(str(error).split())[:300]
-            raise NanoEmoXError(f"{place}: not a causal language model in safetensors that loads: {told}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise NanoEmoXError(f"{place}: not a causal language model in safetensors that loads: {reason}") from error
         if not self._tokenizer.chat_template:
             raise NanoEmoXError(f"{place}: has no chat template; name a model that was trained for dialogue")
         self._model = model.to(where).eval()

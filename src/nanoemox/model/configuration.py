@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from nanoemox.faces.vectors import width_of
 from nanoemox.model.backbones import CLIP_VIT_L14, HUBERT_LARGE, QWEN25_15B, SWIN_B
 
 IGNORE_INDEX = -100
@@ -182,6 +183,8 @@ class FaceBranchConfig(PreTrainedConfig):
         fuse_size: Width to which each stage is projected, and of one frame vector.
         raw_stages: Read the stages as they are; False passes each through a layer norm first.
         vector_size: Width of the precomputed vectors.
+        vector_columns: Columns that make a vector where it is read from a table of OpenFace: keys of
+            :data:`nanoemox.faces.vectors.COLUMNS`. An array is taken whole.
         crop: ``detector`` crops the tracked face; ``whole_frame`` squashes the frame (Reference).
         normalise: ``imagenet`` statistics, ``colour`` takes off the mean colour that the expression net knows, or
             ``none`` for raw values 0..255 (Reference).
@@ -199,6 +202,7 @@ class FaceBranchConfig(PreTrainedConfig):
     fuse_size: int = 256
     raw_stages: bool = True
     vector_size: int = 0
+    vector_columns: list[str] | tuple[str, ...] = ("landmarks", "au_intensity", "au_presence")
     crop: Literal["detector", "whole_frame"] = "detector"
     normalise: Literal["imagenet", "colour", "none"] = "imagenet"
     time_position: bool = True
@@ -218,6 +222,8 @@ class FaceBranchConfig(PreTrainedConfig):
             self.kind != "precomputed" or self.vector_size > 0,
             "face.kind=precomputed needs face.vector_size, the width of the vectors in the manifest",
         )
+        self.vector_columns = list(self.vector_columns)
+        width_of(self.vector_columns)
 
     @property
     def feature_size(self) -> int:
@@ -231,7 +237,8 @@ class FusionBranchConfig(PreTrainedConfig):
     """Fusion of the taps of voice and scene into one token (paper, section 3.3).
 
     Attributes:
-        kind: ``experts`` (the paper's), ``attention`` (one attention pooling over both, as in AffectGPT) or ``none``.
+        kind: ``experts`` (the paper's), ``attention`` (one attention pooling over both, as in AffectGPT), ``none``, or
+            another key of :data:`nanoemox.model.fusion.FUSIONS`.
         gate: ``softmax`` learned weights over the experts, or their ``mean``.
         pairing: ``sequential`` pairs speech tap e with vision tap e; ``cross`` lets every speech tap attend to
             all vision taps joined over time. Paper: does not define the second.
@@ -243,7 +250,7 @@ class FusionBranchConfig(PreTrainedConfig):
     model_type = "nanoemox_fusion"
     base_config_key = "fusion"
 
-    kind: Literal["experts", "attention", "none"] = "experts"
+    kind: str = "experts"
     gate: Literal["softmax", "mean"] = "softmax"
     pairing: Literal["sequential", "cross"] = "sequential"
     shared_projection: bool = False
@@ -314,6 +321,11 @@ class NanoEmoXConfig(PreTrainedConfig):
                 len(self.vision.taps) == len(self.speech.taps) > 0,
                 f"vision.taps={self.vision.taps} and speech.taps={self.speech.taps} must pair up one to one",
             )
+
+    @property
+    def reads_face_vectors(self) -> bool:
+        """Whether the face branch takes vectors that another program computed, and not a picture."""
+        return "face" in self.branches and self.face.kind == "precomputed"
 
     @property
     def num_experts(self) -> int:

@@ -232,10 +232,13 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         if features.vision_levels is None or features.speech_levels is None:
             return None
         ids = self.config.placeholder_token_ids
-        fused, seen, heard = (holders(input_ids, ids[b]) for b in ("fusion", "vision", "speech"))
-        if int(seen.sum()) != len(features.vision_levels) or int(heard.sum()) != len(features.speech_levels):
+        # Asked for together: each answer on its own would wait for the device.
+        marks = torch.stack([holders(input_ids, ids[b]) for b in ("fusion", "vision", "speech")])
+        fused, seen, heard = marks.tolist()
+        if sum(seen) != len(features.vision_levels) or sum(heard) != len(features.speech_levels):
             return None  # the splice tells the user which branch disagrees
-        vision, speech = features.vision_levels[fused[seen]], features.speech_levels[fused[heard]]
+        vision = _rows(features.vision_levels, [f for f, s in zip(fused, seen, strict=True) if s])
+        speech = _rows(features.speech_levels, [f for f, h in zip(fused, heard, strict=True) if h])
         if not len(vision):
             return None
         return vision.to(self.dtype), speech.to(self.dtype)
@@ -263,7 +266,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             return inputs
         return {k: v for k, v in inputs.items() if k not in _MEDIA}
 
-    def forward(  # noqa: D417 (the media are described together)
+    def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -294,8 +297,14 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             cache: Keys and values of what came before ``input_ids``; media given beside it belong to ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
-            pixel_values, speech_values, face_values: Raw media, as in :class:`Media`.
-            vision_last, vision_levels, speech_last, speech_levels, face_vectors: Encoded media, as there.
+            pixel_values: Raw media, as in :class:`Media`.
+            speech_values: As there.
+            face_values: As there.
+            vision_last: Encoded media, as in :class:`Media`.
+            vision_levels: As there.
+            speech_last: As there.
+            speech_levels: As there.
+            face_vectors: As there.
             use_cache: Return the cache.
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are
                 float[num_kept, V] and the loss reads the labels that follow them).
@@ -344,16 +353,24 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         if labels is not None:
             following = functional.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
             targets = following[logits_to_keep] if by_mask else following.reshape(-1)
-            out.loss = _answer_loss(out.logits.reshape(-1, out.logits.shape[-1]), targets, num_items_in_batch)
+            out.loss = answer_loss(out.logits.reshape(-1, out.logits.shape[-1]), targets, num_items_in_batch)
         return out
+
+
+def _rows(levels: Tensor, wanted: list[bool]) -> Tensor:
+    """Pick rows of float[N, ...]."""
+    return levels if all(wanted) else levels[[i for i, want in enumerate(wanted) if want]]
 
 
 def _holds(cache: Cache | None) -> bool:
     return cache is not None and cache.get_seq_length() > 0
 
 
-def _answer_loss(logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
-    """Cross-entropy in float32: the mean over answer tokens, or their sum over ``num_items``."""
+def answer_loss(logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
+    """Return the cross-entropy of logits float[N, V] and targets int64[N] in float32.
+
+    It is the mean over the targets, or their sum over ``num_items``; targets of -100 do not count.
+    """
     if num_items is None:
         return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX)
     total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")

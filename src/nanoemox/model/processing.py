@@ -22,12 +22,14 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, Proc
 from transformers.utils import cached_file
 
 from nanoemox.faces.tracks import crop_faces
+from nanoemox.faces.vectors import check_rows
 from nanoemox.media.windows import speech_window_starts
 from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
 from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.images import fit_square, normalise
-from nanoemox.tasks import DEFAULT_LABELS, TASKS
+from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
+from nanoemox.tasks import TASKS
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
 
@@ -113,10 +115,10 @@ class NanoEmoXProcessor(ProcessorMixin):
         if not (folder / "config.json").exists():
             self.config.save_pretrained(folder)
         written.append(str(self.templates.save(folder)))
-        if self.calibration.tasks:
+        if self.calibration.tasks or self.calibration.forms:
             (folder / CALIBRATION).write_text(self.calibration.model_dump_json(indent=1) + "\n", "utf-8")
             written.append(str(folder / CALIBRATION))
-        return written
+        return written + [str(path) for path in self.templates.save_decision(folder)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into ``processor_config.json``; configuration and templates have their own files."""
@@ -135,12 +137,14 @@ class NanoEmoXProcessor(ProcessorMixin):
             ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
 
         Raises:
-            MediaError: Sound or face vectors hold NaN or infinity.
+            MediaError: Sound or face vectors hold NaN or infinity, or the vectors are of another width.
         """
         for field in ("waveform", "face_vectors"):
             values = getattr(clip, field)
             if values is not None and not np.isfinite(values).all():
                 raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
+        if clip.face_vectors is not None and self.config.reads_face_vectors:
+            check_rows(clip.face_vectors, f"{clip.name}: face_vectors", self.config.face.vector_size)
         out: dict[str, Tensor] = {}
         if "vision" in self.config.branches and clip.frames is not None:
             out["pixel_values"] = self._pixels(clip.frames)
@@ -255,12 +259,22 @@ class NanoEmoXProcessor(ProcessorMixin):
         """Ids of the question and of what stands between it and the answer."""
         questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
-        labels = ask.labels or DEFAULT_LABELS.get(ask.task, ())
+        labels = ask.labels or TASKS[ask.task].labels
         if self.templates.sort_labels:
             labels = tuple(sorted(labels))
         if TASKS[ask.task].closed:
             question = question.format(labels=", ".join(self._plain(label) for label in labels))
         return self._ids(question) + self._ids(self.templates.suffix)
+
+    def decision_ids(self, form: str, instructions: str, options: Sequence[str]) -> list[int]:
+        """Ids of a free question of one form, options as shown, and of what stands between it and the answer."""
+        pattern: str = getattr(self.templates.decisions, form)
+        asked = pattern.format(instructions=self._plain(instructions), options=", ".join(map(self._plain, options)))
+        return self._ids(asked) + self._ids(self.templates.suffix)
+
+    def option_ids(self, text: str) -> list[int]:
+        """Ids of an option of a free question, as an answer, and its terminator."""
+        return self.answer_ids(self._plain(text))
 
     def answer_ids(self, text: str) -> list[int]:
         """Ids of an answer and its terminator."""
@@ -287,25 +301,37 @@ class NanoEmoXProcessor(ProcessorMixin):
 
     def __call__(
         self,
-        clips: Clip | Sequence[Clip],
-        asks: Ask | Sequence[Ask],
+        clips: Clip | Sequence[Clip] | None = None,
+        asks: Ask | Sequence[Ask] = Ask("mer"),
         media: Sequence[Mapping[str, Tensor]] | None = None,
         padding_side: Literal["left", "right"] | None = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        images: Any = None,
+        audio: Any = None,
+        sampling_rate: int = SAMPLE_RATE_HZ,
     ) -> BatchFeature:
         """Build one batch, one question a clip.
 
         Args:
-            clips: Clips, each with any mix of modalities.
-            asks: One question per clip; with answers in all of them, ``labels`` come too.
+            clips: Clips, each with any mix of modalities; None where ``text``, ``images`` or ``audio`` say what they
+                are (:func:`nanoemox.model.inputs.clips_from_inputs`).
+            asks: One question per clip, or one for all; with answers in all of them, ``labels`` come too.
             media: What :meth:`media` (or the feature cache) gave for each clip; computed here if absent.
             padding_side: ``left`` for generation, ``right`` for training; by default whichever fits.
+            text: The words of one clip, or a list of them.
+            images: Pictures of one clip, or a list with those of each text.
+            audio: Sound of one clip, or a list with that of each text.
+            sampling_rate: Rate of the sound in hertz.
 
         Returns:
             ``input_ids`` int64[B, L], ``attention_mask`` int64[B, L], ``labels`` int64[B, L] (-100 outside the
             answers), and the media of those samples that have them, stacked in the order of the batch.
         """
+        if clips is None:
+            clips = clips_from_inputs(text, images, audio, sampling_rate)
         clips = [clips] if isinstance(clips, Clip) else list(clips)
-        asks = [asks] if isinstance(asks, Ask) else list(asks)
+        asks = [asks] * len(clips) if isinstance(asks, Ask) else list(asks)
         if len(clips) != len(asks):
             raise ValueError(f"{len(clips)} clip(s) but {len(asks)} question(s): give one question per clip")
         tensors = [self.media(c) for c in clips] if media is None else list(media)
@@ -320,6 +346,16 @@ class NanoEmoXProcessor(ProcessorMixin):
         keys = dict.fromkeys(k for m in tensors for k in m)
         batch.update({k: torch.stack([m[k] for m in tensors if k in m]) for k in keys})
         return BatchFeature(batch)
+
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, Any]], ask: Ask = Ask("erg"), *, tokenize: bool = True
+    ) -> BatchFeature | str:
+        """Build the inputs of one question about a conversation (:func:`nanoemox.model.inputs.clip_from_conversation`).
+
+        The layout is that of the templates, which the model was trained with. ``tokenize=False`` gives it as text.
+        """
+        batch = self(clip_from_conversation(conversation), ask)
+        return batch if tokenize else str(self.tokenizer.decode(batch["input_ids"][0]))
 
     def pad(self, sequences: Sequence[Sequence[int]], side: Literal["left", "right"]) -> dict[str, Tensor]:
         """Pad id lists to one length: ``input_ids`` and ``attention_mask``, int64[B, L]."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -38,10 +39,12 @@ def splice(
         ValueError: A branch has another number of tokens than the prompt has placeholders. Going on would
             shift the tokens of one sample into another without a sign.
     """
-    for branch, placeholder in placeholder_ids.items():
-        where = input_ids == placeholder
+    places = {branch: input_ids == placeholder for branch, placeholder in placeholder_ids.items()}
+    # Counted together: each number on its own would wait for the device.
+    counts = torch.stack([where.sum() for where in places.values()]).tolist() if places else []
+    for (branch, where), found in zip(places.items(), counts, strict=True):
         values = tokens.get(branch)
-        found, expected = int(where.sum()), 0 if values is None else values.shape[0] * values.shape[1]
+        expected = 0 if values is None else values.shape[0] * values.shape[1]
         if found != expected:
             raise ValueError(
                 f"{branch}: the prompt holds {found} placeholder(s) but the media give {expected} token(s); "

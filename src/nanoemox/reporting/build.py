@@ -1,4 +1,4 @@
-"""Everything that a report shows, benchmark by benchmark, before it is drawn or written."""
+"""Collect the contents of a report, one section per benchmark, before anything is drawn or written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from nanoemox.benchmarks.clusters import clusters_text
 from nanoemox.benchmarks.published import PROTOCOL, Published, published
 from nanoemox.benchmarks.records import BENCHMARKS, Benchmark
-from nanoemox.benchmarks.score_command import ScoreRequest, measures_of, run_score
+from nanoemox.benchmarks.score import measures_of, score
 from nanoemox.benchmarks.tables import shown_metrics
 from nanoemox.reporting.cases import (
     Confusions,
@@ -21,7 +21,7 @@ from nanoemox.reporting.cases import (
     reliability,
 )
 from nanoemox.reporting.compare import Comparison, comparisons
-from nanoemox.reporting.data import JudgedPart, Run, ScoreRow
+from nanoemox.reporting.data import EvaluatedRun, JudgeScores, ScoreRow
 from nanoemox.types import NanoEmoXError
 
 _ON_WHEELS: Final = ("mer", "ovmer", "eri")
@@ -67,7 +67,7 @@ class Section:
     unanswered: Mapping[str, Mapping[str, str]]
     confusions: Mapping[str, Confusions]
     reliability: Mapping[str, Reliability]
-    judged: Mapping[str, JudgedPart]
+    judged: Mapping[str, JudgeScores]
     examples: tuple[Example, ...]
 
     @property
@@ -116,8 +116,8 @@ class Section:
         }
 
 
-def build(runs: Sequence[Run], wheel_tables: Path | None = None) -> list[Section]:
-    """Gather what the runs say, in the order of the benchmarks.
+def build(runs: Sequence[EvaluatedRun], wheel_tables: Path | None = None) -> list[Section]:
+    """Build one section per benchmark, in the order of the benchmarks.
 
     Raises:
         NanoEmoXError: The wheel tables cannot be read.
@@ -129,7 +129,9 @@ def build(runs: Sequence[Run], wheel_tables: Path | None = None) -> list[Section
     ]
 
 
-def _section(benchmark: Benchmark, having: Sequence[Run], runs: list[Run], wheel_tables: Path | None) -> Section:
+def _section(
+    benchmark: Benchmark, having: Sequence[EvaluatedRun], runs: list[EvaluatedRun], wheel_tables: Path | None
+) -> Section:
     key = benchmark.id
     lines = tuple(
         Line(run.name, runs.index(run), name, name != run.name, run.scores.scorer, row)
@@ -160,7 +162,7 @@ def _section(benchmark: Benchmark, having: Sequence[Run], runs: list[Run], wheel
 
 
 def _legacy(
-    benchmark: Benchmark, runs: Sequence[Run], wheel_tables: Path | None
+    benchmark: Benchmark, runs: Sequence[EvaluatedRun], wheel_tables: Path | None
 ) -> tuple[dict[str, ScoreRow], list[str]]:
     """Return run -> scores by the published protocol, and why one has none."""
     found: dict[str, ScoreRow] = {}
@@ -172,18 +174,21 @@ def _legacy(
             return {}, ["our scores by the published protocol need the authors' tables: name them with --wheel-tables"]
         else:
             try:
-                scored = run_score(run.path, ScoreRequest(benchmark.id, None, PROTOCOL, wheel_tables))
-                found[run.name] = ScoreRow.model_validate(scored)
+                answers = run.parts[run.name][benchmark.id]
+                scored = score(answers.truth, answers, benchmark, scorer=measures_of(PROTOCOL, wheel_tables))
+                found[run.name] = ScoreRow.model_validate(scored.to_dict())
             except NanoEmoXError as error:
                 remarks.append(f"{run.name} by the published protocol: {error}")
     return found, remarks
 
 
 def _comparable(benchmark: Benchmark) -> list[str]:
-    told = ["printed numbers are of the published protocol, and the best of several checkpoints on the test part"]
+    remarks = ["printed numbers are of the published protocol, and the best of several checkpoints on the test part"]
     if benchmark.question != benchmark.published_question:
-        told.append("the published question asks for any emotion words, these runs were asked in the task's own words")
-    return told
+        remarks.append(
+            "the published question asks for any emotion words, these runs were asked in the task's own words"
+        )
+    return remarks
 
 
 def _notes(lines: Sequence[Line], several: bool) -> list[str]:
@@ -192,9 +197,9 @@ def _notes(lines: Sequence[Line], several: bool) -> list[str]:
     for line in lines:
         for note in dict.fromkeys(line.scores.notes):
             rows.setdefault((line.run, note), []).append(line.name)
-    told = []
+    notes = []
     for (run, note), names in rows.items():
         baselines = [name for name in names if name != run]
         who = run if run in names else ", ".join(baselines) + (f" of {run}" if several else "")
-        told.append(f"{who}: {note}")
-    return told
+        notes.append(f"{who}: {note}")
+    return notes

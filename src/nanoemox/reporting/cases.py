@@ -1,4 +1,4 @@
-"""Clip by clip: which label an answer is read as, how sure it was, and examples that show right and wrong ones."""
+"""Per-clip results: confusion matrix, reliability curve, and examples of right and wrong answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from nanoemox.benchmarks.align import AnswerValue
 from nanoemox.benchmarks.records import Benchmark
-from nanoemox.benchmarks.runs import RunPart
-from nanoemox.benchmarks.score import Answer
+from nanoemox.benchmarks.runs import BenchmarkAnswers
 from nanoemox.benchmarks.truth import Value
-from nanoemox.reporting.data import Run, aligned
+from nanoemox.reporting.data import EvaluatedRun, align_answers
 from nanoemox.scoring.corrected.scorer import CorrectedScorer, LabelMap
 from nanoemox.scoring.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability_table
 from nanoemox.scoring.metrics.classification import Counts, confusion_matrix
@@ -27,7 +27,7 @@ _SHOWN: Final = 1500
 
 @dataclass(frozen=True, slots=True)
 class Confusions:
-    """Who was taken for what; rows the truth, the last column whatever is none of the labels."""
+    """A confusion matrix; rows are the truth, the last column counts answers that name no label."""
 
     labels: tuple[str, ...]
     counts: Counts
@@ -35,15 +35,15 @@ class Confusions:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How often answers were right, by how sure they were; ``error`` is the expected calibration error."""
+    """A reliability curve: accuracy by confidence; ``error`` is the expected calibration error."""
 
     bins: tuple[ReliabilityBin, ...]
     error: float
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What one run said of a clip; ``right`` is None where no label tells."""
+class RunAnswer:
+    """One run's answer to a clip; ``right`` is None if labels cannot decide."""
 
     run: str
     raw: str
@@ -58,7 +58,7 @@ class Example:
 
     name: str
     truth: str
-    said: tuple[Said, ...]
+    answers: tuple[RunAnswer, ...]
     picture: str | None = None
 
     def with_picture(self, picture: str | None) -> Example:
@@ -66,26 +66,26 @@ class Example:
         return replace(self, picture=picture)
 
 
-def confusions(benchmark: Benchmark, part: RunPart) -> Confusions | None:
+def confusions(benchmark: Benchmark, part: BenchmarkAnswers) -> Confusions | None:
     """Count truths and answers of a closed task; None of other tasks."""
     if benchmark.task not in CLOSED:
         return None
-    clips = aligned(benchmark, part)
+    clips = align_answers(benchmark, part)
     truth = [_wanted(benchmark, value) for value in clips.truth]
     read = [read_label(benchmark, answer) for answer in clips.answers]
     labels = tuple(dict.fromkeys([*benchmark.labels, *truth]))
     return Confusions(labels, confusion_matrix(truth, read, labels))
 
 
-def reliability(benchmark: Benchmark, part: RunPart) -> Reliability | None:
+def reliability(benchmark: Benchmark, part: BenchmarkAnswers) -> Reliability | None:
     """Sort closed answers by their probability; None where the run tells none. An unanswered clip is unsure, wrong."""
     if benchmark.task not in CLOSED or not part.confidences:
         return None
-    confidence, right = part.sureness(tuple(part.truth), tuple(part.truth.values()))
+    confidence, right = part.confidence(tuple(part.truth), tuple(part.truth.values()))
     return Reliability(reliability_table(confidence, right), expected_calibration_error(confidence, right))
 
 
-def read_label(benchmark: Benchmark, answer: Answer) -> str | None:
+def read_label(benchmark: Benchmark, answer: AnswerValue) -> str | None:
     """Return the label that an answer to a closed task is read as."""
     if not answer:
         return None
@@ -94,8 +94,8 @@ def read_label(benchmark: Benchmark, answer: Answer) -> str | None:
     return parse_label(answer if isinstance(answer, str) else ", ".join(answer), benchmark.labels)
 
 
-def is_right(benchmark: Benchmark, truth: Value, answer: Answer, raw: str) -> bool | None:
-    """Return whether an answer is right; None where labels do not tell, as of explanations.
+def is_right(benchmark: Benchmark, truth: Value, answer: AnswerValue, raw: str) -> bool | None:
+    """Return whether an answer is right; None if labels cannot decide, as for explanations.
 
     Of open vocabulary: at least half of the families named are true, and half of the true ones are named.
     """
@@ -111,7 +111,7 @@ def is_right(benchmark: Benchmark, truth: Value, answer: Answer, raw: str) -> bo
     return None
 
 
-def examples(benchmark: Benchmark, runs: Sequence[Run], each: int = 3) -> list[Example]:
+def examples(benchmark: Benchmark, runs: Sequence[EvaluatedRun], each: int = 3) -> list[Example]:
     """Return clips that the first run got right and wrong, ``each`` of both, drawn by a hash of their names.
 
     Where labels do not tell, twice as many clips as they come.
@@ -126,16 +126,18 @@ def examples(benchmark: Benchmark, runs: Sequence[Run], each: int = 3) -> list[E
     return [
         Example(
             name,
-            _told(runs[0].parts[runs[0].name][benchmark.id].truth[name]),
-            tuple(_said(run, benchmark, name, found[name]) for run in runs if name in (found := verdicts[run.name])),
+            _truth_text(runs[0].parts[runs[0].name][benchmark.id].truth[name]),
+            tuple(
+                _run_answer(run, benchmark, name, found[name]) for run in runs if name in (found := verdicts[run.name])
+            ),
         )
         for name in chosen
     ]
 
 
-def _verdicts(benchmark: Benchmark, run: Run) -> dict[str, tuple[bool | None, str]]:
+def _verdicts(benchmark: Benchmark, run: EvaluatedRun) -> dict[str, tuple[bool | None, str]]:
     """Return clip -> whether it is right, and the label that its answer is read as."""
-    clips = aligned(benchmark, run.parts[run.name][benchmark.id])
+    clips = align_answers(benchmark, run.parts[run.name][benchmark.id])
     found = {}
     for name, truth, answer in zip(clips.names, clips.truth, clips.answers, strict=True):
         raw = str(run.rows[benchmark.id][name].get("raw") or "")
@@ -144,7 +146,7 @@ def _verdicts(benchmark: Benchmark, run: Run) -> dict[str, tuple[bool | None, st
     return found
 
 
-def _said(run: Run, benchmark: Benchmark, name: str, verdict: tuple[bool | None, str]) -> Said:
+def _run_answer(run: EvaluatedRun, benchmark: Benchmark, name: str, verdict: tuple[bool | None, str]) -> RunAnswer:
     row: Mapping[str, Any] = run.rows[benchmark.id][name]
     right, label = verdict
     parsed = row.get("parsed")
@@ -153,15 +155,15 @@ def _said(run: Run, benchmark: Benchmark, name: str, verdict: tuple[bool | None,
     sure = run.parts[run.name][benchmark.id].confidences.get(name)
     read_as = label if sure is None or not label else f"{label} ({100 * sure:.0f} %)"
     error = row.get("error")
-    return Said(run.name, text[:_SHOWN], read_as, right, None if error is None else str(error))
+    return RunAnswer(run.name, text[:_SHOWN], read_as, right, None if error is None else str(error))
 
 
 def _wanted(benchmark: Benchmark, truth: Value) -> str:
-    text = _told(truth)
+    text = _truth_text(truth)
     if benchmark.task == "mer":
         return LabelMap(benchmark.labels).read((text,)) or text
     return parse_label(text, benchmark.labels) or format_label(text)
 
 
-def _told(truth: Value) -> str:
+def _truth_text(truth: Value) -> str:
     return truth if isinstance(truth, str) else ", ".join(truth)

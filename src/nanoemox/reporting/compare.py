@@ -1,4 +1,4 @@
-"""Whether a difference is one: two rows of answers on the same clips, resampled together."""
+"""Significance of differences: paired bootstrap of two rows of answers on the same clips."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nanoemox.benchmarks.align import select_clips
 from nanoemox.benchmarks.clusters import clusters_of
-from nanoemox.benchmarks.compare import common_clips, difference, only
-from nanoemox.benchmarks.measures import Measured, Measures
+from nanoemox.benchmarks.compare import common_clips, difference
+from nanoemox.benchmarks.measures import Measures, TaskScores
 from nanoemox.benchmarks.records import Benchmark
-from nanoemox.benchmarks.runs import RunPart
+from nanoemox.benchmarks.runs import BenchmarkAnswers
 from nanoemox.benchmarks.score import measure
-from nanoemox.reporting.data import Run, aligned
+from nanoemox.reporting.data import EvaluatedRun, align_answers
 from nanoemox.types import NanoEmoXError
 
 
@@ -24,7 +25,7 @@ class Comparison:
         first, second: Names of the rows.
         metric: Score that is compared.
         num_clips: Clips that both were asked about.
-        difference: Score of the first minus score of the second; None where it cannot be told (``note``).
+        difference: Score of the first minus score of the second; None if it cannot be computed (``note`` says why).
         interval: Its 95 % interval.
         p_value: Two-sided, of the paired bootstrap.
         clusters: What was resampled, and how many of it there are.
@@ -46,7 +47,7 @@ class Comparison:
         return asdict(self)
 
 
-def comparisons(benchmark: Benchmark, runs: Iterable[Run], measures: Measures) -> list[Comparison]:
+def comparisons(benchmark: Benchmark, runs: Iterable[EvaluatedRun], measures: Measures) -> list[Comparison]:
     """Compare the first run with the others, and every run with its baselines."""
     asked = [run for run in runs if benchmark.id in run.parts[run.name]]
     found = []
@@ -55,14 +56,14 @@ def comparisons(benchmark: Benchmark, runs: Iterable[Run], measures: Measures) -
         if place:
             first = asked[0]
             pair = {first.name: first.parts[first.name][benchmark.id], run.name: own}
-            found.append(compare(benchmark, pair, measures))
+            found.append(compare_answers(benchmark, pair, measures))
         for name, parts in run.parts.items():
             if name != run.name and benchmark.id in parts:
-                found.append(compare(benchmark, {run.name: own, name: parts[benchmark.id]}, measures))
+                found.append(compare_answers(benchmark, {run.name: own, name: parts[benchmark.id]}, measures))
     return found
 
 
-def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measures) -> Comparison:
+def compare_answers(benchmark: Benchmark, pair: Mapping[str, BenchmarkAnswers], measures: Measures) -> Comparison:
     """Compare two rows on the clips that both were asked about.
 
     Args:
@@ -71,13 +72,13 @@ def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measure
         measures: The scorer.
     """
     (first, one), (second, other) = pair.items()
-    sides = aligned(benchmark, one), aligned(benchmark, other)
+    sides = align_answers(benchmark, one), align_answers(benchmark, other)
     common = [name for name in common_clips(*sides, measures) if one.truth[name] == other.truth[name]]
     empty = Comparison(first, second, benchmark.metrics[0], len(common))
     if not common:
         return _without(empty, "they have no clip in common whose truth both tell alike")
     try:
-        a, b = (measure(benchmark, only(side, common), measures) for side in sides)
+        a, b = (measure(benchmark, select_clips(side, common), measures) for side in sides)
     except NanoEmoXError as error:
         return _without(empty, str(error))
     metric = _metric(benchmark, a, b)
@@ -101,7 +102,7 @@ def compare(benchmark: Benchmark, pair: Mapping[str, RunPart], measures: Measure
     )
 
 
-def _metric(benchmark: Benchmark, a: Measured, b: Measured) -> str | None:
+def _metric(benchmark: Benchmark, a: TaskScores, b: TaskScores) -> str | None:
     """Return the first score that both can be resampled for."""
     both = {name for name in a.statistics if name in b.statistics and None not in (a.metrics[name], b.metrics[name])}
     return next((name for name in (*benchmark.metrics, *a.statistics) if name in both), None)

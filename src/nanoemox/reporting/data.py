@@ -1,4 +1,4 @@
-"""What a report reads: the folders that ``nanoemox evaluate`` wrote, checked before anything is shown."""
+"""Read and validate the folders that ``nanoemox evaluate`` wrote."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nanoemox.benchmarks.align import AlignedAnswers, align
 from nanoemox.benchmarks.judge import RESULT as JUDGED
 from nanoemox.benchmarks.records import BENCHMARKS, Benchmark
-from nanoemox.benchmarks.runs import BASELINES, METRICS, PREDICTIONS, RunPart, read_parts, read_run, rows_by_benchmark
-from nanoemox.benchmarks.score import Aligned, align
+from nanoemox.benchmarks.runs import (
+    BASELINES,
+    METRICS,
+    PREDICTIONS,
+    BenchmarkAnswers,
+    read_parts,
+    read_run,
+    rows_by_benchmark,
+)
 from nanoemox.data.corpora.releases import read_json
 from nanoemox.types import NanoEmoXError
 
@@ -20,18 +28,18 @@ Kind = TypeVar("Kind", bound=BaseModel)
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Read(BaseModel):
+class _FileModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ScoreClusters(_Read):
-    """What intervals were drawn over, and how many of it there are."""
+class ScoreClusters(_FileModel):
+    """The unit that intervals resample, and the number of clusters."""
 
     unit: str
     n: int
 
 
-class ScoreRow(_Read):
+class ScoreRow(_FileModel):
     """The scores of one row of a run: its model, or a baseline."""
 
     metrics: dict[str, Number | None]
@@ -43,8 +51,8 @@ class ScoreRow(_Read):
     notes: tuple[str, ...] = ()
 
 
-class BenchmarkScores(_Read):
-    """What ``metrics.json`` tells of one benchmark; the model's row comes first."""
+class BenchmarkScores(_FileModel):
+    """The scores of one benchmark in ``metrics.json``; the model's row comes first."""
 
     title: str
     headline: tuple[str, ...] = Field(min_length=1)
@@ -52,7 +60,7 @@ class BenchmarkScores(_Read):
     unanswered: dict[str, str] = {}
 
 
-class RunScores(_Read):
+class RunScores(_FileModel):
     """What ``metrics.json`` holds."""
 
     model: str
@@ -62,8 +70,8 @@ class RunScores(_Read):
     benchmarks: dict[str, BenchmarkScores] = Field(min_length=1)
 
 
-class JudgedScore(_Read):
-    """What the judges say of one dimension, in points of their scale."""
+class JudgeScore(_FileModel):
+    """The judges' scores on one dimension, in points of their scale."""
 
     mean: Number | None
     interval: tuple[Number, Number] | None
@@ -72,19 +80,19 @@ class JudgedScore(_Read):
     alpha: Number | None
 
 
-class JudgedPart(_Read):
-    """What ``judge.json`` tells of one benchmark."""
+class JudgeScores(_FileModel):
+    """The scores of one benchmark in ``judge.json``."""
 
     scale: tuple[int, int]
-    metrics: dict[str, JudgedScore]
+    metrics: dict[str, JudgeScore]
 
 
-class _Judged(_Read):
-    benchmarks: dict[str, JudgedPart]
+class _JudgeFile(_FileModel):
+    benchmarks: dict[str, JudgeScores]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class EvaluatedRun:
     """One evaluated model.
 
     Attributes:
@@ -99,9 +107,9 @@ class Run:
     name: str
     path: Path
     scores: RunScores
-    parts: Mapping[str, Mapping[str, RunPart]]
+    parts: Mapping[str, Mapping[str, BenchmarkAnswers]]
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    judged: Mapping[str, JudgedPart]
+    judged: Mapping[str, JudgeScores]
 
     def score_rows(self, key: str) -> dict[str, ScoreRow]:
         """Return the rows of a benchmark by name, the model's first under the name of the run."""
@@ -110,7 +118,7 @@ class Run:
         return {self.name if name == first else name: row for name, row in rows.items()}
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path]) -> list[EvaluatedRun]:
     """Read the folders of runs.
 
     Raises:
@@ -126,15 +134,15 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     return _named(runs)
 
 
-def aligned(benchmark: Benchmark, part: RunPart) -> Aligned:
+def align_answers(benchmark: Benchmark, part: BenchmarkAnswers) -> AlignedAnswers:
     """Pair a run's truths with its answers; a clip without one stays, even where no clip has any."""
     if not part.predictions.names:
         unanswered = (None,) * len(part.truth)
-        return Aligned(tuple(part.truth), tuple(part.truth.values()), unanswered, speakers=part.speakers)
+        return AlignedAnswers(tuple(part.truth), tuple(part.truth.values()), unanswered, speakers=part.speakers)
     return align(benchmark, part.truth, part.predictions, speakers=part.speakers)
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path) -> EvaluatedRun:
     if not path.is_dir():
         raise NanoEmoXError(f"{path}: no such folder; give the --out of nanoemox evaluate")
     if not (path / METRICS).is_file():
@@ -162,8 +170,8 @@ def _read(path: Path) -> Run:
             f"{path}: {METRICS} tells scores of {', '.join(missing)}, {PREDICTIONS} holds no answers with truths to "
             "it: run nanoemox evaluate again with the same --out"
         )
-    judged = _checked(_Judged, path / JUDGED).benchmarks if (path / JUDGED).is_file() else {}
-    return Run(scores.model, path, scores, parts, rows, judged)
+    judged = _checked(_JudgeFile, path / JUDGED).benchmarks if (path / JUDGED).is_file() else {}
+    return EvaluatedRun(scores.model, path, scores, parts, rows, judged)
 
 
 def _checked(kind: type[Kind], file: Path) -> Kind:
@@ -175,7 +183,7 @@ def _checked(kind: type[Kind], file: Path) -> Kind:
         raise NanoEmoXError(f"{file}: {where}: {first['msg']}: not written by this package") from error
 
 
-def _named(runs: Sequence[Run]) -> list[Run]:
+def _named(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     """Give runs of models of the same name the names of their folders too."""
     names = [run.name for run in runs]
     wanted = [n if names.count(n) == 1 else f"{n} ({run.path.name})" for n, run in zip(names, runs, strict=True)]

@@ -1,4 +1,4 @@
-"""The figures of a report, drawn by matplotlib: small, plain, told apart by shape as well as by colour.
+"""The figures of a report, drawn by matplotlib: small, plain, caption apart by shape as well as by colour.
 
 Colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart. Text stays
 text in SVG. Names come from users: nothing in them is read as mathematics.
@@ -89,10 +89,10 @@ def intervals(name: str, title: str, axis: str, bars: Sequence[Bar]) -> Drawing:
         axes.set_xlabel(axis)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-    told = "Points are scores, lines their 95 % intervals. Filled: a run. Hollow: its baselines."
+    caption = "Points are scores, lines their 95 % intervals. Filled: a run. Hollow: its baselines."
     if any(bar.kind == "published" for bar in bars):
-        told += " Grey ticks: printed numbers, of the published protocol."
-    return Drawing(name, title, told, figure)
+        caption += " Grey ticks: printed numbers, of the published protocol."
+    return Drawing(name, title, caption, figure)
 
 
 def confusion(name: str, title: str, found: Confusions) -> Drawing:
@@ -119,8 +119,10 @@ def confusion(name: str, title: str, found: Confusions) -> Drawing:
         axes.set_xlabel("answered")
         axes.set_ylabel("true")
         axes.tick_params(length=0)
-    told = "Numbers are clips; the darker, the larger the share of the row."
-    return Drawing(name, title, told + (' "none": no label was named.' if columns[-1] == "none" else ""), figure, wide)
+    caption = "Numbers are clips; the darker, the larger the share of the row."
+    return Drawing(
+        name, title, caption + (' "none": no label was named.' if columns[-1] == "none" else ""), figure, wide
+    )
 
 
 def wheels(name: str, title: str, axis: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> Drawing:
@@ -148,9 +150,9 @@ def reliable(name: str, title: str, curves: Mapping[str, Reliability]) -> Drawin
         axes.plot([0, 100], [0, 100], color=_GREY, linewidth=1, linestyle="--", label="as sure as right")
         for place, (label, curve) in enumerate(curves.items()):
             full = [b for b in curve.bins if b.accuracy is not None and b.confidence is not None]
-            told = f"{_short(label)} (error {100 * curve.error:.1f})"
+            legend = f"{_short(label)} (error {100 * curve.error:.1f})"
             axes.plot(
-                [100 * (b.confidence or 0.0) for b in full], [100 * (b.accuracy or 0.0) for b in full], label=told,
+                [100 * (b.confidence or 0.0) for b in full], [100 * (b.accuracy or 0.0) for b in full], label=legend,
                 color=OKABE_ITO[place % len(OKABE_ITO)], marker=MARKERS[place % len(MARKERS)], markersize=4.5,
             )  # fmt: skip
         axes.set_xlim(-2, 102)
@@ -158,8 +160,8 @@ def reliable(name: str, title: str, curves: Mapping[str, Reliability]) -> Drawin
         axes.set_xlabel("probability of the answer, %")
         axes.set_ylabel("right answers, %")
         axes.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    told = "On the dashed line a model is right as often as it says; below it, it is too sure."
-    return Drawing(name, title, f"{told} The error is the expected calibration error.", figure)
+    caption = "On the dashed line a model is right as often as it says; below it, it is too sure."
+    return Drawing(name, title, f"{caption} The error is the expected calibration error.", figure)
 
 
 def svg_of(drawing: Drawing) -> str:

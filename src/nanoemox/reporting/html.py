@@ -8,16 +8,16 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nanoemox import __version__
-from nanoemox.benchmarks.tables import ROWS_TOLD, cell, told_lines
+from nanoemox.benchmarks.tables import ROW_NOTES, cell, settings_lines
 from nanoemox.reporting.build import Section
-from nanoemox.reporting.data import Run
+from nanoemox.reporting.data import EvaluatedRun
 from nanoemox.reporting.figures import Drawing, svg_of
 
 _LISTED: Final = 200
 """Unanswered clips that are listed; the prediction file holds them all."""
 
 
-def render(runs: Sequence[Run], sections: Sequence[Section], drawings: Mapping[str, Sequence[Drawing]]) -> str:
+def render(runs: Sequence[EvaluatedRun], sections: Sequence[Section], drawings: Mapping[str, Sequence[Drawing]]) -> str:
     """Return the page.
 
     Args:
@@ -34,10 +34,10 @@ def render(runs: Sequence[Run], sections: Sequence[Section], drawings: Mapping[s
         version=__version__,
         scorer=runs[0].scores.scorer,
         runs=runs,
-        told={run.name: told_lines(run.scores.settings, run.scores.cost) for run in runs},
+        settings={run.name: settings_lines(run.scores.settings, run.scores.cost) for run in runs},
         sections=sections,
         baselines=list(baselines),
-        rows_told={name: told for name, told in ROWS_TOLD.items() if name in baselines},
+        row_notes={name: note for name, note in ROW_NOTES.items() if name in baselines},
         drawings=drawings,
         most=_LISTED,
         svg_of=svg_of,

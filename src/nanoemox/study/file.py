@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from nanoemox.study.plan import Plan
+from nanoemox.study.plan import RatingPlan
 from nanoemox.types import NanoEmoXError
 
 _APPLICATION: Final = 0x4E454D58
@@ -32,7 +32,7 @@ CREATE TABLE rating (rater INTEGER NOT NULL REFERENCES rater, response INTEGER N
 """
 
 
-def put(part: Path, path: Path) -> bool:
+def publish_file(part: Path, path: Path) -> bool:
     """Give a file its name, and return whether it has it now: False where another file that is not empty has it."""
     if path.is_file() and not path.stat().st_size:
         path.unlink()
@@ -47,12 +47,12 @@ def put(part: Path, path: Path) -> bool:
     return True
 
 
-def fill(db: sqlite3.Connection, plan: Plan) -> None:
+def write_study(db: sqlite3.Connection, plan: RatingPlan) -> None:
     """Write a whole study into an empty file."""
     db.executescript(_SCHEMA)
     db.execute(f"PRAGMA application_id = {_APPLICATION}")
     db.execute(f"PRAGMA user_version = {_VERSION}")
-    db.execute("INSERT INTO study VALUES (1, ?, ?, ?, ?)", (plan.fingerprint, plan.seed, *plan.scale))
+    db.execute("INSERT INTO study VALUES (1, ?, ?, ?, ?)", (plan.digest, plan.seed, *plan.scale))
     for c in plan.criteria:
         row = (c.name, c.question, json.dumps(dict(c.anchors)))
         db.execute("INSERT INTO criterion (name, question, anchors) VALUES (?, ?, ?)", row)
@@ -88,7 +88,7 @@ def schema(db: sqlite3.Connection) -> dict[str, str]:
     return dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
 
 
-def made() -> dict[str, str]:
+def expected_schema() -> dict[str, str]:
     """Return what a file of ours defines."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(_SCHEMA)

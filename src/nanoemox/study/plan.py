@@ -1,4 +1,4 @@
-"""What a blind human study shows: the replies of several runs to the same clips, each clip with its dialogue.
+"""Plan a blind human study: the replies of several runs to the same clips, each clip with its dialogue.
 
 Rows of ``predictions.jsonl`` (``runs``) whose benchmark asks for an empathetic reply are read. The criteria are the
 judges' (``prompts/erg.yaml``), so that people and judges can be laid side by side.
@@ -41,7 +41,7 @@ class Criterion:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class StudyClip:
     """One clip.
 
     Attributes:
@@ -58,7 +58,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RatingPlan:
     """A study before anyone has rated.
 
     Attributes:
@@ -73,23 +73,23 @@ class Plan:
     seed: int
     criteria: tuple[Criterion, ...]
     scale: tuple[int, int]
-    items: tuple[Item, ...]
+    items: tuple[StudyClip, ...]
 
     @property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """SHA-256 of all that raters see and of which run said what."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:
-        return describe(self.runs, len(self.items), self.seed)
+        return describe_study(self.runs, len(self.items), self.seed)
 
 
-def describe(runs: Sequence[str], num_items: int, seed: int) -> str:
+def describe_study(runs: Sequence[str], num_items: int, seed: int) -> str:
     """Return a study in a few words."""
     return f"{', '.join(runs)}; {num_items} clips; seed {seed}"
 
 
-def plan_study(paths: Sequence[Path], sample: int, seed: int) -> Plan:
+def plan_study(paths: Sequence[Path], sample: int, seed: int) -> RatingPlan:
     """Draw clips that all runs were asked about, and shuffle them; equal arguments give equal plans.
 
     Args:
@@ -109,12 +109,12 @@ def plan_study(paths: Sequence[Path], sample: int, seed: int) -> Plan:
     if not common:
         raise NanoEmoXError(f"{', '.join(names)}: no clip that all of them were asked to reply to")
     drawn = sorted(common, key=lambda key: hashlib.sha256(json.dumps([seed, *key]).encode()).digest())[:sample]
-    items = [Item(*key, _dialogue(key, runs, names), tuple(run[key][1] for run in runs)) for key in drawn]
-    return Plan(names, seed, load_criteria(), _scale(), tuple(items))
+    items = [StudyClip(*key, _dialogue(key, runs, names), tuple(run[key][1] for run in runs)) for key in drawn]
+    return RatingPlan(names, seed, load_criteria(), _scale(), tuple(items))
 
 
 def load_criteria() -> tuple[Criterion, ...]:
-    """Take the criteria from the words that judges are given.
+    """Read the criteria from the judges' prompt.
 
     Raises:
         NanoEmoXError: The prompt no longer holds them in the form that is read here.
@@ -157,10 +157,12 @@ def _shown(text: str) -> str:
 
 
 def _dialogue(key: Key, runs: Sequence[Mapping[Key, tuple[Dialogue, str | None]]], names: Sequence[str]) -> Dialogue:
-    told = {name: run[key][0] for name, run in zip(names, runs, strict=True) if run[key][0]}
-    if len(set(told.values())) > 1:
-        raise NanoEmoXError(f"{', '.join(told)} tell different dialogues of clip {key[1]!r}: are their data the same?")
-    return next(iter(told.values()), ())
+    dialogues = {name: run[key][0] for name, run in zip(names, runs, strict=True) if run[key][0]}
+    if len(set(dialogues.values())) > 1:
+        raise NanoEmoXError(
+            f"{', '.join(dialogues)} hold different dialogues of clip {key[1]!r}: are their data the same?"
+        )
+    return next(iter(dialogues.values()), ())
 
 
 def _names(files: Sequence[Path]) -> tuple[str, ...]:

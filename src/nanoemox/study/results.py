@@ -1,4 +1,4 @@
-"""What came out of a blind human study, unblinded: means, intervals, differences, agreement, and a CSV table.
+"""Results of a blind human study, unblinded: means, intervals, differences, agreement, and a CSV table.
 
 A reply's score is the mean of its raters; a run's, the mean over clips. A clip that others were rated on and a run has
 no reply to has the lowest score of the scale, as it would otherwise pay not to reply (as in ``judge``). Letters: ``R``
@@ -31,8 +31,8 @@ from nanoemox.types import NanoEmoXError
 COLUMNS: Final = ("rater", "benchmark", "clip", "run", "criterion", "score", "rated_at")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
 
-Clip = tuple[str, str]
-Scores = dict[str, dict[Clip, float]]
+ClipKey = tuple[str, str]
+Scores = dict[str, dict[ClipKey, float]]
 """Run -> clip -> score."""
 
 
@@ -103,7 +103,7 @@ def measure_study(study: Path) -> dict[str, Any]:
 def _scores(
     ratings: Sequence[Rating], items: Sequence[tuple[str, str, dict[str, bool]]], runs: Sequence[str], lowest: int
 ) -> Scores:
-    found: dict[tuple[str, Clip], list[int]] = defaultdict(list)
+    found: dict[tuple[str, ClipKey], list[int]] = defaultdict(list)
     for rating in ratings:
         found[rating.run, (rating.benchmark, rating.clip)].append(rating.score)
     rated = {clip for _, clip in found}
@@ -118,7 +118,9 @@ def _scores(
     return out
 
 
-def _metric(run: str, scores: Mapping[Clip, float], missing: set[Clip], ratings: Sequence[Rating]) -> dict[str, Any]:
+def _metric(
+    run: str, scores: Mapping[ClipKey, float], missing: set[ClipKey], ratings: Sequence[Rating]
+) -> dict[str, Any]:
     values = list(scores.values())
     interval = (
         bootstrap_interval(mean_statistic(values), len(values), clusters=_clusters(list(scores))) if values else None
@@ -177,7 +179,7 @@ def _differences(pair: tuple[str, str], scores: Mapping[str, Scores]) -> list[di
     return rows
 
 
-def _clusters(clips: Sequence[Clip]) -> list[Hashable]:
+def _clusters(clips: Sequence[ClipKey]) -> list[Hashable]:
     """Return the dialogue of each clip, or the clip itself where its name does not tell."""
     names: dict[str, list[str]] = defaultdict(list)
     for benchmark, name in clips:
@@ -203,8 +205,8 @@ def format_study(result: Mapping[str, Any]) -> str:
         f"{low} to {high}; mean over clips with 95 % interval (bootstrap over dialogues)",
     ]
     for run, found in result["runs"].items():
-        told = f" · {found['unanswered']} clips without a reply, scored {low}" if found["unanswered"] else ""
-        lines.append(f"{run}{told}")
+        unanswered = f" · {found['unanswered']} clips without a reply, scored {low}" if found["unanswered"] else ""
+        lines.append(f"{run}{unanswered}")
         for name in result["criteria"]:
             row = found[name]
             lines.append(f"  {name:<10} {_number(row['mean'], row['interval'])}  {_counts(row)}")

@@ -1,4 +1,4 @@
-"""The local page of a blind human study: what raters' browsers may ask, and of whom an answer is refused.
+"""Web server of a blind human study: its routes, and which requests it rejects.
 
 The page's own requests are answered, no other site's: the host must be an IP address, ``localhost`` or the one that is
 served (a name that an attacker points at this machine is none of these), and what changes something must be JSON from
@@ -26,12 +26,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanoemox.study.store import RatingStore, UnknownError
 from nanoemox.types import NanoEmoXError
 
 MAX_BODY_BYTES: Final = 4096
 BODY_TIMEOUT_S: Final = 10.0
+HEADER_TIMEOUT_S: Final = 10.0
+"""A connection that has not finished a request's head by then is closed."""
 _PAGE: Final = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -54,19 +57,52 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Join(_Body):
+class JoinBody(_Body):
     """A rater begins or comes back."""
 
     name: str
 
 
-class Score(_Body):
+class RatingBody(_Body):
     """One score; null takes it back."""
 
     rater: str
     reply: str
     criterion: str
     score: int | None
+
+
+class ImpatientProtocol(H11Protocol):
+    """The server's protocol, which closes a connection that does not finish the head of its next request."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next one."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(HEADER_TIMEOUT_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _give_up(self) -> None:
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
 
 
 def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
@@ -91,7 +127,13 @@ def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) 
             shown = f"[{host}]" if ":" in host else host
             tell(f"http://{shown}:{listening.getsockname()[1]}")
             # The log would hold the raters' names.
-            config = uvicorn.Config(create_app(store, host), log_level="warning", access_log=False, server_header=False)
+            config = uvicorn.Config(
+                create_app(store, host),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                http=ImpatientProtocol,
+            )
             with suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listening])
 
@@ -154,7 +196,7 @@ def _criteria(store: _Store) -> dict[str, Any]:
 
 
 @_ROUTES.post("/api/raters")
-def _join(body: Join, store: _Store) -> dict[str, Any]:
+def _join(body: JoinBody, store: _Store) -> dict[str, Any]:
     name = store.join(body.name)
     return {"rater": name, **asdict(store.progress(name))}
 
@@ -165,7 +207,7 @@ def _show(position: int, rater: str, store: _Store) -> dict[str, Any]:
 
 
 @_ROUTES.post("/api/scores")
-def _rate(body: Score, store: _Store) -> dict[str, Any]:
+def _rate(body: RatingBody, store: _Store) -> dict[str, Any]:
     return asdict(store.rate(body.rater, body.reply, body.criterion, body.score))
 
 

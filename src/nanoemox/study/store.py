@@ -1,4 +1,4 @@
-"""A blind human study in one SQLite file: what is shown, who rates, and each score, on the disk as soon as given.
+"""Storage of a blind human study in one SQLite file: items, raters and scores, each written as soon as it is given.
 
 The clips come in one order for all raters, so that those who stop early have rated the same; the replies to a clip
 come in an order of each rater's own. What a rater's browser gets of a reply is a key that tells nothing of its run.
@@ -18,8 +18,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from nanoemox.study.file import connect, fill, made, put, schema
-from nanoemox.study.plan import Criterion, Plan, describe
+from nanoemox.study.file import connect, expected_schema, publish_file, schema, write_study
+from nanoemox.study.plan import Criterion, RatingPlan, describe_study
 from nanoemox.types import NanoEmoXError
 
 MAX_NAME_CHARS: Final = 80
@@ -30,7 +30,7 @@ class UnknownError(NanoEmoXError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RatingItem:
     """A reply as a rater sees it.
 
     Attributes:
@@ -53,8 +53,8 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a rater is.
+class RaterProgress:
+    """The progress of one rater.
 
     Attributes:
         total: Replies to rate.
@@ -81,7 +81,7 @@ class Rating:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _RatingSlot:
     """A reply in a rater's order."""
 
     key: str
@@ -105,10 +105,13 @@ class RatingStore:
         self._lock = Lock()
         self._db = connect(path)
         try:
-            if schema(self._db) != made() or self._db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+            if (
+                schema(self._db) != expected_schema()
+                or self._db.execute("PRAGMA integrity_check").fetchone()[0] != "ok"
+            ):
                 raise ValueError("its tables are damaged or not ours")
             row = self._db.execute("SELECT fingerprint, seed, lowest, highest FROM study").fetchone()
-            self.fingerprint, self.seed, self.scale = str(row[0]), int(row[1]), (int(row[2]), int(row[3]))
+            self.digest, self.seed, self.scale = str(row[0]), int(row[1]), (int(row[2]), int(row[3]))
             found = self._db.execute("SELECT name, question, anchors FROM criterion ORDER BY id").fetchall()
             self.criteria = tuple(Criterion(name, question, json.loads(anchors)) for name, question, anchors in found)
             self.runs = tuple(str(row[0]) for row in self._db.execute("SELECT name FROM run ORDER BY id"))
@@ -127,7 +130,7 @@ class RatingStore:
         self._db.close()
 
     def __str__(self) -> str:
-        return describe(self.runs, self.num_items, self.seed)
+        return describe_study(self.runs, self.num_items, self.seed)
 
     def join(self, name: str) -> str:
         """Note a rater, or recognise one who is back; return the name without space around it.
@@ -142,14 +145,14 @@ class RatingStore:
             db.execute("INSERT OR IGNORE INTO rater (name, joined_at) VALUES (?, ?)", (name, _now()))
         return name
 
-    def progress(self, rater: str) -> Progress:
-        """Return how far a rater is."""
+    def progress(self, rater: str) -> RaterProgress:
+        """Return the progress of a rater."""
         with self._lock:
             order, done = self._order(rater), self._complete(rater)
         first = next((i for i, place in enumerate(order) if place.response not in done), len(order))
-        return Progress(len(order), len(done), first)
+        return RaterProgress(len(order), len(done), first)
 
-    def show(self, rater: str, position: int) -> Shown:
+    def show(self, rater: str, position: int) -> RatingItem:
         """Return the reply at a position of a rater's order.
 
         Raises:
@@ -171,9 +174,9 @@ class RatingStore:
             ).fetchall()
         same = [p.response for p in order if p.item == place.item]
         nth = (same.index(place.response) + 1, len(same))
-        return Shown(position, len(order), place.key, json.loads(dialogue), text, nth, dict(scores))
+        return RatingItem(position, len(order), place.key, json.loads(dialogue), text, nth, dict(scores))
 
-    def rate(self, rater: str, key: str, criterion: str, score: int | None) -> Progress:
+    def rate(self, rater: str, key: str, criterion: str, score: int | None) -> RaterProgress:
         """Save one score, in place of an earlier one; None takes it back.
 
         Raises:
@@ -230,17 +233,17 @@ class RatingStore:
             ).fetchall()
         return [Rating(*row) for row in rows]
 
-    def _order(self, rater: str) -> list[_Place]:
+    def _order(self, rater: str) -> list[_RatingSlot]:
         """Return all replies in a rater's order; whoever calls holds the lock."""
         if self._db.execute("SELECT 1 FROM rater WHERE name = ?", (rater,)).fetchone() is None:
             raise UnknownError(f"no rater {rater!r} in this study: reload the page and give a name")
         rows = self._db.execute("SELECT id, item FROM response WHERE text IS NOT NULL").fetchall()
-        places = [_Place(self._key(rater, response), response, item) for response, item in rows]
+        places = [_RatingSlot(self._key(rater, response), response, item) for response, item in rows]
         return sorted(places, key=lambda place: (place.item, place.key))
 
     def _key(self, rater: str, response: int) -> str:
         """Name a reply by what a rater cannot reckon back: the fingerprint holds every word of the study."""
-        return hashlib.sha256(json.dumps([self.fingerprint, rater, response]).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps([self.digest, rater, response]).encode()).hexdigest()[:24]
 
     def _complete(self, rater: str) -> set[int]:
         rows = self._db.execute(
@@ -258,7 +261,7 @@ class RatingStore:
             yield db
 
 
-def create_study(path: Path, plan: Plan) -> None:
+def create_study(path: Path, plan: RatingPlan) -> None:
     """Write a new study, or make sure that the one at ``path`` is the same.
 
     Raises:
@@ -266,7 +269,7 @@ def create_study(path: Path, plan: Plan) -> None:
     """
     if path.exists() and path.stat().st_size:
         with closing(RatingStore(path)) as store:
-            if store.fingerprint != plan.fingerprint:
+            if store.digest != plan.digest:
                 raise NanoEmoXError(
                     f"{path} is another study ({store}) than the one wanted ({plan}): give another --out"
                 )
@@ -276,8 +279,8 @@ def create_study(path: Path, plan: Plan) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part)) as db, db:
-            fill(db, plan)
-        there = not put(part, path)
+            write_study(db, plan)
+        there = not publish_file(part, path)
     except (OSError, sqlite3.Error) as error:
         raise NanoEmoXError(f"{path}: cannot be written ({error}): give another --out") from error
     finally:

@@ -43,9 +43,11 @@ __all__ = [
     "parse_labels",
 ]
 
-TASKS: Final[Mapping[str, Task]] = MappingProxyType({task.key: task for task in (MSA, MER, OVMER, MIR, ERI, ERG)})
-"""Task key -> task, in the order in which answers are shown. The only list of them."""
+TASKS: Final[dict[str, Task]] = {task.key: task for task in (MSA, MER, OVMER, MIR, ERI, ERG)}
+"""Task key -> task, in the order in which answers are shown. The only list of them: a line added here adds a task, and
+its questions are in the model's ``templates.yaml``."""
 ALL_TASKS: Final[tuple[str, ...]] = tuple(TASKS)
+"""The six, which are asked where the user names none."""
 DEFAULT_LABELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {task.key: task.labels for task in TASKS.values() if task.closed}
 )
@@ -53,7 +55,6 @@ DEFAULT_LABELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 _STOPS = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>|</s>|###\s*(?:Human\b|$)", re.IGNORECASE)
 _LEAD = re.compile(r"^\s*(?:<\|im_start\|>\s*assistant\s*|(?:#+\s*)?assistant\s*:\s*)", re.IGNORECASE)
-_IDENTIFIERS = re.compile("|".join(re.escape(task.identifier) for task in TASKS.values()))
 
 
 def get_task(key: str) -> Task:
@@ -61,7 +62,7 @@ def get_task(key: str) -> Task:
     try:
         return TASKS[key]
     except KeyError:
-        raise NanoEmoXError(f"unknown task {key!r}; the tasks are {', '.join(ALL_TASKS)}") from None
+        raise NanoEmoXError(f"unknown task {key!r}; the tasks are {', '.join(TASKS)}") from None
 
 
 def parse(task: str, raw: str, labels: Sequence[str] | None = None) -> Reading:
@@ -85,4 +86,7 @@ def _clean(raw: str) -> str:
     """Cut at the first terminator, drop a role header and an echoed identifier, straighten curly quotes."""
     text = unicodedata.normalize("NFC", raw).translate(QUOTES)
     text = _LEAD.sub("", text, count=1)
-    return _IDENTIFIERS.sub("", _STOPS.split(text, maxsplit=1)[0]).strip()
+    text = _STOPS.split(text, maxsplit=1)[0]
+    for task in TASKS.values():
+        text = text.replace(task.identifier, "")
+    return text.strip()

@@ -7,6 +7,7 @@ authors' layout (``reference``). A file is data: nothing in it is evaluated.
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,12 @@ _OWN: dict[Layout, str] = {
     "compact": "templates_compact.yaml",
     "reference": "templates_reference.yaml",
 }
+_JINJA_ASKED = "{{ question.instructions if question.instructions is string else question.instructions|tojson }}"
+_JINJA_OPTIONS = (
+    "{% for label in question.labels %}{{ ', ' if not loop.first }}{{ label }}"
+    "{% if question.type != 'noul' %} {{ question.options[loop.index0] if question.type == 'choice' }}{% endif %}"
+    "{% if question.descriptions[loop.index0] %} ({{ question.descriptions[loop.index0] }}){% endif %}{% endfor %}"
+)
 _FIELD = re.compile(r"\{(?:label|labels|text|chain|reply)\}")
 _NAMED = re.compile(r"\{[A-Za-z_]\w*\}")
 
@@ -62,6 +69,20 @@ class TaskTemplate(_Strict):
     answer_no_think: str | None = None
 
 
+class DecisionTemplates(_Strict):
+    """How free questions are put, by form: ``{instructions}`` and, listed with commas between, ``{options}``."""
+
+    predicate: str = "[Recognition] {instructions} Choose one: {options}."
+    choice: str = "[Recognition] {instructions} Choose one: {options}."
+    score: str = "[Recognition] {instructions} Choose one, from the lowest to the highest: {options}."
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for form, pattern in self:
+            _check_fields(f"decisions.{form}", pattern, {"instructions", "options"})
+        return self
+
+
 class Templates(_Strict):
     """Everything that is said around the placeholders.
 
@@ -79,6 +100,7 @@ class Templates(_Strict):
         sort_labels: Show candidates in the order of the alphabet whatever order they come in, so that no order that
             a user happens to choose can change an answer.
         tasks: Task key -> its questions.
+        decisions: How free questions are put.
     """
 
     version: int
@@ -94,6 +116,7 @@ class Templates(_Strict):
     terminator: str
     sort_labels: bool = False
     tasks: dict[str, TaskTemplate]
+    decisions: DecisionTemplates = DecisionTemplates()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -122,8 +145,14 @@ class Templates(_Strict):
         return self
 
     def questions_of(self, task: str, *, think: bool = True) -> tuple[str, ...]:
-        """Return the wordings of a task's question, that of inference first."""
-        template = self.tasks[task]
+        """Return the wordings of a task's question, that of inference first.
+
+        Raises:
+            CheckpointError: The templates have none of that task.
+        """
+        template = self.tasks.get(task)
+        if template is None:
+            raise CheckpointError(f"this model has no question for task {task!r}: add tasks.{task} to its {FILE_NAME}")
         return template.questions if think or not template.questions_no_think else template.questions_no_think
 
     def answer_of(self, task: str, text: str, *, think: bool = True) -> str:
@@ -131,6 +160,22 @@ class Templates(_Strict):
         template = self.tasks[task]
         pattern = template.answer if think else template.answer_no_think or template.answer
         return _FIELD.sub(lambda _: text, pattern)
+
+    def save_decision(self, folder: Path) -> list[Path]:
+        """Write the two files by which ``pipeline("decision")`` of transformers puts questions in these words."""
+        settings, template = folder / "decision.json", folder / "decision_template.jinja"
+        settings.write_text(json.dumps({"labels": {"noul": ["yes", "no"]}}, indent=1) + "\n", "utf-8")
+        template.write_text(self._decision_jinja(), "utf-8")
+        return [settings, template]
+
+    def _decision_jinja(self) -> str:
+        """Put a free question about words alone; options are lettered, as that pipeline reads one token an answer."""
+        before, after = self.subtitle.split("{subtitle}")
+        asked = self.decisions.choice.format(instructions=_JINJA_ASKED, options=_JINJA_OPTIONS)
+        texts = (self.prefix + before, after + self.closing, self.suffix)
+        opening, middle, suffix = (f"{{{{ {json.dumps(text)} }}}}" for text in texts)
+        state = "{{ state if state is string else state|tojson }}"
+        return f"{opening}{state}{middle}{asked}{suffix}"
 
     def save(self, folder: Path) -> Path:
         """Write ``templates.yaml`` into ``folder``."""

@@ -39,8 +39,9 @@ from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
 from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
-from nanoemox.training.freeze import set_trainable
+from nanoemox.training.freeze import lighten, set_trainable
 from nanoemox.training.loop import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
+from nanoemox.training.objectives import OBJECTIVES
 from nanoemox.training.origin import MEDIA, check_media, check_origin, check_samples, model_digest, write_origin
 from nanoemox.training.phases import SEEDS, Curriculum, load_curriculum
 from nanoemox.training.sharding import ShardedTrainer, check_fsdp
@@ -63,6 +64,11 @@ class Run:
     cache: FeatureCache
     resume: bool
     show: bool
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """What autocast computes in; a split model brings its own mixed precision."""
+        return torch.bfloat16 if self.curriculum.precision == "bf16" and not self.curriculum.fsdp else None
 
 
 def run_train(
@@ -236,14 +242,18 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     if phase.lora is not None and not lora_layers(model):
         attach_lora(model, LoraSpec(phase.lora.r, phase.lora.alpha, phase.lora.dropout, phase.lora.first_layer))
     trainable = set_trainable(model, phase.trainable)
+    if not run.curriculum.fsdp:  # which splits parameters of one type over processes that hold all parts
+        lighten(model, run.half)
     arguments = training_arguments(folder / "checkpoints", run.curriculum, phase)
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
-    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name))
+    trainer = kind(
+        model, arguments, data, Collator(run.processor), run.curriculum.held(name), OBJECTIVES[phase.objective]
+    )
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
-        validator = Validator(model, run.processor, run.cache, phase)
+        validator = Validator(model, run.processor, run.cache, phase, run.half)
         held_out, samples, seed = phase.sources(run.samples, "validation"), phase.balance.samples, run.curriculum.seed
         measure = partial(validator.losses, held_out, samples, seed)
         trainer.add_callback(Balancer(data.mixture, phase.mixture, phase.balance, measure, folder / "balance.jsonl"))
@@ -263,7 +273,7 @@ def _finish(
     held, writes = run.curriculum.held(name), processes().is_main_process
     save_adapters(model, folder / ADAPTERS, held, stored, write=writes)
     held_out = phase.sources(run.samples, "validation")
-    measured = Validator(model, run.processor, run.cache, phase).measure(
+    measured = Validator(model, run.processor, run.cache, phase, run.half).measure(
         held_out, run.curriculum.validation_samples, run.curriculum.seed
     )
     result = {

@@ -1,9 +1,10 @@
-"""What trains is a set of names."""
+"""What trains is a set of names; what does not is held as lightly as the arithmetic allows."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
 from torch import nn
 
 from nanoemox.model.lora import GROUPS, group_of
@@ -32,3 +33,25 @@ def set_trainable(model: nn.Module, groups: Collection[str]) -> frozenset[str]:
             f"nothing to train in {', '.join(empty)}: groups are {', '.join(GROUPS)}; does the model have it?"
         )
     return frozenset().union(*found.values())
+
+
+def lighten(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Let go of the frozen encoders, whose features are cached, and hold frozen matrices as autocast reads them.
+
+    Autocast would round them anew at every step, from a copy of twice the size; what is computed is the same to the
+    bit. Embeddings, a head tied to them, norms and whatever trains keep their precision.
+
+    Args:
+        model: The model, frozen but for what trains.
+        dtype: What autocast computes in, None without it.
+    """
+    for name in ("vision_encoder", "speech_encoder", "face_encoder"):
+        setattr(model, name, None)
+    if dtype is None:
+        return
+    shared = {id(p) for p in model.get_input_embeddings().parameters()}
+    for name, module in model.named_modules():
+        if name.startswith("language_model.") and ".lora_" not in name and isinstance(module, nn.Linear):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad and id(parameter) not in shared:
+                    parameter.data = parameter.data.to(dtype)

@@ -29,6 +29,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from nanoemox.data.files import read_lines, write_text
 from nanoemox.model.lora import load_adapters, save_adapters
 from nanoemox.training.collate import IDS, Draws, SortedWindows
+from nanoemox.training.objectives import Objective
+from nanoemox.training.objectives.cross_entropy import cross_entropy
 from nanoemox.training.phases import Curriculum, Phase
 from nanoemox.types import NanoEmoXError
 
@@ -42,31 +44,42 @@ class NonFiniteError(NanoEmoXError):
 
 
 class Guard(TrainerCallback):
-    """Stops before an optimiser step whose gradient is not finite.
+    """Stops before an optimiser step whose losses or gradients are not finite.
+
+    The device is asked once a step, for everything together: asked after every micro-batch it would stand idle while
+    the next one is prepared.
 
     Attributes:
         window: Ids of the samples since the last step.
+        losses: float[] of every micro-batch since the last step, on the device.
     """
 
     def __init__(self) -> None:
         self.window: list[str] = []
+        self.losses: list[Tensor] = []
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget the samples of the step before."""
         self.window.clear()
+        self.losses.clear()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Check every gradient."""
+        """Check every loss and every gradient."""
         gradients = {n: p.grad for n, p in kwargs["model"].named_parameters() if p.grad is not None}
         # Of a split model each process looks at its part: the one that finds something ends them all.
         parts = [g.to_local() if isinstance(g, DTensor) else g for g in gradients.values()]
-        sums = torch.stack([g.abs().sum() for g in parts])
-        if not torch.isfinite(sums).all():
-            bad = [n for n, s in zip(gradients, sums, strict=True) if not torch.isfinite(s)]
+        sums = [g.abs().sum().float() for g in parts]
+        finite = torch.isfinite(torch.stack([*(loss.float() for loss in self.losses), *sums])).tolist()
+        of_losses, of_gradients = finite[: len(self.losses)], finite[len(self.losses) :]
+        if not all(of_losses):
+            loss = self.losses[of_losses.index(False)].item()
+            raise NonFiniteError(self.message(f"loss {loss}", state.global_step))
+        if not all(of_gradients):
+            bad = [n for n, fine in zip(gradients, of_gradients, strict=True) if not fine]
             raise NonFiniteError(self.message(f"gradient of {bad[0]} and {len(bad) - 1} more", state.global_step))
 
     def message(self, what: str, step: int) -> str:
@@ -130,14 +143,28 @@ class P2ETrainer(Trainer):
         data: Examples by position.
         collator: Examples -> batch.
         groups: Groups of parameters that checkpoints hold.
+        objective: What is minimised.
     """
 
     def __init__(
-        self, model: nn.Module, args: TrainingArguments, data: Draws, collator: Any, groups: frozenset[str]
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        data: Draws,
+        collator: Any,
+        groups: frozenset[str],
+        objective: Objective = cross_entropy,
     ) -> None:
         self.groups = groups
         self.guard = Guard()
-        super().__init__(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[self.guard])
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=data,
+            data_collator=collator,
+            callbacks=[self.guard],
+            compute_loss_func=objective,
+        )
         self.remove_callback(PrinterCallback)
         self._run_dir: str | None = None
 
@@ -156,8 +183,7 @@ class P2ETrainer(Trainer):
         tensors = {k: v for k, v in inputs.items() if k != IDS} | {"use_cache": False}
         result = super().compute_loss(model, tensors, return_outputs, num_items_in_batch)
         loss: Tensor = result[0] if return_outputs else result
-        if not torch.isfinite(loss):
-            raise NonFiniteError(self.guard.message(f"loss {loss.item()}", self.state.global_step))
+        self.guard.losses.append(loss.detach())
         if model.training and not loss.requires_grad:
             # Words alone in front of a frozen language model: nothing to learn here, but the step goes on.
             nothing = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from nanoemox.data.manifest import Sample
 from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
 from nanoemox.recipes import Strict, load_recipe
-from nanoemox.tasks import ALL_TASKS
+from nanoemox.tasks import TASKS
+from nanoemox.training.objectives import OBJECTIVES
 from nanoemox.types import Modality, RecipeError
 
 Group = Literal["vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"]
@@ -72,6 +73,7 @@ class Phase(Strict):
         lora: Size of LoRA, where ``lora`` trains.
         save_every: Steps between checkpoints.
         balance: Adaptive task weights; none by default.
+        objective: What is minimised, a key of :data:`nanoemox.training.objectives.OBJECTIVES`.
     """
 
     start_from: tuple[str, ...] = Field((), alias="from")
@@ -93,14 +95,17 @@ class Phase(Strict):
     lora: Lora | None = None
     save_every: int = Field(500, ge=1)
     balance: Balance | None = None
+    objective: str = "cross_entropy"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if ("lora" in self.trainable) != (self.lora is not None):
             raise ValueError("lora must be sized (lora: {r, alpha, dropout}) exactly where 'lora' is in trainable")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective {self.objective!r} is unknown: choose {', '.join(OBJECTIVES)}")
         for selector, weight in self.mixture.items():
-            if selector.count("/") != 1 or selector.split("/")[1] not in ALL_TASKS:
-                raise ValueError(f"selector {selector!r} must be corpus/task with a task of {', '.join(ALL_TASKS)}")
+            if selector.count("/") != 1 or selector.split("/")[1] not in TASKS:
+                raise ValueError(f"selector {selector!r} must be corpus/task with a task of {', '.join(TASKS)}")
             if weight <= 0:
                 raise ValueError(f"weight of {selector!r} must be positive, got {weight}; remove the line instead")
         for selector, share in self.subset.items():

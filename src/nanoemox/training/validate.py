@@ -28,11 +28,25 @@ BATCH = 64
 
 
 class Validator:
-    """Measures samples with everything shown that the phase allows and nothing withheld at random."""
+    """Measures samples with everything shown that the phase allows and nothing withheld at random.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        cache: Features of the samples.
+        phase: What is shown.
+        half: What the phase computes in under autocast, or None.
+    """
 
     def __init__(
-        self, model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, cache: FeatureCache, phase: Phase
+        self,
+        model: NanoEmoXForConditionalGeneration,
+        processor: NanoEmoXProcessor,
+        cache: FeatureCache,
+        phase: Phase,
+        half: torch.dtype | None = None,
     ) -> None:
+        self.half = half
         self.model, self.collator, self.cache = model, Collator(processor), cache
         self.phase = phase.model_copy(update={"modality_dropout": {}})
 
@@ -89,7 +103,8 @@ class Validator:
         labels, keep = batch.pop("labels"), batch.pop("logits_to_keep")
         batch.pop(IDS)
         tensors = {k: v.to(self.model.device) for k, v in batch.items()}
-        logits: Tensor = self.model(**tensors, logits_to_keep=keep.to(self.model.device), use_cache=False).logits
+        with torch.autocast(self.model.device.type, self.half, enabled=self.half is not None):
+            logits: Tensor = self.model(**tensors, logits_to_keep=keep.to(self.model.device), use_cache=False).logits
         targets = labels[:, 1:][labels[:, 1:] != IGNORE_INDEX].to(logits.device)
         picked = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].cpu().double().numpy()
         row = keep.nonzero()[:, 0].numpy()

@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, WhisperFea
 from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig, SpeechBranchConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.tasks.chat import for_tokenizer
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights.matching import OURS, Match, match
@@ -70,6 +71,7 @@ class Assembly:
         dropped: Reason -> ``part: name`` of each tensor of a public file that is not carried over.
         initialised: Reason -> names in our model that were drawn.
         written: Names of the files.
+        origins: Name in our model -> ``part: name`` of the public tensor that it is.
     """
 
     preset: str
@@ -79,6 +81,7 @@ class Assembly:
     dropped: dict[str, list[str]] = field(default_factory=dict)
     initialised: dict[str, list[str]] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of ``--json``."""
@@ -201,7 +204,8 @@ def _processor(recipe: ModelRecipe, places: Mapping[Part, Path | None], options:
     config.dtype = _dtype(options.dtype)
     _check_vocabulary(tokenizer, config)
     extractor = _extractor(config, places.get("speech"), _whole_seconds(recipe))
-    return NanoEmoXProcessor(extractor, tokenizer, config, load_templates(layout=recipe.templates))
+    templates = for_tokenizer(load_templates(layout=recipe.templates), tokenizer)
+    return NanoEmoXProcessor(extractor, tokenizer, config, templates)
 
 
 def _backbone_config(place: Path) -> PreTrainedConfig:
@@ -291,6 +295,7 @@ def _plan(
         assert place is not None
         found: Match = match(part, open_weights(place), table, config)
         plan |= found.used
+        report.origins |= {ours: f"{part}: {theirs}" for ours, theirs in found.origins.items()}
         report.used |= Counter(n.partition(".")[0] for n in found.used)
         for reason, names in found.dropped.items():
             report.dropped.setdefault(reason, []).extend(f"{part}: {n}" for n in sorted(names))

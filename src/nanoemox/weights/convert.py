@@ -27,8 +27,17 @@ from nanoemox.model.lora import LoraSpec, write_adapters
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
-from nanoemox.weights.convert_reference import HEAD, check_tied_head, convert_state, drop_reason, fold_pair, lora_pairs
+from nanoemox.weights.convert_reference import (
+    HEAD,
+    check_tied_head,
+    convert_state,
+    drop_reason,
+    fold_pair,
+    lora_pairs,
+    new_names,
+)
 from nanoemox.weights.presets import load_preset, model_config
+from nanoemox.weights.sources import check_torch_file
 
 ADAPTERS, REPORT, WEIGHTS = "adapters.safetensors", "conversion.json", "model.safetensors"
 LORA_ALPHA = 32  # Reference: whatever the rank; the weights do not tell it
@@ -71,6 +80,7 @@ class Conversion:
         trained_branches: Branches whose adapters are trained in what was written.
         missing: Parts of the model that what was written lacks.
         written: Names of the files written.
+        used: Official name -> names in our model that it becomes, or that it changes (LoRA).
     """
 
     files: list[str]
@@ -82,6 +92,7 @@ class Conversion:
     trained_branches: list[str]
     missing: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
+    used: dict[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of ``--json`` and ``conversion.json``."""
@@ -140,11 +151,19 @@ def convert_checkpoints(
         lora=LoraSpec(rank, official.alpha or LORA_ALPHA, 0.05) if pairs else None,
         lora_alpha_from=("the file's configuration" if official.alpha else "the authors' default") if pairs else None,
         trained_branches=[b for b in BRANCHES if b in trained],
+        used=_used(official.state, state),
     )
     (_write_adapters if base is None else _Base(base, config, official.head).write)(state, out, result)
     result.written = sorted([*(f.name for f in out.iterdir()), REPORT])
     (out / REPORT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", "utf-8")
     return result
+
+
+def _used(official: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Say what became of every official tensor that is carried over."""
+    names = {n: [new for new in new_names(n) if new in state] for n in official if drop_reason(n) is None}
+    return {n: [f"{new.partition('.lora_')[0]}.weight" if ".lora_" in new else new for new in news]
+            for n, news in names.items()}  # fmt: skip
 
 
 # ---------------------------------------------------------------- reading
@@ -174,6 +193,7 @@ def _load(file: Path) -> tuple[Mapping[str, Tensor], int | None]:
     """Return the state of one file, and LoRA's alpha if the file tells it."""
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
+    check_torch_file(file)
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:

@@ -139,6 +139,14 @@ def drop_reason(name: str) -> str | None:
     return next((why for pattern, why in DROPPED if re.fullmatch(pattern, name)), None)
 
 
+def new_names(name: str) -> list[str]:
+    """Name what an official tensor becomes in our model: one tensor, three of a joint matrix, none if unknown."""
+    if name.startswith(_FACE_BACKBONE):
+        return [f"face_encoder.backbone.model.{n}" for n in _swin_names(name.removeprefix(_FACE_BACKBONE)) or []]
+    renamed = _rename(name)
+    return [] if renamed is None else [renamed]
+
+
 def convert_swin(state: Mapping[str, Tensor], prefix: str = "features.") -> dict[str, Tensor]:
     """Rename torchvision's Swin to the library's ``SwinModel`` (joint query-key-value matrices are split).
 

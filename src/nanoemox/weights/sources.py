@@ -28,6 +28,8 @@ _EXTRAS = (
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 """Fetched where the hub has them."""
+MAX_TORCH_BYTES = 20_000_000_000
+"""No torch file of a backbone or a checkpoint is larger, packed or unpacked."""
 _HUB = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>\w[\w./-]*))?")
 _FACE_FILE = "ckpts/model.pt"  # where FaceXFormer's repository keeps its weights
 
@@ -164,8 +166,23 @@ def _list_safetensors(file: Path, out: Weights) -> None:
         raise CheckpointError(f"{file}: not a readable safetensors file (is it whole?): {error}") from error
 
 
+def check_torch_file(file: Path) -> None:
+    """Refuse a torch file that is too large, or that unpacks to more than it is: its tensors are stored, never packed.
+
+    Raises:
+        CheckpointError: It is.
+    """
+    size = file.stat().st_size
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > MAX_TORCH_BYTES:
+        raise CheckpointError(f"{file}: {size:,} bytes, limit {MAX_TORCH_BYTES:,}: this is no file of a model")
+
+
 def _load_torch(file: Path) -> Mapping[str, Tensor]:
     """Read a torch file without executing anything in it; FaceXFormer's keeps its weights under a key."""
+    check_torch_file(file)
     try:
         # Files of torch before 1.6 are no zip archives and cannot be mapped.
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes, fill, fingerprint
+from nanoemox.data.features import fill
+from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes, fingerprint
 from nanoemox.data.features.command import FeatureRequest, format_features, make_features
 from nanoemox.data.features.fill import Filling, Share
 from nanoemox.data.manifest import Sample
@@ -120,7 +121,7 @@ def test_frames_are_sampled_as_the_configuration_says(tmp_path: Path) -> None:
     seen = {}
     for sampling in ("middle", "reference"):
         config = tiny_config(vision={"frame_sampling": sampling})
-        media = fill.decode(tiny_processor(config), str(tmp_path / "v.mp4"), False)
+        media = fill.decode(tiny_processor(config), fill.Source(str(tmp_path / "v.mp4")), False)
         assert isinstance(media, dict)
         engine = Engine(tiny_model(config), tiny_processor(config))
         loaded = engine.processor.media(engine.load(tmp_path / "v.mp4"))["pixel_values"].numpy()

@@ -108,5 +108,4 @@ def _placed(samples: list[Sample], corpus: Corpus | None, data_root: Path, folde
 
 def _under(sample: Sample, folder: str) -> Sample:
     """Make the media paths of a sample relative to the data root."""
-    paths = {"media": sample.media, "audio": sample.audio}
-    return sample.model_copy(update={field: f"{folder}/{path}" for field, path in paths.items() if path})
+    return sample.model_copy(update={field: f"{folder}/{path}" for field, path in sample.paths.items()})

@@ -21,6 +21,7 @@ class Source:
     split: Split
     media: str | None = None
     audio: str | None = None
+    face_vectors: str | None = None
     subtitle: str | None = None
     history: tuple[HistoryTurn, ...] = ()
     speaker: str | None = None
@@ -36,6 +37,7 @@ class Source:
             labels=labels,
             media=self.media,
             audio=self.audio,
+            face_vectors=self.face_vectors,
             subtitle=self.subtitle or None,
             history=self.history,
             speaker=self.speaker,

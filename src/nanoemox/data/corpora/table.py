@@ -1,4 +1,4 @@
-"""Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language]``.
+"""Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language,face_vectors]``.
 
 The table is ``labels.csv`` (or the only CSV or TSV file of the folder). A closed task's candidates are the labels that
 the table holds for it. Without a column ``split``, every tenth speaker (or file, where speakers are not named) is held
@@ -15,7 +15,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing, open_labels, read_table
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels
-from nanoemox.tasks import ALL_TASKS, LABEL_SETS, TASKS, format_label
+from nanoemox.tasks import LABEL_SETS, TASKS, format_label
 from nanoemox.types import RecipeError
 
 _SPLITS: Final[Mapping[str, Split]] = {
@@ -33,7 +33,7 @@ def read(root: Path) -> list[Sample]:
     for number, row in enumerate(rows, 2):
         row["task"] = row.get("task", "").strip() or "mer"
         if row["task"] not in TASKS:
-            raise RecipeError(f"{path}:{number}: task {row['task']!r} is none of {', '.join(ALL_TASKS)}")
+            raise RecipeError(f"{path}:{number}: task {row['task']!r} is none of {', '.join(TASKS)}")
         if not row["file"].strip() or not row["label"].strip():
             raise RecipeError(f"{path}:{number}: file and label must not be empty")
     candidates = {task: _candidates(path, task, rows) for task in dict.fromkeys(row["task"] for row in rows)}
@@ -63,8 +63,10 @@ def _candidates(path: Path, task: str, rows: list[dict[str, str]]) -> tuple[str,
 
 def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> Sample:
     file, spelt = row["file"].strip().replace("\\", "/"), row.get("split", "").strip().lower()
-    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-        raise RecipeError(f"{where}: file {file!r} must lie in the table's folder")
+    vectors = row.get("face_vectors", "").strip().replace("\\", "/")
+    for path in (file, vectors):
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise RecipeError(f"{where}: file {path!r} must lie in the table's folder")
     if spelt and spelt not in _SPLITS:
         raise RecipeError(f"{where}: split {spelt!r} is none of {', '.join(_SPLITS)}")
     speaker = row.get("speaker", "").strip() or None
@@ -73,6 +75,7 @@ def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> 
         corpus="table",
         split=_SPLITS[spelt] if spelt else _held_out(speaker or file),
         media=file,
+        face_vectors=vectors or None,
         subtitle=row.get("subtitle", "").strip(),
         speaker=speaker,
         language=row.get("language", "").strip() or "en",

@@ -20,6 +20,7 @@ from nanoemox.data.doctor.known import known_bad
 from nanoemox.data.doctor.leaks import Trace, annotation_traces, find_leaks, traces
 from nanoemox.data.doctor.media import check_media
 from nanoemox.data.doctor.text import check_labels, check_words, read_lines
+from nanoemox.data.doctor.vectors import check_face_vectors
 from nanoemox.data.opening import Opened, content_key, manifest_files, media_root, open_corpus, open_manifests
 from nanoemox.types import RecipeError
 
@@ -34,7 +35,7 @@ class Report:
         source: What was checked.
         root: Folder that media paths are relative to.
         samples: Number of samples that could be read.
-        files: Number of media files that they name.
+        files: Number of files that they name.
         against: What they were compared with.
         findings: What is wrong, the worst first.
     """
@@ -113,13 +114,13 @@ def check(source: str | Path, root: Path | None = None, options: CheckOptions | 
     else:
         opened, findings = open_corpus(str(source), root, trust_npz=options.trust_npz), []
     samples = opened.samples
-    files = {path for s in samples for path in (s.media, s.audio) if path}
+    files = {path for s in samples for path in s.paths.values()}
     findings += [*check_labels(samples), *check_words(samples), *known_bad(samples)]
     contents: dict[str, str] = {}
     if options.media and files:
         options.done(len(files))
         seen, contents = check_media(opened, options.workers, lambda: options.done(None))
-        findings += seen
+        findings += [*seen, *check_face_vectors(opened, lambda: options.done(None))]
     others = [trace for path in options.against for trace in _against(path, hashed=bool(contents))]
     findings += find_leaks(list(traces(opened, contents)), others)
     findings.sort(key=lambda f: LEVELS.index(f.level))

@@ -1,9 +1,10 @@
 """Feature cache: the frozen encoders run once per file, training reads what they saw.
 
-Key of an entry is the content of the file (SHA-256); folder of the cache is the fingerprint of everything else that
-features depend on: the encoders' configuration with taps, their weights, sampling of frames and windows, the stored
-precision and the version of this preprocessing. Entries lie in safetensors shards that are written whole or not at
-all, so a killed run goes on where it stopped. A file that cannot be read is listed, never replaced by another.
+Key of an entry is the content of the file (SHA-256), or of a file and of the face vectors that go with it; folder of
+the cache is the fingerprint of everything else that features depend on: the encoders' configuration with taps, their
+weights, sampling of frames and windows, the stored precision and the version of this preprocessing. Entries lie in
+safetensors shards that are written whole or not at all, so a killed run goes on where it stopped. A file that cannot be
+read is listed, never replaced by another.
 
 Letters: ``T`` frames, ``W`` speech windows, ``E`` experts, ``D``/``C`` width of a feature.
 """
@@ -20,7 +21,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from nanoemox.data.features.fill import CacheOptions, Filler, Filling
+from nanoemox.data.features.fill import CacheOptions, Filler, Filling, Source
 from nanoemox.data.features.shards import Shards
 from nanoemox.data.manifest import Sample
 from nanoemox.model.configuration import NanoEmoXConfig
@@ -48,7 +49,10 @@ _SECTIONS: Final = {
     ),
     "face": ("kind", "encoder", "fuse_size", "raw_stages", "vector_size", "crop", "normalise", "image_size"),
 }
-_LATER: Final[dict[str, dict[str, Any]]] = {"vision": {"frame_sampling": "middle"}}
+_LATER: Final[dict[str, dict[str, Any]]] = {
+    "vision": {"frame_sampling": "middle"},
+    "face": {"vector_columns": ["landmarks", "au_intensity", "au_presence"]},
+}
 """Fields that came later, with their defaults."""
 
 
@@ -92,14 +96,16 @@ class FeatureCache:
         folder: Where the shards lie.
         root: What media paths are relative to.
         shards: The shards themselves.
-        keys: Media path -> content key, for files that were asked for and could be opened.
-        bad: Media path -> why it cannot be used.
+        vectors: Whether the model reads face vectors that others computed.
+        keys: Path -> content key, for files that were asked for and could be opened.
+        bad: Name of a source -> why it cannot be used.
         filling: What it took to have them all.
     """
 
     folder: Path
     root: Path
     shards: Shards
+    vectors: bool = False
     keys: dict[str, str] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
     filling: Filling = field(default_factory=Filling)
@@ -128,11 +134,15 @@ class FeatureCache:
         place = folder / fingerprint(model, processor, options.dtype)
         shards = Shards(place)
         filler = Filler(shards, model, processor, options)
-        filler.run(_files(samples))
-        return cls(place, options.root, shards, filler.keys, filler.bad, filler.state)
+        vectors = bool(model.config.reads_face_vectors)
+        wanted = (source for s in samples for source in _sources(s, vectors=vectors))
+        filler.run([source for source in dict.fromkeys(wanted) if source.files])
+        return cls(place, options.root, shards, vectors, filler.keys, filler.bad, filler.state)
 
     def media(self, sample: Sample) -> dict[str, Tensor]:
         """Return the features of a sample: picture and face of ``media``, voice of ``audio`` or else of ``media``.
+
+        The face is that of ``face_vectors`` where the model reads such.
 
         Returns:
             Those of ``vision_last`` [T, D], ``vision_levels`` [E, T, D], ``face_vectors`` [T, C], ``speech_last``
@@ -142,21 +152,23 @@ class FeatureCache:
             MediaError: A file of the sample is bad.
             CheckpointError: Its shard is damaged; the message says which file to delete.
         """
-        seen = self._entry(sample.media)
-        heard = self._entry(sample.audio) if sample.audio else seen
+        seen, heard = (self._entry(source) for source in _sources(sample, vectors=self.vectors))
         return {k: seen[k] for k in VISION_KEYS if k in seen} | {k: heard[k] for k in SPEECH_KEYS if k in heard}
 
     def usable(self, sample: Sample) -> bool:
         """Say whether every file of the sample could be read."""
-        return not any(path in self.bad for path in (sample.media, sample.audio) if path)
+        return not any(name in self.bad for source in _sources(sample, vectors=self.vectors) for name in source.names)
 
-    def _entry(self, path: str | None) -> Mapping[str, Tensor]:
-        if path is None:
+    def _entry(self, source: Source) -> Mapping[str, Tensor]:
+        if not source.files:
             return {}
-        if path in self.bad:
-            raise MediaError(f"{path}: {self.bad[path]}")
-        return self.shards.read(self.keys[path])
+        for name in source.names:
+            if name in self.bad:
+                raise MediaError(f"{name}: {self.bad[name]}")
+        return self.shards.read(source.key(self.keys))
 
 
-def _files(samples: Iterable[Sample]) -> list[str]:
-    return list(dict.fromkeys(p for s in samples for p in (s.media, s.audio) if p))
+def _sources(sample: Sample, *, vectors: bool) -> tuple[Source, Source]:
+    """Return what picture and face are read from, and what the voice is."""
+    seen = Source(sample.media, sample.face_vectors if vectors else None)
+    return seen, Source(sample.audio) if sample.audio else seen

@@ -1,12 +1,14 @@
 """Filling a feature cache: processes decode, the frozen encoders follow in batches, shards are written.
 
-Every file is known by its content (SHA-256), so a copy is never encoded twice. The index ``files-*.jsonl`` remembers
+Every file is known by its content (SHA-256), with that of the face vectors that go with it where the model reads such,
+so a copy is never encoded twice. The index ``files-*.jsonl`` remembers
 the content of a file as long as its size and time of change stay the same. Several ranks share the work: each hashes
 its part, all then see the same index, and each takes its part of the contents that are missing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +29,50 @@ from nanoemox.data.files import full_disk_named, read_lines, write_json
 from nanoemox.data.opening import content_key
 from nanoemox.data.workers import Workers
 from nanoemox.faces.tracks import with_face
+from nanoemox.faces.vectors import with_face_vectors
 from nanoemox.media.decode import MediaOptions
 from nanoemox.media.load import load_clip
 from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
-from nanoemox.types import MediaError
+from nanoemox.types import Clip, MediaError
 
 NO_MEDIA: Final = "holds neither picture nor sound"
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
+
+
+class Source(NamedTuple):
+    """What one entry is made of.
+
+    Attributes:
+        media: Video, picture or sound file, where there is one.
+        face_vectors: File of the face vectors that go with it, for a model that reads such.
+    """
+
+    media: str | None = None
+    face_vectors: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that there are."""
+        return tuple(path for path in self if path)
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return " with ".join(self.files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under what it may be listed as bad."""
+        return (*self.files, self.name)
+
+    def key(self, contents: Mapping[str, str]) -> str:
+        """Return the key of its entry, given the content key of each of its files."""
+        if self.media and self.face_vectors is None:
+            return contents[self.media]
+        joined = "+".join(contents[path] if path else "" for path in self)
+        return hashlib.sha256(f"face vectors: {joined}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +167,7 @@ class Filler:
 
     Attributes:
         keys: Path as asked for -> content key.
-        bad: Path as asked for -> why it cannot be used.
+        bad: Path or source as asked for -> why it cannot be used.
         state: How far it is.
     """
 
@@ -143,26 +180,28 @@ class Filler:
         self.bad: dict[str, str] = {}
         self.state = Filling()
 
-    def run(self, files: Sequence[str]) -> None:
+    def run(self, sources: Sequence[Source]) -> None:
         """Fill; when it returns, every rank's part is there.
 
         Raises:
             RecipeError: The disk is full.
         """
         with full_disk_named(self.shards.folder):
-            self._fill(files)
+            self._fill(sources)
 
-    def _fill(self, files: Sequence[str]) -> None:
+    def _fill(self, sources: Sequence[Source]) -> None:
         share = self.options.share
+        files = list(dict.fromkeys(file for source in sources for file in source.files))
         self._find_keys(files)
-        paths: dict[str, list[str]] = {}
-        for file, key in self.keys.items():
-            paths.setdefault(key, []).append(file)
-        missing = [key for key in paths if key not in self.shards]
+        entries: dict[str, list[Source]] = {}
+        for source in sources:
+            if self.keys.keys() >= set(source.files):
+                entries.setdefault(source.key(self.keys), []).append(source)
+        missing = [key for key in entries if key not in self.shards]
         mine = missing[share.rank :: share.world]
-        self.state.files, self.state.present, self.state.missing = len(files), len(paths) - len(missing), len(mine)
-        for key, why in self._encode_all({key: paths[key][0] for key in mine}):
-            self.bad |= dict.fromkeys(paths[key], why)
+        self.state.files, self.state.present, self.state.missing = len(files), len(entries) - len(missing), len(mine)
+        for key, why in self._encode_all({key: entries[key][0] for key in mine}):
+            self.bad |= dict.fromkeys((source.name for source in entries[key]), why)
         self._share_bad()
         self.shards.scan()
 
@@ -199,17 +238,17 @@ class Filler:
 
     # ---------------------------------------------------------------- features
 
-    def _encode_all(self, missing: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    def _encode_all(self, missing: Mapping[str, Source]) -> Iterator[tuple[str, str]]:
         """Encode and write; yield the keys that cannot be used and why."""
         if not missing:
             return
         state, options = self.state, self.options
-        by_path = {self._path(file): key for key, file in missing.items()}
+        by_source = {Source(*(path and self._path(path) for path in of)): key for key, of in missing.items()}
         workers = Workers(decode, prepare, (self.processor,), options.workers)
         fresh: dict[str, dict[str, Tensor]] = {}
-        for batch in self._timed(workers.run(by_path)):
-            good = [(by_path[path], media) for path, media in batch if not isinstance(media, str)]
-            refused = {by_path[path]: media for path, media in batch if isinstance(media, str)}
+        for batch in self._timed(workers.run(by_source)):
+            good = [(by_source[source], media) for source, media in batch if not isinstance(media, str)]
+            refused = {by_source[source]: media for source, media in batch if isinstance(media, str)}
             started = time.perf_counter()
             encoded = _encode(good, self.model, options.dtype)
             state.encode_s += time.perf_counter() - started
@@ -294,20 +333,37 @@ def prepare(processor: NanoEmoXProcessor) -> NanoEmoXProcessor:
     return processor
 
 
-def decode(processor: NanoEmoXProcessor, path: str, careful: bool) -> _Arrays | str:
+def decode(processor: NanoEmoXProcessor, source: Source, careful: bool) -> _Arrays | str:
     """Return what the encoders take of a file, as arrays: tensors would travel through shared memory.
 
     Returns:
         See :meth:`NanoEmoXProcessor.media`; or why the file cannot be used.
     """
-    vision: Any = processor.config.vision
     try:
-        options = MediaOptions(frame_sampling=vision.frame_sampling)
-        clip = with_face(load_clip(path, num_frames=vision.num_frames, isolated=careful, options=options))
+        clip = _read(processor.config, source, careful)
     except (MediaError, MemoryError) as error:
-        return str(error).removeprefix(f"{os.path.basename(path)}: ") or "too large for the memory"
+        return str(error).removeprefix(f"{os.path.basename(source.files[0])}: ") or "too large for the memory"
     media = {name: tensor.numpy() for name, tensor in processor.media(clip).items()}
     return media or NO_MEDIA
+
+
+def _read(config: Any, source: Source, careful: bool) -> Clip:
+    """Read a file, with the face that is found in it or the vectors of one."""
+    vision, face = config.vision, config.face
+    if source.media is None:
+        clip = Clip(name=os.path.basename(source.name))
+    else:
+        options = MediaOptions(frame_sampling=vision.frame_sampling)
+        clip = load_clip(source.media, num_frames=vision.num_frames, isolated=careful, options=options)
+    if source.face_vectors is None:
+        return clip if config.reads_face_vectors else with_face(clip)
+    return with_face_vectors(
+        clip,
+        Path(source.face_vectors),
+        width=face.vector_size,
+        groups=face.vector_columns,
+        num_frames=vision.num_frames,
+    )
 
 
 # -------------------------------------------------------------------- on the device

@@ -1,4 +1,4 @@
-"""How the printed numbers of MER-UniBench came about: the best of several checkpoints, chosen on test clips.
+"""Scores of several checkpoints, as the printed numbers of MER-UniBench were made: the best one, chosen on test clips.
 
 The published evaluator scores every checkpoint on the test part and prints the best, one set at a time, so that one
 row of a table mixes checkpoints. Here the best stands beside mean and standard deviation over the checkpoints.
@@ -41,14 +41,14 @@ def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def practice(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any]:
+def summarise_checkpoints(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any]:
     """Return every checkpoint's scores, and the best on test beside mean, standard deviation and the printed number.
 
     Args:
         benchmark: What was scored.
         scores: Epoch -> score; the best epoch is that of the headline metric, as published.
     """
-    metrics = {epoch: one.measured.metrics for epoch, one in scores.items()}
+    metrics = {epoch: one.task_scores.metrics for epoch, one in scores.items()}
     headline = next(name for name in benchmark.metrics if any(m.get(name) is not None for m in metrics.values()))
     best = max(metrics, key=lambda epoch: metrics[epoch].get(headline) or 0.0)
     first = next(iter(scores.values()))
@@ -56,7 +56,9 @@ def practice(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any
         "benchmark": benchmark.id,
         "scorer": first.scorer,
         "n": first.num_samples,
-        "metrics": {name: _spread(name, metrics, best) for name, v in first.measured.metrics.items() if v is not None},
+        "metrics": {
+            name: _spread(name, metrics, best) for name, v in first.task_scores.metrics.items() if v is not None
+        },
         "printed": {headline: PRINTED[benchmark.id]} if benchmark.id in PRINTED else {},
         "notes": [*first.notes, *_printed_notes(benchmark, first.num_samples)],
         "checkpoints": {str(epoch): one.to_dict() for epoch, one in scores.items()},

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.benchmarks.practice import checkpoint_files
+from nanoemox.benchmarks.checkpoint_scores import checkpoint_files
 from nanoemox.benchmarks.published import PRINTED
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.score_command import format_result
+from nanoemox.benchmarks.score_files import format_scores
 from nanoemox.types import NanoEmoXError
 
 RUN = "emercoarse_highlevelfilter4_outputhybird_bestsetup_bestfusion_lz_20250110100"
@@ -150,7 +150,7 @@ def test_printed_numbers_are_the_best_on_test(
     assert round(headline["best"], 4) == PRINTED[benchmark]
     assert round(headline["mean"], 4) == mean
     assert headline["sd"] > 0.005
-    assert f"printed {100 * PRINTED[benchmark]:.2f}" in format_result(found)
+    assert f"printed {100 * PRINTED[benchmark]:.2f}" in format_scores(found)
 
 
 def test_published_intents_and_replies(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,113 @@
+"""Pair the truth of a benchmark with the predictions, clip by clip."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanoemox.benchmarks.official_files import Predictions
+from nanoemox.benchmarks.records import Benchmark
+from nanoemox.benchmarks.truth import Truth, Value
+from nanoemox.benchmarks.words import as_sentiment, as_words
+from nanoemox.types import NanoEmoXError
+
+AnswerValue = tuple[str, ...] | str | None
+"""Emotion words, or a text; None if there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedAnswers:
+    """Truths and answers, clip by clip.
+
+    Attributes:
+        names: The clips that are scored.
+        truth: What is right.
+        answers: What was answered, None where nothing was.
+        strays: Answers to clips that the truth does not know.
+        notes: Sentences about clips that only one side knows, or that have no answer.
+        speakers: Clip -> speaker, where known.
+    """
+
+    names: tuple[str, ...]
+    truth: tuple[Value, ...]
+    answers: tuple[AnswerValue, ...]
+    strays: tuple[AnswerValue, ...] = ()
+    notes: tuple[str, ...] = ()
+    speakers: Mapping[str, str] = field(default_factory=dict)
+
+
+def align(
+    benchmark: Benchmark,
+    truth: Truth,
+    predictions: Predictions,
+    *,
+    asked: Collection[str] | None = None,
+    speakers: Mapping[str, str] | None = None,
+) -> AlignedAnswers:
+    """Pair truths with answers: a clip that was asked and has no answer stays, and is wrong.
+
+    Args:
+        benchmark: What is scored.
+        truth: What is right.
+        predictions: What was answered.
+        asked: The clips that were asked, None for every clip of the truth. Clips of the truth that were not asked are
+            left out, which a note tells.
+        speakers: Clip -> speaker, where known.
+
+    Raises:
+        NanoEmoXError: No clip of the truth has an answer.
+    """
+    answers = _answers(benchmark, predictions)
+    names = tuple(name for name in truth if asked is None or name in asked)
+    unknown = [name for name in answers if name not in truth]
+    unanswered = sum(name not in answers for name in names)
+    if unanswered == len(names):
+        raise NanoEmoXError(
+            f"{benchmark.id}: no clip in common: the truth has {_some(truth)}, the answers {_some(answers)}; "
+            "is it the right benchmark and label file?"
+        )
+    candidates = [
+        (len(unknown), f"{len(unknown)} answered clips are not in the truth and are not scored"),
+        (len(truth) - len(names), f"{len(truth) - len(names)} clips of the truth were not asked: left out"),
+        (unanswered, f"{unanswered} clips have no answer and are counted as wrong"),
+    ]
+    notes = [note for number, note in candidates if number]
+    size = benchmark.num_samples
+    if size is not None and len(names) != size:
+        notes.append(f"{len(names)} clips are scored; the part that is asked has {size}")
+    return AlignedAnswers(
+        names=names,
+        truth=tuple(truth[name] for name in names),
+        answers=tuple(answers.get(name) for name in names),
+        strays=tuple(answers[name] for name in unknown),
+        notes=tuple(notes),
+        speakers=speakers or {},
+    )
+
+
+def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, AnswerValue]:
+    """Return clip -> answer in the form that the benchmark's task needs."""
+    if benchmark.task in ("mer", "ovmer", "eri"):
+        return as_words(predictions)
+    if benchmark.task == "msa":
+        return as_sentiment(predictions)
+    if predictions.kind == "words":
+        return {name: ", ".join(words) for name, words in predictions.words.items()}
+    return dict(predictions.texts)
+
+
+def _some(names: Mapping[str, Any]) -> str:
+    return f"{len(names)} such as {next(iter(names), 'none')!r}"
+
+
+def select_clips(aligned: AlignedAnswers, names: Sequence[str]) -> AlignedAnswers:
+    """Return the named clips, in the order of the names."""
+    places = {name: place for place, name in enumerate(aligned.names)}
+    chosen = [places[name] for name in names]
+    return AlignedAnswers(
+        names=tuple(names),
+        truth=tuple(aligned.truth[place] for place in chosen),
+        answers=tuple(aligned.answers[place] for place in chosen),
+        speakers=aligned.speakers,
+    )

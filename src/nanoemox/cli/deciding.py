@@ -1,0 +1,53 @@
+"""The command ``decide``: free questions about a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import ModelOption, app, tell, tell_json
+
+
+@app.command(epilog="Example:  nanoemox decide talk.mp4 --question 'choice: Is the speaker sincere? yes|no|unclear'")
+def decide(
+    clip: Annotated[Path | None, typer.Argument(help="Video, audio or picture file.")] = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="QUESTION",
+            help="'predicate: Is it so?', 'choice: Which? one|other' or 'score: How much? little|some|much', "
+            "lowest level first; give it again for more questions.",
+        ),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="More: JSON as OpenAI's /v1/decisions takes them, or one question a line."),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="The words, alone or with a clip.")] = None,
+    model: ModelOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Answer up to 400 questions of your own about one clip: a probability for every option."""
+    from nanoemox.inference.questions import check_questions, read_questions
+    from nanoemox.types import NanoEmoXError
+
+    if clip is None and not (text or "").strip():
+        raise NanoEmoXError("nothing to decide about: name a clip, or give words alone with --text")
+    if not question and questions is None:
+        raise NanoEmoXError("nothing is asked: give --question 'predicate: Is it so?' or --questions FILE")
+    asked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
+    from nanoemox.inference.engine import Engine
+
+    found = Engine.from_pretrained(model, device=device).decide(clip, asked, text=text)
+    if json:
+        tell_json(found.to_dict())
+        return
+    from nanoemox.cli.render import format_decision
+
+    for answer in found.answers:
+        tell(format_decision(answer))
+    for warning in found.warnings:
+        tell(f"note: {warning}", err=True)

@@ -1,0 +1,61 @@
+"""The command ``serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nanoemox.cli.app import ModelOption, app, tell
+
+
+@app.command(epilog="Example:  nanoemox serve --model small --port 8000")
+def serve(
+    model: ModelOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen at; others than loopback need --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="NANOEMOX_TOKEN", help="What clients must send: Authorization: Bearer TOKEN."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--served-model-name", help="What clients may call the model; repeatable.")
+    ] = None,
+    allow_media_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Host that media may be fetched from; repeatable. Without it: from none."),
+    ] = None,
+    max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Largest request in MB.")] = 32,
+    max_seconds: Annotated[float, typer.Option(min=1, help="Longest clip.")] = 600.0,
+    queue: Annotated[int, typer.Option(min=1, help="Requests at work or waiting; more are told to come back.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Clips that run through the model together.")] = 16,
+    decoders: Annotated[int, typer.Option(min=1, max=256, help="Media decoded at a time.")] = 2,
+    timeout: Annotated[float, typer.Option(min=1, help="Longest time for one answer, in seconds.")] = 300.0,
+) -> None:
+    """Serve decisions, chat and the six answers over HTTP, for OpenAI's clients and your own."""
+    from nanoemox.types import NanoEmoXError
+
+    if token is not None and not token.strip():
+        raise NanoEmoXError("--token is empty: give one, or leave it out")
+    try:
+        from nanoemox.serving.app import serve as serve_app
+        from nanoemox.serving.limits import Limits
+        from nanoemox.serving.service import Service
+    except ImportError as error:
+        raise NanoEmoXError(f"serving needs {error.name}: pip install 'nanoemox[serve]'") from error
+    from nanoemox.inference.engine import Engine
+
+    size = max_mb * 2**20
+    limits = Limits(
+        body_bytes=size,
+        all_bodies_bytes=max(4 * size, 512 * 2**20),
+        request_s=timeout,
+        queue=queue,
+        batch=batch,
+        duration_s=max_seconds,
+        decoders=decoders,
+    )
+    engine = Engine.from_pretrained(model, device=device)
+    service = Service(engine, limits, frozenset(allow_media_host or ()), tuple(name or ()))
+    serve_app(service, host, port, token, lambda address: tell(f"{engine.name} at {address}   Ctrl-C stops"))

@@ -1,0 +1,1 @@
+"""The server: decisions, chat, six answers, over HTTP on this machine."""

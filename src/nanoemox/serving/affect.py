@@ -1,0 +1,257 @@
+"""``POST /v1/affect``: a clip in, the six answers out; ``/v1/files``: clips sent once and asked about often."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.responses import Response, StreamingResponse
+
+from nanoemox.inference.batch import make_plan
+from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
+from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
+from nanoemox.serving.media import Kind, Medium, Spoken, medium_at, medium_of
+from nanoemox.serving.parts import Loose, clean
+from nanoemox.serving.service import Service
+from nanoemox.serving.work import AnswerWork
+from nanoemox.tasks import ALL_TASKS, TASKS
+from nanoemox.types import Answer, NanoEmoXError, Turn
+
+routes = APIRouter()
+MAX_FIELDS = 20
+
+
+class TurnIn(Loose):
+    """An earlier turn."""
+
+    role: str = Field(max_length=100)
+    text: str
+
+
+class Timeline(Loose):
+    """Answer along the clip."""
+
+    every_s: float = Field(3.0, gt=0, le=3600)
+    window_s: float = Field(10.0, gt=0, le=3600)
+
+
+class AffectRequest(Loose):
+    """A clip and what is asked about it; media are data URIs, base64 or, of uploaded files, ``file_id``."""
+
+    video: str | None = None
+    audio: str | None = None
+    image: str | None = None
+    file_id: str | None = None
+    text: str | None = None
+    history: list[TurnIn] = Field(default_factory=list, max_length=200)
+    tasks: list[str] = Field(default_factory=lambda: list(ALL_TASKS), min_length=1, max_length=len(ALL_TASKS))
+    labels: dict[str, list[str]] = Field(default_factory=dict)
+    think: bool = True
+    explain: bool = False
+    max_new_tokens: int = Field(160, ge=1, le=MAX_NEW_TOKENS)
+    timeline: Timeline | None = None
+
+
+@routes.post(
+    "/v1/affect",
+    openapi_extra={
+        "requestBody": {
+            "content": {
+                "application/json": {"schema": AffectRequest.model_json_schema()},
+                "multipart/form-data": {"schema": {"type": "object", "properties": {"file": {"format": "binary"}}}},
+            },
+            "required": True,
+        }
+    },
+)
+async def affect(request: Request) -> Response:
+    """Answer some or all of the six tasks about one clip."""
+    service: Service = request.app.state.service
+    body, medium = await _read(request)
+    spoken = Spoken(None if body.text is None else clean(body.text), [Turn(t.role, t.text) for t in body.history])
+    spoken.media = [*medium, *_media(body)]
+    work = _work(service, body)
+    if body.timeline is not None:
+        windows = _Windows(service, spoken, work, body.timeline)
+        return await windows.response()
+
+    async def answer() -> Answer:
+        clip = await service.clip(spoken)
+        found: Answer = await service.batcher.run(work, clip)
+        return found
+
+    return json_response((await service.while_there(request, answer())).to_dict())
+
+
+@routes.post("/v1/files")
+async def upload(request: Request) -> Response:
+    """Keep a file in memory for a while."""
+    service: Service = request.app.state.service
+    if not _is_form(request):
+        raise Refusal(415, "send multipart/form-data with a field file")
+    async with _form(request) as form:
+        file, purpose = form.get("file"), form.get("purpose")
+        if not isinstance(file, UploadFile):
+            raise Refusal(400, "the form has no field file with a file", param="file")
+        stored = service.files.add(
+            await file.read(), clean(file.filename or "file"), clean(str(purpose or "user_data"))
+        )
+    return json_response(stored.to_dict(service.limits.file_s))
+
+
+@routes.get("/v1/files")
+async def files(request: Request) -> Response:
+    """List the files that are kept."""
+    service: Service = request.app.state.service
+    rows = [file.to_dict(service.limits.file_s) for file in service.files.all()]
+    return json_response({"object": "list", "data": rows, "has_more": False})
+
+
+@routes.get("/v1/files/{key}")
+async def file(request: Request, key: str) -> Response:
+    """Describe a file; its content is not given back."""
+    service: Service = request.app.state.service
+    return json_response(service.files.get(key).to_dict(service.limits.file_s))
+
+
+@routes.delete("/v1/files/{key}")
+async def forget(request: Request, key: str) -> Response:
+    """Forget a file."""
+    service: Service = request.app.state.service
+    service.files.delete(key)
+    return json_response({"id": key, "object": "file", "deleted": True})
+
+
+# ---------------------------------------------------------------- reading a request
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """Read a form with at most one file, in memory: the library's own way puts large files on the disk."""
+    size = 1_000_000
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=MAX_FIELDS, max_part_size=size)
+    parser.spool_max_size = request.app.state.service.limits.body_bytes + 1
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        said = error.message if isinstance(error, MultiPartException) else "it cannot be read"
+        raise Refusal(400, f"the form is not valid: {said}", code="invalid_value") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+async def _read(request: Request) -> tuple[AffectRequest, list[Medium]]:
+    """Read JSON, or a form whose other fields are those of the JSON object."""
+    try:
+        if not _is_form(request):
+            return AffectRequest.model_validate_json(await request.body()), []
+        async with _form(request) as form:
+            return AffectRequest.model_validate(_fields(form)), await _files(form)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = "not valid JSON" if first["type"] == "json_invalid" else first["msg"]
+        raise Refusal(400, f"{where or 'body'}: {said}", param=where or None, code="invalid_value") from None
+
+
+def _fields(form: FormData) -> dict[str, Any]:
+    """Read the fields of a form: lists with commas between or as JSON, objects as JSON."""
+    out: dict[str, Any] = {}
+    for key, value in form.items():
+        if isinstance(value, UploadFile):
+            continue
+        out[key] = value
+        if key == "tasks" and not value.lstrip().startswith("["):
+            out[key] = [part.strip() for part in value.split(",")]
+        elif key in ("tasks", "labels", "history", "timeline"):
+            try:
+                out[key] = json.loads(value)
+            except (ValueError, RecursionError):
+                raise Refusal(400, f"{key}: not valid JSON", param=key, code="invalid_value") from None
+    return out
+
+
+async def _files(form: FormData) -> list[Medium]:
+    out = []
+    for value in form.values():
+        if isinstance(value, UploadFile):
+            kind = (value.content_type or "").partition("/")[0]
+            data = await value.read()
+            if not data:
+                raise Refusal(400, "the file is empty", param="file")
+            out.append(Medium(_kind(kind), data))
+    return out
+
+
+def _kind(text: str) -> Kind:
+    return "image" if text == "image" else "audio" if text == "audio" else "video"
+
+
+def _media(body: AffectRequest) -> list[Medium]:
+    kinds: tuple[tuple[Literal["video", "image", "audio"], str | None], ...] = (
+        ("video", body.video),
+        ("image", body.image),
+        ("audio", body.audio),
+    )
+    given = [
+        medium_at(kind, value) if value.startswith(("data:", "http:", "https:")) else medium_of(kind, value)
+        for kind, value in kinds
+        if value is not None
+    ]
+    return given + ([Medium("video", file_id=body.file_id)] if body.file_id is not None else [])
+
+
+def _work(service: Service, body: AffectRequest) -> AnswerWork:
+    keys = tuple(dict.fromkeys(ALL_TASKS if body.tasks == ["all"] else body.tasks))
+    if unasked := set(body.labels) - set(keys):
+        raise Refusal(400, f"labels are given for {len(unasked)} task(s) that are not asked", param="labels")
+    if wrong := [key for key in body.labels if key in TASKS and not TASKS[key].closed]:
+        raise Refusal(400, f"labels: {', '.join(wrong)} takes none", param="labels")
+    generation = GenerationOptions(max_new_tokens=body.max_new_tokens)
+    make_plan(keys, body.labels or None, body.think)  # a task or a label that cannot be meant is told at once
+    labels = tuple((key, tuple(values)) for key, values in sorted(body.labels.items()))
+    return AnswerWork(service.engine, keys, labels, body.think, body.explain, generation)
+
+
+# ---------------------------------------------------------------- along a clip
+
+
+class _Windows:
+    """A timeline, one JSON object a line; the first is awaited, so that what cannot be answered has its status."""
+
+    def __init__(self, service: Service, spoken: Spoken, work: AnswerWork, timeline: Timeline) -> None:
+        self._service = service
+        self._answers = service.timeline(spoken, work, timeline.every_s, timeline.window_s)
+
+    async def response(self) -> Response:
+        """Return the stream."""
+        first = await anext(self._answers)
+        return StreamingResponse(
+            self._lines(first), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
+        )
+
+    async def _lines(self, first: Answer) -> AsyncIterator[str]:
+        try:
+            yield _line(first.to_dict())
+            async for answer in self._answers:
+                yield _line(answer.to_dict())
+        except (NanoEmoXError, Refusal, TimeoutError) as error:
+            yield _line(body_of(refusal_of(error)))
+        finally:
+            await self._answers.aclose()
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")) + "\n"

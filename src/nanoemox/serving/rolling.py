@@ -1,0 +1,231 @@
+"""A live stream as the last seconds of sound and pictures, and when they are due to be read.
+
+All times are those of the stream: seconds of sound that came in, or pictures over their rate where there is no sound.
+No clock is looked at, so the same messages give the same readings, however fast they come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from nanoemox.serving.errors import Refusal
+from nanoemox.serving.media import fitted
+from nanoemox.serving.parts import Loose
+from nanoemox.serving.voice import Voice
+from nanoemox.tasks import TASKS
+from nanoemox.tasks.mer import MER
+from nanoemox.tasks.msa import MSA
+from nanoemox.types import SAMPLE_RATE_HZ, Clip
+
+MAX_AUDIO_BYTES: Final = SAMPLE_RATE_HZ * 2 * 2
+"""Two seconds in one message; 100 ms are meant."""
+MAX_SIDE: Final = 640
+"""Longer side of the pictures that are kept."""
+MIN_VOICE_S: Final = 0.3
+"""Speech in a window below which there is no voice to read."""
+MIN_UTTERANCE_S: Final = 0.5
+
+Trigger = Literal["interval", "speech_ended"]
+
+
+class LiveConfig(Loose):
+    """What a session measures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interval_s: float = Field(default=2.0, ge=0.5, le=30)
+    window_s: float = Field(default=6.0, ge=1, le=30)
+    tasks: tuple[str, ...] = Field(default=(MER.key, MSA.key), min_length=1)
+    labels: dict[str, list[str]] = Field(default_factory=dict)
+    faces: Literal["largest", "all"] = "largest"
+    half_life_s: float = Field(default=4.0, ge=0, le=600)
+    reply: bool = False
+    hear: bool = True
+    fps: float = Field(default=2.0, gt=0, le=30)
+    min_silence_s: float = Field(default=0.5, ge=0.1, le=5)
+
+    @field_validator("tasks")
+    @classmethod
+    def _closed(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        closed = [key for key, task in TASKS.items() if task.closed]
+        if any(task not in closed for task in tasks):
+            raise ValueError(f"measures are {', '.join(closed)}; a reply comes with reply: true")
+        return tuple(dict.fromkeys(tasks))
+
+    @model_validator(mode="after")
+    def _fits(self) -> LiveConfig:
+        if self.window_s < self.interval_s:
+            raise ValueError("window_s must be at least interval_s, or parts of the stream go unread")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Somebody began or ended to speak."""
+
+    kind: Literal["start", "end"]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Due:
+    """A stretch of the stream that is to be read.
+
+    Attributes:
+        trigger: Why.
+        start_s: Where it starts in the stream.
+        end_s: Where it ends.
+        clip: Its sound (None where nobody spoke) and pictures.
+    """
+
+    trigger: Trigger
+    start_s: float
+    end_s: float
+    clip: Clip
+
+
+class Rolling:
+    """The last seconds of a stream.
+
+    Args:
+        config: What is measured, and how often.
+        num_frames: T, pictures in a reading.
+        max_pixels: Largest picture.
+    """
+
+    def __init__(self, config: LiveConfig, num_frames: int, max_pixels: int) -> None:
+        self.config, self.num_frames, self.max_pixels = config, num_frames, max_pixels
+        self._voice = Voice(config.min_silence_s)
+        self._sound = np.zeros(0, np.float32)
+        self._samples = self._pictures = 0
+        self._frames: deque[tuple[float, npt.NDArray[np.uint8]]] = deque()
+        self._spoken: deque[tuple[float, float]] = deque()
+        self._speaking_s: float | None = None
+        self._next_s = config.interval_s
+
+    @property
+    def clock_s(self) -> float:
+        """Seconds of the stream so far."""
+        return max(self._samples / SAMPLE_RATE_HZ, self._pictures / self.config.fps if not self._samples else 0.0)
+
+    def hear(self, data: bytes) -> list[Speech | Due]:
+        """Take sound, s16le at 16 kHz, mono.
+
+        Raises:
+            Refusal: It is none, or too much at once.
+        """
+        if len(data) % 2 or len(data) > MAX_AUDIO_BYTES:
+            raise Refusal(400, f"{len(data)} bytes of sound: send s16le, at most {MAX_AUDIO_BYTES} bytes in a message")
+        sound = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+        self._samples += len(sound)
+        keep = round(2 * self.config.window_s * SAMPLE_RATE_HZ)
+        self._sound = np.concatenate([self._sound, sound])[-keep:]
+        out: list[Speech | Due] = []
+        for kind, at_s in self._voice.hear(sound):
+            out += self._turned(kind, at_s)
+        return out + self._due()
+
+    def see(self, data: bytes) -> list[Speech | Due]:
+        """Take a picture, JPEG; those that come faster than they can be used are passed over.
+
+        Raises:
+            Refusal: It is none, or too large.
+        """
+        width, height = jpeg_size(data)
+        if width * height > self.max_pixels:
+            raise Refusal(400, f"a picture of {width}x{height} pixels, limit {self.max_pixels}: scale it down")
+        self._pictures += 1
+        at_s = self.clock_s
+        spacing_s = self.config.window_s / (2 * self.num_frames)
+        if not self._frames or at_s - self._frames[-1][0] >= spacing_s or not self._samples:
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            if decoded is None:
+                raise Refusal(400, "the picture cannot be decoded: send JPEG")
+            self._frames.append((at_s, _shrunk(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))))
+        while self._frames and self._frames[0][0] < at_s - 2 * self.config.window_s:
+            self._frames.popleft()
+        return self._due()
+
+    def _turned(self, kind: str, at_s: float) -> list[Speech | Due]:
+        if kind == "start":
+            self._speaking_s = at_s
+            return [Speech("start", at_s)]
+        start_s, self._speaking_s = self._speaking_s or 0.0, None
+        self._spoken.append((start_s, at_s))
+        while self._spoken[0][1] < self.clock_s - 4 * self.config.window_s:
+            self._spoken.popleft()
+        start_s = max(start_s, at_s - self.config.window_s)
+        ended: list[Speech | Due] = [Speech("end", at_s)]
+        return ended + ([self._stretch("speech_ended", start_s, at_s)] if at_s - start_s >= MIN_UTTERANCE_S else [])
+
+    def _due(self) -> list[Speech | Due]:
+        """Return the reading that is due; of several that a long message made due, the last."""
+        now = self.clock_s
+        if now < self._next_s:
+            return []
+        self._next_s += self.config.interval_s * (1 + int((now - self._next_s) / self.config.interval_s))
+        return [self._stretch("interval", max(0.0, now - self.config.window_s), now)]
+
+    def _stretch(self, trigger: Trigger, start_s: float, end_s: float) -> Due:
+        first = self._samples - len(self._sound)
+        begin, end = (max(0, round(at_s * SAMPLE_RATE_HZ) - first) for at_s in (start_s, end_s))
+        sound = self._sound[begin:end]
+        seen = [(t - start_s, frame) for t, frame in self._frames if start_s <= t <= end_s]
+        frames = times = None
+        if seen:
+            index = np.linspace(0, len(seen) - 1, min(self.num_frames, len(seen))).round().astype(int)
+            picked = [seen[i] for i in index]
+            size = picked[-1][1].shape[:2]
+            frames = np.concatenate([fitted(frame[None], size) for _, frame in picked])
+            times = np.array([t for t, _ in picked])
+        clip = Clip(
+            "live",
+            frames,
+            times,
+            sound.copy() if len(sound) and self._voiced_s(start_s, end_s) >= MIN_VOICE_S else None,
+            end_s - start_s,
+            self.config.fps,
+        )
+        return Due(trigger, round(start_s, 3), round(end_s, 3), clip)
+
+    def _voiced_s(self, start_s: float, end_s: float) -> float:
+        open_ones = [] if self._speaking_s is None else [(self._speaking_s, end_s)]
+        return sum(max(0.0, min(b, end_s) - max(a, start_s)) for a, b in (*self._spoken, *open_ones))
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether a binary message is a picture; a chunk of sound that looks like one is one in 10^12."""
+    return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9"
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of a JPEG from its header, before anything is decoded.
+
+    Raises:
+        Refusal: It has none.
+    """
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
+            if width and height:
+                return width, height
+            break
+        at += 2 + length
+    raise Refusal(400, "the picture cannot be decoded: send JPEG")
+
+
+def _shrunk(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    scale = MAX_SIDE / max(frame.shape[:2])
+    if scale >= 1:
+        return frame
+    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,251 @@
+"""``nanoemox pull authors``: the released weights and the public backbones become one model directory.
+
+Everything is looked up, shown and agreed to before anything is fetched. Files wait in ``downloads-authors`` until the
+model is whole, cut off ones too, so a pull that was stopped goes on. What was fetched, from which commit, checked by
+what, and what became of every tensor stands in ``report.json`` of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nanoemox
+from nanoemox.types import CheckpointError
+from nanoemox.weights.authors_catalogue import RELEASE, Release, Repository
+from nanoemox.weights.fetch import Tell
+from nanoemox.weights.home import (
+    AUTHORS,
+    PulledModel,
+    PulledPart,
+    find_pulled,
+    home,
+    models_folder,
+    pulled_models,
+    write_record,
+)
+from nanoemox.weights.hub import FoundRepository, endpoint, fetch, look_up
+from nanoemox.weights.place import alone, check_space, no_space_told, replace_model
+
+REPORT = "report.json"
+_ADAPTERS = "adapters"
+_MODEL_SHARE = {"float16": 1.3, "bfloat16": 1.3, "float32": 2.6}
+"""Room for the model and the base it is made from, as a share of what is fetched (half of it in float32)."""
+Progress = Callable[[int, int], None]
+"""Gets the bytes that are here and those that there are to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorsOptions:
+    """How the model is pulled.
+
+    Attributes:
+        accept_licence: The user has read and accepts the licences of all parts.
+        dtype: Type in the files: float16 (the authors' language model runs in it), bfloat16 or float32.
+        max_shard_size: Limit of one file.
+        words: A ``templates.yaml`` with the words that the weights were trained with; None takes the package's own.
+        lock: ``report.json`` of an earlier pull, whose commits and hashes this one must find.
+        force: Pull again what is here.
+    """
+
+    accept_licence: bool = False
+    dtype: str = "float16"
+    max_shard_size: str = "2GB"
+    words: Path | None = None
+    lock: Path | None = None
+    force: bool = False
+
+
+def pull_authors(
+    options: AuthorsOptions | None = None,
+    *,
+    tell: Tell | None = None,
+    progress: Progress | None = None,
+    release: Release = RELEASE,
+) -> PulledModel:
+    """Fetch the authors' weights and the public backbones, check, join and convert them.
+
+    Args:
+        options: How.
+        tell: Gets a line per step; by default nothing is said.
+        progress: Gets the progress of the download.
+        release: What is joined.
+
+    Returns:
+        The model as ``nanoemox models`` lists it.
+
+    Raises:
+        CheckpointError: The licences were not accepted, the hub cannot be reached or has something else, a file is not
+            what the hub says, a tensor is missing or unknown, there is no room, another pull is at work.
+    """
+    options, say = options or AuthorsOptions(), tell or (lambda line: None)
+    if options.dtype not in _MODEL_SHARE:
+        raise CheckpointError(f"dtype {options.dtype!r} is unknown: choose {', '.join(_MODEL_SHARE)}")
+    with alone():
+        if options.force or find_pulled(AUTHORS) is None:
+            words = _words(options.words)  # a mistake in it is told before gigabytes are fetched
+            found = [look_up(r, say) for r in _locked(release, options.lock).repositories]
+            _show(found, say)
+            if not options.accept_licence:
+                raise CheckpointError(
+                    "nothing was fetched: read the licences of the parts above, then run the same command with "
+                    "--accept-licence"
+                )
+            with no_space_told():
+                _pull(release.preset, found, options, words, say, progress or (lambda done, total: None))
+        else:
+            say(f"{AUTHORS} is here already, nothing is fetched")
+    return next(m for m in pulled_models() if m.name == AUTHORS)
+
+
+def _words(path: Path | None) -> Any:
+    """Read the user's words."""
+    from nanoemox.tasks.templates import load_templates
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such templates file")
+    return load_templates(path)
+
+
+def _locked(release: Release, lock: Path | None) -> Release:
+    """Replace what the catalogue leaves open by what an earlier pull found."""
+    if lock is None:
+        return release
+    try:
+        before = {r["repo"]: r for r in json.loads(lock.read_text("utf-8"))["repositories"]}
+        return replace(release, repositories=tuple(_pinned(r, before[r.repo]) for r in release.repositories))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{lock}: not the {REPORT} of a pulled model: {error!r}") from error
+
+
+def _pinned(repository: Repository, before: dict[str, Any]) -> Repository:
+    files = {f["path"]: f for f in before["files"]}
+    pinned = [
+        replace(f, size_bytes=int(files[f.path]["size_bytes"]), sha256=files[f.path]["sha256"])
+        for f in repository.files
+    ]
+    return replace(repository, revision=str(before["commit"]), files=tuple(pinned))
+
+
+def _show(found: list[FoundRepository], say: Tell) -> None:
+    """Tell what would be fetched, how much it is, and under which licences."""
+    for one in found:
+        say(f"{one.asked.part:9} {one.size_bytes / 1e9:6.2f} GB  {one.asked.repo} at {one.commit}")
+        say(f"{'':21} licence: {one.licence}; {endpoint()}/{one.asked.repo}")
+    say(f"{'total':9} {sum(f.size_bytes for f in found) / 1e9:6.2f} GB")
+
+
+def _pull(
+    preset: str, found: list[FoundRepository], options: AuthorsOptions, words: Any, say: Tell, progress: Progress
+) -> None:
+    downloads, work = home() / "downloads-authors", models_folder() / f".{AUTHORS}.unfinished"
+    total = sum(f.size_bytes for f in found)
+    here = sum(f.stat().st_size for f in downloads.rglob("*") if f.is_file()) if downloads.is_dir() else 0
+    check_space(round(max(0, total - here) + _MODEL_SHARE[options.dtype] * total))
+    sources = _fetch_all(found, downloads, total, say, progress)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        tensors = _join(preset, sources, work, options, words, say)
+        _write_papers(work / "model", found, options, tensors)
+        replace_model(work / "model", models_folder() / AUTHORS)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _fetch_all(
+    found: list[FoundRepository], downloads: Path, total: int, say: Tell, progress: Progress
+) -> dict[str, Path]:
+    """Bring every file here: part -> its folder, or its file where it has one alone."""
+    done = 0
+
+    def moved(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    sources: dict[str, Path] = {}
+    for one in found:
+        say(f"fetching {one.asked.repo}, {one.size_bytes / 1e9:.2f} GB")
+        folder = downloads / one.asked.part / one.commit
+        paths = [fetch(one, file, folder, moved, say) for file in one.files]
+        sources[one.asked.part] = paths[0] if len(paths) == 1 else folder
+    _check_normalises(sources["speech"])
+    return sources
+
+
+def _check_normalises(speech: Path) -> None:
+    """Refuse a speech encoder whose own preprocessing is not what the preset does."""
+    path = speech / "preprocessor_config.json"
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+        fits = fields["do_normalize"] is True and fields["sampling_rate"] == 16_000
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a preprocessor's configuration: {error!r}") from error
+    if not fits:
+        raise CheckpointError(f"{path}: must normalise a waveform of 16000 Hz, as the preset {AUTHORS} does")
+
+
+def _join(
+    preset: str, sources: dict[str, Path], work: Path, options: AuthorsOptions, words: Any, say: Tell
+) -> dict[str, Any]:
+    """Assemble the frozen parts and lay the authors' file on them; return the report of the tensors."""
+    from nanoemox.weights.assemble import WriteOptions, assemble
+    from nanoemox.weights.authors_report import report_tensors
+    from nanoemox.weights.convert import convert_checkpoints
+
+    say("joining the public backbones")
+    backbones: dict[Any, str] = {part: str(place) for part, place in sources.items() if part != _ADAPTERS}
+    base = work / "base"
+    assembly = assemble(
+        preset, base, backbones, WriteOptions(dtype=options.dtype, max_shard_size=options.max_shard_size)
+    )
+    if words is not None:
+        words.save(base)
+    say("laying the authors' adapters on them, LoRA folded in")
+    conversion = convert_checkpoints([sources[_ADAPTERS]], work / "model", base)
+    return report_tensors(assembly, conversion)
+
+
+def _write_papers(model: Path, found: list[FoundRepository], options: AuthorsOptions, tensors: dict[str, Any]) -> None:
+    repositories = [
+        {
+            "part": one.asked.part,
+            "repo": one.asked.repo,
+            "asked": one.asked.revision,
+            "commit": one.commit,
+            "licence_recorded": one.asked.licence,
+            "licence_of_card": one.stated_licence,
+            "files": [asdict(f) for f in one.files],
+        }
+        for one in found
+    ]
+    report = {
+        "name": AUTHORS,
+        "pulled": datetime.now(UTC).isoformat(timespec="seconds"),
+        "nanoemox": nanoemox.__version__,
+        "hub": endpoint(),
+        "dtype": options.dtype,
+        "words": "the user's" if options.words else "the package's own, where only the meaning is known",
+        "repositories": repositories,
+        "tensors": tensors,
+    }
+    (model / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    notices = [f"{one.asked.repo} at {one.commit}: {one.licence}; {endpoint()}/{one.asked.repo}" for one in found]
+    (model / "NOTICE").write_text("\n".join(notices) + "\n", "utf-8")
+    write_record(model, AUTHORS, tuple(_record(one) for one in found))
+
+
+def _record(one: FoundRepository) -> PulledPart:
+    weights = max(one.files, key=lambda f: f.size_bytes)
+    return PulledPart(
+        one.asked.repo, one.licence, f"the hub, commit {one.commit}", weights.sha256 or f"git {weights.blob}"
+    )

@@ -1,0 +1,268 @@
+"""Files of a hub repository at one commit: looked up first, fetched so that a cut goes on, and checked by hash.
+
+``hf_hub_download`` drops what it has when a process ends; here the library's own download writes into a file that
+stays, so that the next pull asks for the rest. The hash, and not the transport, says that a file is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nanoemox.types import CheckpointError
+from nanoemox.weights.authors_catalogue import Repository
+from nanoemox.weights.fetch import Tell, sha256_of
+
+Moved = Callable[[int], None]
+"""Gets the number of bytes that came, or that were here already; negative where some have to come again."""
+Result = TypeVar("Result")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BUSY = (429, 500, 502, 503, 504)
+_TRIES, _LONGEST_WAIT_S = 6, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as the hub describes it.
+
+    Attributes:
+        path: Where it lies in its repository.
+        size_bytes: Its size.
+        sha256: Its hash, or None of a file that git itself keeps.
+        blob: Git's name of its content (SHA-1), which stands for it where there is no ``sha256``.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str | None
+    blob: str | None
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file on the disk is this one."""
+        if path.stat().st_size != self.size_bytes:
+            return False
+        return sha256_of(path) == self.sha256 if self.sha256 is not None else _git_blob(path) == self.blob
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRepository:
+    """A repository as the hub describes it.
+
+    Attributes:
+        asked: What the catalogue says of it.
+        commit: The commit that everything is fetched from.
+        stated_licence: What its card says, or None.
+        files: In the order of the catalogue.
+    """
+
+    asked: Repository
+    commit: str
+    stated_licence: str | None
+    files: tuple[FoundFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files together."""
+        return sum(f.size_bytes for f in self.files)
+
+    @property
+    def licence(self) -> str:
+        """What is known of its licence, in a few words."""
+        recorded, stated = self.asked.licence, self.stated_licence
+        if recorded is None or stated is None or recorded.lower() == stated.lower():
+            return stated or recorded or "none stated"
+        return f"{recorded} (recorded), {stated} (its card)"
+
+
+def endpoint() -> str:
+    """Return the address of the hub: ``HF_ENDPOINT``, or the public one."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def look_up(asked: Repository, tell: Tell) -> FoundRepository:
+    """Ask the hub what it has, without fetching anything.
+
+    Args:
+        asked: Repository, revision and files.
+        tell: Gets a line where the hub makes us wait.
+
+    Raises:
+        CheckpointError: There is no such repository, revision or file; a file is too large, or not the recorded one;
+            the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    where = f"{asked.repo} at {asked.revision}"
+    info = _patiently(
+        where,
+        lambda: HfApi(endpoint=endpoint()).model_info(asked.repo, revision=asked.revision, files_metadata=True),
+        tell,
+    )
+    commit = str(info.sha)
+    if not _COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(asked.revision) and commit != asked.revision):
+        raise CheckpointError(f"{where}: the hub answers with commit {commit[:80]!r}: not what was asked for")
+    there = {s.rfilename: s for s in info.siblings or []}
+    if missing := [f.path for f in asked.files if f.path not in there]:
+        raise CheckpointError(f"{where}: the repository has no {', '.join(missing)} at commit {commit}")
+    files = []
+    for file in asked.files:
+        found = there[file.path]
+        lfs: Any = found.lfs
+        files.append(FoundFile(file.path, int(found.size or 0), lfs["sha256"] if lfs else None, found.blob_id))
+        _check_recorded(where, files[-1], file.most_bytes, file.size_bytes, file.sha256)
+    card: Any = info.card_data
+    return FoundRepository(asked, commit, str(card["license"]) if card and card.get("license") else None, tuple(files))
+
+
+def _check_recorded(where: str, found: FoundFile, most: int, size: int | None, sha256: str | None) -> None:
+    if not 0 < found.size_bytes <= most:
+        raise CheckpointError(
+            f"{where}: {found.path} has {found.size_bytes:,} bytes, limit {most:,}: it is not fetched"
+        )
+    if found.sha256 is None and found.blob is None:
+        raise CheckpointError(f"{where}: the hub tells no hash of {found.path}, so it could not be checked")
+    told = {"bytes": found.size_bytes, "SHA-256": found.sha256}
+    recorded = {"bytes": size, "SHA-256": sha256}
+    if wrong := {n: v for n, v in recorded.items() if v is not None and told[n] not in (None, v)}:
+        raise CheckpointError(f"{where}: {found.path} has {told}, recorded is {wrong}: another file, so not fetched")
+
+
+def fetch(found: FoundRepository, file: FoundFile, folder: Path, moved: Moved, tell: Tell) -> Path:
+    """Bring one file here, going on where an earlier pull was cut off, and check it.
+
+    Args:
+        found: Its repository.
+        file: The file.
+        folder: Where the repository's files lie.
+        moved: Gets the progress.
+        tell: Gets a line where the hub makes us wait.
+
+    Raises:
+        CheckpointError: It cannot be had, or is not what the hub said; a wrong file is deleted.
+    """
+    target = folder / file.path
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    where = f"{found.asked.repo}, {file.path}"
+    if target.is_file() and file.fits(target):
+        moved(file.size_bytes)
+        return target
+    _patiently(where, lambda: _download(found, file, part, moved), tell)
+    part.replace(target)
+    if not file.fits(target):
+        target.unlink()
+        moved(-file.size_bytes)
+        raise CheckpointError(
+            f"{where}: what came is not what the hub has at commit {found.commit} (its hash differs), so it is "
+            "deleted: run the same command again"
+        )
+    return target
+
+
+def _download(found: FoundRepository, file: FoundFile, part: Path, moved: Moved) -> None:
+    """Let the library append what is missing to a partial file."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(found.asked.repo, file.path, revision=found.commit, endpoint=endpoint())
+    start = part.stat().st_size if part.is_file() else 0
+    if start > file.size_bytes:
+        part.unlink()
+        start = 0
+    moved(start)
+    with part.open("ab") as handle:
+        counted = _Counted(handle, moved)
+        try:
+            headers = build_hf_headers()
+            http_get(url, counted, resume_size=start, headers=headers, expected_size=file.size_bytes)  # type: ignore[arg-type]
+        except HfHubHTTPError as error:
+            moved(-handle.tell())
+            if error.response is not None and error.response.status_code == 416:  # the rest that we want is not there
+                part.unlink()
+            raise
+        except OSError as error:
+            moved(-handle.tell())
+            if error.errno is None:  # it came to its end, and is too short or too long
+                part.unlink()
+            raise
+        except BaseException:
+            moved(-handle.tell())
+            raise
+
+
+class _Counted:
+    """A file that tells how far it has come; the library starts over by truncating it."""
+
+    def __init__(self, handle: Any, moved: Moved) -> None:
+        self._handle, self._moved = handle, moved
+
+    def write(self, block: bytes) -> int:
+        self._moved(len(block))
+        return int(self._handle.write(block))
+
+    def tell(self) -> int:
+        return int(self._handle.tell())
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        return int(self._handle.seek(at, whence))
+
+    def truncate(self, size: int | None = None) -> int:
+        at = self.tell() if size is None else size
+        self._moved(at - self._handle.seek(0, 2))
+        return int(self._handle.truncate(at))
+
+
+def _patiently(where: str, call: Callable[[], Result], tell: Tell) -> Result:
+    """Call; wait and call again where the hub is busy; tell in a sentence what stays wrong."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    for left in reversed(range(_TRIES)):
+        try:
+            return call()
+        except GatedRepoError:
+            raise CheckpointError(
+                f"{where}: its owner asks for an agreement: accept it on {endpoint()}, log in (`hf auth login`) and "
+                "run the same command again"
+            ) from None
+        except RevisionNotFoundError:
+            raise CheckpointError(f"{where}: the hub has no such revision of it") from None
+        except RepositoryNotFoundError:
+            raise CheckpointError(f"{where}: the hub has no such repository, or shows it to others only") from None
+        except HfHubHTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if status not in _BUSY or not left:
+                raise CheckpointError(
+                    f"{where}: the hub answers {status or error}; run the same command again"
+                ) from None
+            wait = _wait_s(error, _TRIES - left)
+            tell(f"{where}: the hub answers {status}; waiting {wait:.0f} s")
+            time.sleep(wait)
+        except Exception as error:  # (the library's client is httpx or httpx2, by its version)
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f"{where}: not to be had from {endpoint()}: {reason}. Check the network, HF_ENDPOINT and "
+                "HF_HUB_OFFLINE, then run the same command again: what was fetched is kept"
+            ) from None
+    raise AssertionError
+
+
+def _wait_s(error: Any, tries: int) -> float:
+    asked = str(error.response.headers.get("Retry-After", ""))
+    return min(float(asked) if asked.isdigit() else 2.0**tries, _LONGEST_WAIT_S)
+
+
+def _git_blob(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,140 @@
+"""The page, as gradio's own client and a headless browser use it; nothing leaves the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+pytest.importorskip("gradio", reason="needs gradio: pip install 'nanoemox[demo]'")
+pytest.importorskip("fastapi")
+import uvicorn
+from gradio_client import Client, handle_file
+
+from nanoemox.demo.asking import NO_CONSENT, Asking, Given
+from nanoemox.demo.server import POLICY, create_app
+from nanoemox.inference.engine import Engine
+from nanoemox.serving.agents import listening_at
+from nanoemox.serving.limits import Limits
+from nanoemox.types import NanoEmoXError, Turn
+from tests.tiny import save_tiny
+
+SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
+CHROMIUM = os.environ.get("NANOEMOX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [pytest.mark.filterwarnings("default")]  # gradio's own warnings are its own
+QUESTIONS = "predicate: Is it a joke?\n\nchoice: Who? me|you\nscore: How loud? low|mid|high"
+HOSTILE = "<img src=x onerror=alert(1)> ${7*7} {{7*7}}"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine.from_pretrained(save_tiny(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def address(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
+    with listening_at(0) as listening:
+        server = uvicorn.Server(uvicorn.Config(create_app(engine), log_level="error", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(30)
+
+
+def test_each_part_alone(engine: Engine) -> None:
+    asking = Asking(engine)
+    given = Given(video=str(SAMPLE), words=HOSTILE, agreed=True)
+    card = asking.card(given)
+    assert card.count('data-task="') == 6
+    assert "<img src=x" not in card
+    assert 'data-part="timeline"' in asking.timeline(given, 2.0)
+    rows = asking.decide(given, QUESTIONS)
+    assert [row[0] for row in rows] == ["Is it a joke?", "Who?", "How loud?"]
+    reply, _ = asking.reply(Given(), "I lost it.", [Turn("user", "hello")])
+    assert isinstance(reply, str)
+    assert 'data-task="' in asking.card(Given(words="only words"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Given(video=str(SAMPLE)), NO_CONSENT),
+        (Given(), "nothing to read"),
+        (Given(words="w" * 20_001), "limit 20000"),
+        (Given(video="/nowhere.mp4", agreed=True), "no such file"),
+    ],
+)
+def test_mistakes_are_sentences(engine: Engine, given: Given, said: str) -> None:
+    with pytest.raises(NanoEmoXError, match=said.split(":")[0]):
+        Asking(engine).card(given)
+    with pytest.raises(NanoEmoXError, match="limit"):
+        Asking(engine, Limits(duration_s=1.0)).card(Given(video=str(SAMPLE), agreed=True))
+    with pytest.raises(NanoEmoXError, match="words alone have no length"):
+        Asking(engine).timeline(Given(words="hello"), 2.0)
+
+
+def test_gradios_client_gets_every_answer(address: str) -> None:
+    client = Client(address, verbose=False, analytics_enabled=False)
+    given: list[Any] = [handle_file(str(SAMPLE)), None, HOSTILE, True]
+    card = client.predict(*given, api_name="/answer")
+    assert card.startswith('<div class="nx">')
+    assert card.count('data-task="') == 6
+    assert not set("{}$") & set(card)
+    assert 'data-part="timeline"' in client.predict(*given, 2, api_name="/timeline")
+    assert len(client.predict(*given, QUESTIONS, api_name="/decide")["data"]) == 3
+    box, turns = client.predict(None, None, "", False, "I lost it.", [], api_name="/talk")
+    assert box == ""
+    assert turns[0]["role"] == "user"
+    assert turns[-1]["role"] == "assistant"
+    with pytest.raises(Exception, match="Tick the box first"):
+        client.predict(given[0], None, "", False, api_name="/answer")
+
+
+def test_only_this_machine_is_answered_and_reached(address: str) -> None:
+    page = httpx.get(address)
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"] == POLICY
+    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
+    config = httpx.get(f"{address}/config").json()
+    assert config["analytics_enabled"] is False
+    assert "https://fonts" not in str(config.get("stylesheets"))
+    assert httpx.get(f"{address}/gradio_api/file=/etc/passwd").status_code in (403, 404)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: install it, or set NANOEMOX_CHROMIUM to its path")
+def test_a_browser_answers_a_clip(address: str, tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'nanoemox[dev]'")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(120_000)
+        hosts: set[str] = set()
+        page.on("response", lambda r: hosts.add(urlsplit(r.url).hostname or ""))
+        page.goto(address)
+        page.locator("#clip input[type=file]").first.set_input_files(str(SAMPLE))
+        page.locator("#clip video").wait_for()
+        page.get_by_label("Everybody who is seen").check()
+        page.locator("#ask").click()
+        page.locator("#card [data-task]").nth(5).wait_for()
+        assert page.locator("#card [data-task]").count() == 6
+        page.locator("#along").click()
+        page.locator("#timeline svg.along").first.wait_for()
+        page.evaluate("document.querySelector('#clip video').currentTime = 2.0")
+        page.wait_for_function("Number(document.querySelector('#timeline .cursor')?.getAttribute('x1')) > 300")
+        if shots := os.environ.get("NANOEMOX_SCREENSHOTS"):
+            page.screenshot(path=str(Path(shots) / "demo.png"), full_page=True)
+        browser.close()
+    assert hosts - {""} == {"127.0.0.1"}

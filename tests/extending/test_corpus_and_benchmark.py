@@ -1,0 +1,56 @@
+"""A corpus and a benchmark of it, from outside the package: prepared, checked, asked and scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from nanoemox.benchmarks.records import BENCHMARKS, HIT_RATE, Benchmark
+from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
+from nanoemox.data.corpora import READERS, Corpus, read_corpora
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.doctor.check import check
+from nanoemox.data.manifest import Sample
+from nanoemox.data.prepare import prepare
+from tests.tiny import save_tiny
+
+MOODS: Final = ("happy", "sad", "angry")
+
+
+def read_radio(root: Path) -> list[Sample]:
+    """A line a call: name, part, mood, words, with bars between."""
+    rows = [line.split("|") for line in (root / "calls.txt").read_text("utf-8").splitlines()]
+    return [Source(n, "radio", part, subtitle=words).closed("mer", mood, MOODS) for n, part, mood, words in rows]
+
+
+RADIO: Final = Corpus(read_radio, "yours", "record calls", "calls.txt", words_alone=True)
+RECORD: Final = Benchmark(
+    "radio_calls", "Radio calls", "mer", "radio", HIT_RATE, MOODS, None, "radio", speaker_pattern=r"^(\w+)-"
+)
+
+
+def test_both_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(READERS, "radio", RADIO)  # the one line of the corpus
+    monkeypatch.setitem(BENCHMARKS, "radio_calls", RECORD)  # the one line of the benchmark
+    data = tmp_path / "data"
+    (data / "radio").mkdir(parents=True)
+    lines = [f"p{i % 3}-{i}|{'test' if i > 2 else 'train'}|{MOODS[i % 3]}|call number {i}" for i in range(9)]
+    (data / "radio" / "calls.txt").write_text("\n".join(lines), "utf-8")
+
+    summary = prepare("radio", data / "radio", tmp_path / "prepared")
+    assert {split: part["samples"] for split, part in summary["splits"].items()} == {"train": 3, "test": 6}
+    assert check("radio", data / "radio").samples == 9
+    assert len(read_corpora(data, ["radio"])["radio"]) == 9
+
+    out, model = tmp_path / "run", save_tiny(tmp_path / "model")
+    summary = run_evaluate(EvaluateRequest(("radio_calls",), data, out, str(model), batch=2, device="cpu"))
+    assert summary is not None
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [f"p{i % 3}-{i}" for i in range(3, 9)]
+    assert {row["parsed"]["label"] for row in rows} <= set(MOODS)
+    told = json.dumps(summary, default=str)
+    assert "radio_calls" in told
+    assert "hit_rate" in told

@@ -1,0 +1,88 @@
+"""A seventh task, from outside the package: is the person telling the truth?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from nanoemox.cli import app
+from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
+from nanoemox.inference.engine import Engine
+from nanoemox.tasks import ALL_TASKS, TASKS, ClosedTask
+from nanoemox.tasks.templates import load_templates
+from nanoemox.training.command import run_train
+from nanoemox.types import CheckpointError
+from tests.tiny import save_tiny, tiny_clip
+
+HONESTY: Final = ClosedTask(
+    "honesty", "honesty of a statement", "honesty", 2, "[Honesty]", ("honest", "joking", "lying")
+)
+QUESTIONS: Final = {"questions": ["[Honesty] Which is it? {labels}."], "answer": "{label}"}
+RECIPE: Final = """
+name: honesty
+phases:
+  only:
+    trainable: [lora]
+    lora: {r: 2, alpha: 4, dropout: 0.0}
+    mixture: {said/honesty: 1}
+    lr: 1.0e-3
+    steps: 2
+    micro_batch: 2
+"""
+
+
+@pytest.fixture
+def seventh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "honesty", HONESTY)  # the one line
+
+
+def model_that_asks(folder: Path) -> Path:
+    save_tiny(folder)
+    path = folder / "templates.yaml"
+    words = yaml.safe_load(path.read_text())
+    words["tasks"]["honesty"] = QUESTIONS
+    path.write_text(yaml.safe_dump(words, sort_keys=False))
+    return folder
+
+
+@pytest.mark.usefixtures("seventh")
+def test_it_is_trained_answered_and_put_into_tables(tmp_path: Path) -> None:
+    data, base = tmp_path / "data", model_that_asks(tmp_path / "base")
+    samples = [
+        Sample(
+            id=f"s{i}", corpus="said", split="validation" if i > 3 else "train", task="honesty", subtitle=f"words {i}",
+            labels=ClosedLabels(label=HONESTY.labels[i % 3], candidates=HONESTY.labels),
+        )
+        for i in range(6)
+    ]  # fmt: skip
+    (data / "manifests").mkdir(parents=True)
+    write_manifest(samples, data / "manifests" / "said.jsonl")
+    (tmp_path / "honesty.yaml").write_text(RECIPE)
+    result = run_train(tmp_path / "honesty.yaml", data, tmp_path / "run", base, show=False)
+    assert result["phases"]["only"]["validation"]["said/honesty/n"] == 2
+
+    trained = tmp_path / "run" / "model"
+    answer = Engine.from_pretrained(trained, device="cpu").answer(tiny_clip(), ("honesty", "mer"))
+    assert list(answer.tasks["honesty"].probabilities) == ["honest", "joking", "lying"]
+    assert sum(answer.tasks["honesty"].probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+    table = tmp_path / "answers.csv"
+    arguments = ["answer", "--text", "I never saw it.", "--task", "honesty", "--model", str(trained), "--device", "cpu"]
+    told = CliRunner().invoke(app, [*arguments, "--json"])
+    assert set(json.loads(told.stdout)["tasks"]) == {"honesty"}
+    assert "honesty" in CliRunner().invoke(app, arguments).output
+    assert not table.exists()
+    assert "honesty" not in ALL_TASKS  # who asks for all gets the six
+
+
+@pytest.mark.usefixtures("seventh")
+def test_a_model_without_its_question_says_so(tmp_path: Path) -> None:
+    engine = Engine.from_pretrained(save_tiny(tmp_path / "plain"), device="cpu")
+    with pytest.raises(CheckpointError, match=r"no question for task 'honesty': add tasks\.honesty to its templates"):
+        engine.answer(tiny_clip(), ("honesty",))
+    assert "honesty" not in load_templates().tasks

@@ -1,0 +1,143 @@
+"""``/v1/affect``: what it says is what the engine says, for forms, JSON, files; along a clip; for many at once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.engine import Engine
+from nanoemox.serving.service import Service
+from nanoemox.tasks import ALL_TASKS
+from nanoemox.types import Answer, Turn
+from tests.serving.conftest import data_uri, video, wav
+
+SHORT = GenerationOptions(max_new_tokens=8)
+TASKS = ("msa", "mer", "erg")
+
+
+def post(address: str, **how: Any) -> httpx.Response:
+    return httpx.post(f"{address}/v1/affect", timeout=120, **how)
+
+
+def check(found: dict[str, Any], wanted: Answer) -> None:
+    assert list(found["tasks"]) == list(wanted.tasks)
+    assert found["modalities"] == list(wanted.modalities)
+    for key, reading in wanted.tasks.items():
+        mine, theirs = found["tasks"][key], json.loads(json.dumps(reading.to_dict()))
+        assert mine["raw"] == theirs["raw"]
+        if "probabilities" in theirs:
+            assert mine["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
+
+
+def test_six_answers_from_a_form(address: str, engine: Engine) -> None:
+    found = post(address, files={"file": ("me.mkv", video(), "video/x-matroska")}, data={"max_new_tokens": "8"})
+    assert found.status_code == 200, found.text
+    check(found.json(), engine.answer(engine.load(video()), ALL_TASKS, generation=SHORT))
+    assert "me.mkv" not in found.text
+
+
+def test_json_and_uploaded_files(address: str, engine: Engine) -> None:
+    asked = {"text": "It is over.", "tasks": list(TASKS), "max_new_tokens": 8, "think": False, "explain": True}
+    wanted = engine.answer(engine.load(wav(), subtitle="It is over."), TASKS, think=False, generation=SHORT)
+    file = httpx.post(f"{address}/v1/files", files={"file": ("a.wav", wav())}, data={"purpose": "user_data"}).json()
+    for medium in (
+        {"audio": base64.b64encode(wav()).decode()},
+        {"audio": data_uri(wav(), "audio/wav")},
+        {"file_id": file["id"]},
+    ):
+        found = post(address, json=asked | medium)
+        assert found.status_code == 200, found.text
+        check(found.json(), wanted)
+        assert found.json()["evidence"]["window_attention"]
+
+
+def test_words_alone_with_labels_and_history(address: str, engine: Engine) -> None:
+    form = {"text": "It is over.", "tasks": "mer", "labels": '{"mer": ["happy", "sad"]}'}
+    found = post(address, data=form, files={"file": ("a.wav", wav())})
+    check(found.json(), engine.answer(engine.load(wav(), subtitle="It is over."), "mer", ["happy", "sad"]))
+    said = {"text": "It is over.", "tasks": ["mer"], "history": [{"role": "friend", "text": "Well?"}]}
+    check(
+        post(address, json=said).json(),
+        engine.answer(None, "mer", text="It is over.", history=[Turn("friend", "Well?")]),
+    )
+
+
+def test_timeline(address: str, engine: Engine) -> None:
+    asked = {"tasks": ["mer"], "timeline": {"every_s": 1.0, "window_s": 2.0}, "text": "Hm."}
+    found = post(address, json=asked | {"audio": base64.b64encode(wav(4.0)).decode()})
+    assert found.headers["content-type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in found.text.splitlines()]
+    assert [line["span_s"] for line in lines] == [[0.0, 2.0], [1.0, 3.0], [2.0, 4.0]]
+    for line in lines:
+        clip = engine.load(wav(4.0), subtitle="Hm.", span_s=tuple(line["span_s"]))
+        check(line, engine.answer(clip, "mer"))
+    wrong = post(address, json=asked | {"timeline": {"every_s": 3, "window_s": 2}, "audio": asked["text"] + "AAA="})
+    assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "nothing to answer from"),
+        ({"text": "Hm.", "tasks": ["guess"]}, "unknown task"),
+        ({"text": "Hm.", "tasks": []}, "tasks"),
+        ({"text": "Hm.", "labels": {"erg": ["a"]}}, "erg takes none"),
+        ({"text": "Hm.", "tasks": ["mer"], "labels": {"mir": ["a"]}}, "not asked"),
+        ({"text": "Hm.", "labels": {"mer": ["a", "A"]}}, "given twice"),
+        ({"text": "Hm.", "max_new_tokens": 2000}, "max_new_tokens"),
+        ({"text": "Hm.", "timeline": {}}, "one video or sound"),
+        ({"video": "AAAA"}, "video"),
+        ({"audio": "http://example.com/a.wav"}, "fetches nothing"),
+        ({"file_id": "file-0"}, "no such file"),
+    ],
+)
+def test_mistakes(address: str, body: dict[str, Any], says: str) -> None:
+    found = post(address, json=body)
+    assert found.status_code in (400, 404), found.text
+    assert says in found.json()["error"]["message"]
+
+
+def test_forms_that_are_none(address: str) -> None:
+    kind = "multipart/form-data; boundary=x"
+    for content in (b"", b"--x", b"--x\r\n\r\n", b"--x--", b"\xff" * 100):
+        found = post(address, content=content, headers={"content-type": kind})
+        assert found.status_code == 400, (content, found.text)
+    assert post(address, files={"file": ("a.wav", b"")}).status_code == 400
+    assert post(address, data={"labels": "{"}, files={"file": ("a.wav", wav())}).status_code == 400
+    assert httpx.post(f"{address}/v1/files", json={}).status_code == 415
+
+
+def test_large_forms_touch_no_disk(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("rolled over to the disk")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", never)
+    data = wav(50.0)
+    assert len(data) > 2**20
+    found = httpx.post(f"{address}/v1/files", files={"file": ("a.wav", data)})
+    assert found.status_code == 200
+    assert found.json()["bytes"] == len(data)
+    assert post(address, files={"file": ("a.wav", data)}, data={"tasks": "mer"}).status_code == 200
+
+
+def test_many_at_once_get_their_own_answers(address: str, engine: Engine, service: Service) -> None:
+    sounds = [wav(1.0, seed) for seed in range(8)]
+
+    def ask(i: int) -> dict[str, Any]:
+        form = {"tasks": "mer,ovmer", "text": f"Number {i}.", "max_new_tokens": "8"}
+        found = post(address, files={"file": ("a.wav", sounds[i])}, data=form)
+        assert found.status_code == 200, found.text
+        return dict(found.json())
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    for i, found in enumerate(answers):
+        clip = engine.load(sounds[i], subtitle=f"Number {i}.")
+        check(found, engine.answer(clip, ("mer", "ovmer"), generation=SHORT))

@@ -1,0 +1,247 @@
+"""Live streams: a session says what its replay says, bit for bit; too little is a state; nothing blocks."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import connect
+
+from nanoemox.inference.engine import Engine
+from nanoemox.media.load import load_clip
+from nanoemox.serving.errors import Refusal
+from nanoemox.serving.limits import Limits
+from nanoemox.serving.measuring import Smoother, replay
+from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech, is_jpeg, jpeg_size
+from nanoemox.serving.service import Service
+from tests.serving.conftest import running
+
+SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
+CHUNK = 1600
+
+
+def pcm(sound: np.ndarray) -> list[bytes]:
+    whole = (np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes()
+    return [whole[i : i + 2 * CHUNK] for i in range(0, len(whole), 2 * CHUNK)]
+
+
+def jpeg(frame: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1])
+
+
+@pytest.fixture(scope="module")
+def stream() -> list[bytes]:
+    """The sample clip between two seconds of silence, with a picture every half second."""
+    clip = load_clip(SAMPLE)
+    assert clip.waveform is not None
+    assert clip.frames is not None
+    quiet = np.zeros(16_000, np.float32)
+    sound = pcm(np.concatenate([quiet, clip.waveform, quiet, quiet]))
+    out = []
+    for i, chunk in enumerate(sound):
+        if i % 5 == 0:
+            out.append(jpeg(clip.frames[(i // 5) % len(clip.frames)]))
+        out.append(chunk)
+    return out
+
+
+def live_at(url: str) -> str:
+    return url.replace("http", "ws") + "/v1/live"
+
+
+class Client:
+    """A client that reads on a thread of its own."""
+
+    def __init__(self, url: str, **session: Any) -> None:
+        self.wire = connect(live_at(url), open_timeout=60, ping_interval=None).__enter__()
+        self.said: list[dict[str, Any]] = []
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+        if session:
+            self.wire.send(json.dumps({"type": "session.update", "session": session}))
+
+    def _read(self) -> None:
+        self.said.extend(json.loads(message) for message in self.wire)
+
+    def play(self, messages: list[bytes], pause_s: float = 0.0) -> list[dict[str, Any]]:
+        for message in messages:
+            self.wire.send(message)
+            time.sleep(pause_s)
+        self.wire.send('{"type": "session.end"}')
+        self._reading.join(600)
+        assert not self._reading.is_alive()
+        return self.said
+
+    def of(self, *kinds: str) -> list[dict[str, Any]]:
+        return [m for m in self.said if m["type"] in kinds]
+
+
+def test_a_session(address: str, stream: list[bytes], engine: Engine) -> None:
+    client = Client(address, interval_s=1.0, window_s=3.0, reply=True, half_life_s=2.0)
+    said = client.play(stream, 0.005)
+    assert said[0]["type"] == "session.created"
+    assert said[0]["session"]["interval_s"] == 2.0
+    updated = client.of("session.updated")[0]["session"]
+    assert (updated["interval_s"], updated["reply"], updated["model"]) == (1.0, True, "tiny")
+    assert said[-1] == {"type": "session.ended"}
+    results = client.of("measurement.result")
+    spoken = [r for r in results if r["trigger"] == "speech_ended"]
+    starts, ends = client.of("utterance.start"), client.of("utterance.end")
+    assert len(starts) == len(ends) >= 1
+    assert 0.5 < starts[0]["at_s"] < ends[0]["at_s"]
+    assert spoken
+    assert spoken[0]["end_s"] == ends[0]["at_s"]
+    assert client.of("reply")[0]["text"] is not None
+    for r in results:
+        for person in r["people"]:
+            for reading in person["tasks"].values():
+                assert sum(reading["raw"].values()) == pytest.approx(1, abs=1e-4)
+                assert reading["label"] == max(reading["smoothed"], key=reading["smoothed"].__getitem__)
+
+
+def test_a_recorded_session_replays_bit_for_bit(address: str, stream: list[bytes], engine: Engine) -> None:
+    session = {"interval_s": 2.5, "window_s": 3.0, "faces": "all"}
+    config, sent = LiveConfig.model_validate(session), 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal sent
+        for message in stream:
+            yield message
+            sent += 1
+
+    due = [(sent, message) for message in replay(engine, counted(), config)]
+    wanted = [message for _, message in due]
+    assert json.dumps(wanted) == json.dumps(list(replay(engine, stream, config)))
+    client = Client(address, **session)
+
+    def said() -> list[dict[str, Any]]:
+        return client.of("utterance.start", "utterance.end", "measurement.result")
+
+    for i, message in enumerate(stream):
+        client.wire.send(message)
+        # However slow this machine is, nothing is dropped: each reading is awaited.
+        while len(said()) < sum(at <= i for at, _ in due):
+            time.sleep(0.01)
+    client.play([])
+    assert json.dumps(said()) == json.dumps(wanted)
+
+
+def test_not_enough_evidence_is_a_state(engine: Engine) -> None:
+    quiet = pcm(np.zeros(4 * 16_000, np.float32))
+    scene = jpeg(np.full((48, 64, 3), 90, np.uint8))
+    messages = [m for chunk in quiet for m in (chunk, scene)]
+    said = list(replay(engine, messages, LiveConfig()))
+    assert [m["state"] for m in said] == ["not_enough_evidence"] * 2
+    assert all(m["people"] == [] for m in said)
+
+
+def test_pictures_alone_keep_their_own_time(engine: Engine) -> None:
+    rolling = Rolling(LiveConfig(fps=4.0, interval_s=1.0, window_s=2.0), 4, 10**6)
+    due = [e for i in range(12) for e in rolling.see(jpeg(np.full((8, 8, 3), i, np.uint8)))]
+    assert [(d.start_s, d.end_s) for d in due if isinstance(d, Due)] == [(0.0, 1.0), (0.0, 2.0), (1.0, 3.0)]
+    last = due[-1]
+    assert isinstance(last, Due)
+    assert last.clip.frames is not None
+    assert last.clip.frames.shape == (4, 8, 8, 3)
+    assert last.clip.waveform is None
+
+
+def test_memory_is_bounded(stream: list[bytes]) -> None:
+    rolling = Rolling(LiveConfig(window_s=2.0), 4, 10**7)
+    for _ in range(5):
+        for message in stream:
+            events = rolling.see(message) if is_jpeg(message) else rolling.hear(message)
+            assert all(isinstance(e, Speech | Due) for e in events)
+    assert len(rolling._sound) <= 2 * 2 * 16_000
+    assert len(rolling._frames) <= 2 * 2 * 4 + 1
+
+
+def test_a_model_that_cannot_keep_up_drops_readings_not_the_client(engine: Engine, stream: list[bytes]) -> None:
+    service = Service(engine)
+    gate, inner = threading.Event(), service.batcher._answer
+
+    def slowly(jobs: Any) -> None:
+        assert gate.wait(60)
+        inner(jobs)
+
+    service.batcher._answer = slowly  # type: ignore[method-assign]
+    with running(service) as url:
+        client = Client(url, interval_s=0.5, window_s=2.0)
+        for message in stream * 2:
+            client.wire.send(message)
+        deadline = time.monotonic() + 60
+        while not client.of("utterance.end") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert client.of("utterance.end")  # what needs no model comes all the same
+        gate.set()
+        said = client.play([])
+        results = client.of("measurement.result")
+        assert results[-1]["dropped"] > 0
+        assert said[-1] == {"type": "session.ended"}
+
+
+def test_mistakes_are_told_and_the_session_goes_on(address: str) -> None:
+    client = Client(address)
+    wrong = [
+        "{",
+        "[]",
+        '{"type": "guess"}',
+        '{"type": "session.update", "session": {"interval_s": 99}}',
+        '{"type": "session.update", "session": {"window_s": 1}}',
+        '{"type": "session.update", "session": {"tasks": ["erg"]}}',
+        '{"type": "session.update", "session": {"unknown": 1}}',
+        '{"type": "session.update", "session": {"labels": {"mer": ["a", "a"]}}}',
+        b"odd",
+        b"\0" * 64_002,
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff" + b"x" * 100 + b"\xff\xd9",
+    ]
+    for message in wrong:
+        client.wire.send(message)
+    said = client.play([])
+    assert len(client.of("error")) == len(wrong)
+    assert said[-1] == {"type": "session.ended"}
+
+
+def test_too_large_pictures_are_refused_before_they_are_decoded() -> None:
+    real = jpeg(np.zeros((40, 60, 3), np.uint8))
+    assert jpeg_size(real) == (60, 40)
+    with pytest.raises(Refusal, match="60x40 pixels, limit 100"):
+        Rolling(LiveConfig(), 4, 100).see(real)
+
+
+def test_too_many_sessions(engine: Engine) -> None:
+    service = Service(engine, Limits(sessions=1))
+    with running(service) as url:
+        first = Client(url)
+        with pytest.raises((ConnectionClosedError, InvalidStatus)), connect(live_at(url), open_timeout=60) as second:
+            second.recv()
+        first.play([])
+        deadline = time.monotonic() + 30
+        while service.live_sessions and time.monotonic() < deadline:
+            time.sleep(0.01)
+        Client(url).play([])
+
+
+def test_a_token_guards_the_stream(engine: Engine) -> None:
+    with running(Service(engine), token="secret") as url:
+        with pytest.raises((ConnectionClosedError, InvalidStatus)), connect(live_at(url), open_timeout=60) as bad:
+            bad.recv()
+        with connect(live_at(url), open_timeout=60, additional_headers={"Authorization": "Bearer secret"}) as good:
+            assert json.loads(good.recv())["type"] == "session.created"
+
+
+def test_smoothing_forgets() -> None:
+    smoother = Smoother(2.0)
+    assert smoother.smooth(0, "mer", 0.0, {"a": 1.0, "b": 0.0}) == {"a": 1.0, "b": 0.0}
+    assert smoother.smooth(0, "mer", 2.0, {"a": 0.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}
+    assert smoother.smooth(1, "mer", 2.0, {"a": 0.0, "b": 1.0}) == {"a": 0.0, "b": 1.0}
+    assert Smoother(0).smooth(0, "mer", 2.0, {"a": 0.0}) == {"a": 0.0}
