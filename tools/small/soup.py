@@ -1,6 +1,6 @@
 """Average the LoRA of checkpoints that came from one another: what a late phase learnt, with less of what it forgot.
 
-    python -m tools.small.soup --out soup.safetensors RUN/closing/adapters.safetensors RUN/faces/adapters.safetensors
+python -m tools.small.soup --out soup.safetensors RUN/closing/adapters.safetensors RUN/faces/adapters.safetensors
 """
 
 from __future__ import annotations
