@@ -120,8 +120,9 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         command = [sys.executable, "-m", *shlex.split(line)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, (line, done.stderr)
-        assert done.stdout.strip() or "--csv" in line
+        assert done.stdout.strip() or "--csv" in line or "--html" in line
     assert (tmp_path / "answers.csv").read_text().count("\n") == 2
+    assert "<html" in (tmp_path / "answer.html").read_text("utf-8")
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ ORDER = (
     ("types",),
     ("tasks",),
     ("scoring",),
+    ("listening",),
     ("media",),
     ("faces",),
     ("recipes",),

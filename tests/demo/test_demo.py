@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
@@ -22,7 +23,7 @@ from gradio_client import Client, handle_file
 from nanoemox.demo.asking import NO_CONSENT, Asking, Given
 from nanoemox.demo.server import POLICY, create_app
 from nanoemox.inference.engine import Engine
-from nanoemox.serving.agents import listening_at
+from nanoemox.listening import listening_at
 from nanoemox.serving.limits import Limits
 from nanoemox.types import NanoEmoXError, Turn
 from tests.tiny import save_tiny
@@ -34,6 +35,13 @@ QUESTIONS = "predicate: Is it a joke?\n\nchoice: Who? me|you\nscore: How loud? l
 HOSTILE = "<img src=x onerror=alert(1)> ${7*7} {{7*7}}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """Gradio leaves event loops open: they are collected here, not in a later test that such a warning would fail."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine.from_pretrained(save_tiny(tmp_path_factory.mktemp("model") / "tiny"))
@@ -42,13 +50,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture(scope="module")
 def address(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
-    with listening_at(0) as listening:
+    with listening_at(0) as (listening, address):
         server = uvicorn.Server(uvicorn.Config(create_app(engine), log_level="error", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield address
         server.should_exit = True
         thread.join(30)
 

@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
+from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
 from nanoemox.benchmarks.records import BENCHMARKS, HIT_RATE, Benchmark
-from nanoemox.cli.evaluate_command import EvaluateRequest, run_evaluate
 from nanoemox.data.corpora import READERS, Corpus, read_corpora
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.doctor.check import check
@@ -46,7 +46,9 @@ def test_both_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(read_corpora(data, ["radio"])["radio"]) == 9
 
     out, model = tmp_path / "run", save_tiny(tmp_path / "model")
-    summary = run_evaluate(EvaluateRequest(("radio_calls",), data, out, str(model), batch=2, device="cpu"))
+    summary = evaluate_run(
+        EvaluateOptions(benchmarks=("radio_calls",), data_root=data, out=out, model=str(model), batch=2, device="cpu")
+    )
     assert summary is not None
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text("utf-8").splitlines()]
     assert [row["id"] for row in rows] == [f"p{i % 3}-{i}" for i in range(3, 9)]

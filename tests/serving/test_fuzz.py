@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,8 +20,20 @@ FEW, MANY = 15, int(os.environ.get("NANOEMOX_FUZZ_CASES", "2000"))
 
 
 @pytest.fixture(scope="module")
-def app(engine: Engine) -> Any:
-    return create_app(Service(engine, Limits(duration_s=5, decode_s=20, decode_mb=1024)))
+def app(engine: Engine) -> Iterator[Any]:
+    """The application, which each of schemathesis' many clients would end with its own session."""
+    served = create_app(Service(engine, Limits(duration_s=5, decode_s=20, decode_mb=1024)))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await served(scope, receive, send)
+            return
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+
+    yield app
+    served.state.service.close()
 
 
 def fuzz(app: Any, cases: int) -> dict[str, int]:

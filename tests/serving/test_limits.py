@@ -351,6 +351,8 @@ def test_batches_take_what_waits() -> None:
     batcher = Batcher(4)
     found = asyncio.run(main())
     batcher.close()
+    with pytest.raises(Refusal, match="stopping"):
+        asyncio.run(batcher.run(Work("a"), 1))
     assert seen == [("b", [0]), ("a", [1, 2, 4, 5]), ("b", [3, 6]), ("a", [7, 8])]
     assert found[:7] == [0, 10, 20, 30, 40, 50, 60]
     assert isinstance(found[7], KeyError)

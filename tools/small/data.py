@@ -29,7 +29,7 @@ from nanoemox.tasks import LABEL_SETS
 from tools.small.replies import TONES, reply_to
 
 MORE = Path("corpora/facial_expressions_more")
-BARE_MOST, SHORT_LISTS, TALK_MOST, TALK_WORDS, FACES_MOST, CALMLY_MOST = 3000, 3, 500, 3, 450, 200
+BARE_MOST, SHORT_LISTS, TALK_MOST, TALK_WORDS, FACES_MOST, CALMLY_MOST, ODD_MOST = 3000, 3, 500, 3, 450, 200, 120
 CORPORA = ("ravdess", "goemotions", "mintrec", "mintrec2", "mustard", "esconv", "word_choice", "composed")
 POLARITY = {
     "a neutral state": "neutral", "calm": "neutral", "happiness": "positive", "sadness": "negative",
@@ -68,7 +68,7 @@ def face_samples(data_root: Path) -> list[Sample]:
         if split_of(name) == "train" and taken[label] > FACES_MOST:
             continue
         source = Source(id=Path(name).stem, corpus="facial_expressions", split=split_of(name), media=path)
-        out += recognition(source, label, LABELS)
+        out += map(renamed, recognition(source, label, LABELS))
         out.append(explanation(source, label, {"face": face_sentence(label)}))
     return out
 
@@ -88,12 +88,14 @@ def with_polarity(sample: Sample) -> Sample:
 
 
 def renamed(sample: Sample) -> Sample:
-    """Ask two of five training comments with the label names of clips; validation keeps the corpus' own."""
+    """Ask two of five training comments or photographs with the label names of clips; validation keeps the own."""
     labels = sample.labels
     if sample.split != "train" or not isinstance(labels, ClosedLabels) or pick(f"{sample.id}/names", 5) > 1:
         return sample
-    named = ClosedLabels(label=family(labels.label), candidates=LABEL_SETS["ravdess"])
-    return sample.model_copy(update={"labels": named})
+    name = family(labels.label)
+    if name not in LABEL_SETS["ravdess"]:
+        return sample
+    return sample.model_copy(update={"labels": ClosedLabels(label=name, candidates=LABEL_SETS["ravdess"])})
 
 
 def bare_explanations(comments: Iterable[Sample], explained: Collection[str]) -> list[Sample]:
@@ -166,6 +168,26 @@ def said_calmly(comments: Iterable[Sample], clips: Iterable[Sample]) -> list[Sam
     return out
 
 
+def with_one_odd(clips: Iterable[Sample]) -> list[Sample]:
+    """Give half of the composed clips that speak another voice and half another face: what two say holds against one.
+
+    A voice or face of people that no training met is misread often; words and the other one must then outweigh it.
+    """
+    spoken: dict[tuple[str, str], list[Sample]] = {}
+    for clip in clips:
+        if worded(clip) and isinstance(clip.labels, ClosedLabels):
+            spoken.setdefault((clip.split, clip.labels.label), []).append(clip)
+    out = []
+    for (split, feeling), said in spoken.items():
+        others = [c for (s, f), found in spoken.items() if (s, family(f)) != (split, family(feeling)) and s == split
+                  for c in found]  # fmt: skip
+        for clip in sorted(said, key=lambda c: pick(f"{c.id}/odd", 1 << 30))[:ODD_MOST]:
+            other = others[pick(f"{clip.id}/odd one", len(others))]
+            odd = "audio" if pick(f"{clip.id}/which", 2) else "media"
+            out.append(clip.model_copy(update={"id": f"{clip.id}~{odd}", odd: getattr(other, odd)}))
+    return out
+
+
 def worded(sample: Sample) -> bool:
     """Say whether a composed clip speaks a comment: RAVDESS' own two sentences ask for no reply."""
     return sample.task == "mer" and sample.id.count("+") > 1
@@ -199,6 +221,7 @@ def main() -> None:
     read["talk"] = talk(comments, "talk")
     read["composed"] += said_calmly(comments, read["composed"])
     read["composed"] += talk(filter(worded, read["composed"]), "composed")
+    read["composed"] += with_one_odd(read["composed"])
     for name, samples in read.items():
         write_manifest(map(with_polarity, samples), args.out / "manifests" / f"{name}.jsonl")
         print(name, dict(Counter(f"{s.split}/{s.task}" for s in samples)), flush=True)

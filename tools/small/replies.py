@@ -122,12 +122,28 @@ _LOST: Final = frozenset(_LOST_WORDS.split())
 _MATTERS: Final = {w: f"the {w}" for w in _THE.split()} | {w: f"your {w}" for w in _YOUR.split()} | dict(_OTHERS)
 
 
+REFLECTED_WORDS: Final = (3, 14)
+_MINE: Final = frozenset(("i", "i'm", "i've", "i'll", "i'd", "my", "we", "we're", "our"))
+_UNSAID_WORDS: Final = "you your you're yours u ur dont im fuck fucking shit bitch ass dick sex sexy"
+_UNSAID: Final = frozenset(_UNSAID_WORDS.split())
+_AFTER_I: Final = {"am": "are", "was": "were"}
+_TURNED: Final[Mapping[str, str]] = {
+    "i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself", "i'm": "you are", "i've": "you have",
+    "i'll": "you will", "i'd": "you would", "we": "you", "us": "you", "our": "your", "we're": "you are",
+}  # fmt: skip
+
+
 def reply_to(text: str, tone: Tone, key: str) -> ReplyLabels:
-    """Answer a comment: opener, a remark on its matter or words, and a question or a wish."""
+    """Answer a comment: opener, a remark on what was told, its matter or words, and a question or a wish."""
     words = re.findall(r"[a-z']+", text.lower().replace("’", "'"))
     opener = _opener(words, tone, key)
+    told = reflected(text)
+    if tone.feeling == "happy" and told is not None and re.search(r"n't|\b(not|no|sorry)\b", told):
+        told = None
     matter = next((_MATTERS[w] for w in words if w in _MATTERS), None)
-    if matter is not None and pick(f"{key}/about", 3):
+    if told is not None and pick(f"{key}/told", 4):
+        remark = f"So {told}."
+    elif matter is not None and pick(f"{key}/about", 3):
         remark = _one(tone.about, f"{key}/about which").format(matter)
     elif len(words) > 3 and not pick(f"{key}/quote", 3):
         remark = f'When you say "{_quote(words)}", I can hear how {tone.adjective}.'
@@ -136,6 +152,22 @@ def reply_to(text: str, tone: Tone, key: str) -> ReplyLabels:
     before = chain([text], "other")
     think = Chain(scenario=before.scenario, emotion=tone.feeling, cause=before.cause, goal=tone.goal)
     return ReplyLabels(think=think, reply=f"{opener} {remark} {_one(tone.closers, f'{key}/closer')}")
+
+
+def reflected(text: str) -> str | None:
+    """Say the first sentence back as a listener does ("I got the job!": "you got the job"), or None."""
+    first = re.split(r"[.!?]+(?:\s|$)", text.strip().replace("’", "'"))[0]
+    words = re.findall(r"[A-Za-z']+|,", first)
+    low = [w.lower() for w in words]
+    if not REFLECTED_WORDS[0] <= len(words) <= REFLECTED_WORDS[1] or low[0] not in _MINE or _UNSAID & set(low):
+        return None
+    if len("".join(words)) < len(re.sub(r"\s", "", first)):  # figures, links, names in brackets
+        return None
+    turned = []
+    for before, word in zip(["", *low], low, strict=False):
+        verb = _AFTER_I.get(word) if before == "i" else None
+        turned.append(verb or _TURNED.get(word) or words[len(turned)])
+    return " ".join(turned).replace(" ,", ",")
 
 
 def _opener(words: list[str], tone: Tone, key: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from nanoemox.inference.engine import Engine
-from nanoemox.inference.questions import check_questions
+from nanoemox.inference.questions import Decision, check_questions
 from nanoemox.reporting.answer_page import Answered, render_card
 from nanoemox.reporting.clip_view import view_clip
 from nanoemox.serving.limits import Limits
@@ -100,9 +100,7 @@ class Asking:
         rows = []
         for a in found.answers:
             shares = ", ".join(f"{o.value} {p:.0%}" for o, p in zip(a.question.options, a.probabilities, strict=True))
-            best = {"predicate": lambda a: f"{a.probability:.0%}", "score": lambda a: f"{a.score:.2f}"}
-            told = best[a.question.form](a) if a.question.form in best else str(a.choice)
-            rows.append([a.question.instructions, told, shares])
+            rows.append([a.question.instructions, _short(a), shares])
         return rows
 
     def reply(self, given: Given, message: str, history: list[Turn]) -> tuple[str, Think | None]:
@@ -129,3 +127,10 @@ class Asking:
         if not given.agreed:
             raise NanoEmoXError(NO_CONSENT)
         return read_file(self.engine, given.file, words or None, history, self._limits)
+
+
+def _short(answer: Decision) -> str:
+    """Return the answer to a free question in a word or number."""
+    if answer.question.form == "choice":
+        return str(answer.choice)
+    return f"{answer.probability:.0%}" if answer.question.form == "predicate" else f"{answer.score:.2f}"

@@ -21,7 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from nanoemox.demo.asking import Asking
 from nanoemox.demo.page import build, css, theme
 from nanoemox.inference.engine import Engine
-from nanoemox.serving.agents import listening_at
+from nanoemox.listening import listening_at
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.local_files import MAX_FILE_BYTES
 
@@ -75,10 +75,10 @@ def serve_demo(engine: Engine, port: int, tell: Callable[[str], None], limits: L
     Raises:
         NanoEmoXError: The port cannot be listened at.
     """
-    with listening_at(port) as listening, tempfile.TemporaryDirectory(prefix="nanoemox-demo-") as folder:
+    with listening_at(port) as (listening, address), tempfile.TemporaryDirectory(prefix="nanoemox-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         app = create_app(engine, limits)
-        tell(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        tell(address)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
         # uvicorn raises a signal once more when it is done: the process must not end before the folder is gone.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -219,7 +219,8 @@ def _read_npy(path: Path) -> Rows:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, OverflowError, MemoryError, SyntaxError) as error:
-        why = "holds Python objects, which are never opened" if "bject" in str(error) else "not a whole .npy array"
+        objects = "object" in str(error).lower()
+        why = "holds Python objects, which are never opened" if objects else "not a whole .npy array"
         raise MediaError(f"{path.name}: {why}: save float[N, F] with numpy.save") from error
     return check_rows(mapped, path.name)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from nanoemox.inference.batch import ClipBatch, coverage, untrained_warning, used_modalities
-from nanoemox.types import Answer
+from nanoemox.inference.batch import ClipBatch, used_modalities
+from nanoemox.media.windows import coverage_warning
+from nanoemox.model.configuration import NanoEmoXConfig
+from nanoemox.types import Answer, Clip
 
 
 def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[Answer]:
@@ -28,11 +30,6 @@ def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[A
         timing = {"load": load_s[i], "encode": batch.encode_s, "closed": closed_s, "open": open_s}
         timing["total"] = sum(timing.values())
         readings = closed[i] | written[i]
-        warnings = (
-            *clip.warnings,
-            *coverage(clip, batch.processor.config, batch.branches[i]),
-            *untrained_warning(batch.left_out[i], batch.branches[i]),
-        )
         answers.append(
             Answer(
                 clip=clip.name,
@@ -40,10 +37,38 @@ def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[A
                 tasks={ask.task: readings[ask.task] for ask in batch.plan.asks},
                 modalities=used_modalities(clip, batch.branches[i]),
                 gate=batch.gate(i),
-                warnings=warnings,
+                warnings=warnings_of(batch, i),
                 timing_s={stage: round(seconds, 4) for stage, seconds in timing.items()},
                 evidence=batch.evidence(i) if batch.plan.explain else None,
                 heard=clip.heard,
             )
         )
     return answers
+
+
+def warnings_of(batch: ClipBatch, i: int) -> tuple[str, ...]:
+    """Return what the user is to be warned of about clip i of a batch."""
+    clip, used = batch.clips[i], batch.branches[i]
+    return (
+        *clip.warnings,
+        *_coverage(clip, batch.processor.config, used),
+        *_untrained_warning(batch.left_out[i], used),
+    )
+
+
+def _untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:
+    """Warn of branches that a clip gave rise to and that were left out because their adapters are untrained."""
+    if not left_out:
+        return ()
+    rest = "they are left out" if used else "only the words are used"
+    return (f"adapters of {', '.join(left_out)} are untrained: {rest}; train with nanoemox train",)
+
+
+def _coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tuple[str, ...]:
+    """Warn when the model looks at less than half of a long clip."""
+    if not branches:
+        return ()
+    steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows
+    seen_s = min(clip.duration_s, steps * config.speech.window_s)
+    warning = coverage_warning(clip.duration_s, seen_s)
+    return () if warning is None or warning in clip.warnings else (warning,)

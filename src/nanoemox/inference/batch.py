@@ -17,7 +17,6 @@ from torch import Tensor
 
 from nanoemox.inference.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.media.load import clip_from_arrays
-from nanoemox.media.windows import coverage_warning
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
@@ -150,24 +149,6 @@ def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
     if not {"vision", "speech"} <= trained:
         trained.discard("fusion")
     return tuple(b for b in config.branches if b not in trained)
-
-
-def untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:
-    """Warn of branches that a clip gave rise to and that were left out because their adapters are untrained."""
-    if not left_out:
-        return ()
-    rest = "they are left out" if used else "only the words are used"
-    return (f"adapters of {', '.join(left_out)} are untrained: {rest}; train with nanoemox train",)
-
-
-def coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tuple[str, ...]:
-    """Warn when the model looks at less than half of a long clip."""
-    if not branches:
-        return ()
-    steps = config.vision.num_frames if clip.waveform is None else config.speech.num_windows
-    seen_s = min(clip.duration_s, steps * config.speech.window_s)
-    warning = coverage_warning(clip.duration_s, seen_s)
-    return () if warning is None or warning in clip.warnings else (warning,)
 
 
 class ClipBatch:

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nanoemox.inference.batch import ClipBatch, Plan, coverage, untrained_warning, used_modalities
+from nanoemox.inference.answers import warnings_of
+from nanoemox.inference.batch import ClipBatch, Plan, used_modalities
 from nanoemox.inference.decoding import Choice, GenerationOptions, Prefix, prefill, score
 from nanoemox.inference.questions import Decision, Question
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -114,11 +115,7 @@ def decide_clips(
             name,
             found[i],
             used_modalities(clip, batch.branches[i]),
-            (
-                *clip.warnings,
-                *coverage(clip, processor.config, batch.branches[i]),
-                *untrained_warning(batch.left_out[i], batch.branches[i]),
-            ),
+            warnings_of(batch, i),
             {k: round(v, 4) for k, v in timing.items()},
             tokens[i],
         )

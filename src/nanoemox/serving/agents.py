@@ -7,10 +7,9 @@ Nothing of a clip is logged: the SDK would log an error's sentence, so its log b
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
@@ -23,6 +22,7 @@ from pydantic import BaseModel, Field
 
 from nanoemox import __version__
 from nanoemox.inference.engine import Engine
+from nanoemox.listening import listening_at
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.local_files import Folders, read_file
 from nanoemox.tasks import ALL_TASKS, TASKS
@@ -246,28 +246,13 @@ def serve_http(server: MCPServer[Any], port: int, tell: Callable[[str], None]) -
     Raises:
         NanoEmoXError: The port cannot be listened at.
     """
-    with listening_at(port) as socket_:
-        tell(f"http://127.0.0.1:{socket_.getsockname()[1]}/mcp")
+    with listening_at(port) as (listening, address):
+        tell(f"{address}/mcp")
         config = uvicorn.Config(
             server.streamable_http_app(host="127.0.0.1"), log_level="warning", access_log=False, server_header=False
         )
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[socket_])
-
-
-@contextmanager
-def listening_at(port: int) -> Any:
-    """Listen on loopback.
-
-    Raises:
-        NanoEmoXError: The port is taken or may not be used.
-    """
-    try:
-        found = socket.create_server(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        raise NanoEmoXError(f"cannot listen at 127.0.0.1:{port} ({error}): give another --port") from error
-    with found:
-        yield found
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _reading(reading: Reading) -> ReadingOut:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 from starlette.responses import PlainTextResponse, Response
 
+from nanoemox.listening import listening_at
 from nanoemox.serving import affect, chat, decisions, live
 from nanoemox.serving.errors import Refusal, add_handlers, problem, refusal_of
 from nanoemox.serving.limits import App, Guard, Message, Receive, Scope, Send
@@ -112,14 +112,8 @@ def serve(service: Service, host: str, port: int, token: str | None, tell: Calla
     """
     if host not in LOOPBACK and token is None:
         raise NanoEmoXError(f"--host {host} can be reached from other machines: set --token, or serve at 127.0.0.1")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise NanoEmoXError(f"cannot listen at {host}:{port} ({error}): give another --port or --host") from error
-    with listening:
-        shown = f"[{host}]" if ":" in host else host
-        tell(f"http://{shown}:{listening.getsockname()[1]}")
+    with listening_at(port, host) as (listening, address):
+        tell(address)
         uvicorn.Server(_config(create_app(service, host, token))).run(sockets=[listening])
 
 

@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nanoemox.serving.errors import Refusal
+
 
 class Work(Protocol):
     """A kind of work; equal works (by ``==``) run as one batch."""
@@ -56,11 +58,15 @@ class Batcher:
         return self._thread.is_alive() and not self._closed
 
     async def run(self, work: Work, item: Any) -> Any:
-        """Return the result for an item, or raise what went wrong; cancelling takes it out of the queue."""
+        """Return the result for an item, or raise what went wrong; cancelling takes it out of the queue.
+
+        Raises:
+            Refusal: 503, the batcher was closed.
+        """
         job = _Job(work, item)
         with self._changed:
             if self._closed:
-                raise RuntimeError("the batcher is closed")
+                raise Refusal(503, "the server is stopping: ask again later", retry_after_s=5)
             self._waiting.append(job)
             self._changed.notify()
         return await asyncio.wrap_future(job.future)

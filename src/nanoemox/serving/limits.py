@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from nanoemox.listening import known_host, netloc_of
 from nanoemox.media.decode import MediaOptions
 from nanoemox.serving.errors import Refusal, problem
 
@@ -92,7 +90,7 @@ class Guard:
     """
 
     def __init__(self, app: App, limits: Limits, host: str, token: str | None) -> None:
-        self.app, self.limits, self.host, self.token = app, limits, host.lower(), token
+        self.app, self.limits, self.host, self.token = app, limits, host, token
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,10 +113,10 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         called = headers.get("host", "")
-        if not _known_host(called, self.host):
+        if not known_host(called, self.host):
             return Refusal(421, "call this server by its IP address, by localhost, or by the name given with --host")
         origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != called.lower():
+        if origin is not None and netloc_of(origin) != called.lower():
             return Refusal(403, "pages of other sites may not use this server")
         if self.token is not None and scope["path"] not in OPEN_PATHS:
             given = headers.get("authorization", "").removeprefix("Bearer ").strip()
@@ -168,22 +166,3 @@ class Guard:
             await problem(refusal)(scope, receive, send)
         finally:
             self._held -= taken
-
-
-def _known_host(called: str, host: str) -> bool:
-    try:
-        name = urlsplit(f"//{called}").hostname or ""
-    except ValueError:
-        return False
-    with suppress(ValueError):
-        ipaddress.ip_address(name)
-        return True
-    return name in ("localhost", host)
-
-
-def _netloc(origin: str) -> str:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return ""
-    return parts.netloc.lower() if parts.scheme in ("http", "https") else ""

@@ -8,8 +8,6 @@ the page itself. Nothing that leaves here names a run.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
@@ -17,7 +15,6 @@ from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -28,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from nanoemox.listening import known_host, listening_at, netloc_of
 from nanoemox.study.store import RatingStore, UnknownError
 from nanoemox.types import NanoEmoXError
 
@@ -117,25 +115,14 @@ def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) 
     Raises:
         NanoEmoXError: No such study, or an address that cannot be listened at.
     """
-    with closing(RatingStore(study)) as store:
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listening = socket.create_server((host, port), family=family)
-        except (OSError, OverflowError) as error:
-            raise NanoEmoXError(f"cannot listen at {host}:{port} ({error}): give another --port or --host") from error
-        with listening:
-            shown = f"[{host}]" if ":" in host else host
-            tell(f"http://{shown}:{listening.getsockname()[1]}")
-            # The log would hold the raters' names.
-            config = uvicorn.Config(
-                create_app(store, host),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                http=ImpatientProtocol,
-            )
-            with suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[listening])
+    with closing(RatingStore(study)) as store, listening_at(port, host) as (listening, address):
+        tell(address)
+        # The log would hold the raters' names.
+        config = uvicorn.Config(
+            create_app(store, host), log_level="warning", access_log=False, server_header=False, http=ImpatientProtocol
+        )
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
@@ -214,11 +201,11 @@ def _rate(body: RatingBody, store: _Store) -> dict[str, Any]:
 def _refusal(request: Request, host: str) -> tuple[int, str] | None:
     """Return why a request is refused, or None."""
     called = request.headers.get("host", "")
-    if not _known_host(called, host):
+    if not known_host(called, host):
         return 421, "open this page by the address that nanoemox rate printed, or by the IP address of this machine"
     if request.method in ("GET", "HEAD"):
         return None
-    if _netloc(request.headers.get("origin", "")) != called.lower():
+    if netloc_of(request.headers.get("origin", "")) != called.lower():
         return 403, "only the rating page itself may send ratings"
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return 415, "send application/json"
@@ -237,25 +224,6 @@ async def _slowness(request: Request) -> tuple[int, str] | None:
     except (TimeoutError, ClientDisconnect):
         return 408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
     return None
-
-
-def _known_host(called: str, host: str) -> bool:
-    try:
-        name = urlsplit(f"//{called}").hostname or ""
-    except ValueError:
-        return False
-    with suppress(ValueError):
-        ipaddress.ip_address(name)
-        return True
-    return name in ("localhost", host.lower())
-
-
-def _netloc(origin: str) -> str:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return ""
-    return parts.netloc.lower() if parts.scheme in ("http", "https") else ""
 
 
 def _problem(status: int, sentence: str) -> Response:
