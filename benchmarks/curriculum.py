@@ -2,9 +2,10 @@
 
     python -m benchmarks.curriculum --data-root DATA --model BASE --out RUNS [--steps 600] [--seeds 7] [--json FILE]
 
-BASE is the model before P2E (``python -m tools.mini.assemble``). All runs share one feature cache. Every run is
-measured on the same held-out samples, so the differences to P2E are paired: 95 % bootstrap intervals over the samples
-of all seeds. With one seed they say nothing about how much a curriculum varies from seed to seed.
+BASE is the model before P2E (``python -m tools.mini.assemble``); DATA is what ``python -m tools.corpora`` wrote. All
+runs share one feature cache. Every run is measured on the same held-out samples, so the differences to P2E are paired:
+95 % bootstrap intervals over the samples of all seeds. With one seed they say nothing about how much a curriculum
+varies from seed to seed.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.media import decode as _decode
 from nanoemox.media.load import clip_from_arrays, load_clip
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
@@ -228,7 +229,7 @@ def test_a_thousand_million_frames_a_second(tmp_path: Path) -> None:
     assert clip.frames is not None
     assert clip.duration_s < 1
     engine = Engine(tiny_model(), tiny_processor())
-    assert all(a.tasks for a in engine.timeline(path, 1.0, 1.0, ("msa",)))
+    assert all(a.tasks for a in engine.timeline(path, TimelineOptions(1.0, 1.0, tasks=("msa",))))
 
 
 def huge_png(side: int) -> bytes:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nanoemox.inference.embedding import Embedding
     from nanoemox.inference.engine import Engine
     from nanoemox.inference.questions import Decision, Option, Question
+    from nanoemox.inference.timeline import TimelineOptions
     from nanoemox.media.load import clip_from_arrays, load_clip
     from nanoemox.model.configuration import NanoEmoXConfig
     from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -65,6 +66,7 @@ __all__ = [
     "Reading",
     "RecipeError",
     "Think",
+    "TimelineOptions",
     "Turn",
     "__version__",
     "clip_from_arrays",
@@ -86,6 +88,7 @@ _HOMES = {
     "inference.embedding": ("Embedding",),
     "inference.engine": ("Engine",),
     "inference.questions": ("Decision", "Option", "Question"),
+    "inference.timeline": ("TimelineOptions",),
     "faces.tracks": ("with_face",),
     "media.load": ("clip_from_arrays", "load_clip"),
     "model.modeling": ("NanoEmoXForConditionalGeneration",),

@@ -14,14 +14,13 @@ from nanoemox.types import NanoEmoXError
 
 
 def test_ids_and_groups() -> None:
-    ids = (
-        "mer2023 mer2024 meld iemocap cmu_mosi cmu_mosei ch_sims ch_sims_v2 ov_merd emer mintrec mintrec2 "
-        "mintrec2_paper avamerg ravdess"
-    )
-    assert list(BENCHMARKS) == ids.split()
-    assert GROUPS["mer-unibench"] == tuple(ids.split()[:9])
-    assert GROUPS["all"] == tuple(ids.split())
     assert all(key == record.id for key, record in BENCHMARKS.items())
+    assert set(GROUPS["all"]) == set(BENCHMARKS)
+    assert {b.task for b in expand(["intent"])} == {"mir"}
+    # MER-UniBench has no intents, replies or explanations, and sizes that AffectGPT's paper states.
+    unibench = expand(["mer-unibench"])
+    assert {b.task for b in unibench} == {"mer", "msa", "ovmer"}
+    assert sum(b.num_samples or 0 for b in unibench) == 12_599
 
 
 @pytest.mark.parametrize("record", BENCHMARKS.values(), ids=lambda b: b.id)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.remote_examples import Memory, draw
+from nanoemox.benchmarks.remote_examples import ExemplarIndex, draw_examples
 from nanoemox.types import Clip, NanoEmoXError
 from tests.benchmarks.served import AVAMERG, MELD, TALK, asking, parts, reply, said, sample
 from tests.judging.fake_endpoint import Says, in_turn
@@ -43,18 +43,18 @@ def test_examples_are_of_the_training_part_and_before_the_question(tmp_path: Pat
         shown.append(words)
     assert shown[0] == shown[1]
     assert len(set(shown[0])) == 3
-    assert [s.subtitle for s in draw(MELD, corpus, 2)] == shown[0][:2]
+    assert [s.subtitle for s in draw_examples(MELD, corpus, 2)] == shown[0][:2]
 
 
 def test_examples_are_never_of_the_part_that_is_asked() -> None:
     corpus = [sample(f"x{i}", "test") for i in range(9)] + [sample("v", "validation")]
-    assert [s.id for s in draw(MELD, corpus, 1)] == ["v"]
+    assert [s.id for s in draw_examples(MELD, corpus, 1)] == ["v"]
     with pytest.raises(NanoEmoXError, match=r"--shots 2: corpus meld has 1 samples .* give --shots 1"):
-        draw(MELD, corpus, 2)
+        draw_examples(MELD, corpus, 2)
     ravdess = get_benchmark("ravdess")
     part = [s.model_copy(update={"corpus": "ravdess", "split": ravdess.split}) for s in corpus]
     with pytest.raises(NanoEmoXError, match="has 0 samples"):
-        draw(ravdess, part, 1)
+        draw_examples(ravdess, part, 1)
 
 
 def test_a_reply_in_three_steps(tmp_path: Path) -> None:
@@ -113,7 +113,9 @@ def test_a_step_that_fails_leaves_the_clip_unanswered(tmp_path: Path, fails: int
 
 
 def test_memory_falls_back_on_common_words_where_the_emotion_is_unknown() -> None:
-    memory = Memory(AVAMERG, [reply("t1", "train", "sad", "rain again"), reply("t2", "train", "proud", "my cat won")])
+    memory = ExemplarIndex(
+        AVAMERG, [reply("t1", "train", "sad", "rain again"), reply("t2", "train", "proud", "my cat won")]
+    )
     clip = Clip("x", subtitle="My CAT!")
     assert memory.nearest("who knows", clip, AVAMERG.labels, 1) == [("my cat won", "reply to t2")]
     assert memory.nearest("emotion: sad", clip, AVAMERG.labels, 1) == [("rain again", "reply to t1")]

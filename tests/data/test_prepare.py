@@ -11,10 +11,8 @@ from typer.testing import CliRunner
 from nanoemox.cli import app
 from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY
 from nanoemox.data.manifest import Sample, read_manifest
-from nanoemox.data.prepare import list_corpora, prepare, summarise
+from nanoemox.data.prepare import prepare, summarise
 from nanoemox.types import RecipeError
-
-DOCS = Path(__file__).resolve().parents[2] / "docs/data.md"
 
 
 def clips(root: Path) -> Path:
@@ -114,11 +112,3 @@ def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("nanoemox: corpus 'cremad' has no reader; there are caer")
     assert "Example:  nanoemox prepare crema_d" in run("--help")[1]
-
-
-def test_every_corpus_is_documented() -> None:
-    text = DOCS.read_text("utf-8").partition("## Corpora")[2]
-    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
-    assert set(rows) == set(READERS)
-    for corpus in list_corpora():
-        assert corpus["licence"] in rows[corpus["corpus"]], corpus["corpus"]

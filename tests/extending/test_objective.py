@@ -3,47 +3,65 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.model.modeling import NanoEmoXOutput
 from nanoemox.model.processing import Ask
 from nanoemox.training.command import run_train
-from nanoemox.training.objectives import OBJECTIVES
-from nanoemox.training.objectives.cross_entropy import answers, cross_entropy
+from nanoemox.training.objectives import OBJECTIVES, Loss, Objective, Start, answer_logits
+from nanoemox.training.objectives.cross_entropy import cross_entropy
 from nanoemox.training.phases import load_curriculum
 from nanoemox.types import RecipeError
 from tests.tiny import tiny_clip, tiny_model, tiny_processor
 from tests.training.toy import steady_root
 
 
-def smoothed(output: NanoEmoXOutput, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    targets = answers(labels)
-    loss = functional.cross_entropy(output.logits.float(), targets, label_smoothing=0.5, reduction="sum")
-    return loss / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+class Smoothed(Objective):
+    smoothing: float
+
+    def begin(self, start: Start) -> Loss:
+        def loss(model: nn.Module, batch: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
+            logits, targets = answer_logits(model, batch)
+            start.note("tokens", len(targets))
+            found = functional.cross_entropy(logits, targets, label_smoothing=self.smoothing, reduction="sum")
+            return found / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+
+        return loss
 
 
 def test_it_is_trained_with_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OBJECTIVES, "smoothed", smoothed)  # the one line
+    monkeypatch.setitem(OBJECTIVES, "smoothed", Smoothed)  # the one line
     fields = steady_root(tmp_path)
     fields["phases"] = {"first": fields["phases"]["first"] | {"modality_dropout": {}}}
     losses = {}
-    for objective in ("cross_entropy", "smoothed"):
-        fields["phases"]["first"]["objective"] = objective
+    for objective, settings in (("cross_entropy", {}), ("smoothed", {"smoothing": 0.5})):
+        fields["phases"]["first"] |= {"objective": objective, "objective_settings": settings}
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields))
         run_train(
             tmp_path / "recipe.yaml", tmp_path / "data", tmp_path / objective, tmp_path / "base",
             features=tmp_path / "features", show=False,
         )  # fmt: skip
         lines = (tmp_path / objective / "first" / "metrics.jsonl").read_text().splitlines()
-        losses[objective] = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+        rows = [row for row in map(json.loads, lines) if "loss" in row]
+        losses[objective] = [row["loss"] for row in rows]
+    assert all(row["tokens"] > 1 for row in rows)
     assert len(losses["smoothed"]) == 2
     assert losses["smoothed"] != losses["cross_entropy"]
+
+
+def test_its_settings_are_strict(tmp_path: Path) -> None:
+    fields = {"trainable": ["fusion"], "mixture": {"a/mer": 1}, "lr": 1, "steps": 1, "micro_batch": 1}
+    fields["objective_settings"] = {"smoothing": 0.1}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r", "phases": {"only": fields}}))
+    with pytest.raises(RecipeError, match="smoothing: Extra inputs are not permitted"):
+        load_curriculum(tmp_path / "r.yaml")
 
 
 def test_an_unknown_objective_names_those_that_there_are(tmp_path: Path) -> None:
@@ -66,5 +84,4 @@ def test_ours_is_the_loss_of_the_model() -> None:
     keep = torch.cat([labels[:, 1:] != -100, torch.zeros(2, 1, dtype=torch.bool)], 1)
     for count in (None, 7):
         whole = model(**batch, num_items_in_batch=count).loss
-        part = model(**{k: v for k, v in batch.items() if k != "labels"}, logits_to_keep=keep)
-        torch.testing.assert_close(cross_entropy(part, labels, count), whole)
+        torch.testing.assert_close(cross_entropy(model, {**batch, "logits_to_keep": keep}, count), whole)

@@ -138,7 +138,7 @@ def test_a_face_that_fills_a_tall_frame_is_found(portrait: np.ndarray) -> None:
     half = (whole.boxes[0, 2] - whole.boxes[0, 0]) / 2
     narrow = portrait[int(y - 0.85 * half) : int(y + 0.95 * half), int(x - 0.45 * half) : int(x + 0.45 * half)]
     close = cv2.resize(narrow, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
-    assert not faces._may_be_crop(close)
+    assert not faces.may_be_crop(close)
     (track,) = find_faces(close[None])
     side = track.boxes[0, 2] - track.boxes[0, 0]
     assert close.shape[1] <= side <= close.shape[0] + 1

@@ -19,6 +19,7 @@ import torch
 from nanoemox.faces.tracks import NO_FACE
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.media.load import clip_from_arrays, load_clip, media_duration_s
 from nanoemox.model.modeling import Media
 from nanoemox.model.processing import Ask
@@ -244,7 +245,7 @@ def test_long_clip_warns_of_what_was_not_seen(engine: Engine) -> None:
 
 
 def test_timeline_covers_the_file(engine: Engine) -> None:
-    answers = list(engine.timeline(SAMPLE, 1.0, 2.0, ("msa",)))
+    answers = list(engine.timeline(SAMPLE, TimelineOptions(1.0, 2.0, tasks=("msa",))))
     spans = [a.span_s for a in answers]
     assert spans[0] == (0.0, 2.0)
     assert len({a.tasks["msa"].probabilities["positive"] for a in answers if a.tasks["msa"].probabilities}) > 1
@@ -253,7 +254,7 @@ def test_timeline_covers_the_file(engine: Engine) -> None:
     clip = engine.load(SAMPLE, span_s=(0.0, 2.0))
     same(replace(answers[0], span_s=None), engine.answer(clip, ("msa",)))
     with pytest.raises(NanoEmoXError, match="every 0 s"):
-        list(engine.timeline(SAMPLE, 0.0, 2.0))
+        list(engine.timeline(SAMPLE, TimelineOptions(0.0, 2.0)))
 
 
 def sparse_video(path: Path, seconds: range, waveform: np.ndarray | None = None) -> Path:
@@ -289,20 +290,20 @@ def write_wav(path: Path, seconds: float, silent: slice) -> Path:
 
 def test_a_window_that_holds_nothing_is_an_answer_that_says_so(engine: Engine, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "pause.wav", 6, slice(2 * 16_000, 4 * 16_000))
-    answers = list(engine.timeline(path, 2.0, 2.0, ("msa",)))
+    answers = list(engine.timeline(path, TimelineOptions(2.0, 2.0, tasks=("msa",))))
     assert [a.span_s for a in answers] == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0)]
     assert [list(a.tasks) for a in answers] == [["msa"], [], ["msa"]]
     (warning,) = answers[1].warnings
     assert warning.startswith("no answer for this window: nothing to answer from")
     assert answers[1].modalities == ()
     with pytest.raises(MediaError):
-        list(engine.timeline(tmp_path / "absent.wav", 2.0, 2.0))
+        list(engine.timeline(tmp_path / "absent.wav", TimelineOptions(2.0, 2.0)))
 
 
 def test_a_picture_is_one_window(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.full((48, 64, 3), 90, np.uint8))
-    (answer,) = engine.timeline(path, 1.0, 2.0, ("msa",))
+    (answer,) = engine.timeline(path, TimelineOptions(1.0, 2.0, tasks=("msa",)))
     assert answer.span_s == (0.0, 0.0)
     same(replace(answer, span_s=None), engine.answer(path, ("msa",)))
 
@@ -310,11 +311,11 @@ def test_a_picture_is_one_window(engine: Engine, tmp_path: Path) -> None:
 def test_a_file_of_hours_is_answered_window_by_window(engine: Engine, tmp_path: Path) -> None:
     path = sparse_video(tmp_path / "long.mkv", range(0, 7201, 60))
     assert media_duration_s(path) == pytest.approx(7200, abs=1)
-    answers = list(engine.timeline(path, 1800.0, 1800.0, ("msa",)))
+    answers = list(engine.timeline(path, TimelineOptions(1800.0, 1800.0, tasks=("msa",))))
     assert [a.span_s[0] for a in answers if a.span_s][:4] == [0, 1800, 3600, 5400]
     assert all(a.tasks for a in answers)
     with pytest.raises(NanoEmoXError, match="more than 100000 windows"):
-        list(engine.timeline(path, 0.01, 1.0, ("msa",)))
+        list(engine.timeline(path, TimelineOptions(0.01, 1.0, tasks=("msa",))))
 
 
 def test_length_of_a_file_that_says_nothing_or_too_much(tmp_path: Path) -> None:
@@ -342,9 +343,10 @@ def test_three_hours_within_a_gigabyte(tmp_path: Path) -> None:
     path = sparse_video(tmp_path / "talk.mkv", range(0, 3 * 3600, 5), noise)
     program = (
         "import resource, sys\n"
-        "from nanoemox.inference.engine import Engine\n"
+        "from nanoemox import Engine, TimelineOptions\n"
         "engine = Engine.from_pretrained(device='cpu')\n"
-        "n = sum(bool(a.tasks) for a in engine.timeline(sys.argv[1], 600.0, 600.0, ('msa',)))\n"
+        "options = TimelineOptions(600.0, 600.0, tasks=('msa',))\n"
+        "n = sum(bool(a.tasks) for a in engine.timeline(sys.argv[1], options))\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)

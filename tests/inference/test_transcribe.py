@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 import nanoemox.inference.engine
 from nanoemox.cli.render import card
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.inference.transcribe import Listener, chunks, find_listener, is_silent, listen, repetition
 from nanoemox.media.windows import Span, utterances
 from nanoemox.types import Answer, Heard, MediaError, Word
@@ -133,25 +134,26 @@ def test_the_engine_listens_unless_it_has_words_or_shall_not(
 def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = Fake(HEARD)
     monkeypatch.setattr(nanoemox.inference.engine, "find_listener", lambda *_: recogniser)
-    answers = list(engine.timeline(sound, tasks=("msa",), by="utterance"))
+    answers = list(engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance")))
     assert [a.span_s for a in answers] == [(0.2, 1.3), (1.5, 2.6)]
     assert [a.heard.text for a in answers if a.heard] == ["I got it.", "So happy!"]
     assert recogniser.calls == 1
-    windows = list(engine.timeline(sound, 1.0, 1.5, ("msa",)))
+    windows = list(engine.timeline(sound, TimelineOptions(1.0, 1.5, tasks=("msa",))))
     assert [a.heard for a in windows] == [HEARD] * 3  # each window is listened to by itself: a file may be hours long
     sound.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.500 --> 00:01.500\nFrom the file.\n")
-    assert [a.span_s for a in engine.timeline(sound, tasks=("msa",), by="utterance")] == [(0.5, 1.5)]
+    assert [a.span_s for a in engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance"))] == [(0.5, 1.5)]
 
 
 def test_words_without_times_are_not_cut_at(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nanoemox.inference.engine, "find_listener", lambda *_: Fake(HEARD))
-    answers = list(engine.timeline(SAMPLE, tasks=("msa",), by="utterance"))  # its words lie in a stream of the file
+    # Its words lie in a stream of the file.
+    answers = list(engine.timeline(SAMPLE, TimelineOptions(tasks=("msa",), by="utterance")))
     assert [a.span_s for a in answers] == [(0.2, 1.3), (1.5, 2.6)]
 
 
 def test_without_words_there_are_no_utterances(engine: Engine, sound: Path) -> None:
     with pytest.raises(MediaError, match=r"no utterances to cut at.*nanoemox pull small"):
-        list(engine.timeline(sound, tasks=("msa",), by="utterance"))
+        list(engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance")))
 
 
 def test_the_card_tells_language_task_and_sureness() -> None:

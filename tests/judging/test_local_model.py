@@ -79,7 +79,7 @@ def test_other_weights_have_other_answers_in_the_cache(folder: Path, tmp_path: P
 
 def test_templates_without_a_system_get_its_words(tmp_path: Path) -> None:
     model = LocalModel(str(save(tmp_path / "m", NO_SYSTEM)), tmp_path)
-    assert "Be brief.\n\nhow are you?" in tiny_tokenizer().decode(model._prompt(ASK))
+    assert "Be brief.\n\nhow are you?" in tiny_tokenizer().decode(model.prompt_ids(ASK))
     refuses = LocalModel(str(save(tmp_path / "n", "{{ raise_exception('never') }}")), tmp_path)
     with pytest.raises(EndpointError, match="refuses the dialogue: never"):
         refuses.complete(ASK, 4)

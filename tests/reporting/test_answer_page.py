@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoemox.reporting.answer_page import MAX_CLIPS, Answered, render_card, render_page, style_sheet, write_page
+from nanoemox.reporting.answer_page import MAX_CLIPS, ClipAnswers, render_card, render_page, style_sheet, write_page
 from nanoemox.reporting.clip_view import NUM_PEAKS, ClipView, view_clip
 from nanoemox.types import (
     Answer,
@@ -105,7 +105,7 @@ def answer(words: str = "happy", **changes: object) -> Answer:
 
 
 def test_the_card_shows_answers_and_evidence() -> None:
-    page = Page(render_page([Answered((answer(),), view_clip(clip()))]))
+    page = Page(render_page([ClipAnswers((answer(),), view_clip(clip()))]))
     for text in (
         "sentiment",
         "positive",
@@ -127,7 +127,7 @@ def test_the_card_shows_answers_and_evidence() -> None:
 
 
 def test_nothing_in_a_clip_or_an_answer_is_code() -> None:
-    html = render_page([Answered((answer(HOSTILE),), view_clip(clip(HOSTILE)))])
+    html = render_page([ClipAnswers((answer(HOSTILE),), view_clip(clip(HOSTILE)))])
     page = Page(html)
     assert page.count("script") == 0
     assert page.count("style") == 1
@@ -140,7 +140,7 @@ def test_nothing_in_a_clip_or_an_answer_is_code() -> None:
 
 
 def test_the_policy_forbids_all_but_the_one_style_sheet() -> None:
-    html = render_page([Answered((answer(),))])
+    html = render_page([ClipAnswers((answer(),))])
     (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     (policy,) = (a["content"] for _, a in Page(html).elements if a.get("http-equiv") == "Content-Security-Policy")
@@ -150,7 +150,7 @@ def test_the_policy_forbids_all_but_the_one_style_sheet() -> None:
 
 
 def test_a_card_inside_another_page_holds_nothing_that_its_templates_read() -> None:
-    card = render_card(Answered((answer(HOSTILE),), view_clip(clip(HOSTILE))))
+    card = render_card(ClipAnswers((answer(HOSTILE),), view_clip(clip(HOSTILE))))
     assert not set("{}$") & set(card)
     assert "${7*7} {{7*7}}" in Page(card).text
     assert all(line.startswith((".nx", "body.nx")) for line in style_sheet().splitlines() if line)
@@ -158,7 +158,7 @@ def test_a_card_inside_another_page_holds_nothing_that_its_templates_read() -> N
 
 @given(st.text(max_size=60))
 def test_any_text_leaves_a_whole_page(text: str) -> None:
-    page = Page(render_page([Answered((answer(text),), ClipView(2.0, subtitle=text))]))
+    page = Page(render_page([ClipAnswers((answer(text),), ClipView(2.0, subtitle=text))]))
     assert page.count("script") == 0
 
 
@@ -166,7 +166,7 @@ def test_answers_along_a_clip_are_lines_with_gaps() -> None:
     spans = [(0.0, 2.0), (1.0, 3.0), (2.0, 4.0), (3.0, 5.0), (4.0, 6.0)]
     windows = [answer("calm", span_s=s) for s in spans]
     windows[2] = replace(windows[2], tasks={}, warnings=("no answer for this window: silence",))
-    page = Page(render_page([Answered(tuple(windows), view_clip(clip()))]))
+    page = Page(render_page([ClipAnswers(tuple(windows), view_clip(clip()))]))
     assert page.count("section", **{"data-part": "timeline"}) == 2
     assert page.count("polyline") == 2 * (3 + 6)  # two pieces for each of three and of the best six labels
     assert page.count("circle") == 4 * (3 + 6) + 4  # and the marks of valence in the four cards
@@ -186,7 +186,7 @@ def test_words_alone_a_picture_and_silence_have_a_page() -> None:
         view_clip(Clip("s", waveform=np.zeros(5, np.float32))),
     ):
         bare = answer(evidence=None, gate=None, heard=None, timing_s={}, modalities=())
-        assert "read nothing" in Page(render_page([Answered((bare,), view)])).text
+        assert "read nothing" in Page(render_page([ClipAnswers((bare,), view)])).text
 
 
 def test_what_is_shown_of_a_clip_is_small() -> None:
@@ -200,7 +200,7 @@ def test_what_is_shown_of_a_clip_is_small() -> None:
 def test_a_page_has_one_to_two_hundred_clips(tmp_path: Path) -> None:
     for number in (0, MAX_CLIPS + 1):
         with pytest.raises(NanoEmoXError, match=f"a page of {number} clips"):
-            render_page([Answered((answer(),))] * number)
+            render_page([ClipAnswers((answer(),))] * number)
     (tmp_path / "file").write_text("")
     with pytest.raises(NanoEmoXError, match="name another file"):
-        write_page(tmp_path / "file" / "page.html", [Answered((answer(),))])
+        write_page(tmp_path / "file" / "page.html", [ClipAnswers((answer(),))])

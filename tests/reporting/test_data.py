@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanoemox.benchmarks.corrected_measures import CorrectedMeasures
-from nanoemox.benchmarks.published import PRINTED, PUBLISHED, published
+from nanoemox.benchmarks.published import PRINTED, PUBLISHED, published_results
 from nanoemox.benchmarks.records import BENCHMARKS, get_benchmark
 from nanoemox.benchmarks.runs import METRICS
 from nanoemox.reporting.build import build
@@ -200,5 +200,5 @@ def test_every_printed_row_names_a_score_of_its_benchmark_and_a_table() -> None:
     assert {p.benchmark: p.metrics for p in PUBLISHED if p.system == "AffectGPT"} == {
         key: {BENCHMARKS[key].metrics[0]: number} for key, number in PRINTED.items()
     }
-    assert published("meld")[0].system == "Nano-EmoX (P2E)"
-    assert published("mintrec2") == ()
+    assert published_results("meld")[0].system == "Nano-EmoX (P2E)"
+    assert published_results("mintrec2") == ()

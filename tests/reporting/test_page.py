@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from nanoemox.benchmarks.score_files import ScoreOptions, score_files
 from nanoemox.benchmarks.tables import cell, format_report
 from nanoemox.cli import main
-from nanoemox.reporting.figures import OKABE_ITO, Bar, intervals, svg_of
+from nanoemox.reporting.figures import OKABE_ITO, Bar, interval_plot, svg_of
 from nanoemox.reporting.latex import escape
 from nanoemox.reporting.report import ReportOptions, write_html, write_report
 from nanoemox.types import NanoEmoXError
@@ -150,7 +150,7 @@ def test_figures_are_drawn_alike_each_time_and_read_no_mathematics() -> None:
         Bar("名前", 0.2, None, "baseline"),
         Bar("x", 0.7, None, "published"),
     ]
-    one, two = (svg_of(intervals("n", "t", "%", bars)) for _ in range(2))
+    one, two = (svg_of(interval_plot("n", "t", "%", bars)) for _ in range(2))
     assert one == two
     assert "$\\frac{" in one
     assert "名前" in one

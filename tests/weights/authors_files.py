@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from nanoemox.weights.authors_catalogue import RELEASE, Release
-from nanoemox.weights.convert_reference import _expected, _rename, _window_index
+from nanoemox.weights.convert_reference import expected_shapes, our_name, window_index
 from nanoemox.weights.presets import load_preset, model_config
 from tests.tiny import CLIP_TINY, HUBERT_TINY, QFORMER_TINY, text_config, tiny_tokenizer
 from tests.weights.fake_hub import FakeRepository
@@ -137,7 +137,7 @@ def official_state(shared: Path, preset: Path) -> dict[str, Tensor]:
         {"vision": vision_model().config.vision_config, "speech": speech_model().config, "text": words.config},
     )
     own = {n: s for p in ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "language_model")
-           for n, s in _expected(p, config).items()}  # fmt: skip
+           for n, s in expected_shapes(p, config).items()}  # fmt: skip
     torch.manual_seed(7)
     return {n: _official(n, own, shape["shape"], words) for n, shape in table["shapes"].items() if n not in absent}
 
@@ -146,10 +146,10 @@ def _official(name: str, own: dict[str, torch.Size], shape: list[int], words: Qw
     if name.endswith("position_ids"):
         return torch.arange(shape[-1])[None]
     if name.endswith("relative_position_index"):
-        return _window_index(shape[-1])
+        return window_index(shape[-1])
     if name.endswith("lm_head.weight"):
         return words.get_input_embeddings().weight.detach().half()
-    ours = _rename(name) or ""
+    ours = our_name(name) or ""
     layer = own.get(f"{ours.partition('.lora_')[0]}.weight", torch.Size())
     if ".lora_A." in name:
         return torch.randn(RANK, layer[1])

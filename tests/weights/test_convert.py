@@ -21,7 +21,7 @@ from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights.convert import convert_checkpoints
-from nanoemox.weights.convert_reference import _expected, _rename, _window_index, convert_state
+from nanoemox.weights.convert_reference import convert_state, expected_shapes, our_name, window_index
 from tests.model.test_oracle_full import CASES, close, media_of, reference_config
 from tests.tiny import tiny_clip, tiny_config, tiny_model, tiny_processor
 
@@ -139,7 +139,9 @@ def phases(shared: Path, small: NanoEmoXConfig, tmp_path_factory: pytest.TempPat
     model.half().save_pretrained(folder / "base")
     tiny_processor(small).save_pretrained(folder / "base")
     own = {
-        n: t for part in {n.partition(".")[0] for n in model.state_dict()} for n, t in _expected(part, small).items()
+        n: t
+        for part in {n.partition(".")[0] for n in model.state_dict()}
+        for n, t in expected_shapes(part, small).items()
     }
     for number, (phase, entry) in enumerate(table["phases"].items()):
         names = [n for n in table["shapes"] if n not in set(entry["absent_keys_of_union"])]
@@ -154,11 +156,11 @@ def _small(name: str, own: dict[str, Any], shape: list[int], model: torch.nn.Mod
     if name.endswith("position_ids"):
         return torch.arange(shape[-1])[None]
     if name.endswith("relative_position_index"):
-        return _window_index(shape[-1])
+        return window_index(shape[-1])
     if name.endswith("lm_head.weight"):
         return model.get_input_embeddings().weight.detach().clone()
     generator = torch.Generator().manual_seed(hash((len(name), seed)) % 1000)
-    ours = _rename(name) or ""
+    ours = our_name(name) or ""
     stem = f"{ours.partition('.lora_')[0]}.weight"
     if ".lora_A." in name:
         return torch.randn(4, own[stem][1], generator=generator)

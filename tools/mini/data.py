@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from nanoemox.data.corpora import facial_expressions, ravdess
+from nanoemox.data.corpora.facial_expressions import photographs as legend
+from nanoemox.data.corpora.facial_expressions import split_of
+from nanoemox.data.corpora.ravdess import LABELS as EMOTIONS
+from nanoemox.data.corpora.ravdess import split_of as speaker_split
+from nanoemox.data.corpora.releases import family
 from nanoemox.data.manifest import Split
-from nanoemox.data.targets import family
 from nanoemox.media.load import load_clip
 from nanoemox.scoring import bootstrap_interval, mean_statistic
+from tools.corpora import facial_expressions, ravdess
 
-EMOTIONS = ravdess.LABELS
-"""Classes of the speech encoder."""
 EXPRESSIONS = facial_expressions.LABELS
 """Classes of the two picture encoders."""
 _FAMILIES = [family(label) for label in EXPRESSIONS]
@@ -32,7 +34,7 @@ _FAMILIES = [family(label) for label in EXPRESSIONS]
 
 def is_validation(name: str) -> bool:
     """Say whether a photograph is held out: a fifth of all names, by a hash that never changes."""
-    return facial_expressions.split_of(name) == "validation"
+    return split_of(name) == "validation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Utterance:
 def utterances(data_root: Path, split: Split) -> list[Utterance]:
     """List the utterances of a part, in the order of ``labels.csv``."""
     folder = data_root / ravdess.SPEECH
-    rows = [r for r in ravdess.rows(data_root, ravdess.SPEECH) if ravdess.split_of(int(r["actor"])) == split]
+    rows = [r for r in ravdess.rows(data_root, ravdess.SPEECH) if speaker_split(int(r["actor"])) == split]
     return [Utterance(folder / r["file"], EMOTIONS.index(r["emotion"])) for r in rows]
 
 
@@ -60,8 +62,8 @@ def read_waveform(path: Path) -> np.ndarray:
 
 def photographs(data_root: Path) -> list[tuple[Path, int]]:
     """List ``(path, class)`` of the facial expression photographs."""
-    folder = data_root / facial_expressions.FOLDER / "images"
-    return [(folder / image, EXPRESSIONS.index(label)) for image, label in facial_expressions.photographs(data_root)]
+    folder = data_root / facial_expressions.FOLDER
+    return [(folder / "images" / image, EXPRESSIONS.index(label)) for image, label in legend(folder)]
 
 
 def actor_faces(data_root: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -40,13 +40,15 @@ PREFIXES = {"vision": "vision_", "speech": "speech_", "face": "face_"}
 class Bench:
     """A model, its cache, and the two ways of asking it."""
 
-    def __init__(self, model: Path, run: Path, data_root: Path) -> None:
+    def __init__(self, model: Path, run: Path, data_root: Path, features: Path | None = None) -> None:
         self.processor = NanoEmoXProcessor.from_pretrained(model)
         self.model = NanoEmoXForConditionalGeneration.from_pretrained(str(model), dtype=torch.float32).eval()
         self.samples = {f.stem: read_manifest(f) for f in sorted((run / "data").glob("*.jsonl"))}
         held_out = [s for of in self.samples.values() for s in of if s.split != "train"]
         options = CacheOptions(root=data_root)
-        self.cache = FeatureCache.open_or_build(held_out, self.model, self.processor, run / "features", options)
+        self.cache = FeatureCache.open_or_build(
+            held_out, self.model, self.processor, features or run / "features", options
+        )
 
     def held_out(self, corpus: str, task: str, limit: int | None = None, split: str = "validation") -> list[Sample]:
         """Samples of a held-out part, a fixed random draw where there are more than ``limit``."""

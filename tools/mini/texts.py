@@ -1,17 +1,17 @@
-"""The words that stage 0 may read: the package's own corpora after its overlap filter, so that P2E splits alike."""
+"""The words that stage 0 may read: the corpora of P2E after the overlap filter, so that both split alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from nanoemox.data.corpora import read_corpora
 from nanoemox.data.manifest import ReplyLabels, Sample, target_text
-from nanoemox.data.overlap import Held, drop_overlap, evaluation_overlap, normalise
+from nanoemox.data.overlap import HeldOutIndex, drop_overlap, evaluation_overlap, normalise
+from tools.corpora import read_corpora
 
 CORPORA = ("goemotions", "word_choice", "esconv", "mustard", "mintrec", "mintrec2")
 
 
-def samples_of(data_root: Path) -> tuple[list[Sample], dict[str, int], Held]:
+def samples_of(data_root: Path) -> tuple[list[Sample], dict[str, int], HeldOutIndex]:
     """Return all samples that remain, how many were dropped and why, and what is held out of training."""
     held = evaluation_overlap(data_root)
     every = [s for of in read_corpora(data_root, CORPORA).values() for s in of]
@@ -22,7 +22,7 @@ def samples_of(data_root: Path) -> tuple[list[Sample], dict[str, int], Held]:
     return kept, dropped, held
 
 
-def documents(samples: list[Sample], held: Held) -> dict[str, list[str]]:
+def documents(samples: list[Sample], held: HeldOutIndex) -> dict[str, list[str]]:
     """Return every training text once, by corpus: comments, scenes, what a person says with the reply."""
     out: dict[str, dict[str, None]] = {}
     for sample in samples:

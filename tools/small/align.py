@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nanoemox.data.corpora.releases import family
 from nanoemox.data.features.cache import CacheOptions, FeatureCache, fingerprint
 from nanoemox.data.features.fill import Filler
 from nanoemox.data.features.shards import Shards
 from nanoemox.data.manifest import Sample, read_manifest
-from nanoemox.data.targets import family
 from nanoemox.model.images import fit_square
 from nanoemox.model.images import normalise as rescaled
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration

@@ -19,13 +19,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from nanoemox.data.corpora import read_corpora
-from nanoemox.data.corpora.common import Source, explanation, recognition
-from nanoemox.data.corpora.facial_expressions import FOLDER, LABELS
-from nanoemox.data.corpora.releases import read_table
+from nanoemox.data.corpora.releases import family, read_table
 from nanoemox.data.manifest import ClosedLabels, Sample, Split, TextLabels, write_manifest
-from nanoemox.data.targets import FEELINGS, conclusion, face_sentence, family, pick
 from nanoemox.tasks import LABEL_SETS
+from tools.corpora import read_corpora
+from tools.corpora.common import Source, explanation, recognition
+from tools.corpora.facial_expressions import FOLDER, LABELS
+from tools.corpora.targets import FEELINGS, conclusion, face_sentence, pick
 from tools.small.replies import TONES, reply_to
 
 MORE = Path("corpora/facial_expressions_more")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nanoemox.data.corpora.facial_expressions import LABELS
-from nanoemox.data.targets import family
+from nanoemox.data.corpora.releases import family
 from nanoemox.model.expression import ExpressionNet
 from nanoemox.model.processing import FACE_COLOUR
 from tools.mini.face import crop

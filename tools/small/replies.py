@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nanoemox.data.manifest import Chain, ReplyLabels
-from nanoemox.data.targets import FEELING_WORDS, chain, pick
+from tools.corpora.targets import FEELING_WORDS, chain, pick
 
 
 @dataclass(frozen=True, slots=True)

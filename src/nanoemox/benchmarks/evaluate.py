@@ -47,7 +47,7 @@ from nanoemox.benchmarks.tables import format_report
 from nanoemox.data.corpora.releases import read_json
 from nanoemox.data.files import write_json, write_text
 from nanoemox.data.manifest import Sample
-from nanoemox.judging.endpoint import PREFIX, Endpoint, parse_address, spent
+from nanoemox.judging.endpoint import PREFIX, Endpoint, cached_usage, parse_address
 from nanoemox.tasks import TASKS
 from nanoemox.types import NanoEmoXError
 
@@ -215,7 +215,7 @@ def run_metrics(out: Path, model: str, eval_sets: Sequence[EvalSet], options: Ev
             "unanswered": {clip: str(row["error"]) for clip, row in given[MODEL].items() if row["error"] is not None},
         }
     found = {"model": model, "scorer": options.scorer, "settings": read_json(out / SETTINGS), "benchmarks": benchmarks}
-    return found | ({"cost": spent(out / CACHE)} if (out / CACHE).is_dir() else {})
+    return found | ({"cost": cached_usage(out / CACHE)} if (out / CACHE).is_dir() else {})
 
 
 def _annotate(rows: Mapping[str, dict[str, Any]], eval_set: EvalSet, options: EvaluateOptions) -> None:

@@ -1,8 +1,8 @@
-"""Printed numbers: what the paper's tables say of Nano-EmoX, and what AffectGPT's authors say of theirs.
+"""Published numbers of Nano-EmoX (the paper's tables) and of AffectGPT (its authors' tables).
 
-All belong to the published protocol (the ``legacy`` scorer): every checkpoint is scored on the test part, and the best
-is printed, one set at a time. They are read off the tables; where the makers' notes give a topic and no number of a
-table, so does ``table``.
+All follow the published protocol (the ``legacy`` scorer): every checkpoint is scored on the test split, and the best is
+reported, separately for each set. They are copied from the tables; if our notes give a topic but no table number, so
+does ``table``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Final
 from nanoemox.benchmarks.records import GROUPS, get_benchmark
 
 PROTOCOL: Final = "legacy"
-"""The scorer that all numbers here belong to."""
+"""The scorer of all numbers here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """One printed row.
+class PublishedResult:
+    """One row of a published table.
 
     Attributes:
         benchmark: Id.
-        system: The model as the table calls it.
-        table: Where it is printed.
-        metrics: Score -> number: fractions of one, but judges' scores are points of 1 to 10.
-        num_samples: Clips, where they are others than the benchmark's.
+        system: Name of the model in the table.
+        table: The table.
+        metrics: Metric -> value: fractions of one, except judge scores, which are 1 to 10.
+        num_samples: Number of clips, if it differs from the benchmark's.
     """
 
     benchmark: str
@@ -53,36 +53,36 @@ PRINTED: Final[Mapping[str, float]] = {
     "mer2023": 0.7854, "mer2024": 0.7880, "meld": 0.5565, "iemocap": 0.6054, "cmu_mosi": 0.8130, "cmu_mosei": 0.8090,
     "ch_sims": 0.8849, "ch_sims_v2": 0.8618, "ov_merd": 0.6252,
 }  # fmt: skip
-"""Benchmark -> the row of AffectGPT as its authors print it (arXiv 2501.16566): hit rate, weighted F1 or F."""
+"""Benchmark -> the row of AffectGPT as published by its authors (arXiv 2501.16566): hit rate, weighted F1 or F."""
 OTHER_CLIPS: Final[Mapping[str, int]] = {"ov_merd": 532}
-"""Clips of the printed numbers, where they are of another list than the one that is released."""
+"""Number of clips of the published numbers, if they use another list than the released one."""
 
 
-def _rows() -> Iterator[Published]:
+def _rows() -> Iterator[PublishedResult]:
     nine = GROUPS["mer-unibench"]
     for system, numbers in _UNIBENCH.items():
         for key, number in zip(nine, numbers, strict=True):
-            yield Published(key, system, f"{_PAPER}, Table 2", _headline(key, number / 100), OTHER_CLIPS.get(key))
+            yield PublishedResult(key, system, f"{_PAPER}, Table 2", _headline(key, number / 100), OTHER_CLIPS.get(key))
     for key in nine:
         printed = _headline(key, PRINTED[key])
-        yield Published(key, "AffectGPT", "AffectGPT, MER-UniBench", printed, OTHER_CLIPS.get(key))
+        yield PublishedResult(key, "AffectGPT", "AffectGPT, MER-UniBench", printed, OTHER_CLIPS.get(key))
     for key, three in _INTENT.items():
         names = ("accuracy", "weighted_f1", "weighted_precision")
         shares = {name: number / 100 for name, number in zip(names, three, strict=True)}
-        yield Published(key, "Nano-EmoX (P2E)", f"{_PAPER}, intents", shares)
+        yield PublishedResult(key, "Nano-EmoX (P2E)", f"{_PAPER}, intents", shares)
     reasons = {"clue_overlap": 7.83, "label_overlap": 5.78}
-    yield Published("emer", "Nano-EmoX (P2E)", f"{_PAPER}, explanations", reasons)
+    yield PublishedResult("emer", "Nano-EmoX (P2E)", f"{_PAPER}, explanations", reasons)
     for system, scores in _REPLIES.items():
-        yield Published("avamerg", system, f"{_PAPER}, Table 5", {k: v / 100 for k, v in scores.items()})
+        yield PublishedResult("avamerg", system, f"{_PAPER}, Table 5", {k: v / 100 for k, v in scores.items()})
 
 
 def _headline(key: str, number: float) -> dict[str, float]:
     return {get_benchmark(key).metrics[0]: number}
 
 
-PUBLISHED: Final[tuple[Published, ...]] = tuple(_rows())
+PUBLISHED: Final[tuple[PublishedResult, ...]] = tuple(_rows())
 
 
-def published(benchmark: str) -> tuple[Published, ...]:
-    """Return the printed rows of a benchmark, the paper's own first; possibly none."""
+def published_results(benchmark: str) -> tuple[PublishedResult, ...]:
+    """Return the published rows of a benchmark, the paper's own first; possibly none."""
     return tuple(row for row in PUBLISHED if row.benchmark == benchmark)

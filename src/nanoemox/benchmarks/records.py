@@ -1,7 +1,7 @@
-"""The benchmarks: what is asked about which clips, which labels there are, which scores count.
+"""The benchmarks: clips, task, labels and metrics of each.
 
-The first nine are MER-UniBench (Lian et al., AffectGPT, ICML 2025). A record says everything that a number depends
-on; whoever changes one raises its ``version``.
+The first nine are MER-UniBench (Lian et al., AffectGPT, ICML 2025). A record contains everything that a score depends
+on; raise its ``version`` with every change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SETS: Final = ("f1", "precision", "recall", "labels_per_answer")
 SENTIMENT: Final = ("weighted_f1", "accuracy", "unweighted_average_recall")
 INTENT: Final = ("accuracy", "weighted_f1", "weighted_precision", "macro_f1", "unweighted_average_recall")
 REASONS: Final = ("clue_overlap", "label_overlap", *SETS)
-"""The first two are a judge's; the others are of the emotion words in the explanation."""
+"""The first two come from a judge; the others are computed from the emotion words of the explanation."""
 REPLIES: Final = ("accuracy", "hit_rate", "distinct_1", "distinct_2")
 
 
@@ -30,20 +30,20 @@ class Benchmark:
 
     Attributes:
         id: Name in options, files and tables.
-        title: Name for people.
-        task: What is scored, a key of ``nanoemox.tasks.TASKS``.
-        corpus: Reader or prepared folder that gives the clips: a manifest, of which ``split`` is asked.
-        metrics: Scores in the order of importance; the first is the one to compare.
+        title: Display name.
+        task: Task key, one of ``nanoemox.tasks.TASKS``.
+        corpus: Name of the reader or prepared folder that provides the clips.
+        metrics: Metrics in order of importance; the first is the headline.
         labels: Ordered candidates of a closed task; of ``erg`` the emotions of the corpus.
-        num_samples: Clips of the part that is asked, None where its size is not published.
-        published_name: The authors' name of the set, in names of folders and files.
-        list_file: Label file that restricts the clips, where the test part is not the corpus' own.
-        version: Of this record.
-        split: Part of the corpus that is asked.
-        note: What a reader of the scores must know, None where there is nothing.
+        num_samples: Number of clips of the split, None if not published.
+        published_name: The authors' name of the set, in folder and file names.
+        list_file: Label file that restricts the clips, if the test set is not the corpus' own split.
+        version: Version of this record.
+        split: Evaluated split of the corpus.
+        note: Caveat that is shown with the scores, or None.
         speaker_pattern: Regular expression whose groups are the speaker in the name of a clip.
         recording: What clips are cut from: ``dialogue``, ``video`` or ``episode``.
-        recording_pattern: Regular expression that finds it in the name of a clip.
+        recording_pattern: Regular expression that matches it in the name of a clip.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Benchmark:
 
     @property
     def question(self) -> str:
-        """Task whose question is asked; the words are the model's own (``templates.yaml``)."""
+        """Task whose question is asked; the wording is the model's (``templates.yaml``)."""
         return self.task
 
     @property
@@ -109,7 +109,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = (
             _sentiment("cmu_mosei", "CMU-MOSEI", 4659, "cmumosei"),
             _sentiment("ch_sims", "CH-SIMS", 457, "sims"),
             _sentiment("ch_sims_v2", "CH-SIMS v2", 1034, "simsv2"),
-            # Printed numbers are of more clips (``published.OTHER_CLIPS``); these are the released ones.
+            # Published numbers use more clips (``published.OTHER_CLIPS``); these are the released ones.
             Benchmark("ov_merd", "OV-MERD", "ovmer", "ov_merd", SETS, (), 332, "ovmerdplus"),
             Benchmark("emer", "EMER", "eri", "emer", REASONS, (), 100, "emer"),
             Benchmark(
@@ -128,7 +128,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = (
                 "avamerg", "AvaMERG", "erg", "avamerg", REPLIES, LABEL_SETS["avamerg"], None, "avamerg",
                 recording_pattern=_DIALOGUE,
             ),
-            # Its official parts are none; actors 21 to 24, our test part, are not everywhere at hand.
+            # There is no official split; actors 21 to 24, our test split, are not always available.
             Benchmark(
                 "ravdess", "RAVDESS, actors 17-20", "mer", "ravdess", HIT_RATE, LABEL_SETS["ravdess"], 240, "ravdess",
                 split="validation", note="none of these actors trained the shipped model, but it was chosen on them",
@@ -168,7 +168,7 @@ def expand(keys: Iterable[str]) -> tuple[Benchmark, ...]:
 
 
 def guess(path: str) -> Benchmark | None:
-    """Return the benchmark that a result file's path names (``.../results-meld/...``), or None."""
+    """Return the benchmark named in the path of a result file (``.../results-meld/...``), or None."""
     names = {b.published_name: b for b in reversed(tuple(BENCHMARKS.values()))} | {b.id: b for b in BENCHMARKS.values()}
     parts = path.replace("\\", "/").lower().split("/")
     return next((names[p] for part in reversed(parts) if (p := part.removeprefix("results-")) in names), None)

@@ -1,6 +1,6 @@
-"""A model behind an OpenAI-compatible server as an answerer: pictures, sound and words in, text out.
+"""Evaluate a model behind an OpenAI-compatible server: images, audio and text in, text out.
 
-Greedy and pinned as ``endpoint`` says; a served model gives no probabilities. A call that failed leaves its clip
+Greedy decoding with a fixed seed (``endpoint``); a served model returns no probabilities. A failed call leaves its clip
 unanswered, with the reason.
 """
 
@@ -26,7 +26,7 @@ from nanoemox.benchmarks import remote_prompts as prompts
 from nanoemox.benchmarks.answerer import Reply, clip_of
 from nanoemox.benchmarks.predict import EvalSet
 from nanoemox.benchmarks.records import Benchmark
-from nanoemox.benchmarks.remote_examples import Memory, dialogue, draw
+from nanoemox.benchmarks.remote_examples import ExemplarIndex, draw_examples, example_dialogue
 from nanoemox.data.manifest import Sample
 from nanoemox.judging.endpoint import CallOptions, Completion, Endpoint, EndpointError
 from nanoemox.judging.judge_prompts import THOUGHT_ENDS
@@ -40,24 +40,24 @@ SentPart = Literal["text", "frames", "audio"]
 SENT_PARTS: Final[tuple[SentPart, ...]] = get_args(SentPart)
 WORDS_ALONE: Final[tuple[SentPart, ...]] = ("text",)
 LONGEST_SIDE: Final = 512
-"""Pixels; larger pictures are scaled down."""
+"""Pixels; larger images are scaled down."""
 JPEG_QUALITY: Final = 90
 EXEMPLARS: Final = 3
-"""Replies shown in the second of three steps where ``shots`` says nothing."""
+"""Default number of replies shown in the second of three steps."""
 FAILURES_IN_A_ROW: Final = 20
-"""Then the server is down or refuses everything, and the run stops; it can be resumed."""
+"""Consecutive failures after which the run stops; it can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
-    """How a served model is asked.
+    """How a served model is evaluated.
 
     Attributes:
-        modalities: What is sent of a clip.
-        frames: Pictures of a video.
+        modalities: Parts of a clip that are sent.
+        frames: Frames per video.
         shots: Examples before the question.
-        erg_steps: Ask for an empathetic reply in three steps.
-        call: How calls are made.
+        erg_steps: Request empathetic replies in three steps.
+        call: Retry and timeout settings.
     """
 
     modalities: tuple[SentPart, ...] = SENT_PARTS
@@ -71,7 +71,7 @@ def parse_modalities(text: str) -> tuple[SentPart, ...]:
     """Read ``text,frames,audio``.
 
     Raises:
-        NanoEmoXError: A part that is none, or no part.
+        NanoEmoXError: An unknown part, or none.
     """
     given = {part.strip() for part in text.split(",")}
     if not given <= set(SENT_PARTS):
@@ -80,29 +80,31 @@ def parse_modalities(text: str) -> tuple[SentPart, ...]:
 
 
 class RemoteAnswerer:
-    """A served model, asked about clips under a data root.
+    """A served model that answers about clips under a data root.
 
     Args:
         endpoint: The server.
-        data_root: What media paths are relative to.
-        asked: What it will be asked; examples come from these corpora.
-        options: How it is asked.
+        data_root: Folder that media paths are relative to.
+        eval_sets: The evaluation sets; examples come from their corpora.
+        options: How it is evaluated.
 
     Raises:
         NanoEmoXError: There are too few examples.
     """
 
-    def __init__(self, endpoint: Endpoint, data_root: Path, asked: Sequence[EvalSet], options: RemoteOptions) -> None:
+    def __init__(
+        self, endpoint: Endpoint, data_root: Path, eval_sets: Sequence[EvalSet], options: RemoteOptions
+    ) -> None:
         self.endpoint, self.data_root, self.options, self.name = endpoint, data_root, options, str(endpoint.address)
-        stepwise = {a.benchmark.id: a for a in asked if options.erg_steps and a.benchmark.task == "erg"}
-        self._memories = {key: Memory(a.benchmark, a.corpus) for key, a in stepwise.items()}
-        single = [a for a in asked if a.benchmark.id not in stepwise]
-        self._shots = {a.benchmark.id: draw(a.benchmark, a.corpus, options.shots) for a in single}
+        stepwise = {a.benchmark.id: a for a in eval_sets if options.erg_steps and a.benchmark.task == "erg"}
+        self._exemplars = {key: ExemplarIndex(a.benchmark, a.corpus) for key, a in stepwise.items()}
+        single = [a for a in eval_sets if a.benchmark.id not in stepwise]
+        self._shots = {a.benchmark.id: draw_examples(a.benchmark, a.corpus, options.shots) for a in single}
         self._failures, self._lock = 0, threading.Lock()
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that its answers depend on."""
+        """Everything that its answers depend on."""
         options = self.options
         return {
             "model": self.name,
@@ -116,10 +118,10 @@ class RemoteAnswerer:
         }
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch, all clips at the same time.
+        """Answer a batch of clips concurrently.
 
         Raises:
-            NanoEmoXError: The server refuses every call.
+            NanoEmoXError: Every call fails.
         """
         with ThreadPoolExecutor(max(1, len(samples))) as threads:
             return list(threads.map(partial(self._answer, benchmark), samples))
@@ -135,7 +137,7 @@ class RemoteAnswerer:
             sent = ",".join(self.options.modalities)
             return Reply(error=f"{sample.id}: the clip has none of what is sent ({sent})")
         loaded = time.perf_counter()
-        steps = self._steps if benchmark.id in self._memories else self._once
+        steps = self._steps if benchmark.id in self._exemplars else self._once
         messages, answer = steps(benchmark, clip, media)
         timing = {"load": loaded - begin, "call": time.perf_counter() - loaded}
         timing_s = {name: round(seconds, 4) for name, seconds in (timing | {"total": sum(timing.values())}).items()}
@@ -144,27 +146,27 @@ class RemoteAnswerer:
     def _once(
         self, benchmark: Benchmark, clip: Clip, media: Sequence[prompts.Part]
     ) -> tuple[list[prompts.Message], Completion | EndpointError]:
-        """Ask in one message, after the examples."""
-        shown = dialogue(self._shots[benchmark.id], benchmark)
-        messages = [prompts.system(), *shown, prompts.asked(clip, media, prompts.question(benchmark))]
+        """Request the answer in one message, after the examples."""
+        shown = example_dialogue(self._shots[benchmark.id], benchmark)
+        messages = [prompts.system_message(), *shown, prompts.clip_message(clip, media, prompts.question(benchmark))]
         return messages, self._call(messages)
 
     def _steps(
         self, benchmark: Benchmark, clip: Clip, media: Sequence[prompts.Part]
     ) -> tuple[list[prompts.Message], Completion | EndpointError]:
-        """Ask for a reply in three steps, in the manner of E3RG: read the person, find what helped others, reply.
+        """Request a reply in three steps, after E3RG: read the person, choose a strategy from examples, reply.
 
-        Picture and sound are sent in the first step alone; the others build on what it read.
+        Images and audio are sent in the first step only; the others build on its answer.
         """
         first = prompts.first_step(benchmark)
-        messages = [prompts.system(), prompts.asked(clip, media, first)]
+        messages = [prompts.system_message(), prompts.clip_message(clip, media, first)]
         reading = self._call(messages)
         if isinstance(reading, EndpointError):
             return messages, reading
-        memory, num = self._memories[benchmark.id], self.options.shots or EXEMPLARS
+        exemplars, num = self._exemplars[benchmark.id], self.options.shots or EXEMPLARS
         read = spoken(reading.text)
-        plan = prompts.plan(memory.nearest(read, clip, benchmark.labels, num))
-        messages = [prompts.system(), prompts.asked(clip, (), first), *_turns(read, plan)]
+        plan = prompts.strategy_step(exemplars.nearest(read, clip, benchmark.labels, num))
+        messages = [prompts.system_message(), prompts.clip_message(clip, (), first), *_turns(read, plan)]
         strategy = self._call(messages)
         if isinstance(strategy, EndpointError):
             return messages, strategy
@@ -188,7 +190,7 @@ class RemoteAnswerer:
         )
 
     def _call(self, messages: Sequence[prompts.Message]) -> Completion | EndpointError:
-        """Return the answer or why there is none; many failures in a row end the run."""
+        """Return the answer or the error; too many consecutive failures end the run."""
         try:
             answer = self.endpoint.complete(messages, MAX_TOKENS)
         except EndpointError as error:
@@ -203,7 +205,7 @@ class RemoteAnswerer:
         return answer
 
     def _remedy(self, error: EndpointError, messages: Sequence[prompts.Message]) -> str:
-        """Return what to do where a server may have refused picture or sound; some do so with status 500."""
+        """Return the remedy if the server may have rejected images or audio; some do so with status 500."""
         refused = error.status in (400, 413, 415, 422) or (error.status or 0) >= 500
         if not refused or not any(isinstance(message["content"], list) for message in messages):
             return ""
@@ -212,7 +214,7 @@ class RemoteAnswerer:
 
 
 def media_parts(clip: Clip) -> list[prompts.Part]:
-    """Return the pictures of a clip, in order, and its sound as parts of a message."""
+    """Return the frames of a clip, in order, and its audio as message parts."""
     frames: Sequence[npt.NDArray[np.uint8]] = () if clip.frames is None else list(clip.frames)
     parts: list[prompts.Part] = [
         {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_base64(to_jpeg(frame))}"}}
@@ -224,7 +226,7 @@ def media_parts(clip: Clip) -> list[prompts.Part]:
 
 
 def to_jpeg(frame: npt.NDArray[np.uint8], longest_side: int = LONGEST_SIDE, quality: int = JPEG_QUALITY) -> bytes:
-    """Return uint8[H, W, 3] RGB as JPEG; one with a longer side is scaled down."""
+    """Return uint8[H, W, 3] RGB as JPEG, scaled down to the longest side."""
     scale = longest_side / max(frame.shape[:2])
     if scale < 1:
         size = [max(1, round(side * scale)) for side in (frame.shape[1], frame.shape[0])]
@@ -255,7 +257,7 @@ def _turns(answer: str, question: str) -> list[prompts.Message]:
 def _read(
     benchmark: Benchmark, answer: Completion | EndpointError, prompt: str, timing_s: Mapping[str, float]
 ) -> Reply:
-    """Read an answer; one of a closed task that was cut may have been a thought, so it is none."""
+    """Parse an answer; a truncated answer to a closed task may be unfinished reasoning and is rejected."""
     if isinstance(answer, EndpointError):
         return Reply(prompt=prompt, error=str(answer), timing_s=timing_s)
     task = benchmark.question
@@ -265,6 +267,6 @@ def _read(
         return Reply(answer.text, prompt=prompt, error=reason, timing_s=timing_s)
     text = answer.text
     if task == "erg" and text.count(THOUGHT_ENDS) > 1:
-        text = text.partition(THOUGHT_ENDS)[2].strip()  # a model's own thought before the one that was asked for
+        text = text.partition(THOUGHT_ENDS)[2].strip()  # the model's own reasoning before the requested chain
     parsed = parse(task, text, benchmark.labels if closed else None).to_dict()
     return Reply(text, parsed, prompt, timing_s=timing_s)

@@ -1,7 +1,7 @@
-"""Examples that a served model is shown: never of the part that is asked, drawn by hash, words and answer alone.
+"""Few-shot examples for served models: never from the evaluated split, chosen by hash, transcript and answer only.
 
-Pictures and sound of examples are not sent: many servers take the media of one message alone, and three clips of
-examples would cost more than the clip that is asked about.
+Images and audio of examples are not sent: many servers accept media in one message only, and three example clips would
+cost more than the clip in question.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nanoemox.benchmarks.records import Benchmark
-from nanoemox.benchmarks.remote_prompts import Message, example
+from nanoemox.benchmarks.remote_prompts import Message, example_messages
 from nanoemox.data.manifest import ReplyLabels, Sample, Split, target_text
 from nanoemox.tasks import parse_label
 from nanoemox.types import Clip, NanoEmoXError
@@ -23,10 +23,10 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 
 
 def pool(benchmark: Benchmark, corpus: Sequence[Sample]) -> list[Sample]:
-    """Return the samples with words that may be examples, in an order drawn by hash.
+    """Return the samples with a transcript that may serve as examples, ordered by hash.
 
-    They are of the training part, of the validation part where there is none, and never of the part that is asked.
-    A reply needs its chain, as the form asks for one.
+    They come from the training split, else from the validation split, and never from the evaluated split. A reply
+    needs its chain, as the requested format has one.
     """
     for part in _PARTS:
         found = [s for s in corpus if s.split == part != benchmark.split and _fits(s, benchmark)]
@@ -35,11 +35,11 @@ def pool(benchmark: Benchmark, corpus: Sequence[Sample]) -> list[Sample]:
     return []
 
 
-def draw(benchmark: Benchmark, corpus: Sequence[Sample], num: int) -> tuple[Sample, ...]:
-    """Return ``num`` examples, the same for every clip; a smaller number takes the first of a larger one.
+def draw_examples(benchmark: Benchmark, corpus: Sequence[Sample], num: int) -> tuple[Sample, ...]:
+    """Return ``num`` examples, the same for every clip; a smaller number is a prefix of a larger one.
 
     Raises:
-        NanoEmoXError: There are not so many.
+        NanoEmoXError: There are fewer.
     """
     found = pool(benchmark, corpus)[:num]
     if len(found) < num:
@@ -50,20 +50,20 @@ def draw(benchmark: Benchmark, corpus: Sequence[Sample], num: int) -> tuple[Samp
     return tuple(found)
 
 
-def dialogue(samples: Sequence[Sample], benchmark: Benchmark) -> list[Message]:
+def example_dialogue(samples: Sequence[Sample], benchmark: Benchmark) -> list[Message]:
     """Return examples as messages, each with its answer in the form of the question."""
-    return [message for s in samples for message in example(s, benchmark, target_text(s))]
+    return [message for s in samples for message in example_messages(s, benchmark, target_text(s))]
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A reply that somebody was given.
+    """A reply from the training split.
 
     Attributes:
         said: The words replied to.
         reply: The reply.
-        emotion: Of the person.
-        known: The different words of ``said`` and of the dialogue before.
+        emotion: Emotion of the person.
+        known: Distinct words of ``said`` and of the history.
     """
 
     said: str
@@ -72,8 +72,8 @@ class Exemplar:
     known: frozenset[str]
 
 
-class Memory:
-    """Replies of the training part, found again by emotion and words."""
+class ExemplarIndex:
+    """Replies of the training split, retrieved by emotion and word overlap."""
 
     def __init__(self, benchmark: Benchmark, corpus: Sequence[Sample]) -> None:
         self._exemplars = [_exemplar(s, s.labels) for s in pool(benchmark, corpus) if isinstance(s.labels, ReplyLabels)]

@@ -1,6 +1,6 @@
-"""What a served model is asked: our own words, one version for all of them.
+"""Prompts for served models, with one version for all of them.
 
-Whoever changes a word of this file raises ``VERSION``: scores of two versions do not compare.
+Raise ``VERSION`` with every change of a prompt: scores of different versions are not comparable.
 """
 
 from __future__ import annotations
@@ -59,37 +59,37 @@ REPLY: Final = "Step 3 of 3. Now reply to the person. {form}"
 
 
 def question(benchmark: Benchmark) -> str:
-    """Return the question of a benchmark; closed tasks give their labels in order, replies the emotions to name."""
+    """Return the question of a benchmark; with the labels of a closed task in order, or the emotions of a reply."""
     form = _FORM.format(labels=format_labels(benchmark.labels))
     return _QUESTIONS[benchmark.question].format(labels=format_labels(benchmark.labels), form=form)
 
 
-def system() -> Message:
-    """Return the message that opens every dialogue."""
+def system_message() -> Message:
+    """Return the system message."""
     return {"role": "system", "content": SYSTEM}
 
 
-def example(sample: Sample, benchmark: Benchmark, answer: str) -> list[Message]:
-    """Return an example as the two messages of a dialogue: words and question, answer."""
-    said = "\n\n".join((_EXAMPLE, words(sample.subtitle, sample.turns), question(benchmark)))
+def example_messages(sample: Sample, benchmark: Benchmark, answer: str) -> list[Message]:
+    """Return an example as two messages: transcript and question, answer."""
+    said = "\n\n".join((_EXAMPLE, quoted_words(sample.subtitle, sample.turns), question(benchmark)))
     return [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
 
 
-def asked(clip: Clip, media: Sequence[Part], text: str) -> Message:
-    """Return the message that shows a clip and asks something about it."""
-    said = f"{words(clip.subtitle, clip.history)}\n\n{text}"
+def clip_message(clip: Clip, media: Sequence[Part], text: str) -> Message:
+    """Return the user message with a clip and a question about it."""
+    said = f"{quoted_words(clip.subtitle, clip.history)}\n\n{text}"
     return {"role": "user", "content": [*media, {"type": "text", "text": said}] if media else said}
 
 
-def words(subtitle: str | None, history: Sequence[Turn]) -> str:
-    """Return what was said, as JSON strings: a text that speaks to the model stays inside its quotes."""
+def quoted_words(subtitle: str | None, history: Sequence[Turn]) -> str:
+    """Return transcript and history as JSON strings, so that a prompt injection stays inside its quotes."""
     before = [f"{turn.role}: {_quoted(turn.text)}" for turn in history]
     dialogue = ["Dialogue before:", *before] if before else []
     return "\n".join([*dialogue, f"The person says: {_quoted(subtitle) if subtitle else _NOTHING_HEARD}"])
 
 
-def plan(exemplars: Sequence[tuple[str, str]]) -> str:
-    """Return the second step of a reply; an exemplar is the words of a person and the reply to them."""
+def strategy_step(exemplars: Sequence[tuple[str, str]]) -> str:
+    """Return the second step of a reply; an exemplar is what a person said and the reply."""
     listed = "\n".join(
         f"{n}. {_quoted(said)} was replied to with {_quoted(r)}" for n, (said, r) in enumerate(exemplars, 1)
     )
@@ -108,7 +108,7 @@ def first_step(benchmark: Benchmark) -> str:
 
 
 def digest(messages: Sequence[Message]) -> str:
-    """Return the SHA-256 of all words of a dialogue; media are not among them."""
+    """Return the SHA-256 of the text of a conversation, without media."""
     said = [[message["role"], _texts(message["content"])] for message in messages]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
 

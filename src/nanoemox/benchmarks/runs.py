@@ -78,7 +78,7 @@ def read_parts(rows: Mapping[str, Mapping[str, Row]], source: Path | str) -> dic
     """Read the rows of a prediction file (``rows_by_benchmark``), as ``read_run`` does.
 
     Raises:
-        NanoEmoXError: There is none, or one that cannot be meant.
+        NanoEmoXError: There is none, or an invalid one.
     """
     if not rows:
         raise NanoEmoXError(f"{source}: no predictions")

@@ -1,6 +1,6 @@
 """The command line. Every command imports what it needs when it runs, so that ``--help`` is instant.
 
-Exit codes: 0 all well; 2 a mistake of the user's or a file that cannot be used, told in one sentence on stderr.
+Exit codes: 0 success; 2 a user error or an unusable file, reported in one sentence on stderr.
 """
 
 from __future__ import annotations

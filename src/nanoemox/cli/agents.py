@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell
+from nanoemox.cli.app import ModelOption, app, print_text
 
 
 @app.command(epilog="Example:  nanoemox mcp --folder ~/clips")
@@ -38,6 +38,6 @@ def mcp(
     server = build_server(Engine.from_pretrained(model, device=device), folders, Limits(duration_s=max_seconds))
     if http:
         # stdout is free here; over stdio it belongs to the protocol.
-        serve_http(server, port, tell)
+        serve_http(server, port, print_text)
     else:
         server.run("stdio")

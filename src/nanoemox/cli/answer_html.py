@@ -53,8 +53,8 @@ class PageWriter:
         Raises:
             NanoEmoXError: The file cannot be written.
         """
-        from nanoemox.reporting.answer_page import Answered, write_page
+        from nanoemox.reporting.answer_page import ClipAnswers, write_page
 
         if self._answers:
-            write_page(self._file, [Answered(a, self._views.get(p)) for p, a in self._answers.items()])
+            write_page(self._file, [ClipAnswers(a, self._views.get(p)) for p, a in self._answers.items()])
             show_line(f"written: {self._file}")

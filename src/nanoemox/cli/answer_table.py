@@ -158,7 +158,7 @@ def _differences(theirs: str, ours: str) -> str:
 
 
 def checkpoint_identity(source: str, *, local: bool) -> str:
-    """Return what tells a model from others of its name: a hash of its files, or the hub id.
+    """Return the identity of a model: a hash of its files, or the hub id.
 
     Of weight files above 64 MiB evenly spaced pieces are read.
     """

@@ -1,4 +1,4 @@
-"""The one application, options that several commands share, and how a command speaks."""
+"""The one application, options that several commands share, and how a command prints."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ ScorerOption = Annotated[str, typer.Option(help="corrected, or legacy: the publi
 WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")]
 
 
-def tell(text: str, *, err: bool = False) -> None:
-    """Print lines for people; names and answers come from strangers, so control characters are shown, not obeyed."""
+def print_text(text: str, *, err: bool = False) -> None:
+    """Print text; names and answers are untrusted, so control characters are escaped."""
     typer.echo("".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text), err=err)
 
 
-def tell_json(value: object, indent: int | None = None) -> None:
-    """Print JSON for machines."""
+def print_json(value: object, indent: int | None = None) -> None:
+    """Print JSON."""
     from json import dumps
 
     typer.echo(dumps(value, indent=indent, ensure_ascii=False))

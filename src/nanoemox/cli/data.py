@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, TrustOption, app, tell_json
+from nanoemox.cli.app import ModelOption, TrustOption, app, print_json
 
 
 @app.command(epilog="Example:  nanoemox prepare crema_d data/CREMA-D --out data/manifests/crema_d")
@@ -27,12 +27,12 @@ def prepare(
     from nanoemox.data.prepare import prepare as write_manifests
 
     if show_list:
-        tell_json(list_corpora(), 1) if json else typer.echo(format_corpora())
+        print_json(list_corpora(), 1) if json else typer.echo(format_corpora())
         return
     if not corpus or root is None or out is None:
         raise typer.BadParameter("give a corpus, its folder and --out FOLDER; --list shows the corpora")
     summary = write_manifests(corpus, root, out, trust_npz=trust_npz, face_vectors=face_vectors)
-    tell_json(summary, 1) if json else typer.echo(format_summary(summary, out))
+    print_json(summary, 1) if json else typer.echo(format_summary(summary, out))
 
 
 @app.command(epilog="Example:  nanoemox check manifests/calls --against manifests/meld/test.jsonl")
@@ -58,7 +58,7 @@ def check(
         options = CheckOptions(tuple(against or ()), data_root, workers, media, trust_npz, done)
         report = examine(source, root, options)
     if json:
-        tell_json(report.to_dict(), 1)
+        print_json(report.to_dict(), 1)
     else:
         show_report(report)
     raise typer.Exit(0 if report.sound else 2)
@@ -87,6 +87,6 @@ def features(
     from nanoemox.data.features.command import FeatureRequest, format_features, make_features
 
     request = FeatureRequest(base, out, data_root, workers, batch, dtype, show=not json)
-    told = make_features(manifests, request)
-    if told is not None:
-        tell_json(told) if json else typer.echo(format_features(told))
+    summary = make_features(manifests, request)
+    if summary is not None:
+        print_json(summary) if json else typer.echo(format_features(summary))

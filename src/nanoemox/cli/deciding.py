@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell, tell_json
+from nanoemox.cli.app import ModelOption, app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox decide talk.mp4 --question 'choice: Is the speaker sincere? yes|no|unclear'")
@@ -43,11 +43,11 @@ def decide(
 
     found = Engine.from_pretrained(model, device=device).decide(clip, asked, text=text)
     if json:
-        tell_json(found.to_dict())
+        print_json(found.to_dict())
         return
     from nanoemox.cli.render import format_decision
 
     for answer in found.answers:
-        tell(format_decision(answer))
+        print_text(format_decision(answer))
     for warning in found.warnings:
-        tell(f"note: {warning}", err=True)
+        print_text(f"note: {warning}", err=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell
+from nanoemox.cli.app import ModelOption, app, print_text
 
 
 @app.command(epilog="Example:  nanoemox demo --port 7860")
@@ -30,6 +30,6 @@ def demo(
     serve_demo(
         engine,
         port,
-        lambda address: tell(f"{engine.name} at {address}   Ctrl-C stops"),
+        lambda address: print_text(f"{engine.name} at {address}   Ctrl-C stops"),
         Limits(duration_s=max_seconds),
     )

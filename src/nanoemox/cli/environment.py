@@ -13,7 +13,7 @@ CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "aac", "mp3", "opus", "vorbis",
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return plain values for JSON; nothing is fetched and no path of the user's is told."""
+    """Return plain values for JSON; nothing is fetched and no path of the user is included."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ScorerOption, TrustOption, WheelOption, app, tell, tell_json
+from nanoemox.cli.app import ScorerOption, TrustOption, WheelOption, app, print_json, print_text
 
 LANGUAGE_MODEL = "openai:http://host:port/v1#NAME or transformers:DIR_OR_ID"
 
@@ -62,11 +62,11 @@ def evaluate(
     if metrics is None:  # the first process prints
         return
     if (missing := write_html(out, wheel_tables)) is not None:
-        tell(f"no {PAGE}: {missing}", err=True)
+        print_text(f"no {PAGE}: {missing}", err=True)
     if json:
-        tell_json(metrics, 1)
+        print_json(metrics, 1)
     else:
-        tell(format_report(metrics))
+        print_text(format_report(metrics))
 
 
 @app.command(epilog="Example:  nanoemox score runs/eval --scorer legacy --wheel-tables emotion_wheel")
@@ -91,7 +91,7 @@ def score(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="Another run or result file: tell the differences on common clips, with p-values."),
+        typer.Option(help="Another run or result file: show the differences on common clips, with p-values."),
     ] = None,
     intervals: Annotated[
         str, typer.Option(help="What intervals resample: auto (speaker, else dialogue, else clip) or clip.")
@@ -114,9 +114,9 @@ def score(
     )
     result = score_files(path, options) if against is None else compare_files(path, against, options)
     if json:
-        tell_json(result, 1)
+        print_json(result, 1)
     else:
-        tell(format_scores(result) if against is None else format_comparison(result))
+        print_text(format_scores(result) if against is None else format_comparison(result))
 
 
 @app.command(epilog="Example:  nanoemox judge runs/eval --judge openai:http://localhost:8000/v1#NAME")
@@ -132,5 +132,5 @@ def judge(
     from nanoemox.benchmarks.judge import format_judge_scores, judge_run, silent_judges
 
     result = judge_run(path, judges)
-    tell_json(result, 1) if json else tell(format_judge_scores(result))
+    print_json(result, 1) if json else print_text(format_judge_scores(result))
     raise typer.Exit(2 if silent_judges(result) else 0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import TrustOption, app, tell_json
+from nanoemox.cli.app import TrustOption, app, print_json
 
 
 @app.command("export-task", epilog="Example:  nanoemox export-task meld --data-root data --out tasks/meld")
@@ -28,6 +28,6 @@ def export_task(
         ExportOptions(benchmark=benchmark, data_root=data_root, out=out, media=media, limit=limit, trust_npz=trust_npz)
     )
     if json:
-        tell_json(written)
+        print_json(written)
     else:
         typer.echo(f"{written['out']}: {written['clips']} clips, {written['media']} media files; see its README.md")

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell_json
+from nanoemox.cli.app import ModelOption, app, print_json
 
 
-@app.command(epilog="Example:  nanoemox train p2e-mini --data-root data --out runs/mini")
+@app.command(epilog="Example:  nanoemox train finetune --data-root data --out runs/mine")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
     data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
@@ -31,7 +31,7 @@ def train(
         recipe, data_root, out, base, resume=resume, max_steps=max_steps, seed=seed, features=features, show=not json
     )
     if json:
-        tell_json(result)
+        print_json(result)
     else:
         typer.echo(f"trained: {result['model']}")
 
@@ -58,7 +58,7 @@ def assemble(
     sources = {p: s for p, s in zip(PARTS, (vision, speech, face, lm), strict=True) if s is not None}
     report = write_model(preset, out, sources, WriteOptions(random, seed, dtype, max_shard_size))
     if json:
-        tell_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         from nanoemox.cli.render import show_sizes
 
@@ -85,6 +85,6 @@ def convert(
         find_checkpoint(base)
     report = convert_checkpoints(checkpoints, out, base)
     if json:
-        tell_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         typer.echo(report.text())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import app, tell, tell_json
+from nanoemox.cli.app import app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox pull small")
@@ -33,7 +33,7 @@ def pull(
     from nanoemox.cli.render import bytes_progress
     from nanoemox.weights.home import AUTHORS
 
-    say = partial(tell, err=True)
+    say = partial(print_text, err=True)
     if name == AUTHORS:
         from nanoemox.weights.authors import AuthorsOptions, pull_authors
 
@@ -45,6 +45,6 @@ def pull(
 
         model = pull_model(name, force=force, tell=say)
     if json:
-        tell_json(model.to_dict())
+        print_json(model.to_dict())
     else:
         typer.echo(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import app, tell_json
+from nanoemox.cli.app import app, print_json
 
 
 @app.command(epilog="Example:  nanoemox models --json")
@@ -22,7 +22,7 @@ def models(
         typer.echo(f"{remove} is removed, {freed / 1e6:.0f} MB are free again", err=True)
     found = pulled_models()
     if json:
-        tell_json({"folder": str(models_folder()), "models": [m.to_dict() for m in found]}, 2)
+        print_json({"folder": str(models_folder()), "models": [m.to_dict() for m in found]}, 2)
         return
     if not found:
         typer.echo(f"no model was pulled to {models_folder()}: run nanoemox pull small")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import app, tell, tell_json
+from nanoemox.cli.app import app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox rate runs/ours runs/baseline --sample 200 --out study.sqlite")
@@ -27,13 +27,13 @@ def rate(
     results: Annotated[bool, typer.Option("--results", help="Print means and agreement, and stop.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Serve a page where people rate replies blindly, on empathy, insight and safety; or tell what they said."""
+    """Serve a page where people rate replies blindly, on empathy, insight and safety; or show the results."""
     from nanoemox.types import NanoEmoXError
 
     if results or export is not None:
         if runs:
             raise NanoEmoXError(f"--results and --export read the study at --out ({out}): leave the runs out")
-        _tell(out, export, results, json)
+        _show_results(out, export, results, json)
         return
     if json:
         raise NanoEmoXError("--json is for --results")
@@ -46,15 +46,15 @@ def rate(
         from nanoemox.study.store import create_study
 
         create_study(out, plan_study(runs, sample, seed))
-    serve_study(out, host, port, lambda address: tell(f"Rate at {address}   ratings in {out}   Ctrl-C stops"))
+    serve_study(out, host, port, lambda address: print_text(f"Rate at {address}   ratings in {out}   Ctrl-C stops"))
 
 
-def _tell(out: Path, export: Path | None, results: bool, json: bool) -> None:
+def _show_results(out: Path, export: Path | None, results: bool, json: bool) -> None:
     from nanoemox.study.results import export_ratings, format_study, measure_study
 
     if export is not None:
         count = export_ratings(out, export)
-        tell(f"{count} ratings in {export}", err=True)
+        print_text(f"{count} ratings in {export}", err=True)
     if results:
         result = measure_study(out)
-        tell_json(result, 1) if json else tell(format_study(result))
+        print_json(result, 1) if json else print_text(format_study(result))

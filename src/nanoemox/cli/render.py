@@ -1,4 +1,4 @@
-"""Answers for people: a compact card, a progress bar, a list of problems."""
+"""Answers on the terminal: a compact card, a progress bar, a list of problems."""
 
 from __future__ import annotations
 
@@ -153,17 +153,17 @@ def bytes_progress() -> Iterator[Callable[[int, int], None]]:
     console = Console(stderr=True, highlight=False)
     parts = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*parts, console=console, disable=not console.is_terminal)
-    job, told = None, 0
+    job, tenths = None, 0
 
     def show(done: int, total: int) -> None:
-        nonlocal job, told
+        nonlocal job, tenths
         if job is None:
             bar.start()
             job = bar.add_task("", total=total)
         bar.update(job, completed=done)
         tenth = 10 * done // max(1, total)
-        if bar.disable and tenth > told:
-            told = tenth
+        if bar.disable and tenth > tenths:
+            tenths = tenth
             console.print(f"{10 * tenth:3} % of {total / 1e9:.2f} GB")
 
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import WheelOption, app, tell, tell_json
+from nanoemox.cli.app import WheelOption, app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox report runs/a runs/b --out report.html")
@@ -44,6 +44,6 @@ def report(
     )
     result = write_report(options)
     if json:
-        tell_json(result, 1)
+        print_json(result, 1)
     else:
-        tell(format_report_summary(result))
+        print_text(format_report_summary(result))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, tell
+from nanoemox.cli.app import ModelOption, app, print_text
 
 
 @app.command(epilog="Example:  nanoemox serve --model small --port 8000")
@@ -58,4 +58,4 @@ def serve(
     )
     engine = Engine.from_pretrained(model, device=device)
     service = Service(engine, limits, frozenset(allow_media_host or ()), tuple(name or ()))
-    serve_app(service, host, port, token, lambda address: tell(f"{engine.name} at {address}   Ctrl-C stops"))
+    serve_app(service, host, port, token, lambda address: print_text(f"{engine.name} at {address}   Ctrl-C stops"))

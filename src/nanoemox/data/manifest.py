@@ -9,14 +9,13 @@ person exists.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nanoemox.data.files import write_text
-from nanoemox.data.targets import PARTS, explain
 from nanoemox.recipes import describe
 from nanoemox.tasks import TASKS, format_chain, format_label, format_labels
 from nanoemox.tasks.task import Form
@@ -25,6 +24,8 @@ from nanoemox.types import RecipeError, Think, Turn
 COMPOSED = "composed"
 PATHS: Final = ("media", "audio", "face_vectors")
 """Fields of a sample that name a file."""
+PARTS: Final = ("speech", "face", "text")
+"""Modalities that an explanation may cite, in this order."""
 Split = Literal["train", "validation", "test"]
 
 
@@ -147,6 +148,11 @@ class Sample(_Strict):
     def turns(self) -> tuple[Turn, ...]:
         """The history as the processor takes it."""
         return tuple(Turn(t.role, t.text) for t in self.history)
+
+
+def explain(parts: Mapping[str, str], conclusion: str, present: Collection[str] = PARTS) -> str:
+    """Join the sentences that cite the modalities present, in the order of :data:`PARTS`, and the conclusion."""
+    return " ".join([*(parts[m] for m in PARTS if m in parts and m in present), conclusion])
 
 
 def target_text(sample: Sample, present: Collection[str] = PARTS, *, think: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""Samples and where their media lie: from a manifest, a prepared folder or a released corpus."""
+"""Load samples with their media folder from a manifest, a prepared folder or a released corpus."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nanoemox.types import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class SampleSource:
     """Samples of one source.
 
     Attributes:
-        name: What to call the source.
+        name: Display name.
         root: Folder that media paths of the samples are relative to.
         samples: The samples.
     """
@@ -63,22 +63,22 @@ def manifest_files(path: Path) -> list[Path]:
     return [path]
 
 
-def open_manifests(path: Path, data_root: Path | None = None) -> Opened:
+def open_manifests(path: Path, data_root: Path | None = None) -> SampleSource:
     """Read a manifest, or those of a prepared folder."""
     samples = [sample for file in manifest_files(path) for sample in read_manifest(file)]
-    return Opened(str(path), media_root(path, data_root), samples)
+    return SampleSource(str(path), media_root(path, data_root), samples)
 
 
-def open_corpus(name: str, root: Path, *, trust_npz: bool = False) -> Opened:
+def open_corpus(name: str, root: Path, *, trust_npz: bool = False) -> SampleSource:
     """Read a released corpus."""
-    return Opened(name, root, reader(name).read(root, trust_npz=trust_npz))
+    return SampleSource(name, root, reader(name).read(root, trust_npz=trust_npz))
 
 
-def absolute(opened: Opened) -> list[Sample]:
+def absolute(source: SampleSource) -> list[Sample]:
     """Return the samples with media paths that hold wherever one stands."""
     out = []
-    for sample in opened.samples:
-        found = {field: os.path.abspath(opened.root / path) for field, path in sample.paths.items()}
+    for sample in source.samples:
+        found = {field: os.path.abspath(source.root / path) for field, path in sample.paths.items()}
         out.append(sample.model_copy(update=found))
     return out
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.questions import Decision, check_questions
-from nanoemox.reporting.answer_page import Answered, render_card
+from nanoemox.inference.timeline import TimelineOptions
+from nanoemox.reporting.answer_page import ClipAnswers, render_card
 from nanoemox.reporting.clip_view import view_clip
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.local_files import read_file
@@ -68,7 +69,7 @@ class Asking:
         clip = self._clip(given)
         with self._one:
             answer = self.engine.answer(clip, ALL_TASKS, explain=True)
-        return render_card(Answered((answer,), view_clip(clip)))
+        return render_card(ClipAnswers((answer,), view_clip(clip)))
 
     def timeline(self, given: Given, every_s: float) -> str:
         """Return lines of probabilities along the clip, as HTML.
@@ -82,10 +83,13 @@ class Asking:
         with self._one:
             windows = tuple(
                 self.engine.timeline(
-                    given.file, every_s, every_s * _WINDOW_SHARE, CLOSED, subtitle=clip.subtitle or "", hear=False
+                    given.file,
+                    TimelineOptions(
+                        every_s, every_s * _WINDOW_SHARE, tasks=CLOSED, subtitle=clip.subtitle or "", hear=False
+                    ),
                 )
             )
-        return render_card(Answered(windows, view_clip(clip)))
+        return render_card(ClipAnswers(windows, view_clip(clip)))
 
     def decide(self, given: Given, questions: str) -> list[list[str]]:
         """Answer free questions, one a line; return rows of question, answer and probabilities.

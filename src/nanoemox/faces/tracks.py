@@ -107,7 +107,7 @@ def find_faces(
     detector = haar_detector() if yunet is None else yunet_detector(yunet)
     seen = [_look(detector, frame) for frame in frames]
     tracks = _convincing(_link(seen, times_s), len(frames))
-    close = _may_be_crop(frames[0])
+    close = may_be_crop(frames[0])
     for look in (_look_tilted, _look_close):
         if tracks:
             break
@@ -176,7 +176,7 @@ def crop_faces(frames: Image, track: FaceTrack, size: int) -> Image:
 
 def _look(detector: Detector, frame: Image, degrees: float = 0.0) -> Sights:
     """Run the detector on a whole frame turned by ``degrees``; sights are in pixels of the frame."""
-    border = CROP_BORDER if _may_be_crop(frame) else 0.0
+    border = CROP_BORDER if may_be_crop(frame) else 0.0
     least = max(MIN_SIDE * max(frame.shape[:2]) * (1 + 2 * border), MIN_SIDE_PX)
     return _look_framed(detector, frame, degrees, border, least)
 
@@ -207,7 +207,7 @@ def _look_framed(detector: Detector, frame: Image, degrees: float, border: float
     return sights
 
 
-def _may_be_crop(frame: Image) -> bool:
+def may_be_crop(frame: Image) -> bool:
     """Say whether the frame is near to square or tiny, as face crops are."""
     short, long = sorted(frame.shape[:2])
     return long < CROP_ASPECT * short or long < CROP_SIDE_PX

@@ -48,11 +48,20 @@ class FaceTable:
         rows: float32[N, F], one vector a picture in which a face was found.
         times_s: float64[N] in seconds from the start of the recording, rising; None where the file has no times.
         lost_s: float64[M], times at which the program found no face.
+        name: What to call the source in messages.
+        recording_s: Length of the recording in seconds, which rows without times are spread over; None where it is
+            that of the clip.
     """
 
     rows: Rows
     times_s: Times | None
     lost_s: Times
+    name: str = "face_vectors"
+    recording_s: float | None = None
+
+
+FaceSource = Path | FaceTable | npt.NDArray[np.generic]
+"""A file of face vectors, its table, or float[N, F]."""
 
 
 def width_of(groups: Sequence[str]) -> int:
@@ -95,7 +104,8 @@ def read_face_table(path: Path, groups: Sequence[str] | None = None, index: int 
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise MediaError(f"{path.name}: face vectors come as {' or '.join(SUFFIXES)}, not as {suffix or 'no suffix'}")
-    table = _read_csv(path, groups, index) if suffix == ".csv" else FaceTable(_read_npy(path), None, np.zeros(0))
+    read = _read_csv(path, groups, index) if suffix == ".csv" else FaceTable(_read_npy(path), None, np.zeros(0))
+    table = replace(read, name=path.name)
     if not np.isfinite(table.rows).all():
         raise MediaError(f"{path.name}: holds NaN, infinity or numbers beyond float32: compute the vectors again")
     return table
@@ -121,7 +131,7 @@ def check_rows(rows: npt.NDArray[np.generic], name: str, width: int | None = Non
 
 def with_face_vectors(
     clip: Clip,
-    source: Path | npt.NDArray[np.generic],
+    source: FaceSource,
     *,
     width: int,
     groups: Sequence[str],
@@ -134,37 +144,39 @@ def with_face_vectors(
 
     Args:
         clip: A clip; without pictures it gets ``num_frames`` vectors, at the middles of equal spans of its time.
-        source: The file, or float[N, F] evenly spread over the recording.
+        source: The file, its table, or float[N, F] evenly spread over the recording.
         width: F that the model reads.
-        groups: Columns that it takes from a ``.csv``.
+        groups: Columns that it takes from a file.
         num_frames: T of a clip without pictures.
         start_s: Where the clip starts in the recording, seconds.
-        source_s: Length of the recording in seconds; by default that of the clip.
-        index: Which person of a ``.csv``.
+        source_s: Length of the recording in seconds; by default the table's, else that of the clip.
+        index: Which person of a file.
 
     Raises:
         MediaError: As :func:`read_face_table`, or the width is not the model's.
     """
-    name = source.name if isinstance(source, Path) else "face_vectors"
-    table = _table(source, name, groups, index)
+    table = face_table(source, groups, index)
     if not len(table.rows):
         return replace(clip, face_vectors=None, warnings=(*clip.warnings, NO_FACE))
-    rows = check_rows(table.rows, name, width)
-    length_s = clip.duration_s if source_s is None else source_s
-    times = _times(table, length_s)
+    rows = check_rows(table.rows, table.name, width)
+    length_s = table.recording_s if source_s is None else source_s
+    times = _times(table, clip.duration_s if length_s is None else length_s)
     wanted = _wanted(clip, times, num_frames, start_s)
     nearest = _nearest(times, wanted)
-    told = _told(times[nearest], wanted, table.lost_s, name) if table.times_s is not None else []
-    return replace(clip, face_vectors=rows[nearest], warnings=(*clip.warnings, *told))
+    warnings = () if table.times_s is None else _distance_warnings(times[nearest], wanted, table)
+    return replace(clip, face_vectors=rows[nearest], warnings=(*clip.warnings, *warnings))
 
 
-def _table(source: Path | npt.NDArray[np.generic], name: str, groups: Sequence[str], index: int) -> FaceTable:
+def face_table(source: FaceSource, groups: Sequence[str] | None = None, index: int = 0) -> FaceTable:
+    """Return the table of a file or an array; arguments and errors as in :func:`read_face_table`."""
+    if isinstance(source, FaceTable):
+        return source
     if isinstance(source, Path):
         return read_face_table(source, groups, index)
-    rows = check_rows(np.asarray(source), name)
-    if not np.isfinite(rows).all():
-        raise MediaError(f"{name}: holds NaN or infinity: compute the vectors again")
-    return FaceTable(rows, None, np.zeros(0))
+    table = FaceTable(check_rows(np.asarray(source), "face_vectors"), None, np.zeros(0))
+    if not np.isfinite(table.rows).all():
+        raise MediaError(f"{table.name}: holds NaN or infinity: compute the vectors again")
+    return table
 
 
 def _times(table: FaceTable, length_s: float) -> Times:
@@ -195,17 +207,17 @@ def _nearest(times: Times, wanted: Times) -> npt.NDArray[np.int64]:
     return np.where(later, after, before).astype(np.int64)
 
 
-def _told(found: Times, wanted: Times, lost: Times, name: str) -> list[str]:
-    """Say where a row stands for a frame that it does not belong to."""
-    away = np.abs(found - wanted)
-    if len(lost):
-        lost_away = np.abs(lost[:, None] - wanted).min(axis=0)
+def _distance_warnings(found: Times, wanted: Times, table: FaceTable) -> tuple[str, ...]:
+    """Warn of rows that stand in for frames that they were not measured at."""
+    away, name = np.abs(found - wanted), table.name
+    if len(table.lost_s):
+        lost_away = np.abs(table.lost_s[:, None] - wanted).min(axis=0)
         missing = int((lost_away < away).sum())
         if missing:
-            return [f"{name}: no face in {missing} of {len(wanted)} frames: the nearest vectors stand in for them"]
+            return (f"{name}: no face in {missing} of {len(wanted)} frames: the nearest vectors stand in for them",)
     if float(away.max()) > FAR_S:
-        return [f"{name}: its rows are up to {away.max():.1f} s away from the clip's frames: is it of another clip?"]
-    return []
+        return (f"{name}: its rows are up to {away.max():.1f} s away from the clip's frames: is it of another clip?",)
+    return ()
 
 
 def _read_npy(path: Path) -> Rows:

@@ -1,14 +1,18 @@
-"""The answers about one batch of clips, with what was read, how long it took and what to be warned of."""
+"""From batches of clips to answers, with their warnings and timing; one after the other, or one answer in pieces."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
 
 from nanoemox.inference.batch import ClipBatch, used_modalities
 from nanoemox.media.windows import coverage_warning
 from nanoemox.model.configuration import NanoEmoXConfig
-from nanoemox.types import Answer, Clip
+from nanoemox.types import Answer, Clip, NanoEmoXError
+
+Source = TypeVar("Source")
 
 
 def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[Answer]:
@@ -47,7 +51,7 @@ def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[A
 
 
 def warnings_of(batch: ClipBatch, i: int) -> tuple[str, ...]:
-    """Return what the user is to be warned of about clip i of a batch."""
+    """Return the warnings about clip i of a batch."""
     clip, used = batch.clips[i], batch.branches[i]
     return (
         *clip.warnings,
@@ -72,3 +76,64 @@ def _coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tu
     seen_s = min(clip.duration_s, steps * config.speech.window_s)
     warning = coverage_warning(clip.duration_s, seen_s)
     return () if warning is None or warning in clip.warnings else (warning,)
+
+
+def answer_in_batches(
+    answer: Callable[[Sequence[Source]], list[Answer]],
+    sources: Iterator[Source],
+    batch_size: int,
+    on_error: Callable[[int, NanoEmoXError], None] | None,
+) -> Iterator[Answer]:
+    """Answer about many sources, lazily and in order.
+
+    Args:
+        answer: Answers a batch; one bad source may fail all of it.
+        sources: What to answer about.
+        batch_size: How many are answered together.
+        on_error: Called with the position and the error of each source that is left out; None raises instead.
+    """
+    numbered = enumerate(sources)
+    while batch := list(islice(numbered, batch_size)):
+        try:
+            answers = answer([source for _, source in batch])
+        except NanoEmoXError:
+            if on_error is None:
+                raise
+            answers = _answer_each(answer, batch, on_error)
+        yield from answers
+
+
+def _answer_each(
+    answer: Callable[[Sequence[Source]], list[Answer]],
+    batch: Sequence[tuple[int, Source]],
+    on_error: Callable[[int, NanoEmoXError], None],
+) -> list[Answer]:
+    """Answer one by one where a batch failed, so that one bad source does not take its neighbours along."""
+    answers = []
+    for i, source in batch:
+        try:
+            answers += answer([source])
+        except NanoEmoXError as error:
+            on_error(i, error)
+    return answers
+
+
+def written_pieces(batch: ClipBatch, reserve: int) -> Iterator[str]:
+    """Yield the open answer about the one clip of a batch in pieces.
+
+    Args:
+        batch: One clip, one open question.
+        reserve: Ids that may yet turn out to be the start of the terminator, and are reserve back.
+    """
+    decoder = batch.decoder()
+    sent = 0
+    for _ in decoder:
+        ids = decoder.answers[0]
+        text = batch.text(ids if decoder.ended[0] else ids[: len(ids) - reserve])
+        # Half a character decodes to a replacement mark until its other bytes are there.
+        if len(text) > sent and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield text[sent:]
+            sent = len(text)
+    rest = batch.text(decoder.answers[0])[sent:]
+    if rest:
+        yield rest

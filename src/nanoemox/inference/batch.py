@@ -264,10 +264,7 @@ class ClipBatch:
         asks = self.plan.open
         if not asks:
             return [{} for _ in self.clips]
-        decoder = self.decoder()
-        for _ in decoder:
-            pass
-        raws = [self.text(ids) for ids in decoder.answers]
+        raws = [self.text(ids) for ids in self.decoder().finish()]
         rows = [raws[i : i + len(asks)] for i in range(0, len(raws), len(asks))]
         return [{a.task: parse(a.task, raw) for a, raw in zip(asks, row, strict=True)} for row in rows]
 

@@ -11,6 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
+from nanoemox.inference.int8 import quantize_language_model
+from nanoemox.inference.precision import default_dtype
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
@@ -26,7 +29,11 @@ _log = logging.getLogger("nanoemox")
 
 
 def load_checkpoint(
-    path_or_id: str | Path | None = None, *, device: str = "auto", dtype: torch.dtype | None = None
+    path_or_id: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    quantize: str | None = None,
 ) -> tuple[NanoEmoXForConditionalGeneration, NanoEmoXProcessor, str]:
     """Load model and processor for inference.
 
@@ -34,7 +41,8 @@ def load_checkpoint(
         path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` where it was
             pulled, else ``mini`` with a warning that names the command.
         device: ``auto`` takes CUDA where there is one, or any name that torch knows.
-        dtype: By default bfloat16 on CUDA, float32 elsewhere (weights stored in half precision are widened).
+        dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
+        quantize: ``int8`` holds the language model's matrices in eight bits, on a CPU.
 
     Returns:
         Model in eval mode on its device, processor, name.
@@ -44,8 +52,9 @@ def load_checkpoint(
     """
     where = pick_device(device)
     source, name, local = find_checkpoint(path_or_id)
-    chosen = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
     try:
+        stored = NanoEmoXConfig.from_pretrained(source, local_files_only=local).dtype
+        chosen = dtype or default_dtype(where, stored)
         model = NanoEmoXForConditionalGeneration.from_pretrained(
             source, dtype=chosen, local_files_only=local, use_safetensors=True
         )
@@ -54,7 +63,10 @@ def load_checkpoint(
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(_explain(source, local, error)) from error
-    return model.to(where).eval(), processor, name
+    model = model.to(where).eval()
+    if quantize is not None:
+        quantize_language_model(model, quantize)
+    return model, processor, name
 
 
 def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:

@@ -12,7 +12,6 @@ Letters: ``B`` prompts, ``P`` tokens of a padded prefix, ``N`` nodes of the tree
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import DynamicCache
-from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from nanoemox.model.cache import cache_argument
+from nanoemox.inference.written import Sampler, Written
+from nanoemox.model.cache import cache_argument, reserved_branch, shared_branch
 from nanoemox.types import NanoEmoXError
 
 MAX_NEW_TOKENS = 1024
@@ -83,19 +83,10 @@ class Prefix:
         """Return the memory of some of the prompts, in this order."""
         if list(rows) == list(range(len(self.keep))):
             return self
-        cache = self.branch()
+        cache = shared_branch(self.cache)
         index = torch.tensor(list(rows), device=self.keep.device)
         cache.batch_select_indices(index)
         return Prefix(cache, self.keep[index], self.seen)
-
-    def branch(self, repeats: int = 1) -> DynamicCache:
-        """Return a cache that starts from this one; each prompt ``repeats`` times in a row."""
-        cache = DynamicCache()
-        # The layers grow by concatenation, so a shallow copy shares the tensors and never writes to them.
-        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
-        if repeats > 1:
-            cache.batch_repeat_interleave(repeats)
-        return cache
 
 
 @torch.no_grad()
@@ -114,7 +105,8 @@ def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, media: Mappin
         attention_mask=attention_mask,
         **cache_argument(cache),
         use_cache=True,
-        logits_to_keep=1,
+        # Nothing is asked yet, and the head is as wide as the vocabulary.
+        logits_to_keep=torch.empty(0, dtype=torch.int64, device=input_ids.device),
         **(media or {}),
     )
     return Prefix(cache, attention_mask.bool(), seen)
@@ -209,7 +201,7 @@ def _forward_tree(model: Any, prefix: Prefix, tree: TokenTree, sources: Sequence
         input_ids=tokens,
         attention_mask=_additive(torch.cat([before, behind], dim=2), model.dtype),
         position_ids=prefix.lengths[:, None] + depths,
-        **cache_argument(prefix.branch()),
+        **cache_argument(shared_branch(prefix.cache)),
         use_cache=True,
         logits_to_keep=torch.tensor(sources, device=device),
     )
@@ -228,8 +220,9 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 class Decoder:
     """Write the answers to K open questions about each of B prompts, all rows in step.
 
-    Iterating yields after each step the ids that were added, ``None`` in a row that has ended. ``answers`` holds the
-    ids so far without the terminator.
+    :meth:`finish` writes everything. Iterating instead yields after each step the ids that were added, ``None`` in a
+    row that has ended, and so waits for the device at every step. ``answers`` holds the ids so far without the
+    terminator, ``ended`` says which rows have met it.
 
     Args:
         model: The model.
@@ -252,95 +245,102 @@ class Decoder:
         self.questions = [list(q) for _ in prefix.keep for q in questions]
         self.answers: list[list[int]] = [[] for _ in self.questions]
         self.ended = [False] * len(self.questions)
-        device = prefix.keep.device
-        self._random = [torch.Generator(device).manual_seed(self.options.seed) for _ in self.questions]
-        self._warpers = _warpers(self.options)
-        self._dtype = model.dtype
+        # On a CPU torch multiplies one row in half precision by a plain loop, two rows by a kernel several times as
+        # fast (benchmarks/decoding.py), so a lone row gets a twin that nobody reads.
+        half = prefix.keep.device.type == "cpu" and model.dtype.itemsize == 2
+        self._rows = self.questions * 2 if half and len(self.questions) == 1 else self.questions
 
-    @torch.no_grad()
     def __iter__(self) -> Iterator[list[int | None]]:
         """Decode until every row has ended or is as long as allowed."""
-        repeats = len(self.questions) // len(self.prefix.keep)
-        cache = self.prefix.branch(repeats)
-        logits, keep, positions = self._ask(cache, repeats)
-        for step in range(self.options.max_new_tokens):
-            chosen = self._choose(logits)
-            yield self._append(chosen)
-            if all(self.ended) or step + 1 == self.options.max_new_tokens:
+        for written in self._steps():
+            news = torch.stack([written.ids[:, written.steps - 1], written.lengths, written.ended])
+            yield self._read(*news[:, : len(self.questions)].tolist())
+            if all(self.ended):
                 return
-            keep = torch.cat([keep, keep.new_ones(len(keep), 1)], dim=1)
+
+    def finish(self) -> list[list[int]]:
+        """Decode to the end and return ``answers``; the device is rarely asked whether it has come."""
+        every = _look_every(self.prefix.keep.device)
+        for written in self._steps():
+            last = written
+            if written.steps % every == 0 and bool(written.ended.all()):
+                break
+        count = len(self.questions)
+        self.answers = [row[:n] for row, n in zip(last.ids[:count].tolist(), last.lengths.tolist(), strict=False)]
+        self.ended = last.ended[:count].tolist()
+        return self.answers
+
+    def _read(self, tokens: list[int], lengths: list[int], ended: list[int]) -> list[int | None]:
+        """Take one step over from the device."""
+        added = [None if over else token for token, over in zip(tokens, self.ended, strict=True)]
+        for answer, token, length in zip(self.answers, added, lengths, strict=True):
+            if token is not None:
+                answer.append(token)
+                del answer[length:]
+        self.ended = [bool(e) for e in ended]
+        return added
+
+    @torch.no_grad()
+    def _steps(self) -> Iterator[Written]:
+        """Write one id a row and step, up to the allowed length, and never wait for the device."""
+        options, device = self.options, self.prefix.keep.device
+        repeats = len(self._rows) // len(self.prefix.keep)
+        longest = max(map(len, self._rows))
+        cache = reserved_branch(self.prefix.cache, repeats, longest + options.max_new_tokens)
+        logits, keep, positions = self._ask(cache, repeats, longest)
+        # Where nothing is padding no mask is needed, and attention without one takes the fastest kernel.
+        mask = None if keep.all() else _additive(_pad_ones(keep, options.max_new_tokens)[:, None], self.model.dtype)
+        choose = Sampler(options.temperature, options.top_p, options.top_k, options.seed, device)
+        written = Written(len(self._rows), options.max_new_tokens, self.terminator, device)
+        for step in range(options.max_new_tokens):
+            chosen = choose(logits)
+            written.append(chosen)
+            yield written
+            if step + 1 == options.max_new_tokens:
+                return
             out = self.model(
                 input_ids=chosen[:, None],
-                attention_mask=_additive(keep[:, None], self._dtype),
+                attention_mask=None if mask is None else mask[..., : keep.shape[1] + step + 1],
                 position_ids=positions[:, None] + step,
                 **cache_argument(cache),
                 use_cache=True,
             )
             logits = out.logits[:, -1]
 
-    def _ask(self, cache: DynamicCache, repeats: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _ask(self, cache: DynamicCache, repeats: int, longest: int) -> tuple[Tensor, Tensor, Tensor]:
         """Run the questions, padded on the right.
 
         Returns:
             float[R, V] logits after each question, bool[R, P + Q] real tokens, int64[R] next positions.
         """
         device = self.prefix.keep.device
-        longest = max(map(len, self.questions))
-        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self.questions], device=device)
-        lengths = torch.tensor([len(q) for q in self.questions], device=device)
+        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self._rows], device=device)
+        lengths = torch.tensor([len(q) for q in self._rows], device=device)
         before = self.prefix.keep.repeat_interleave(repeats, dim=0)
         real = torch.arange(longest, device=device) < lengths[:, None]
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
         starts = before.sum(dim=1)
         # The head is as wide as the vocabulary: it is asked where some question ends, and nowhere else.
-        ends = sorted({len(q) - 1 for q in self.questions})
+        ends = sorted({len(q) - 1 for q in self._rows})
         out = self.model(
             input_ids=ids,
-            attention_mask=_additive(allowed, self._dtype),
+            attention_mask=_additive(allowed, self.model.dtype),
             position_ids=starts[:, None] + torch.arange(longest, device=device),
             **cache_argument(cache),
             use_cache=True,
             logits_to_keep=torch.tensor(ends, device=device),
         )
-        at = torch.tensor([ends.index(len(q) - 1) for q in self.questions], device=device)
+        at = torch.tensor([ends.index(len(q) - 1) for q in self._rows], device=device)
         last = out.logits[torch.arange(len(ids), device=device), at]
         return last, torch.cat([before, real], dim=1), starts + lengths
 
-    def _choose(self, logits: Tensor) -> Tensor:
-        """Pick the next id of every row: int64[R]."""
-        if not self.options.temperature:
-            return logits.argmax(dim=-1)
-        # A context-free warper ignores the ids it is handed, as the three used here do.
-        scores = logits.float()
-        for warper in self._warpers:
-            scores = warper(None, scores)
-        rows = zip(scores.softmax(dim=-1), self._random, strict=True)
-        return torch.cat([torch.multinomial(p, 1, generator=g) for p, g in rows])
 
-    def _append(self, chosen: Tensor) -> list[int | None]:
-        """Write the ids down; a row ends with the terminator, which is cut off again."""
-        added: list[int | None] = []
-        for row, token in enumerate(chosen.tolist()):
-            if self.ended[row]:
-                added.append(None)
-                continue
-            answer = self.answers[row]
-            answer.append(token)
-            added.append(token)
-            if answer[-len(self.terminator) :] == self.terminator:
-                del answer[-len(self.terminator) :]
-                self.ended[row] = True
-        return added
+def _look_every(device: torch.device) -> int:
+    """Steps between two looks at whether all answers have ended: a look is free here and a wait on another device."""
+    return 1 if device.type == "cpu" else 16
 
 
-def _warpers(options: GenerationOptions) -> list[Any]:
-    """The library's own, in the library's order."""
-    warpers: list[Any] = []
-    if options.temperature not in (0, 1):
-        warpers.append(TemperatureLogitsWarper(float(options.temperature)))
-    if options.top_k:
-        warpers.append(TopKLogitsWarper(options.top_k))
-    if options.top_p < 1:
-        warpers.append(TopPLogitsWarper(options.top_p))
-    return warpers
+def _pad_ones(keep: Tensor, count: int) -> Tensor:
+    """Append ``count`` real tokens to bool[R, keys]."""
+    return functional.pad(keep, (0, count), value=True)

@@ -9,43 +9,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from nanoemox.faces.tracks import NO_FACE, with_face
-from nanoemox.faces.vectors import with_face_vectors
-from nanoemox.inference.answers import answer_batch
-from nanoemox.inference.batch import (
-    ClipBatch,
-    Labels,
-    Plan,
-    clip_of,
-    make_plan,
-    untrained_branches,
-)
+from nanoemox.faces.vectors import FaceTable, face_table, with_face_vectors
+from nanoemox.inference.answers import answer_batch, answer_in_batches, written_pieces
+from nanoemox.inference.batch import ClipBatch, Labels, Plan, clip_of, make_plan, untrained_branches
 from nanoemox.inference.checkpoints import load_checkpoint
 from nanoemox.inference.decide import Decisions, decide_clips
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.embedding import Embedding, embed_clip
-from nanoemox.inference.pieces import written_pieces
 from nanoemox.inference.questions import Question, check_questions
-from nanoemox.inference.stretches import heard_between, rolling_stretches, spoken_stretches
+from nanoemox.inference.timeline import TimelineOptions, cut, no_answer
 from nanoemox.inference.transcribe import find_listener, listen
 from nanoemox.media.decode import MediaOptions
 from nanoemox.media.load import load_clip, media_duration_s
-from nanoemox.media.subtitles import read_sidecar
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import SAMPLE_RATE_HZ, Answer, Clip, MediaError, NanoEmoXError, Turn
-
-NO_ANSWER = "no answer for this window"
-"""How the warning of a window begins that could not be answered."""
 
 
 class Engine:
@@ -64,19 +52,25 @@ class Engine:
 
     @classmethod
     def from_pretrained(
-        cls, path_or_id: str | Path | None = None, *, device: str = "auto", dtype: torch.dtype | None = None
+        cls,
+        path_or_id: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: torch.dtype | None = None,
+        quantize: str | None = None,
     ) -> Engine:
         """Load ``small``, ``mini``, a directory or a hub id; None takes ``small`` where it was pulled, else ``mini``.
 
         Args:
             path_or_id: Only a hub id may touch the network.
             device: ``auto`` takes CUDA where there is one, or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-            dtype: By default bfloat16 on CUDA, float32 elsewhere.
+            dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
+            quantize: ``int8``: the language model's matrices in eight bits, on a CPU; faster, answers differ slightly.
 
         Raises:
             CheckpointError: There is no usable model; the message says what is missing.
         """
-        return cls(*load_checkpoint(path_or_id, device=device, dtype=dtype))
+        return cls(*load_checkpoint(path_or_id, device=device, dtype=dtype, quantize=quantize))
 
     def load(
         self,
@@ -88,7 +82,7 @@ class Engine:
         hear: bool = True,
         asr_model: str | Path | None = None,
         span_s: tuple[float, float] | None = None,
-        face_vectors: str | Path | npt.NDArray[Any] | None = None,
+        face_vectors: str | Path | FaceTable | npt.NDArray[Any] | None = None,
     ) -> Clip:
         """Read a clip as this model needs it: its number of frames, and the face that is to be read.
 
@@ -102,7 +96,7 @@ class Engine:
             asr_model: Directory of another Whisper to listen with.
             span_s: Read only from here to there, in seconds.
             face_vectors: For a model of ``face.kind: precomputed``: OpenFace's ``.csv`` of the whole recording, or a
-                ``.npy`` or float[N, F] whose rows are evenly spread over it.
+                ``.npy`` or float[N, F] whose rows are evenly spread over it; or its table, read once for many spans.
 
         Raises:
             MediaError: A file cannot be read.
@@ -118,12 +112,10 @@ class Engine:
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
         if face_vectors is not None:
-            whole_s = None
-            if span_s is not None and isinstance(source, str | Path):
-                whole_s = media_duration_s(source)
-            clip = self.with_face_vectors(
-                clip, face_vectors, face_index, start_s=span_s[0] if span_s else 0.0, recording_s=whole_s
-            )
+            table = self._face_table(face_vectors, face_index)
+            if span_s is not None and table.recording_s is None and isinstance(source, str | Path):
+                table = replace(table, recording_s=media_duration_s(source))
+            clip = self.with_face_vectors(clip, table, face_index, start_s=span_s[0] if span_s else 0.0)
         return self.complete(clip, face_index=face_index, hear=hear and subtitle is None, asr_model=asr_model)
 
     def complete(
@@ -136,11 +128,10 @@ class Engine:
     def with_face_vectors(
         self,
         clip: Clip,
-        face_vectors: str | Path | npt.NDArray[Any],
+        face_vectors: str | Path | FaceTable | npt.NDArray[Any],
         face_index: int = 0,
         *,
         start_s: float = 0.0,
-        recording_s: float | None = None,
     ) -> Clip:
         """Return the clip with face vectors at the times of its frames, for a model of ``face.kind: precomputed``.
 
@@ -149,26 +140,28 @@ class Engine:
             face_vectors: As in :meth:`load`.
             face_index: Which person of an OpenFace table, 0 the one seen most often.
             start_s: Where the clip starts in the recording that the vectors are of, in seconds.
-            recording_s: Length of that recording; by default the clip's.
 
         Raises:
             MediaError: The vectors cannot be read, or are of another width than the model's.
             NanoEmoXError: The model looks at the face itself.
         """
         config = self.processor.config
-        if not config.reads_face_vectors:
-            kind = config.face.kind if "face" in config.branches else "none"
-            raise NanoEmoXError(f"this model takes no face vectors (face.kind: {kind}): leave them out")
         return with_face_vectors(
             clip,
-            Path(face_vectors) if isinstance(face_vectors, str | Path) else face_vectors,
+            self._face_table(face_vectors, face_index),
             width=config.face.vector_size,
             groups=config.face.vector_columns,
             num_frames=config.vision.num_frames,
             start_s=start_s,
-            source_s=recording_s,
-            index=face_index,
         )
+
+    def _face_table(self, source: str | Path | FaceTable | npt.NDArray[Any], index: int) -> FaceTable:
+        """Read the vectors that this model takes."""
+        config = self.processor.config
+        if not config.reads_face_vectors:
+            kind = config.face.kind if "face" in config.branches else "none"
+            raise NanoEmoXError(f"this model takes no face vectors (face.kind: {kind}): leave them out")
+        return face_table(Path(source) if isinstance(source, str) else source, config.face.vector_columns, index)
 
     def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
         """Listen to a clip without words where a recogniser is there."""
@@ -282,32 +275,14 @@ class Engine:
         """Answer about many clips, lazily and in order; arguments as in :meth:`answer`.
 
         ``batch_size`` clips are read ahead and run together; the answers are those of one clip at a time. A clip that
-        cannot be answered raises, or is left out and told to ``on_error`` with its position among ``clips``.
+        cannot be answered raises; given ``on_error``, it is left out and ``on_error(position, error)`` is called.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
         if self.processor.config.speech.normalise == "batch":
             batch_size = 1  # Reference: such features depend on the other clips of the batch
-        return self._answer_all(iter(clips), plan, max(1, batch_size), on_error)
+        return answer_in_batches(partial(self._answer, plan=plan), iter(clips), max(1, batch_size), on_error)
 
-    def timeline(
-        self,
-        path: str | Path,
-        every_s: float = 3.0,
-        window_s: float = 10.0,
-        tasks: Sequence[str] = ALL_TASKS,
-        labels: Labels | None = None,
-        *,
-        think: bool = True,
-        explain: bool = False,
-        generation: GenerationOptions | None = None,
-        subtitle: str | None = None,
-        history: Sequence[Turn] = (),
-        face_index: int = 0,
-        hear: bool = True,
-        asr_model: str | Path | None = None,
-        face_vectors: str | Path | npt.NDArray[Any] | None = None,
-        by: Literal["window", "utterance"] = "window",
-    ) -> Iterator[Answer]:
+    def timeline(self, path: str | Path, options: TimelineOptions | None = None) -> Iterator[Answer]:
         """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
 
         A window that cannot be answered (a pause, a gap) gives an answer without tasks whose warning says why. A still
@@ -315,52 +290,36 @@ class Engine:
 
         Args:
             path: The file.
-            every_s: Hop between windows in seconds.
-            window_s: Length of a window in seconds, at least the hop.
-            tasks: This and the next four as in :meth:`answer`.
-            labels: Candidates.
-            think: Chain of empathy.
-            explain: Add evidence.
-            generation: How open answers are written.
-            subtitle: This and the rest as in :meth:`load`.
-            history: Earlier turns.
-            face_index: Which person.
-            hear: Whether to listen where there are no words.
-            asr_model: Directory of another Whisper to listen with.
-            face_vectors: Of the whole recording.
-            by: ``utterance`` cuts where what is said ends (timed subtitles beside the clip, else what is heard), and
-                gives each stretch its own words; ``every_s`` and ``window_s`` are not used then.
+            options: How it is cut, read and asked; by default windows of 10 s every 3 s, and all tasks.
 
         Raises:
-            MediaError: Nothing in the file can be read, or ``by="utterance"`` where nothing timed is written or heard.
-            NanoEmoXError: A hop or window that cannot be meant, a prompt that is too long, or as in :meth:`answer`.
+            MediaError: Nothing in the file or the face vectors can be read, or ``by="utterance"`` where nothing timed
+                is written or heard.
+            NanoEmoXError: A hop or window that is not allowed, a prompt that is too long, or as in :meth:`answer`.
         """
-        plan = make_plan(tasks, labels, think, explain, generation)
-        spoken = by == "utterance"
-        if spoken:
-            whole = load_clip(path, num_frames=1, subtitle=subtitle)
-            if not read_sidecar(Path(path)):
-                whole = replace(whole, subtitle=None)  # words without times do not say where to cut
-            whole = self._with_words(whole, hear, asr_model)
-        for span, words in spoken_stretches(whole, path) if spoken else rolling_stretches(path, every_s, window_s):
+        options = options or TimelineOptions()
+        plan = make_plan(options.tasks, options.labels, options.think, options.explain, options.generation)
+        table = None
+        if options.face_vectors is not None:
+            table = replace(
+                self._face_table(options.face_vectors, options.face_index), recording_s=media_duration_s(path)
+            )
+        listen = partial(self._with_words, wanted=options.hear, asr_model=options.asr_model)
+        load = partial(
+            self.load,
+            path,
+            history=options.history,
+            face_index=options.face_index,
+            asr_model=options.asr_model,
+            face_vectors=table,
+        )
+        for stretch in cut(path, options, listen):
             try:
-                clip = self.load(
-                    path,
-                    subtitle=words if subtitle is None else subtitle,
-                    history=history,
-                    face_index=face_index,
-                    hear=hear and not spoken,
-                    asr_model=asr_model,
-                    span_s=span,
-                    face_vectors=face_vectors,
-                )
+                clip = load(subtitle=stretch.subtitle, hear=stretch.hear, span_s=stretch.span)
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
-                reason = str(error).removeprefix(f"{Path(path).name}: ")
-                answer = Answer(Path(path).name, self.name, {}, warnings=(f"{NO_ANSWER}: {reason}",))
-            if spoken and span is not None:
-                answer = replace(answer, heard=heard_between(whole, span))
-            yield replace(answer, span_s=(span.start_s, span.end_s) if span else (0.0, 0.0))
+                answer = no_answer(path, self.name, error)
+            yield stretch.place(answer)
 
     def stream(
         self,
@@ -380,39 +339,7 @@ class Engine:
         if plan.closed:
             yield batch.closed()[0][task].raw
             return
-        yield from written_pieces(batch, held=len(self.processor.terminator_ids) - 1)
-
-    def _answer_all(
-        self,
-        clips: Iterator[Clip | str | Path],
-        plan: Plan,
-        batch_size: int,
-        on_error: Callable[[int, NanoEmoXError], None] | None,
-    ) -> Iterator[Answer]:
-        numbered = enumerate(clips)
-        while batch := list(islice(numbered, batch_size)):
-            try:
-                answers = self._answer([clip for _, clip in batch], plan)
-            except NanoEmoXError:
-                if on_error is None:
-                    raise
-                answers = self._answer_each(batch, plan, on_error)
-            yield from answers
-
-    def _answer_each(
-        self,
-        batch: Sequence[tuple[int, Clip | str | Path]],
-        plan: Plan,
-        on_error: Callable[[int, NanoEmoXError], None],
-    ) -> list[Answer]:
-        """Answer one by one where a batch failed, so that one bad clip does not take its neighbours along."""
-        answers = []
-        for i, clip in batch:
-            try:
-                answers += self._answer([clip], plan)
-            except NanoEmoXError as error:
-                on_error(i, error)
-        return answers
+        yield from written_pieces(batch, reserve=len(self.processor.terminator_ids) - 1)
 
     def _read(self, source: Clip | str | Path) -> Clip:
         return self._with_face(source) if isinstance(source, Clip) else self.load(source)

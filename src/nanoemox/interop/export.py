@@ -1,7 +1,7 @@
 """``nanoemox export-task``: a benchmark as a folder that lm-evaluation-harness and lmms-eval can run.
 
-The folder holds a manifest of prompts, the clips, a task file for each harness, and a module that both call; it scores
-with ``nanoemox.interop.export_scores``, so that the numbers are those of ``nanoemox score``.
+The folder contains a manifest of prompts, the clips, a task file per harness, and a module that both import; it scores
+with ``nanoemox.interop.export_scores``, so that the scores equal those of ``nanoemox score``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 from nanoemox.benchmarks.answerer import media_file
 from nanoemox.benchmarks.predict import read_eval_set
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
-from nanoemox.benchmarks.remote_prompts import SYSTEM, VERSION, question, words
+from nanoemox.benchmarks.remote_prompts import SYSTEM, VERSION, question, quoted_words
 from nanoemox.benchmarks.truth import label_value
 from nanoemox.data.corpora import READERS
 from nanoemox.data.manifest import Sample
@@ -31,7 +31,7 @@ from nanoemox.types import NanoEmoXError
 MEDIA: Final = ("copy", "link", "none")
 MANIFEST: Final = "manifest.jsonl"
 _MAX_NEW_TOKENS: Final = {"ovmer": 64, "eri": 512, "erg": 512}
-_SHORT: Final = 32
+_CLOSED_TOKENS: Final = 32
 """Tokens of a closed answer: a label, with room for a sentence around it."""
 _FUNCTION: Final = '\n\ndef {0}(answers):\n    """Aggregate `{0}`."""\n    return _score("{0}", answers)\n'
 _LMMS: Final = ("qwen2_5_omni", "Qwen/Qwen2.5-Omni-3B")
@@ -44,10 +44,10 @@ class ExportOptions:
     Attributes:
         benchmark: Id.
         data_root: Folder of released corpora and of ``manifests``.
-        out: Folder to write; it must not hold anything yet.
-        media: ``copy`` clips, ``link`` to them (relative symbolic links), or ``none``: the words alone.
-        limit: Clips to take, drawn as ``nanoemox evaluate --limit`` draws them.
-        trust_npz: Open pickled files, which can run any code.
+        out: Folder to write, empty or absent.
+        media: ``copy`` clips, ``link`` to them (relative symbolic links), or ``none``: transcript only.
+        limit: Number of clips, selected like ``nanoemox evaluate --limit``.
+        trust_npz: Open pickled files, which can run arbitrary code.
     """
 
     benchmark: str
@@ -65,7 +65,7 @@ def export_task(options: ExportOptions) -> dict[str, Any]:
         What was written: ``benchmark``, ``task``, ``clips``, ``media`` (files), ``out``.
 
     Raises:
-        NanoEmoXError: An option that cannot be meant, a folder that holds something, a clip that is not there.
+        NanoEmoXError: An invalid option, a non-empty folder, a missing clip.
     """
     benchmark, out = get_benchmark(options.benchmark), options.out
     if options.media not in MEDIA:
@@ -82,7 +82,7 @@ def export_task(options: ExportOptions) -> dict[str, Any]:
         )
     out.mkdir(parents=True, exist_ok=True)
     for source, place in places.items():
-        _take(options.data_root / source, out / place, link=options.media == "link")
+        _copy_or_link(options.data_root / source, out / place, link=options.media == "link")
     lines = (json.dumps(_row(benchmark, sample, places), ensure_ascii=False) + "\n" for sample in samples)
     (out / MANIFEST).write_text("".join(lines), "utf-8")
     task = f"nanoemox_{benchmark.id}"
@@ -94,12 +94,12 @@ def export_task(options: ExportOptions) -> dict[str, Any]:
 
 
 def _places(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return media file -> its place in the folder; numbers, since a clip's name may hold anything."""
+    """Return media file -> numbered path in the folder; clip names may contain anything."""
     sources = dict.fromkeys(source for s in samples for source in (s.media, s.audio) if source)
     return {source: f"media/{number:05}{Path(source).suffix}" for number, source in enumerate(sources)}
 
 
-def _take(source: Path, place: Path, *, link: bool) -> None:
+def _copy_or_link(source: Path, place: Path, *, link: bool) -> None:
     place.parent.mkdir(exist_ok=True)
     if link:
         place.symlink_to(os.path.relpath(source.resolve(), place.parent.resolve()))
@@ -111,7 +111,7 @@ def _row(benchmark: Benchmark, sample: Sample, places: dict[str, str]) -> dict[s
     truth, asked = label_value(sample.labels), question(benchmark)
     return {
         "id": sample.id,
-        "prompt": f"{words(sample.subtitle, sample.turns)}\n\n{asked}",
+        "prompt": f"{quoted_words(sample.subtitle, sample.turns)}\n\n{asked}",
         "question": asked,
         "labels": list(benchmark.labels),
         "media": places.get(sample.media or ""),
@@ -124,7 +124,7 @@ def _row(benchmark: Benchmark, sample: Sample, places: dict[str, str]) -> dict[s
 
 def _task_file(benchmark: Benchmark, name: str, *, clips: bool) -> str:
     """Return the task file of lm-evaluation-harness, or with clips of lmms-eval."""
-    tokens = _MAX_NEW_TOKENS.get(benchmark.task, _SHORT)
+    tokens = _MAX_NEW_TOKENS.get(benchmark.task, _CLOSED_TOKENS)
     settings = {
         "task": name,
         "dataset_path": "json",
@@ -147,11 +147,11 @@ def _task_file(benchmark: Benchmark, name: str, *, clips: bool) -> str:
 def _module(benchmark: Benchmark) -> str:
     names = metric_names(benchmark)
     functions = "".join(_FUNCTION.format(name) for name in names)
-    return _filled("utils.py", benchmark, metrics=json.dumps(names), functions=functions)
+    return _render_template("utils.py", benchmark, metrics=json.dumps(names), functions=functions)
 
 
 def _readme(benchmark: Benchmark, task: str, clips: int) -> str:
-    return _filled(
+    return _render_template(
         "README.md",
         benchmark,
         task=task,
@@ -167,6 +167,6 @@ def _readme(benchmark: Benchmark, task: str, clips: int) -> str:
     )
 
 
-def _filled(name: str, benchmark: Benchmark, **fields: str) -> str:
+def _render_template(name: str, benchmark: Benchmark, **fields: str) -> str:
     text = (files("nanoemox.interop") / "export_files" / f"{name}.template").read_text("utf-8")
     return Template(text).substitute(fields, benchmark=benchmark.id, title=benchmark.title)

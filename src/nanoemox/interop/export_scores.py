@@ -1,6 +1,6 @@
-"""Scores of answers that another harness collected: what an exported task calls, equal to ``nanoemox score``.
+"""Scores of answers from other harnesses, equal to ``nanoemox score``; called by exported tasks.
 
-Nothing here needs a model, torch or transformers.
+Needs neither a model nor torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def prediction_rows(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> 
 
     Args:
         benchmark_id: Id of the benchmark.
-        answers: One mapping a clip: ``id``, ``truth``, and ``raw``, what the model wrote; None where it wrote nothing.
+        answers: One mapping per clip: ``id``, ``truth``, and ``raw``, the output of the model or None.
     """
     benchmark = get_benchmark(benchmark_id)
     labels = benchmark.labels if TASKS[benchmark.task].closed else None
@@ -42,9 +42,9 @@ def prediction_rows(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> 
 
 
 def score_answers(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Return the scores of answers, fractions of one; a clip without a readable answer is wrong.
+    """Return the metrics of answers as fractions of one; a clip without a parsable answer counts as wrong.
 
-    Arguments as of ``prediction_rows``; the metrics are those that ``nanoemox score`` tells of the same rows.
+    Arguments as for ``prediction_rows``; the metrics equal those of ``nanoemox score`` on the same rows.
     """
     benchmark = get_benchmark(benchmark_id)
     rows = prediction_rows(benchmark_id, answers)
@@ -55,10 +55,10 @@ def score_answers(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> di
 
 
 def _readable(parsed: Mapping[str, Any] | None) -> bool:
-    """Say whether there is an answer; of a closed task, one that names a candidate."""
+    """Return whether there is an answer; for a closed task, one that names a candidate."""
     return parsed is not None and parsed.get("label", "") is not None
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
-    """Write rows as ``nanoemox score`` reads them."""
+    """Write rows in the format that ``nanoemox score`` reads."""
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")

@@ -1,8 +1,8 @@
-"""A chat model behind any OpenAI-compatible server, asked so that an evaluation can be repeated.
+"""Client of a chat model behind any OpenAI-compatible server, for reproducible evaluations.
 
-Temperature 0 and a fixed seed; every answer is kept on disk under the SHA-256 of the whole request, so that a second
-run asks nothing; what may pass (429, 5xx, time-outs, cut or garbled answers) is tried again a bounded number of
-times. The key comes from ``OPENAI_API_KEY`` alone and is written nowhere.
+Temperature 0 and a fixed seed; every answer is cached on disk under the SHA-256 of its request, so that a second run
+makes no calls; transient failures (429, 5xx, timeouts, truncated or garbled answers) are retried a bounded number of
+times. The key is read from ``OPENAI_API_KEY`` only and never written.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from nanoemox.types import NanoEmoXError
 PREFIX: Final = "openai:"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 _NO_KEY: Final = "no-key"
-"""What a server without keys is sent: the client demands one."""
-_PASSING: Final = frozenset({408, 409, 425, 429})
-_USERS: Final = frozenset({401, 403, 404})
-"""Statuses that every further call would meet again: the key, the address or the model's name is wrong."""
+"""Sent to servers without authentication: the client library requires a key."""
+_TRANSIENT: Final = frozenset({408, 409, 425, 429})
+_PERMANENT: Final = frozenset({401, 403, 404})
+"""Statuses that every further call would repeat: wrong key, address or model name."""
 
 Message = Mapping[str, Any]
 
 
 class EndpointError(NanoEmoXError):
-    """One call that failed for good; others may still succeed.
+    """One call that failed permanently; others may still succeed.
 
     Attributes:
-        status: What the server answered; None where it did not.
+        status: HTTP status; None if there was no response.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -48,10 +48,10 @@ class EndpointError(NanoEmoXError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a model is served: ``openai:http://host:port/v1#NAME``.
+    """Address of a served model: ``openai:http://host:port/v1#NAME``.
 
     Attributes:
-        base_url: What ``/chat/completions`` is appended to.
+        base_url: Prefix of ``/chat/completions``.
         model: Name of the model on that server.
     """
 
@@ -64,14 +64,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """How calls are made.
+    """Retry and timeout settings.
 
     Attributes:
         seed: Sent with every request.
-        attempts: Tries of one call, the first among them.
+        attempts: Attempts per call, including the first.
         timeout_s: Longest silence of the server, and longest duration of a body once it has begun, in seconds.
-        first_wait_s: Wait before the second try; it doubles each time, and half of it is drawn by chance.
-        longest_wait_s: Longest wait; a server that asks for a longer one is given up.
+        first_wait_s: Wait before the second attempt; it doubles each time, and up to half of it is jitter.
+        longest_wait_s: Longest wait; if the server asks for a longer one, the call fails.
     """
 
     seed: int = 0
@@ -87,10 +87,10 @@ class Completion:
 
     Attributes:
         text: What the model wrote.
-        finish: Why it stopped: ``stop``, or ``length`` where the answer is cut.
-        prompt_tokens: Tokens read, as the server counts them; 0 where it does not tell.
-        completion_tokens: Tokens written, likewise.
-        served_by: Name that the server gives the model.
+        finish: Finish reason: ``stop``, or ``length`` if the answer was truncated.
+        prompt_tokens: Prompt tokens as reported by the server; 0 if it reports none.
+        completion_tokens: Completion tokens, likewise.
+        served_by: Model name in the response.
     """
 
     text: str
@@ -102,15 +102,15 @@ class Completion:
 
 @dataclass(slots=True)
 class Usage:
-    """What an endpoint has cost so far.
+    """Usage of an endpoint so far.
 
     Attributes:
-        calls: Answers asked for.
-        cached: Of these, answered from the disk.
-        failed: Of these, failed for good.
-        retries: Further tries.
-        prompt_tokens: Tokens read by the server, of fresh answers.
-        completion_tokens: Tokens written by it, of fresh answers.
+        calls: Calls made.
+        cached: Calls answered from the cache.
+        failed: Calls that failed permanently.
+        retries: Retries.
+        prompt_tokens: Prompt tokens of answers that were not cached.
+        completion_tokens: Completion tokens of answers that were not cached.
     """
 
     calls: int = 0
@@ -122,33 +122,33 @@ class Usage:
 
 
 class AnswerCache:
-    """Answers on the disk, each under the SHA-256 of its whole request.
+    """Answers on disk, keyed by the SHA-256 of the request.
 
     Args:
-        folder: Where they lie; made with the first one.
+        folder: Where they are stored; created with the first one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, request: Mapping[str, Any]) -> Completion | None:
-        """Return what a request was answered before; None where it was not."""
+        """Return the cached answer to a request, or None."""
         return _read(self._file(request))
 
     def write(self, request: Mapping[str, Any], answer: Completion) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         try:
             write_json(self._file(request), asdict(answer))
         except OSError as error:
-            raise NanoEmoXError(f"{self.folder}: {error.strerror or error}; answers are kept there") from error
+            raise NanoEmoXError(f"{self.folder}: {error.strerror or error}; answers are stored there") from error
 
     def _file(self, request: Mapping[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest}.json"
 
 
-class _PassingError(Exception):
-    """A failure that may pass."""
+class _TransientError(Exception):
+    """A failure that may be transient."""
 
     def __init__(self, why: str, wait_s: float | None = None, status: int | None = None) -> None:
         super().__init__(why)
@@ -159,7 +159,7 @@ def parse_address(text: str) -> Address:
     """Read ``openai:http://host:port/v1#NAME``.
 
     Raises:
-        NanoEmoXError: It is none, or it holds a password.
+        NanoEmoXError: It is not an address, or it contains a password.
     """
     url, _, model = text.removeprefix(PREFIX).partition("#")
     try:
@@ -176,7 +176,7 @@ def parse_address(text: str) -> Address:
 
 
 class Endpoint:
-    """A served model; may be called from several threads."""
+    """A served model; thread-safe."""
 
     def __init__(
         self,
@@ -185,13 +185,13 @@ class Endpoint:
         options: CallOptions | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Create the client; nothing is sent yet.
 
         Args:
             address: Server and model.
             cache: Folder of the answers.
-            options: How calls are made.
-            sleep: Waits so many seconds.
+            options: Retry and timeout settings.
+            sleep: Waits a number of seconds.
 
         Raises:
             NanoEmoXError: The library ``openai`` is missing.
@@ -218,30 +218,30 @@ class Endpoint:
         self._lock = threading.Lock()
 
     def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion:
-        """Return the answer to a dialogue, from the disk where it was asked before.
+        """Return the answer to a conversation, from the cache if possible.
 
         Args:
-            messages: Dialogue in the form of the chat API.
+            messages: Conversation in the format of the chat API.
             max_tokens: Limit of the answer.
 
         Raises:
-            EndpointError: This call failed for good.
+            EndpointError: This call failed permanently.
             NanoEmoXError: Every call would fail: wrong key, address or model.
         """
-        asked = {
+        body = {
             "model": self.address.model,
             "messages": [dict(message) for message in messages],
             **self.settings,
             "max_tokens": max_tokens,
         }
-        request = {"url": self.address.base_url, **asked}
+        request = {"url": self.address.base_url, **body}
         self._count(calls=1)
-        kept = self._cache.read(request)
-        if kept is not None:
+        cached = self._cache.read(request)
+        if cached is not None:
             self._count(cached=1)
-            return kept
+            return cached
         try:
-            found = self._persist(asked)
+            found = self._retry(body)
         except NanoEmoXError:
             self._count(failed=1)
             raise
@@ -253,19 +253,19 @@ class Endpoint:
         """Close the connections."""
         self._client.close()
 
-    def _persist(self, request: Mapping[str, Any]) -> Completion:
-        """Try until it works or may not be tried again."""
+    def _retry(self, request: Mapping[str, Any]) -> Completion:
+        """Call until it succeeds or may not be retried."""
         options = self._options
         for attempt in range(1, options.attempts + 1):
             try:
                 return self._ask(request)
-            except _PassingError as failure:
+            except _TransientError as failure:
                 if attempt == options.attempts:
                     message = f"{self.address}: {failure}; tried {attempt} times"
                     raise EndpointError(message, failure.status) from failure
                 if failure.wait_s is not None and failure.wait_s > options.longest_wait_s:
-                    asked = f"asks to wait {failure.wait_s:.0f} s, more than {options.longest_wait_s:.0f}"
-                    raise EndpointError(f"{self.address}: {failure}; the server {asked}; try later") from failure
+                    wait = f"asks to wait {failure.wait_s:.0f} s, more than {options.longest_wait_s:.0f}"
+                    raise EndpointError(f"{self.address}: {failure}; the server {wait}; try later") from failure
                 own = min(options.longest_wait_s, options.first_wait_s * 2 ** (attempt - 1))
                 jittered = own * random.uniform(0.5, 1)  # noqa: S311 - spreads clients, no secret
                 self._count(retries=1)
@@ -283,20 +283,20 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._explain(error.status_code, error.response.headers, str(error)) from None
         except openai.APITimeoutError:
-            raise _PassingError(f"no answer within {self._options.timeout_s:g} s") from None
+            raise _TransientError(f"no answer within {self._options.timeout_s:g} s") from None
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, BodyError):
                 raise self._given_up(error.__cause__) from None
-            raise _PassingError(
+            raise _TransientError(
                 f"the connection failed or was cut ({type(error.__cause__ or error).__name__})"
             ) from None
 
     def _explain(self, status: int, headers: Mapping[str, str], message: str) -> Exception:
-        # Servers have been seen to repeat the key in their complaint.
+        # Some servers repeat the key in their error message.
         reason = f"status {status}: {self._redact(message)[:300]}"
-        if status in _PASSING or status >= 500:
-            return _PassingError(reason, retry_after_s(headers.get("retry-after")), status)
-        if status in _USERS:
+        if status in _TRANSIENT or status >= 500:
+            return _TransientError(reason, retry_after_s(headers.get("retry-after")), status)
+        if status in _PERMANENT:
             return NanoEmoXError(f"{self.address}: {reason}; look at {KEY_VARIABLE}, the address and the model's name")
         return EndpointError(f"{self.address}: {reason}", status)
 
@@ -312,8 +312,8 @@ class Endpoint:
                 setattr(self.usage, name, getattr(self.usage, name) + number)
 
 
-def spent(cache: Path) -> dict[str, int]:
-    """Return how many answers a cache holds and what they cost when they were fresh, however often a run was killed."""
+def cached_usage(cache: Path) -> dict[str, int]:
+    """Return the number of cached answers and the tokens they cost, however often the run was interrupted."""
     kept = [answer for file in cache.glob("*/*.json") if (answer := _read(file)) is not None]
     return {
         "answers": len(kept),
@@ -323,7 +323,7 @@ def spent(cache: Path) -> dict[str, int]:
 
 
 def _read_completion(body: str) -> Completion:
-    """Read a server's answer; what is none may be a cut one."""
+    """Parse a response; one that cannot be parsed may have been truncated."""
     try:
         data = json.loads(body)
         choice = data["choices"][0]
@@ -331,10 +331,10 @@ def _read_completion(body: str) -> Completion:
         usage = data.get("usage") or {}
         read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-        raise _PassingError(f"the answer is no chat completion: {body[:80]!r}") from None
+        raise _TransientError(f"the answer is no chat completion: {body[:80]!r}") from None
     if not isinstance(text, str) or not text.strip():
-        raise _PassingError("the answer holds no text")
-    text = text.encode("utf-8", "replace").decode()  # halves of characters, which no file can hold
+        raise _TransientError("the answer holds no text")
+    text = text.encode("utf-8", "replace").decode()  # lone surrogates cannot be encoded
     return Completion(text, str(finish or "unknown"), read, written, str(data.get("model") or ""))
 
 
@@ -342,4 +342,4 @@ def _read(file: Path) -> Completion | None:
     try:
         return Completion(**json.loads(file.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
-        return None  # absent, or spoilt by something else: asked again and replaced
+        return None  # absent or damaged: repeated and replaced

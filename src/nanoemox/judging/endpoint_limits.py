@@ -1,4 +1,4 @@
-"""What a server may send back: no redirects, nothing compressed, and a body of bounded size and duration."""
+"""Limits on responses: no redirects, no compression, and a body of bounded size and duration."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_BODY_BYTES: Final = 16 * 2**20
 
 
 class BodyError(Exception):
-    """An answer that is given up unread."""
+    """A response that is rejected unread."""
 
 
 def client_of(timeout_s: float) -> Any:
-    """Return the HTTP client for ``openai.OpenAI``; proxies of the environment are used as usual.
+    """Return the HTTP client for ``openai.OpenAI``; proxy settings of the environment apply.
 
     Args:
         timeout_s: Longest duration of one body, from its headers to its end, in seconds.
@@ -25,14 +25,14 @@ def client_of(timeout_s: float) -> Any:
     import openai
 
     return openai.DefaultHttpxClient(
-        follow_redirects=False,  # the dialogue, and the key on the same host, would go where nobody named
+        follow_redirects=False,  # a redirect would send the conversation, and possibly the key, elsewhere
         headers={"Accept-Encoding": "identity"},
         event_hooks={"response": [_guard(timeout_s)]},
     )
 
 
 def _guard(timeout_s: float) -> Callable[[Any], None]:
-    """Return what is called with each response of httpx (or httpx2) before its body is read."""
+    """Return a response hook for httpx (or httpx2), called before the body is read."""
 
     def guard(response: Any) -> None:
         if 300 <= response.status_code < 400:

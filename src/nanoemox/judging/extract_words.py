@@ -1,7 +1,7 @@
 """Extract emotion words from running text with a language model.
 
-A list of words is taken as it stands; only running text, which rules read less well, goes to the model. A text whose
-words could not be had is no empty answer: it is a failure, counted, and the clip stays unanswered.
+A list of words is used as it is; only running text, on which rules are less accurate, goes to the model. A text whose
+words could not be extracted is a failure, not an empty answer: it is counted, and the clip stays unanswered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nanoemox.tasks import MAX_LABEL_WORDS
 
 CACHE: Final = "extractor_cache"
 MAX_WORDS: Final = 30
-"""Longest list that is taken for an answer; published ones have at most 20 words."""
+"""Longest list accepted as an answer; published ones have at most 20 words."""
 _LISTS = re.compile(r"\[[^\[\]{}]*\]")
 _MAX_LISTS: Final = 50
 
@@ -62,12 +62,12 @@ class Extraction:
 
 
 class WordReader:
-    """A language model that takes emotion words out of texts.
+    """A language model that extracts emotion words from texts.
 
     Args:
         name: ``openai:http://host:port/v1#NAME`` or ``transformers:DIR_OR_ID``.
-        cache: Folder of its answers.
-        options: How a server is called.
+        cache: Folder of cached answers.
+        options: Retry and timeout settings of a server.
     """
 
     def __init__(self, name: str, cache: Path, options: CallOptions | None = None) -> None:
@@ -76,10 +76,10 @@ class WordReader:
         self._model = open_model(self.name, cache, options)
 
     def read(self, texts: Mapping[str, str]) -> Extraction:
-        """Take the words of every text.
+        """Extract the words of every text.
 
         Raises:
-            NanoEmoXError: Every call would fail, such as by a wrong key.
+            NanoEmoXError: Every call would fail, for example because of a wrong key.
         """
         lists = {name: extract_words(text) for name, text in texts.items() if spoken_list(text)}
         rest = [name for name in texts if name not in lists]
@@ -103,11 +103,11 @@ class WordReader:
         }
 
     def close(self) -> None:
-        """Let go of connections and memory."""
+        """Release connections and memory."""
         self._model.close()
 
     def _read(self, text: str) -> tuple[Words, bool] | str:
-        """Return words and whether they were in form, or why there are none."""
+        """Return the words and whether the format was strict, or the reason of a failure."""
         try:
             return parse_words(self._model.complete(self.prompt.messages({"TEXT": text}), MAX_TOKENS).text)
         except (EndpointError, UnreadableError) as error:
@@ -117,11 +117,11 @@ class WordReader:
 def parse_words(text: str) -> tuple[Words, bool]:
     """Read a language model's list.
 
-    Strict: the whole answer is one JSON list of short strings. Tolerant, where that fails: a thought before
-    ``</think>`` is passed over, and lists may stand in prose or a fence; several must agree. Nothing is guessed.
+    Strict: the whole answer is one JSON list of short strings. Otherwise tolerant: text before ``</think>`` is ignored,
+    and lists may be surrounded by prose or a code fence; several must agree. Nothing is guessed.
 
     Returns:
-        Words in lower case, each once, and whether the strict reading sufficed.
+        Words in lower case without repeats, and whether the answer was strict.
 
     Raises:
         UnreadableError: There is no list, it holds something else, or several contradict each other.

@@ -1,7 +1,7 @@
-"""What language models are asked, and how a judge's answer is read.
+"""Prompts of judges and word extractors, and parsing of a judge's answer.
 
-The prompts are ours and lie beside this module, one YAML file each. What is judged goes to the judge as the strings
-of one JSON object: a text that speaks to the judge stays inside its quotes and cannot add, close or replace a field.
+The prompts are our own, one YAML file each next to this module. The material is sent as the strings of one JSON object,
+so that a prompt injection in it stays inside its quotes and cannot add, close or replace a field.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_OBJECTS: Final = 50
 
 
 class UnreadableError(NanoEmoXError):
-    """A language model's answer that does not hold what was asked for."""
+    """A language model's answer that does not contain what was requested."""
 
 
 class Prompt(Strict):
@@ -42,7 +42,7 @@ class Prompt(Strict):
     system: str
 
     def messages(self, material: Mapping[str, str]) -> list[dict[str, str]]:
-        """Return the dialogue that shows some texts, by their names in the prompt."""
+        """Return the conversation that presents the material, keyed by its names in the prompt."""
         cut = {name: text[:MAX_TEXT_CHARS] for name, text in material.items()}
         shown = json.dumps(cut, ensure_ascii=False, indent=1)
         return [{"role": "system", "content": self.system}, {"role": "user", "content": shown}]
@@ -88,23 +88,22 @@ def _load_prompt(name: str, kind: type[_Kind]) -> _Kind:
 
 
 def after_thought(text: str) -> str:
-    """Return what follows a model's thought, which ends with ``</think>``; the whole text where there is none."""
+    """Return the text after ``</think>``; the whole text if there is none."""
     return text.rpartition(THOUGHT_ENDS)[2]
 
 
 def parse_scores(text: str, prompt: JudgePrompt) -> tuple[dict[str, int], bool]:
     """Read a judge's answer.
 
-    Strict: the whole answer is one JSON object with exactly the scores, each a whole number of the scale. Tolerant,
-    where that fails: a thought before ``</think>`` is passed over; objects may stand in prose or a fence, hold
-    further keys, and write a score as ``7.0`` or ``"7"``. Several objects must agree. Nothing is ever guessed or
-    clipped.
+    Strict: the whole answer is one JSON object with exactly the scores, each an integer on the scale. Otherwise
+    tolerant: text before ``</think>`` is ignored; objects may be surrounded by prose or a code fence, have further
+    keys, and write a score as ``7.0`` or ``"7"``. Several objects must agree. Nothing is guessed or clipped.
 
     Returns:
-        Score by dimension, and whether the strict reading sufficed.
+        Dimension -> score, and whether the answer was strict.
 
     Raises:
-        UnreadableError: The scores are not there, off the scale, or contradict each other.
+        UnreadableError: Scores are missing, off the scale, or contradict each other.
     """
     whole = _load(text.strip())
     if isinstance(whole, dict) and whole.keys() == set(prompt.dimensions):
@@ -133,7 +132,7 @@ def _lenient(item: Mapping[str, Any], prompt: JudgePrompt) -> dict[str, int] | N
 
 
 def _whole(value: object) -> int | None:
-    """Return a whole number however it is written; True is none."""
+    """Return an integer, also from a float or a string; booleans are not numbers."""
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"\s*[0-9]{1,3}\s*", value) else None
     if isinstance(value, float):
@@ -157,5 +156,5 @@ def _load(text: str) -> object:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a duplicate key")
     return found

@@ -1,4 +1,4 @@
-"""Language models that read answers, for judges and for the extraction of words: a server's, or one in this process."""
+"""Language models for judging and word extraction: behind a server, or in this process."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from nanoemox.types import NanoEmoXError
 
 LOCAL_PREFIX: Final = "transformers:"
 MAX_TOKENS: Final = 2048
-"""Limit of an answer: models that think first need room."""
+"""Limit of an answer: reasoning models need room."""
 THREADS: Final = 4
-"""Calls at a time."""
+"""Concurrent calls."""
 
 
 class LanguageModel(Protocol):
-    """Something that completes dialogues, each time alike; may be called from several threads."""
+    """A deterministic, thread-safe chat model."""
 
     @property
     def usage(self) -> Usage:
-        """What it has cost so far."""
+        """Usage so far."""
         ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What its answers depend on, to be stored with them."""
+        """Settings that determine its answers, stored with them."""
         ...
 
     def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion:
-        """Return the answer to a dialogue, from the disk where it was asked before.
+        """Return the answer to a conversation, from the cache if possible.
 
         Raises:
-            EndpointError: This call failed for good.
+            EndpointError: This call failed permanently.
             NanoEmoXError: Every call would fail.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections and memory."""
+        """Release connections and memory."""
         ...
 
 
 def check_name(name: str) -> str:
-    """Return the one spelling of a model's name, before anything is loaded or sent.
+    """Return the canonical form of a model's name, before anything is loaded or sent.
 
     Raises:
-        NanoEmoXError: It names none.
+        NanoEmoXError: It is not a valid name.
     """
     if name.startswith(PREFIX):
         return str(parse_address(name))
@@ -67,7 +67,7 @@ def check_name(name: str) -> str:
 
 
 def cost_line(name: str, cost: Mapping[str, int]) -> str:
-    """Return what a model's use has cost (the fields of ``Usage``) as a line for people."""
+    """Format the usage of a model (the fields of ``Usage``) as one line."""
     tokens = f"{cost['prompt_tokens']} + {cost['completion_tokens']} tokens"
     tries = f"{cost['retries']} retries, {cost['failed']} failed"
     return f"cost of {name}: {cost['calls']} calls, {cost['cached']} from the cache, {tries}, {tokens}"
@@ -78,8 +78,8 @@ def open_model(name: str, cache: Path, options: CallOptions | None = None) -> La
 
     Args:
         name: ``openai:http://host:port/v1#NAME`` or ``transformers:DIR_OR_ID``.
-        cache: Folder of its answers.
-        options: How a server is called.
+        cache: Folder of cached answers.
+        options: Retry and timeout settings of a server.
     """
     name = check_name(name)
     if name.startswith(PREFIX):

@@ -1,7 +1,7 @@
-"""A causal language model of the transformers library in this process, asked so that an evaluation can be repeated.
+"""A causal language model of transformers in this process, for reproducible evaluations.
 
-Greedy decoding, safetensors alone, no code from the model's folder; every answer is kept on disk under the SHA-256 of
-weights and prompt.
+Greedy decoding, safetensors only, no remote code; every answer is cached on disk under the SHA-256 of weights and
+prompt.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from nanoemox.weights.fingerprint import fingerprint
 
 
 class LocalModel:
-    """A model in this process; several threads take turns.
+    """A model in this process; calls from several threads are serialised.
 
     Args:
-        place: Folder of the model, or its id on the hub, which is asked for what is not on this machine.
-        cache: Folder of the answers.
-        device: ``auto`` takes CUDA where there is one.
+        place: Folder of the model, or a hub id, which is downloaded if necessary.
+        cache: Folder of cached answers.
+        device: ``auto`` uses CUDA if available.
 
     Raises:
-        NanoEmoXError: It cannot be loaded, or it is no chat model.
+        NanoEmoXError: It cannot be loaded, or it is not a chat model.
     """
 
     def __init__(self, place: str, cache: Path, device: str = "auto") -> None:
@@ -68,19 +68,19 @@ class LocalModel:
         self._lock = threading.Lock()
 
     def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion:
-        """Return the answer to a dialogue, from the disk where it was asked before.
+        """Return the answer to a conversation, from the cache if possible.
 
         Args:
-            messages: Dialogue in the form of the chat API.
+            messages: Conversation in the format of the chat API.
             max_tokens: Limit of the answer; the model's context may be a lower one.
 
         Raises:
-            EndpointError: This call failed for good.
+            EndpointError: This call failed permanently.
         """
         with self._lock:
             self.usage.calls += 1
             try:
-                prompt = self._prompt(messages)
+                prompt = self.prompt_ids(messages)
                 request = {**self.settings, "prompt": prompt, "max_tokens": max_tokens}
                 kept = self._cache.read(request)
                 if kept is not None:
@@ -96,13 +96,13 @@ class LocalModel:
             return found
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Release the weights."""
         del self._model
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens of a dialogue; templates that know no system get its words with the first question."""
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Return the token ids of a conversation; without a system role its text joins the first user message."""
         dialogue = [dict(message) for message in messages]
         try:
             text = self._tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, tokenize=False)
@@ -110,7 +110,7 @@ class LocalModel:
             if dialogue[0]["role"] != "system":
                 raise EndpointError(f"{self.place}: its chat template refuses the dialogue: {error}") from error
             first = {**dialogue[1], "content": f"{dialogue[0]['content']}\n\n{dialogue[1]['content']}"}
-            return self._prompt([first, *dialogue[2:]])
+            return self.prompt_ids([first, *dialogue[2:]])
         tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return tokens
 
@@ -133,6 +133,6 @@ class LocalModel:
 
 
 def _end_tokens(*given: int | Sequence[int] | None) -> list[int]:
-    """Return the ends that model and tokenizer name, each once."""
+    """Return the end tokens of model and tokenizer without repeats."""
     lists = ([ends] if isinstance(ends, int) else ends or () for ends in given)
     return list(dict.fromkeys(end for ends in lists for end in ends))

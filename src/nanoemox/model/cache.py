@@ -1,15 +1,20 @@
-"""The key-value cache under the name that the installed transformers gives it.
+"""The key-value cache: its name in the installed transformers, and branches of it that share or own their memory.
 
 From 5.24 the library says ``cache`` where it said ``past_key_values``, and warns at every use of the old name. This is
 the only place that knows; it goes when 5.23 is no longer supported.
+
+Letters: ``R`` rows, ``G`` heads of keys and values, ``P`` tokens remembered, ``D`` width of a head.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any, Final
 
-from transformers import Cache, GenerationMixin
+from torch import Tensor
+from transformers import Cache, DynamicCache, GenerationMixin
+from transformers.cache_utils import DynamicLayer
 
 _ASKED = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 CACHE_NAME: Final = "cache" if "cache" in _ASKED else "past_key_values"
@@ -18,3 +23,61 @@ CACHE_NAME: Final = "cache" if "cache" in _ASKED else "past_key_values"
 def cache_argument(cache: Cache | None) -> dict[str, Any]:
     """Return the cache as a keyword argument for a model of the library."""
     return {CACHE_NAME: cache}
+
+
+class ReservedLayer(DynamicLayer):
+    """A layer whose memory is taken once: new tokens are written behind the old ones, nothing is copied again.
+
+    The library's ``StaticLayer`` hands out all of its memory, used or not, and so needs a mask at every step; this one
+    hands out what is used, as the growing layer does, so a step without padding needs none.
+
+    Args:
+        layer: Keys and values float[R, G, P, D] to start from; they are copied.
+        repeats: How often each row occurs, in a row.
+        room: Tokens that may follow.
+    """
+
+    def __init__(self, layer: DynamicLayer, repeats: int, room: int) -> None:
+        super().__init__()
+        self._all_keys = _with_room(layer.keys, repeats, room)
+        self._all_values = _with_room(layer.values, repeats, room)
+        self.device = layer.keys.device
+        self._show(layer.keys.shape[-2])
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write float[R, G, Q, D] behind what is there; return views of all of it."""
+        begin = self.keys.shape[-2]
+        end = begin + key_states.shape[-2]
+        if end > self._all_keys.shape[-2]:
+            raise ValueError(f"{end} tokens do not fit into a cache reserved for {self._all_keys.shape[-2]}")
+        self._all_keys[:, :, begin:end] = key_states
+        self._all_values[:, :, begin:end] = value_states
+        self._show(end)
+        return self.keys, self.values
+
+    def _show(self, end: int) -> None:
+        self.keys = self._all_keys[:, :, :end]
+        self.values = self._all_values[:, :, :end]
+
+
+def _with_room(states: Tensor, repeats: int, room: int) -> Tensor:
+    """Copy float[R, G, P, D] into float[R * repeats, G, P + room, D]."""
+    rows, heads, length, width = states.shape
+    out = states.new_empty(rows * repeats, heads, length + room, width)
+    out[:, :, :length] = states.repeat_interleave(repeats, dim=0) if repeats > 1 else states
+    return out
+
+
+def shared_branch(cache: DynamicCache) -> DynamicCache:
+    """Return a cache that starts from this one and grows by itself; the tensors are shared and never written to."""
+    branch = DynamicCache()
+    branch.layers = [copy.copy(layer) for layer in cache.layers]
+    return branch
+
+
+def reserved_branch(cache: DynamicCache, repeats: int, room: int) -> DynamicCache:
+    """Return a copy of a cache, each row ``repeats`` times in a row, with memory for ``room`` more tokens."""
+    branch = DynamicCache()
+    branch.layers = [ReservedLayer(layer, repeats, room) for layer in cache.layers]
+    return branch

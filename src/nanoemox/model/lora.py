@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,19 +64,27 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
-def attach_lora(model: nn.Module, spec: LoraSpec) -> None:
+def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None:
     """Put LoRA into every projection of the language model, in place; the output is unchanged until it trains.
 
     Which parameters train is left as it was: ``training.freeze`` sets that.
+
+    Args:
+        model: The model.
+        spec: Size of the matrices.
+        name: What the set is called; a second one of another name is put beside the first and used from now on.
     """
-    if lora_layers(model):
+    attached = lora_layers(model)
+    if any(name in layer.lora_A for layer in attached.values()):
         raise CheckpointError("LoRA is attached already: fold_lora(model) first")
-    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    before = {n: p.requires_grad for n, p in model.named_parameters()}
     targets = _targets(model, spec.first_layer)
     config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets)
-    inject_adapter_in_model(config, model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(before.get(name.replace(".base_layer", ""), True))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)  # a second set is meant
+        inject_adapter_in_model(config, model, adapter_name=name)
+    for n, parameter in model.named_parameters():
+        parameter.requires_grad_(before.get(n.replace(".base_layer", ""), before.get(n, True)))
 
 
 def _targets(model: nn.Module, first_layer: int) -> str | list[str]:
@@ -179,23 +188,38 @@ def load_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] | No
     Raises:
         CheckpointError: A tensor is missing, unknown or of another shape; all are listed.
     """
+    state, spec = read_adapters(path)
+    if spec is not None and not lora_layers(model):
+        attach_lora(model, spec)
+    held = {group_of(name) or name for name in state}
+    wanted = held if groups is None else set(groups)
+    own = {n: t for n, t in model.state_dict().items() if group_of(n) in wanted}
+    check_fit(path, state, own)
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+    return frozenset(state)
+
+
+def read_adapters(path: str | Path) -> tuple[dict[str, Tensor], LoraSpec | None]:
+    """Read what :func:`save_adapters` wrote: name -> tensor, and the size of LoRA if it holds any.
+
+    Raises:
+        CheckpointError: The file is not there or no safetensors file.
+    """
     try:
         with safe_open(str(path), framework="pt") as handle:
             metadata = handle.metadata() or {}
             state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
-    if _META in metadata and not lora_layers(model):
-        attach_lora(model, LoraSpec(**json.loads(metadata[_META])))
-    held = {group_of(name) or name for name in state}
-    wanted = held if groups is None else set(groups)
-    own = {n: t for n, t in model.state_dict().items() if group_of(n) in wanted}
+    return state, LoraSpec(**json.loads(metadata[_META])) if _META in metadata else None
+
+
+def check_fit(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raise with a list of all that differs where a file's tensors are not those that a model has."""
     unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
     shapes = [f"{n}: file {tuple(state[n].shape)}, model {tuple(own[n].shape)}" for n in set(state) & set(own)
               if state[n].shape != own[n].shape]  # fmt: skip
     if unknown or missing or shapes:
         raise CheckpointError(f"{path} does not fit: unknown {unknown}, missing {missing}, shapes {sorted(shapes)}")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            own[name].copy_(tensor)
-    return frozenset(state)

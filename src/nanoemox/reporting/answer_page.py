@@ -34,7 +34,7 @@ NUM_BARS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ClipAnswers:
     """One clip with what was answered about it.
 
     Attributes:
@@ -57,7 +57,7 @@ class Answered:
         return max([*ends, self.view.duration_s if self.view else 0.0])
 
 
-def render_page(clips: Sequence[Answered]) -> str:
+def render_page(clips: Sequence[ClipAnswers]) -> str:
     """Return a whole page.
 
     Args:
@@ -76,7 +76,7 @@ def render_page(clips: Sequence[Answered]) -> str:
     return page.render(title=title, version=__version__, css=Markup(css), digest=digest, clips=clips)  # noqa: S704
 
 
-def render_card(clip: Answered) -> str:
+def render_card(clip: ClipAnswers) -> str:
     """Return the same view of one clip as a piece of HTML, to stand beside :func:`style_sheet` in another page.
 
     It holds neither braces nor dollars, so that no template of that page reads a subtitle as its own language.
@@ -85,7 +85,7 @@ def render_card(clip: Answered) -> str:
     return card.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;")
 
 
-def write_page(path: Path, clips: Sequence[Answered]) -> None:
+def write_page(path: Path, clips: Sequence[ClipAnswers]) -> None:
     """Write a page, the whole file or none.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.benchmarks.clusters import clusters_text
-from nanoemox.benchmarks.published import PROTOCOL, Published, published
+from nanoemox.benchmarks.published import PROTOCOL, PublishedResult, published_results
 from nanoemox.benchmarks.records import BENCHMARKS, Benchmark
 from nanoemox.benchmarks.score import measures_of, score
 from nanoemox.benchmarks.tables import shown_metrics
@@ -61,7 +61,7 @@ class Section:
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     comparisons: tuple[Comparison, ...]
-    published: tuple[Published, ...]
+    published: tuple[PublishedResult, ...]
     legacy: Mapping[str, ScoreRow]
     remarks: tuple[str, ...]
     unanswered: Mapping[str, Mapping[str, str]]
@@ -141,7 +141,7 @@ def _section(
     parts = {run.name: run.parts[run.name][key] for run in having}
     found = {name: confusions(benchmark, part) for name, part in parts.items()}
     curves = {name: reliability(benchmark, part) for name, part in parts.items()}
-    printed = published(key)
+    printed = published_results(key)
     legacy, remarks = _legacy(benchmark, having, wheel_tables) if printed else ({}, [])
     remarks += _comparable(benchmark) if printed else []
     measures = measures_of(runs[0].scores.scorer, wheel_tables)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nanoemox.benchmarks.tables import NO_SHARES
 from nanoemox.reporting.build import Section
 from nanoemox.reporting.data import ScoreRow
-from nanoemox.reporting.figures import Bar, Drawing, confusion, intervals, reliable, wheels
+from nanoemox.reporting.figures import Bar, Drawing, confusion_matrix, interval_plot, reliability_diagram, wheel_bars
 
 _BESIDE = ("wheel", "n")
 
@@ -16,13 +16,13 @@ def draw(section: Section) -> list[Drawing]:
     several = len({line.run for line in section.lines}) > 1
     found = [] if (bars := _intervals(section, several)) is None else [bars]
     for place, (run, counts) in enumerate(section.confusions.items(), 1):
-        found.append(confusion(f"{key}-confusion-{place}", _of("Confusions", title, run, several), counts))
+        found.append(confusion_matrix(f"{key}-confusion-{place}", _of("Confusions", title, run, several), counts))
     for place, line in enumerate((line for line in section.lines if not line.baseline), 1):
         row = line.scores if line.scores.per_wheel else section.legacy.get(line.run)
         if row is not None and (bars := _wheels(f"{key}-wheels-{place}", row, title, line.run, several)) is not None:
             found.append(bars)
     if section.reliability:
-        found.append(reliable(f"{key}-reliability", f"Reliability, {title}", section.reliability))
+        found.append(reliability_diagram(f"{key}-reliability", f"Reliability, {title}", section.reliability))
     return found
 
 
@@ -46,7 +46,7 @@ def _intervals(section: Section, several: bool) -> Drawing | None:
             bars.append(Bar(f"{run}, legacy", value, row.intervals.get(metric), "run", places[run]))
     bars += [Bar(p.system, p.metrics[metric], None, "published") for p in section.published if metric in p.metrics]
     name = metric.replace("_", " ")
-    return intervals(
+    return interval_plot(
         f"{section.benchmark.id}-intervals", f"{name.capitalize()}, {section.benchmark.title}", f"{name}, %", bars
     )
 
@@ -62,7 +62,7 @@ def _wheels(name: str, row: ScoreRow, title: str, run: str, several: bool) -> Dr
         return None
     groups = [str(wheel["wheel"]) for wheel in rows]
     series = {metric.replace("_", " "): values for metric, values in shares.items()}
-    return wheels(name, _of("Wheels", title, run, several), "%", groups, series)
+    return wheel_bars(name, _of("Wheels", title, run, several), "%", groups, series)
 
 
 def _of(what: str, title: str, run: str, several: bool) -> str:

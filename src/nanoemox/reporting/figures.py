@@ -1,7 +1,7 @@
-"""The figures of a report, drawn by matplotlib: small, plain, caption apart by shape as well as by colour.
+"""Figures of a report, drawn with matplotlib: small, and distinguishable by shape as well as by colour.
 
-Colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart. Text stays
-text in SVG. Names come from users: nothing in them is read as mathematics.
+Colours are those of Okabe and Ito (2008), safe for all common types of colour blindness. Text stays text in SVG. Names
+come from users and are never parsed as mathtext.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ Kind = Literal["run", "baseline", "published"]
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure with its words.
+    """A figure with title and caption.
 
     Attributes:
         name: Stem of its files.
         title: What it shows.
         caption: How to read it.
         figure: The drawing.
-        wide: Too wide for a phone: to be scrolled.
+        wide: Too wide for a phone; scrolls horizontally.
     """
 
     name: str
@@ -69,8 +69,8 @@ class Bar:
     place: int = 0
 
 
-def intervals(name: str, title: str, axis: str, bars: Sequence[Bar]) -> Drawing:
-    """Draw scores with their intervals: filled a run, hollow its baselines, a grey bar a printed number."""
+def interval_plot(name: str, title: str, axis: str, bars: Sequence[Bar]) -> Drawing:
+    """Draw scores with intervals: runs filled, baselines hollow, published numbers as grey bars."""
     with _style():
         figure, axes = _figure(0.75 + 0.23 * len(bars))
         for row, bar in enumerate(bars):
@@ -95,8 +95,8 @@ def intervals(name: str, title: str, axis: str, bars: Sequence[Bar]) -> Drawing:
     return Drawing(name, title, caption, figure)
 
 
-def confusion(name: str, title: str, found: Confusions) -> Drawing:
-    """Draw a confusion matrix, each row in shares of its clips."""
+def confusion_matrix(name: str, title: str, found: Confusions) -> Drawing:
+    """Draw a confusion matrix, normalised by row."""
     counts = found.counts if found.counts[:, -1].any() else found.counts[:, :-1]
     columns = [*found.labels, "none"][: counts.shape[1]]
     clips = counts.sum(1, keepdims=True)
@@ -125,8 +125,10 @@ def confusion(name: str, title: str, found: Confusions) -> Drawing:
     )
 
 
-def wheels(name: str, title: str, axis: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> Drawing:
-    """Draw one bar a wheel and score."""
+def wheel_bars(
+    name: str, title: str, axis: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]
+) -> Drawing:
+    """Draw one bar per wheel and metric."""
     with _style():
         figure, axes = _figure(2.3)
         width = 0.8 / max(len(series), 1)
@@ -143,8 +145,8 @@ def wheels(name: str, title: str, axis: str, groups: Sequence[str], series: Mapp
     return Drawing(name, title, "One group a wheel or a level of likeness, one bar a score.", figure)
 
 
-def reliable(name: str, title: str, curves: Mapping[str, Reliability]) -> Drawing:
-    """Draw how often answers were right against how sure they were."""
+def reliability_diagram(name: str, title: str, curves: Mapping[str, Reliability]) -> Drawing:
+    """Draw accuracy against confidence."""
     with _style():
         figure, axes = _figure(3.4)
         axes.plot([0, 100], [0, 100], color=_GREY, linewidth=1, linestyle="--", label="as sure as right")
@@ -207,7 +209,7 @@ def _short(text: str, most: int = 30) -> str:
 
 @contextmanager
 def _style(salt: str = "") -> Iterator[None]:
-    """Draw in our style; names in scripts that the font lacks are boxes in PNG and text in SVG, not warnings."""
+    """Draw in our style; missing glyphs are boxes in PNG and text in SVG, not warnings."""
     style: Any = _STYLE | {"svg.hashsalt": salt or "nanoemox"}
     with warnings.catch_warnings(), mpl.rc_context(style):
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.requests import Request
 
-from nanoemox.inference.engine import NO_ANSWER, Engine
+from nanoemox.inference.engine import Engine
+from nanoemox.inference.timeline import NO_ANSWER
 from nanoemox.media.load import load_clip
 from nanoemox.media.windows import rolling_windows
 from nanoemox.serving.batching import Batcher

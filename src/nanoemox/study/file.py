@@ -33,7 +33,7 @@ CREATE TABLE rating (rater INTEGER NOT NULL REFERENCES rater, response INTEGER N
 
 
 def publish_file(part: Path, path: Path) -> bool:
-    """Give a file its name, and return whether it has it now: False where another file that is not empty has it."""
+    """Move a file to its final name; return False if another, non-empty file has that name."""
     if path.is_file() and not path.stat().st_size:
         path.unlink()
     try:

@@ -1,7 +1,7 @@
 """Plan a blind human study: the replies of several runs to the same clips, each clip with its dialogue.
 
-Rows of ``predictions.jsonl`` (``runs``) whose benchmark asks for an empathetic reply are read. The criteria are the
-judges' (``prompts/erg.yaml``), so that people and judges can be laid side by side.
+It reads the rows of ``predictions.jsonl`` (``runs``) of benchmarks with empathetic replies. The criteria are those of
+the language-model judges (``prompts/erg.yaml``), so that human and model scores are comparable.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Dialogue = tuple[Turn, ...]
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """What is rated from 1 to 5.
+    """A rating criterion, from 1 to 5.
 
     Attributes:
         name: Its name.
-        question: What the rater asks of the reply.
+        question: Question about the reply.
         anchors: Score -> what it means.
     """
 
@@ -47,8 +47,8 @@ class StudyClip:
     Attributes:
         benchmark: Id of the benchmark.
         name: Id of the clip.
-        dialogue: What was said before; empty where the runs do not tell.
-        replies: One a run, in the order of the runs; None where a run has no answer.
+        dialogue: The conversation so far; empty if the runs do not contain it.
+        replies: One per run, in the order of the runs; None if a run has no answer.
     """
 
     benchmark: str
@@ -63,8 +63,8 @@ class RatingPlan:
 
     Attributes:
         runs: Names of the runs.
-        seed: What the clips were drawn and shuffled with.
-        criteria: What is rated.
+        seed: Seed of sampling and shuffling.
+        criteria: The criteria.
         scale: Lowest and highest score.
         items: The clips, shuffled.
     """
@@ -77,7 +77,7 @@ class RatingPlan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that raters see and of which run said what."""
+        """SHA-256 of everything that raters see and of the mapping from runs to replies."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -85,17 +85,17 @@ class RatingPlan:
 
 
 def describe_study(runs: Sequence[str], num_items: int, seed: int) -> str:
-    """Return a study in a few words."""
+    """Describe a study in one line."""
     return f"{', '.join(runs)}; {num_items} clips; seed {seed}"
 
 
 def plan_study(paths: Sequence[Path], sample: int, seed: int) -> RatingPlan:
-    """Draw clips that all runs were asked about, and shuffle them; equal arguments give equal plans.
+    """Sample clips that all runs have in common, and shuffle them; equal arguments give equal plans.
 
     Args:
         paths: Folders of runs, or their ``predictions.jsonl``.
-        sample: How many clips; all of them where there are fewer.
-        seed: What the clips are drawn with.
+        sample: Number of clips; all if there are fewer.
+        seed: Seed of the sampling.
 
     Raises:
         NanoEmoXError: A run without replies, a run named twice, no clip in common, or dialogues that differ.
@@ -117,14 +117,14 @@ def load_criteria() -> tuple[Criterion, ...]:
     """Read the criteria from the judges' prompt.
 
     Raises:
-        NanoEmoXError: The prompt no longer holds them in the form that is read here.
+        NanoEmoXError: The prompt does not contain them in the expected format.
     """
     prompt = load_prompt(_TASK)
     found = []
     for name, question, *anchors in _CRITERION.findall(prompt.system):
-        asked = question.replace("ANSWER", "the reply")
+        text = question.replace("ANSWER", "the reply")
         meanings = dict(zip("135", (text.strip() for text in anchors), strict=True))
-        found.append(Criterion(name, asked[0].upper() + asked[1:], meanings))
+        found.append(Criterion(name, text[0].upper() + text[1:], meanings))
     if tuple(c.name for c in found) != prompt.dimensions:
         raise NanoEmoXError(f"prompt {_TASK} defines {[c.name for c in found]}, not {list(prompt.dimensions)}")
     return tuple(found)
@@ -139,7 +139,7 @@ def _read(file: Path) -> dict[Key, tuple[Dialogue, str | None]]:
     found: dict[Key, tuple[Dialogue, str | None]] = {}
     for key, row in read_rows(file).items():
         if get_benchmark(key[0]).task == _TASK:
-            turns = tuple(Turn(_shown(turn.role), _shown(turn.text)) for turn in read_dialogue(row, file))
+            turns = tuple(Turn(_truncated(turn.role), _truncated(turn.text)) for turn in read_dialogue(row, file))
             found[key] = (turns, _reply(row.get("parsed")))
     if not any(reply for _, reply in found.values()):
         raise NanoEmoXError(f"{file}: holds no empathetic reply; people rate replies, such as those of avamerg")
@@ -148,11 +148,11 @@ def _read(file: Path) -> dict[Key, tuple[Dialogue, str | None]]:
 
 def _reply(parsed: object) -> str | None:
     text = parsed.get("reply") if isinstance(parsed, dict) else None
-    return _shown(text) if isinstance(text, str) and text.strip() else None
+    return _truncated(text) if isinstance(text, str) and text.strip() else None
 
 
-def _shown(text: str) -> str:
-    """Cut a text as for judges."""
+def _truncated(text: str) -> str:
+    """Truncate a text as for judges."""
     return text[:MAX_TEXT_CHARS]
 
 
@@ -166,7 +166,7 @@ def _dialogue(key: Key, runs: Sequence[Mapping[Key, tuple[Dialogue, str | None]]
 
 
 def _names(files: Sequence[Path]) -> tuple[str, ...]:
-    """Name runs by as few last parts of their paths as tell them apart."""
+    """Name runs by the shortest suffixes of their paths that differ."""
     parts = [(file.resolve().parent if file.name == PREDICTIONS else file.resolve()).parts for file in files]
     for depth in range(1, max(map(len, parts)) + 1):
         names = tuple("/".join(part[-depth:]) for part in parts)

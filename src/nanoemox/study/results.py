@@ -1,8 +1,8 @@
 """Results of a blind human study, unblinded: means, intervals, differences, agreement, and a CSV table.
 
-A reply's score is the mean of its raters; a run's, the mean over clips. A clip that others were rated on and a run has
-no reply to has the lowest score of the scale, as it would otherwise pay not to reply (as in ``judge``). Letters: ``R``
-raters, ``U`` replies.
+The score of a reply is the mean over its raters, that of a run the mean over clips. If a run has no reply to a clip
+that was rated for others, it gets the lowest score of the scale; otherwise not replying would pay (as in ``judge``).
+Letters: ``R`` raters, ``U`` replies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Scores = dict[str, dict[ClipKey, float]]
 def export_ratings(study: Path, path: Path) -> int:
     """Write every score with its run as a row of a CSV table, and return how many there are.
 
-    A text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    Text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe.
 
     Raises:
         NanoEmoXError: No such study, or a file that cannot be written.
@@ -135,9 +135,9 @@ def _metric(
 
 
 def _agreement(ratings: Sequence[Rating], finished: Sequence[str]) -> dict[str, Any]:
-    """Return alpha over all ratings, and kappa, which needs all scores of every reply.
+    """Return alpha over all ratings, and kappa, which needs complete ratings.
 
-    Kappa is of the raters who have finished, or, before two have, of the replies that all raters have rated.
+    Kappa covers the raters who have finished or, before two have, the replies that all raters have rated.
     """
     names = list(dict.fromkeys(rating.rater for rating in ratings))
     table = _table(ratings, names)
@@ -180,7 +180,7 @@ def _differences(pair: tuple[str, str], scores: Mapping[str, Scores]) -> list[di
 
 
 def _clusters(clips: Sequence[ClipKey]) -> list[Hashable]:
-    """Return the dialogue of each clip, or the clip itself where its name does not tell."""
+    """Return the dialogue of each clip, or the clip itself if its name does not contain one."""
     names: dict[str, list[str]] = defaultdict(list)
     for benchmark, name in clips:
         names[benchmark].append(name)
@@ -196,7 +196,7 @@ def _ends(interval: Interval) -> list[float]:
 
 
 def format_study(result: Mapping[str, Any]) -> str:
-    """Return results as lines for people."""
+    """Format the results as text."""
     low, high = result["scale"]
     raters = ", ".join(f"{name} {done}" for name, done in result["raters"].items()) or "none yet"
     lines = [

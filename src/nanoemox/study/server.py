@@ -1,8 +1,7 @@
-"""Web server of a blind human study: its routes, and which requests it rejects.
+"""Web server of a blind human study: routes and request checks.
 
-The page's own requests are answered, no other site's: the host must be an IP address, ``localhost`` or the one that is
-served (a name that an attacker points at this machine is none of these), and what changes something must be JSON from
-the page itself. Nothing that leaves here names a run.
+Only requests of the page itself are answered: the host must be an IP address, ``localhost`` or the served name (which
+defeats DNS rebinding), and state-changing requests must be same-origin JSON. No response names a run.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from nanoemox.types import NanoEmoXError
 MAX_BODY_BYTES: Final = 4096
 BODY_TIMEOUT_S: Final = 10.0
 HEADER_TIMEOUT_S: Final = 10.0
-"""A connection that has not finished a request's head by then is closed."""
+"""Time limit for the headers of a request."""
 _PAGE: Final = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -56,13 +55,13 @@ class _Body(BaseModel):
 
 
 class JoinBody(_Body):
-    """A rater begins or comes back."""
+    """A rater joins or returns."""
 
     name: str
 
 
 class RatingBody(_Body):
-    """One score; null takes it back."""
+    """One score; null deletes it."""
 
     rater: str
     reply: str
@@ -103,20 +102,20 @@ class ImpatientProtocol(H11Protocol):
             self.transport.close()
 
 
-def serve_study(study: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
+def serve_study(study: Path, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve a study until Ctrl-C.
 
     Args:
         study: Its file.
         host: Address to listen at.
         port: Port; 0 takes a free one.
-        tell: Called with the page's address once it can be opened.
+        on_ready: Called with the page's address once it can be opened.
 
     Raises:
         NanoEmoXError: No such study, or an address that cannot be listened at.
     """
     with closing(RatingStore(study)) as store, listening_at(port, host) as (listening, address):
-        tell(address)
+        on_ready(address)
         # The log would hold the raters' names.
         config = uvicorn.Config(
             create_app(store, host), log_level="warning", access_log=False, server_header=False, http=ImpatientProtocol
@@ -141,15 +140,15 @@ def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
         return response
 
     @app.exception_handler(NanoEmoXError)
-    async def mistake(request: Request, error: NanoEmoXError) -> Response:
+    async def user_error(request: Request, error: NanoEmoXError) -> Response:
         return _problem(404 if isinstance(error, UnknownError) else 422, str(error))
 
     @app.exception_handler(sqlite3.Error)
-    async def unsaved(request: Request, error: sqlite3.Error) -> Response:
-        return _problem(507, f"not saved ({error}): tell whoever runs the study, then rate this reply again")
+    async def database_error(request: Request, error: sqlite3.Error) -> Response:
+        return _problem(507, f"not saved ({error}): on_ready whoever runs the study, then rate this reply again")
 
     @app.exception_handler(RequestValidationError)
-    async def misfit(request: Request, error: RequestValidationError) -> Response:
+    async def invalid_request(request: Request, error: RequestValidationError) -> Response:
         fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
         return _problem(422, f"the request does not fit: {fields}")
 

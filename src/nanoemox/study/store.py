@@ -1,7 +1,7 @@
-"""Storage of a blind human study in one SQLite file: items, raters and scores, each written as soon as it is given.
+"""Storage of a blind human study in one SQLite file: items, raters and scores, each written immediately.
 
-The clips come in one order for all raters, so that those who stop early have rated the same; the replies to a clip
-come in an order of each rater's own. What a rater's browser gets of a reply is a key that tells nothing of its run.
+Clips come in the same order for all raters, so that those who stop early have rated the same clips; the replies to a
+clip come in a different order for each rater. A rater's browser knows a reply by an opaque key, unrelated to its run.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class RatingItem:
     Attributes:
         position: Its place in the rater's order, from 0.
         total: How many replies the rater is to rate.
-        key: What the rater's scores name it by.
+        key: Opaque key of the reply for this rater.
         dialogue: Turns, each with role and text.
         text: The reply.
-        place: Which reply to this clip it is, from 1, and of how many.
-        scores: Criterion -> score, of those given.
+        place: Number of the reply among those to this clip, from 1, and their count.
+        scores: Criterion -> score given so far.
     """
 
     position: int
@@ -59,7 +59,7 @@ class RaterProgress:
     Attributes:
         total: Replies to rate.
         done: Replies with a score on every criterion.
-        next: Position of the first that lacks one; ``total`` where none does.
+        next: Position of the first incomplete reply; ``total`` if all are complete.
     """
 
     total: int
@@ -133,10 +133,10 @@ class RatingStore:
         return describe_study(self.runs, self.num_items, self.seed)
 
     def join(self, name: str) -> str:
-        """Note a rater, or recognise one who is back; return the name without space around it.
+        """Register a rater, or recognise a returning one; return the stripped name.
 
         Raises:
-            NanoEmoXError: No name, a very long one, or one that cannot be printed.
+            NanoEmoXError: The name is empty, too long or not printable.
         """
         name = name.strip()
         if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
@@ -177,7 +177,7 @@ class RatingStore:
         return RatingItem(position, len(order), place.key, json.loads(dialogue), text, nth, dict(scores))
 
     def rate(self, rater: str, key: str, criterion: str, score: int | None) -> RaterProgress:
-        """Save one score, in place of an earlier one; None takes it back.
+        """Save one score, replacing an earlier one; None deletes it.
 
         Raises:
             UnknownError: No such rater, reply or criterion.
@@ -206,12 +206,12 @@ class RatingStore:
         return self.progress(rater)
 
     def raters(self) -> tuple[str, ...]:
-        """Return the raters' names in the order in which they joined."""
+        """Return the raters' names in the order of joining."""
         with self._lock:
             return tuple(str(row[0]) for row in self._db.execute("SELECT name FROM rater ORDER BY id"))
 
     def items(self) -> list[tuple[str, str, dict[str, bool]]]:
-        """Return benchmark, clip, and run -> whether it answered, of each clip in the order of the study."""
+        """Return (benchmark, clip, run -> answered) of each clip, in the order of the study."""
         found: dict[tuple[str, str], dict[str, bool]] = {}
         with self._lock:
             rows = self._db.execute(
@@ -234,7 +234,7 @@ class RatingStore:
         return [Rating(*row) for row in rows]
 
     def _order(self, rater: str) -> list[_RatingSlot]:
-        """Return all replies in a rater's order; whoever calls holds the lock."""
+        """Return all replies in a rater's order; the caller holds the lock."""
         if self._db.execute("SELECT 1 FROM rater WHERE name = ?", (rater,)).fetchone() is None:
             raise UnknownError(f"no rater {rater!r} in this study: reload the page and give a name")
         rows = self._db.execute("SELECT id, item FROM response WHERE text IS NOT NULL").fetchall()
@@ -242,7 +242,7 @@ class RatingStore:
         return sorted(places, key=lambda place: (place.item, place.key))
 
     def _key(self, rater: str, response: int) -> str:
-        """Name a reply by what a rater cannot reckon back: the fingerprint holds every word of the study."""
+        """Return a key that a rater cannot invert: the digest covers every word of the study."""
         return hashlib.sha256(json.dumps([self.digest, rater, response]).encode()).hexdigest()[:24]
 
     def _complete(self, rater: str) -> set[int]:
@@ -255,14 +255,14 @@ class RatingStore:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection inside a transaction that is on the disk when the block ends."""
+        """Yield the connection inside a transaction that is committed to disk when the block ends."""
         with self._lock, self._db as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
 
 
 def create_study(path: Path, plan: RatingPlan) -> None:
-    """Write a new study, or make sure that the one at ``path`` is the same.
+    """Write a new study, or check that the one at ``path`` is the same.
 
     Raises:
         NanoEmoXError: The file holds another study or something else, or cannot be written.
@@ -274,7 +274,7 @@ def create_study(path: Path, plan: RatingPlan) -> None:
                     f"{path} is another study ({store}) than the one wanted ({plan}): give another --out"
                 )
         return
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # a study is whole, or it is not there
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # the file appears only when complete
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
@@ -287,7 +287,7 @@ def create_study(path: Path, plan: RatingPlan) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
     if there and path.is_file():
-        create_study(path, plan)  # another process was quicker: the same study, or refused
+        create_study(path, plan)  # another process was faster: the same study, or an error
 
 
 def _now() -> str:

@@ -39,9 +39,9 @@ from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
 from nanoemox.training.card import phase_card
 from nanoemox.training.collate import Collator, Draws
+from nanoemox.training.forgetting import MATRIX, backward_transfer, forgetting_text, measure_row
 from nanoemox.training.freeze import lighten, set_trainable
 from nanoemox.training.loop import ADAPTERS, P2ETrainer, Progress, last_checkpoint, training_arguments
-from nanoemox.training.objectives import OBJECTIVES
 from nanoemox.training.origin import MEDIA, check_media, check_origin, check_samples, model_digest, write_origin
 from nanoemox.training.phases import SEEDS, Curriculum, load_curriculum
 from nanoemox.training.sharding import ShardedTrainer, check_fsdp
@@ -123,6 +123,11 @@ def run_train(
             results[name] = _phase(run, name)
             _free()
         if place.is_main_process:
+            if curriculum.forgetting:
+                rows = {name: result[MATRIX] for name, result in results.items()}
+                listed = [{"after": name, "scores": row} for name, row in rows.items()]
+                found = {"rows": listed, "backward_transfer": backward_transfer(curriculum, rows)}
+                write_json(out / "forgetting.json", found)
             _write_model(run)
         place.wait_for_everyone()
     return {"recipe": curriculum.name, "seed": curriculum.seed, "phases": results, "model": str(out / "model")}
@@ -225,9 +230,15 @@ def _write_model(run: Run) -> None:
     partial.rename(whole)
 
 
+def _earlier(run: Run, name: str) -> list[str]:
+    """Name the phases that have run before this one."""
+    phases = list(run.curriculum.phases)
+    return phases[: phases.index(name)]
+
+
 def _phase(run: Run, name: str) -> dict[str, Any]:
     """Train one phase, or return the result that it left when it was finished."""
-    phase, folder = run.curriculum.phases[name], run.out / name
+    phase, folder = run.curriculum.drawn(name), run.out / name
     if run.resume and (folder / RESULT).is_file():
         finished: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
         return finished
@@ -248,9 +259,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
-    trainer = kind(
-        model, arguments, data, Collator(run.processor), run.curriculum.held(name), OBJECTIVES[phase.objective]
-    )
+    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name), phase.begins_with())
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
         validator = Validator(model, run.processor, run.cache, phase, run.half)
@@ -267,7 +276,7 @@ def _finish(
     run: Run, name: str, model: NanoEmoXForConditionalGeneration, trainable: frozenset[str], seconds: float
 ) -> None:
     """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
-    phase, folder = run.curriculum.phases[name], run.out / name
+    phase, folder = run.curriculum.drawn(name), run.out / name
     # A run in half precision keeps its result in half precision; only what a run resumes from is exact.
     stored = torch.bfloat16 if run.curriculum.precision == "bf16" else None
     held, writes = run.curriculum.held(name), processes().is_main_process
@@ -282,9 +291,14 @@ def _finish(
         "validation": measured,
         "seconds": round(seconds, 1),
     }
+    if run.curriculum.forgetting:
+        result[MATRIX] = measure_row(run.curriculum, run.samples, model, run.processor, run.cache, run.half)
     with processes().main_process_first():
         if writes:
             card = phase_card(name, run.curriculum, run.samples, result, processes().num_processes)
+            if run.curriculum.forgetting:
+                rows = {p: json.loads((run.out / p / RESULT).read_text("utf-8"))[MATRIX] for p in _earlier(run, name)}
+                card += forgetting_text(run.curriculum, rows | {name: result[MATRIX]})
             (folder / "card.md").write_text(card, "utf-8")
             write_json(folder / RESULT, result)
             logger.info("phase %s: %s", name, json.dumps(result))

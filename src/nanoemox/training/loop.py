@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,9 +29,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from nanoemox.data.files import read_lines, write_text
 from nanoemox.model.lora import load_adapters, save_adapters
-from nanoemox.training.collate import IDS, Draws, SortedWindows
-from nanoemox.training.objectives import Objective
-from nanoemox.training.objectives.cross_entropy import cross_entropy
+from nanoemox.training.collate import IDS, Collator, Draws, SortedWindows
+from nanoemox.training.objectives import Objective, Start
+from nanoemox.training.objectives.cross_entropy import CrossEntropy
 from nanoemox.training.phases import Curriculum, Phase
 from nanoemox.types import NanoEmoXError
 
@@ -151,22 +152,19 @@ class P2ETrainer(Trainer):
         model: nn.Module,
         args: TrainingArguments,
         data: Draws,
-        collator: Any,
+        collator: Collator,
         groups: frozenset[str],
-        objective: Objective = cross_entropy,
+        objective: Objective | None = None,
     ) -> None:
         self.groups = groups
         self.guard = Guard()
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=data,
-            data_collator=collator,
-            callbacks=[self.guard],
-            compute_loss_func=objective,
-        )
+        self.noted: dict[str, list[float]] = defaultdict(list)
+        super().__init__(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[self.guard])
         self.remove_callback(PrinterCallback)
         self._run_dir: str | None = None
+        start = Start(self.model, collator.processor, self.get_total_train_batch_size(args), self._note)
+        self.loss = (objective or CrossEntropy()).begin(start)
+        self.compute_loss_func = self.loss  # tells the library that accumulation is accounted for
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         return SortedWindows(self.train_dataset, self.get_total_train_batch_size(self.args))
@@ -178,17 +176,25 @@ class P2ETrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Compute the loss of a micro-batch as its share of the accumulation window's answer tokens."""
+        """Compute the loss of a micro-batch as its share of the accumulation window's."""
         self.guard.window += inputs[IDS]
-        tensors = {k: v for k, v in inputs.items() if k != IDS} | {"use_cache": False}
-        result = super().compute_loss(model, tensors, return_outputs, num_items_in_batch)
-        loss: Tensor = result[0] if return_outputs else result
+        batch = {k: v for k, v in inputs.items() if k != IDS}
+        # Gradients are averaged over processes, but each loss is a share of what all of them see.
+        loss = self.loss(model, batch, num_items_in_batch) * self.accelerator.num_processes
         self.guard.losses.append(loss.detach())
         if model.training and not loss.requires_grad:
             # Words alone in front of a frozen language model: nothing to learn here, but the step goes on.
-            nothing = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0
-            return (loss + nothing, result[1]) if return_outputs else loss + nothing
-        return result
+            loss = loss + sum(p.sum() for p in model.parameters() if p.requires_grad) * 0
+        return (loss, {}) if return_outputs else loss
+
+    def _note(self, name: str, value: float) -> None:
+        self.noted[name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the objective has noted since the last line."""
+        noted = {name: sum(values) / len(values) for name, values in self.noted.items()}
+        self.noted.clear()
+        super().log(logs | noted, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         save_adapters(self.accelerator.unwrap_model(self.model), Path(str(output_dir)) / ADAPTERS, self.groups)

@@ -16,7 +16,7 @@ from nanoemox.data.manifest import Sample
 from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks import TASKS
-from nanoemox.training.objectives import OBJECTIVES
+from nanoemox.training.objectives import OBJECTIVES, Objective
 from nanoemox.types import Modality, RecipeError
 
 Group = Literal["vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"]
@@ -74,6 +74,9 @@ class Phase(Strict):
         save_every: Steps between checkpoints.
         balance: Adaptive task weights; none by default.
         objective: What is minimised, a key of :data:`nanoemox.training.objectives.OBJECTIVES`.
+        objective_settings: Fields of the objective.
+        replay: Share of the samples that are drawn from the mixtures of the phases before, those that this one starts
+            from and theirs; each has the same part of it.
     """
 
     start_from: tuple[str, ...] = Field((), alias="from")
@@ -96,6 +99,8 @@ class Phase(Strict):
     save_every: int = Field(500, ge=1)
     balance: Balance | None = None
     objective: str = "cross_entropy"
+    objective_settings: dict[str, Any] = Field({})
+    replay: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -103,6 +108,9 @@ class Phase(Strict):
             raise ValueError("lora must be sized (lora: {r, alpha, dropout}) exactly where 'lora' is in trainable")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective {self.objective!r} is unknown: choose {', '.join(OBJECTIVES)}")
+        self.begins_with()  # its settings are read, so that a wrong one is found before anything trains
+        if self.replay and not self.start_from:
+            raise ValueError(f"replay {self.replay} draws from the phases before: name them in 'from'")
         for selector, weight in self.mixture.items():
             if selector.count("/") != 1 or selector.split("/")[1] not in TASKS:
                 raise ValueError(f"selector {selector!r} must be corpus/task with a task of {', '.join(TASKS)}")
@@ -117,6 +125,10 @@ class Phase(Strict):
             if not 0 <= chance < 1:
                 raise ValueError(f"modality_dropout.{modality} must be in 0..1 (1 excluded), got {chance}")
         return self
+
+    def begins_with(self) -> Objective:
+        """Return the objective with its settings."""
+        return OBJECTIVES[self.objective].model_validate(self.objective_settings)
 
     def sources(self, samples: Mapping[str, Sequence[Sample]], split: str) -> dict[str, list[Sample]]:
         """Pick the samples of each selector, ``*`` as one source: selector -> samples of that split."""
@@ -151,6 +163,7 @@ class Curriculum(Strict):
         phases: Name -> phase.
         order: Names of all phases in the order in which they run; as written by default.
         merge_validation: Corpora whose validation part trains too (Reference: both MIntRec sets).
+        forgetting: Measure after each phase what every phase teaches, for a forgetting matrix on the cards.
     """
 
     name: str
@@ -165,6 +178,7 @@ class Curriculum(Strict):
     phases: dict[str, Phase] = Field(min_length=1)
     order: tuple[str, ...] = ()
     merge_validation: tuple[str, ...] = ()
+    forgetting: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -186,6 +200,14 @@ class Curriculum(Strict):
             if unknown:
                 raise ValueError(f"phase {name!r} starts from {unknown}, but only {seen} come before it")
             seen.append(name)
+        if self.forgetting and not self.validation_samples:
+            raise ValueError("forgetting measures validation_samples of each selector, got 0: give 1 or more")
+        for name in self.phases:
+            drawn = self.drawn(name)
+            objective = drawn.begins_with()
+            objective.check({selector.split("/")[1] for selector in drawn.mixture})
+            if objective.writes and self.fsdp:
+                raise ValueError(f"phase {name!r}: with fsdp {drawn.objective} cannot train, as processes would wait")
         return self
 
     @property
@@ -193,6 +215,26 @@ class Curriculum(Strict):
         """Every corpus that some phase draws from."""
         named = (s.split("/")[0] for phase in self.phases.values() for s in phase.mixture)
         return tuple(dict.fromkeys([*(n for n in named if n != "*"), *self.corpora]))
+
+    def before(self, name: str) -> tuple[str, ...]:
+        """Name the phases that a phase starts from, directly or through others, in their order."""
+        starts = self.phases[name].start_from
+        found = {p for start in starts for p in (start, *self.before(start))}
+        return tuple(p for p in self.phases if p in found)
+
+    def drawn(self, name: str) -> Phase:
+        """Return a phase with its replay worked into its mixture: what it draws from in truth."""
+        phase, earlier = self.phases[name], [self.phases[p] for p in self.before(name)]
+        if not phase.replay:
+            return phase
+        mixture, subset = dict(phase.mixture), dict(phase.subset)
+        share = sum(mixture.values()) * phase.replay / (1 - phase.replay) / len(earlier)
+        for other in earlier:
+            for selector, weight in other.mixture.items():
+                if selector not in mixture and selector in other.subset:
+                    subset[selector] = other.subset[selector]
+                mixture[selector] = mixture.get(selector, 0.0) + share * weight / sum(other.mixture.values())
+        return phase.model_copy(update={"mixture": mixture, "subset": subset})
 
     def held(self, name: str) -> frozenset[str]:
         """Name the groups that a phase's weights hold: its own and those of all it starts from."""

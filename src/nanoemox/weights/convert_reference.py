@@ -121,7 +121,7 @@ def convert_state(
     for name, tensor in kept.items():
         if name.startswith(_FACE_BACKBONE) or _too_deep(name, config):
             continue
-        new = _rename(name)
+        new = our_name(name)
         if new is None:
             unknown.append(name)
         else:
@@ -143,7 +143,7 @@ def new_names(name: str) -> list[str]:
     """Name what an official tensor becomes in our model: one tensor, three of a joint matrix, none if unknown."""
     if name.startswith(_FACE_BACKBONE):
         return [f"face_encoder.backbone.model.{n}" for n in _swin_names(name.removeprefix(_FACE_BACKBONE)) or []]
-    renamed = _rename(name)
+    renamed = our_name(name)
     return [] if renamed is None else [renamed]
 
 
@@ -190,7 +190,8 @@ def _swin_names(name: str) -> list[str] | None:
     return None
 
 
-def _rename(name: str) -> str | None:
+def our_name(name: str) -> str | None:
+    """Return the name in our model of an official tensor, None if it has none."""
     for pattern, new in _RENAMED:
         if re.match(pattern, name):
             renamed = re.sub(pattern, new, name, count=1).replace(".base_layer.", ".")
@@ -224,7 +225,7 @@ def _check_buffers(official: Mapping[str, Tensor]) -> None:
     """Refuse counting buffers that count otherwise: the weights beside them would mean something else."""
     counted: dict[str, Callable[[int], Tensor]] = {
         "position_ids": torch.arange,
-        "relative_position_index": _window_index,
+        "relative_position_index": window_index,
     }
     wrong = [
         name
@@ -236,7 +237,7 @@ def _check_buffers(official: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"counting buffer(s) that do not count as usual: {sorted(wrong)}")
 
 
-def _window_index(count: int) -> Tensor:
+def window_index(count: int) -> Tensor:
     """Row of the bias table for each pair of places in a square window of count^(1/4) a side: int64[side^4]."""
     side = round(count**0.25)
     row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
@@ -253,7 +254,7 @@ def _check_complete(state: Mapping[str, Tensor], config: NanoEmoXConfig, parts: 
     found = {n: t.shape for n, t in state.items() if ".lora_" not in n}
     # Official files hold LoRA without the weights that it changes.
     parts = [p for p in parts if p != "language_model" or any(_part(n) == p for n in found)]
-    own = {n: shape for part in parts for n, shape in _expected(part, config).items()}
+    own = {n: shape for part in parts for n, shape in expected_shapes(part, config).items()}
     missing, surplus = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
     shapes = [
         f"{n}: file {tuple(found[n])}, model {tuple(own[n])}"
@@ -267,7 +268,7 @@ def _check_complete(state: Mapping[str, Tensor], config: NanoEmoXConfig, parts: 
         )
 
 
-def _expected(part: str, config: NanoEmoXConfig) -> dict[str, torch.Size]:
+def expected_shapes(part: str, config: NanoEmoXConfig) -> dict[str, torch.Size]:
     """Names and shapes of one part of our model; nothing is allocated."""
     width = config.text_config.hidden_size
     builders: dict[str, Callable[[], nn.Module]] = {
@@ -321,7 +322,7 @@ def lora_pairs(state: Mapping[str, Tensor], config: NanoEmoXConfig) -> dict[str,
     stems = {n.removesuffix(_LORA[0]) for n in state if n.endswith(_LORA[0])}
     if not stems:
         return {}
-    own = {n.removesuffix(".weight"): shape for n, shape in _expected("language_model", config).items()}
+    own = {n.removesuffix(".weight"): shape for n, shape in expected_shapes("language_model", config).items()}
     targets = {n for n in own if re.fullmatch(TARGETS, n)}
     pairs = {stem: (state[stem + _LORA[0]], state[stem + _LORA[1]]) for stem in sorted(stems)}
     rank = len(next(iter(pairs.values()))[0])

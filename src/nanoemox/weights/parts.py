@@ -30,8 +30,6 @@ from nanoemox.weights.catalogue import CONTAINER, LANGUAGE_FILE
 from nanoemox.weights.ctranslate2 import BASE, WhisperSizes, read_whisper
 
 WEIGHTS = "model.safetensors"
-FIRST_SPECIAL_ID = 50_257
-"""Ids of Whisper's vocabulary from here on are no text: end, languages, tasks, times."""
 _END, _START, _LANGUAGES, _TRANSLATE, _TRANSCRIBE = 50_257, 50_258, 50_259, 50_358, 50_359
 _PREVIOUS, _NO_TIMES, _LATEST_FIRST_TIME = 50_361, 50_363, 50
 

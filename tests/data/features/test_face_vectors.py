@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.opening import absolute, open_manifests
 from nanoemox.data.prepare import prepare
+from nanoemox.faces import vectors
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.media.load import load_clip
 from nanoemox.model.processing import Ask
 from nanoemox.training.command import run_train
@@ -157,6 +160,16 @@ def test_train_two_steps_and_answer_with_and_without(place: Path) -> None:
     assert "face" in engine.answer(engine.load(clip, face_vectors=rows), ("mer",)).modalities
     window = engine.load(clip, face_vectors=table, span_s=(0.5, 1.0))
     assert not np.array_equal(window.face_vectors, engine.load(clip, face_vectors=table).face_vectors)
+    with pytest.MonkeyPatch.context() as patch:
+        read = Mock(wraps=vectors.read_face_table)
+        patch.setattr(vectors, "read_face_table", read)
+        options = TimelineOptions(0.25, 0.5, tasks=("mer",), face_vectors=table)
+        windows = list(engine.timeline(clip, options))
+        assert read.call_count == 1
+    assert len(windows) > 2
+    for answer in windows:
+        alone = engine.answer(engine.load(clip, face_vectors=table, span_s=answer.span_s), ("mer",))
+        assert answer.tasks["mer"].probabilities == pytest.approx(alone.tasks["mer"].probabilities, abs=1e-9)
     with pytest.raises(NanoEmoXError, match=r"takes no face vectors \(face\.kind: swin\)"):
         Engine(tiny_model(), tiny_processor()).load(clip, face_vectors=table)
     with pytest.raises(MediaError, match="vectors of 4 numbers, this model reads 35"):

@@ -159,9 +159,9 @@ def test_few_clusters_cover_as_often_as_they_say() -> None:
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 30])
 def test_students_t_is_that_of_scipy(freedom: int) -> None:
     for value in (0.0, 0.5, 1.96, 12.7):
-        assert bootstrap._student_tail(value, freedom) == pytest.approx(float(t.sf(value, freedom)), abs=1e-12)
+        assert bootstrap.student_tail(value, freedom) == pytest.approx(float(t.sf(value, freedom)), abs=1e-12)
     for tail in (0.4, 0.05, 0.025):
-        assert bootstrap._student_quantile(tail, freedom) == pytest.approx(float(t.isf(tail, freedom)), abs=1e-9)
+        assert bootstrap.student_quantile(tail, freedom) == pytest.approx(float(t.isf(tail, freedom)), abs=1e-9)
 
 
 def test_a_cluster_a_sample_is_the_plain_bootstrap() -> None:

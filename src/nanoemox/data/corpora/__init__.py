@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from nanoemox.data.corpora.catalogue import READERS, Corpus
 from nanoemox.data.corpora.releases import read_json
-from nanoemox.data.manifest import COMPOSED, Sample, Split, read_manifest
+from nanoemox.data.manifest import Sample, Split, read_manifest
 from nanoemox.types import RecipeError
 
 __all__ = ["MANIFESTS", "READERS", "SUMMARY", "Corpus", "read_corpora", "reader"]
@@ -83,7 +83,7 @@ def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
 
 
 def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
-    """Read the manifests of a prepared corpus; it is called as its folder, so that a user may have several tables."""
+    """Read the manifests of a prepared corpus; its folder names it, so that a user may have several tables."""
     found: dict[str, Any] = read_json(summary)
     root, base = Path(found["root"]), Path(os.path.abspath(data_root))
     if not root.is_relative_to(base):
@@ -93,8 +93,8 @@ def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
     folder = root.relative_to(base).as_posix()
     paths = (summary.parent / file for file in MANIFESTS.values())
     samples = [s for path in paths if path.is_file() for s in read_manifest(path)]
-    called = [s if s.corpus == COMPOSED else s.model_copy(update={"corpus": name}) for s in samples]
-    return _placed(called, READERS.get(found.get("corpus", name)), data_root, "" if folder == "." else folder)
+    named = [s.model_copy(update={"corpus": name}) for s in samples]
+    return _placed(named, READERS.get(found.get("corpus", name)), data_root, "" if folder == "." else folder)
 
 
 def _placed(samples: list[Sample], corpus: Corpus | None, data_root: Path, folder: str) -> list[Sample]:

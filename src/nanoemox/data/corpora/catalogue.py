@@ -10,7 +10,6 @@ from typing import Final
 
 from nanoemox.data.corpora import (
     avamerg,
-    composed,
     crema_d,
     emodb,
     empathetic_dialogues,
@@ -27,7 +26,6 @@ from nanoemox.data.corpora import (
     ravdess,
     sentiment,
     table,
-    word_choice,
 )
 from nanoemox.data.manifest import Sample
 from nanoemox.types import NanoEmoXError, RecipeError
@@ -233,7 +231,7 @@ READERS: Final[dict[str, Corpus]] = {
         "CC BY-NC-SA 4.0",
         "download RAVDESS speech from zenodo.org/record/1188976",
         "any folders of 03-01-*.wav or 01-01-*.mp4",
-        folder=str(ravdess.SPEECH),
+        folder="corpora/ravdess_speech_16k",
     ),
     "emodb": Corpus(emodb.read, "free; cite the paper", "download EmoDB from emodb.bilderbar.info", "wav/*.wav"),
     "goemotions": Corpus(
@@ -241,21 +239,14 @@ READERS: Final[dict[str, Corpus]] = {
         "CC BY 4.0",
         "download GoEmotions from github.com/google-research/google-research/tree/master/goemotions",
         "emotions.txt or labels.txt, train.tsv, dev.tsv, test.tsv",
-        folder=str(goemotions.FOLDER),
-    ),
-    "word_choice": Corpus(
-        word_choice.read,
-        "CC BY 4.0",
-        "made of GoEmotions: download that",
-        "those of goemotions",
-        folder=str(word_choice.FOLDER),
+        folder="corpora/text/goemotions/ekman",
     ),
     "esconv": Corpus(
         esconv.read,
         "CC BY-NC 4.0",
         "download ESConv from github.com/thu-coai/Emotional-Support-Conversation",
         "{train,dev,test}WithStrategy_short.tsv, FailedESConv.json",
-        folder=str(esconv.FOLDER),
+        folder="corpora/text/esconv",
     ),
     "empathetic_dialogues": Corpus(
         empathetic_dialogues.read,
@@ -283,28 +274,14 @@ READERS: Final[dict[str, Corpus]] = {
         "Apache-2.0; rights in the pictures unclear",
         "download github.com/muxspace/facial_expressions",
         "legend.csv, images/",
-        folder=str(facial_expressions.FOLDER),
+        folder="corpora/facial_expressions",
     ),
-    # Yours, and what the embedded model is made of.
+    # Yours.
     "table": Corpus(
         table.read,
         "yours",
         "write labels.csv with the columns file,label[,subtitle,split,speaker,task,language,face_vectors]",
         "labels.csv (or the only .csv or .tsv), the files it names",
-    ),
-    "ravdess_av": Corpus(
-        ravdess.read_audiovisual,
-        "CC BY-NC-SA 4.0",
-        "it is not published: these clips made the embedded model",
-        f"{ravdess.AUDIOVISUAL}/labels.csv, {ravdess.SPEECH}/",
-        folder="",
-    ),
-    "composed": Corpus(
-        composed.read,
-        "CC BY-NC-SA 4.0 and those of its sources",
-        "put ravdess, facial_expressions, goemotions and esconv into one data root",
-        "what those corpora need",
-        folder="",
     ),
 }
 """Name -> corpus; a line added here adds one."""

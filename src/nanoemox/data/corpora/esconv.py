@@ -3,22 +3,22 @@
 Without the release's large training file, the development file trains and the test file validates.
 
 Every line of the files is a window of a dialogue that ends in the listener's reply, with the listener's strategy in
-brackets. Talks in which help failed teach how people speak but not how to help, so only their replies that the
-seeker rated 4 or 5 are used, and those say what the seeker's annotated emotion is.
+brackets. Conversations in which help failed teach how people speak but not how to help, so only their replies that
+the seeker rated 4 or 5 are used. Nobody annotated what the listener understood, so replies come without a chain.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, read_json, read_text
-from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, Split
-from nanoemox.data.targets import chain
+from nanoemox.data.manifest import HistoryTurn, ReplyLabels, Sample, Split
 
-FOLDER: Final = Path("corpora/text/esconv")
 HISTORY_TURNS: Final = 4
 REPLY_WORDS: Final = range(4, 41)
 SPEAKER, LISTENER = "speaker", "listener"
@@ -30,19 +30,40 @@ Utterance = tuple[str, str, str]
 """Role, text, strategy (empty for the speaker)."""
 
 
+@dataclass(frozen=True, slots=True)
+class SupportReply:
+    """One reply of a listener.
+
+    Attributes:
+        source: The turn that is replied to, with up to four turns before it.
+        reply: The reply.
+        said: All turns of the seeker so far, oldest first.
+        strategy: The listener's annotated strategy.
+        emotion: The seeker's annotated emotion, where the file has it.
+    """
+
+    source: Source
+    reply: str
+    said: tuple[str, ...]
+    strategy: str
+    emotion: str | None = None
+
+
 def read(root: Path) -> list[Sample]:
     """Return one sample for each reply that answers something; ``root`` holds the ``*WithStrategy_short.tsv``."""
+    return [found.source.sample("erg", ReplyLabels(reply=found.reply)) for found in replies(root)]
+
+
+def replies(root: Path) -> Iterator[SupportReply]:
+    """Yield the replies of all files with what is annotated of them."""
     files = _WITHOUT_TRAIN if find_or_none(root, _FILE.format("train")) is None else _RELEASE
-    out: list[Sample] = []
     for part, split in files:
         for number, line in enumerate(read_text(find(root, _FILE.format(part))).split("\n"), 1):
             if line.strip():
-                turns = [_utterance(turn) for turn in line.split(" EOS ")]
-                out += _sample(f"{part}-{number}", split, turns, None)
+                yield from _reply(f"{part}-{number}", split, [_utterance(turn) for turn in line.split(" EOS ")])
     failed = find_or_none(root, "FailedESConv.json")
-    for number, talk in enumerate(read_json(failed) if failed else ()):
-        out += _failed(number, talk)
-    return out
+    for number, conversation in enumerate(read_json(failed) if failed else ()):
+        yield from _failed(number, conversation)
 
 
 def _utterance(turn: str) -> Utterance:
@@ -51,24 +72,23 @@ def _utterance(turn: str) -> Utterance:
     return (LISTENER if strategy else SPEAKER), " ".join(text.split()), strategy
 
 
-def _failed(number: int, talk: dict[str, Any]) -> list[Sample]:
+def _failed(number: int, conversation: dict[str, Any]) -> Iterator[SupportReply]:
     turns: list[Utterance] = []
-    out: list[Sample] = []
-    for i, turn in enumerate(talk["dialog"]):
+    for i, turn in enumerate(conversation["dialog"]):
         role = SPEAKER if turn["speaker"] == "speaker" else LISTENER
         text = " ".join(turn["content"].split())
         turns.append((role, text, turn["annotation"].get("strategy", "Other") if role == LISTENER else ""))
-        rated = next((t["annotation"].get("feedback") for t in talk["dialog"][i + 1 :] if t["annotation"]), None)
-        if role == LISTENER and rated in ("4", "5"):
-            out += _sample(f"failed-{number}-{i}", "train", turns, talk["emotion_type"])
-    return out
+        later = conversation["dialog"][i + 1 :]
+        rating = next((t["annotation"].get("feedback") for t in later if t["annotation"]), None)
+        if role == LISTENER and rating in ("4", "5"):
+            yield from _reply(f"failed-{number}-{i}", "train", turns, conversation["emotion_type"])
 
 
-def _sample(key: str, split: Split, turns: list[Utterance], feeling: str | None) -> list[Sample]:
-    """Build the sample whose reply is the last turn; none where the reply is too short, too long or answers nobody."""
+def _reply(key: str, split: Split, turns: list[Utterance], emotion: str | None = None) -> Iterator[SupportReply]:
+    """Yield the last turn as a reply; nothing where it is too short, too long or answers nobody."""
     *before, (role, reply, strategy) = turns
     if role != LISTENER or len(reply.split()) not in REPLY_WORDS:
-        return []
+        return
     merged: list[tuple[str, str]] = []
     for who, text, _ in before:
         if merged and merged[-1][0] == who:
@@ -79,9 +99,8 @@ def _sample(key: str, split: Split, turns: list[Utterance], feeling: str | None)
     while merged and merged[-1][0] == LISTENER:
         merged.pop()
     if not merged:
-        return []
+        return
     *history, (_, subtitle) = merged[-1 - HISTORY_TURNS :]
-    think = chain([text for who, text in merged if who == SPEAKER], strategy, feeling)
     source = Source(
         id=key,
         corpus="esconv",
@@ -89,7 +108,4 @@ def _sample(key: str, split: Split, turns: list[Utterance], feeling: str | None)
         subtitle=subtitle,
         history=tuple(HistoryTurn(role=who, text=text) for who, text in history),
     )
-    labels = ReplyLabels(
-        think=Chain(scenario=think.scenario, emotion=think.emotion, cause=think.cause, goal=think.goal), reply=reply
-    )
-    return [source.sample("erg", labels)]
+    yield SupportReply(source, reply, tuple(text for who, text in merged if who == SPEAKER), strategy, emotion)

@@ -1,7 +1,7 @@
-"""GoEmotions in the seven Ekman classes: Reddit comments (CC BY 4.0).
+"""GoEmotions: Reddit comments with emotion labels (CC BY 4.0).
 
-Comments with one label feed closed recognition; all feed the open vocabulary; those that use a word of feeling are
-explained by quoting it. The release's 28 labels are folded into the seven by the release's own mapping.
+Comments with one emotion feed closed recognition among the seven Ekman classes, into which the release's own mapping
+folds its 28 labels. All comments feed the open vocabulary, with the labels as released.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from nanoemox.data.corpora.common import Source, explanation, recognition
+from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, read_text
 from nanoemox.data.manifest import OpenLabels, Sample, Split
-from nanoemox.data.targets import emotion_words, words_sentence
 from nanoemox.tasks import LABEL_SETS
 
-FOLDER: Final = Path("corpora/text/goemotions/ekman")
 LABELS: Final = LABEL_SETS["goemotions_ekman"]
-_FOLDED: Final[Mapping[str, str]] = {
+EKMAN: Final[Mapping[str, str]] = {
     word: ekman
     for ekman, words in (
         ("anger", "anger annoyance disapproval"),
@@ -32,11 +30,17 @@ _FOLDED: Final[Mapping[str, str]] = {
     )
     for word in words.split()
 }
+"""Released label -> Ekman class."""
 _FILES: Final[tuple[tuple[str, Split], ...]] = (
     ("train.tsv", "train"),
     ("dev.tsv", "validation"),
     ("test.tsv", "test"),
 )
+
+
+def ekman_classes(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the Ekman classes of a comment's labels, each once."""
+    return tuple(dict.fromkeys(EKMAN[label] for label in labels))
 
 
 def read(root: Path) -> list[Sample]:
@@ -50,18 +54,14 @@ def read(root: Path) -> list[Sample]:
         for row in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
             if row:
                 text, indices, key = row
-                labels = list(dict.fromkeys(_FOLDED[names[int(i)]] for i in indices.split(",")))
-                out += _of(Source(id=key, corpus="goemotions", split=split, subtitle=text.strip()), labels)
+                labels = tuple(names[int(i)] for i in indices.split(","))
+                out += _samples(Source(id=key, corpus="goemotions", split=split, subtitle=text.strip()), labels)
     return out
 
 
-def _of(source: Source, labels: list[str]) -> list[Sample]:
+def _samples(source: Source, labels: tuple[str, ...]) -> list[Sample]:
     if not source.subtitle:
         return []
-    if len(labels) > 1:
-        return [source.sample("ovmer", OpenLabels(labels=emotion_words(labels)))]
-    samples = recognition(source, labels[0], LABELS)
-    evidence = words_sentence(source.subtitle)
-    if evidence is not None:
-        samples.append(explanation(source, labels[0], {"text": evidence}))
-    return samples
+    classes = ekman_classes(labels)
+    closed = [source.closed("mer", classes[0], LABELS)] if len(classes) == 1 else []
+    return [*closed, source.sample("ovmer", OpenLabels(labels=labels))]

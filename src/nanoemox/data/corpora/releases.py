@@ -12,7 +12,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from nanoemox.data.targets import family
 from nanoemox.tasks import format_label
 from nanoemox.types import RecipeError
 
@@ -20,6 +19,16 @@ VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
 AUDIO_SUFFIXES: Final = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_SYNONYMS: Final = {
+    "anger": "angry", "fear": "fearful", "joy": "happy", "happiness": "happy", "sadness": "sad",
+    "surprise": "surprised", "disgusted": "disgust",
+}  # fmt: skip
+
+
+def family(label: str) -> str:
+    """Return the common name of a corpus' label: ``anger`` and ``angry`` are one."""
+    label = label.lower()
+    return _SYNONYMS.get(label, label)
 
 
 def find_or_none(root: Path, *names: str) -> Path | None:

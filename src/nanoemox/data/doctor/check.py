@@ -21,7 +21,7 @@ from nanoemox.data.doctor.leaks import Trace, annotation_traces, find_leaks, tra
 from nanoemox.data.doctor.media import check_media
 from nanoemox.data.doctor.text import check_labels, check_words, read_lines
 from nanoemox.data.doctor.vectors import check_face_vectors
-from nanoemox.data.opening import Opened, content_key, manifest_files, media_root, open_corpus, open_manifests
+from nanoemox.data.opening import SampleSource, content_key, manifest_files, media_root, open_corpus, open_manifests
 from nanoemox.types import RecipeError
 
 _ANNOTATIONS: Final = (".json", ".jsonl", ".csv", ".tsv")
@@ -110,31 +110,31 @@ def check(source: str | Path, root: Path | None = None, options: CheckOptions | 
     """
     options = options or CheckOptions()
     if root is None:
-        opened, findings = _read(Path(source), options.data_root)
+        found, findings = _read(Path(source), options.data_root)
     else:
-        opened, findings = open_corpus(str(source), root, trust_npz=options.trust_npz), []
-    samples = opened.samples
+        found, findings = open_corpus(str(source), root, trust_npz=options.trust_npz), []
+    samples = found.samples
     files = {path for s in samples for path in s.paths.values()}
     findings += [*check_labels(samples), *check_words(samples), *known_bad(samples)]
     contents: dict[str, str] = {}
     if options.media and files:
         options.done(len(files))
-        seen, contents = check_media(opened, options.workers, lambda: options.done(None))
-        findings += [*seen, *check_face_vectors(opened, lambda: options.done(None))]
+        seen, contents = check_media(found, options.workers, lambda: options.done(None))
+        findings += [*seen, *check_face_vectors(found, lambda: options.done(None))]
     others = [trace for path in options.against for trace in _against(path, hashed=bool(contents))]
-    findings += find_leaks(list(traces(opened, contents)), others)
+    findings += find_leaks(list(traces(found, contents)), others)
     findings.sort(key=lambda f: LEVELS.index(f.level))
     against = [str(path) for path in options.against]
-    return Report(opened.name, str(opened.root), len(samples), len(files), against, findings)
+    return Report(found.name, str(found.root), len(samples), len(files), against, findings)
 
 
-def _read(path: Path, data_root: Path | None) -> tuple[Opened, list[Finding]]:
+def _read(path: Path, data_root: Path | None) -> tuple[SampleSource, list[Finding]]:
     samples, findings = [], []
     for file in manifest_files(path):
         read, wrong = read_lines(file)
         samples += read
         findings += wrong
-    return Opened(str(path), media_root(path, data_root), samples), findings
+    return SampleSource(str(path), media_root(path, data_root), samples), findings
 
 
 def _against(path: Path, *, hashed: bool) -> list[Trace]:
@@ -144,11 +144,11 @@ def _against(path: Path, *, hashed: bool) -> list[Trace]:
             kinds = ", ".join(_ANNOTATIONS)
             raise RecipeError(f"--against {path}: no such file, or none of {kinds}; a prepared folder serves too")
         return list(annotation_traces(path))
-    opened = open_manifests(path)
+    found = open_manifests(path)
     if path.is_dir() and any((path / MANIFESTS[split]).is_file() for split in ("validation", "test")):
-        opened = Opened(opened.name, opened.root, [s for s in opened.samples if s.split != "train"])
-    contents = _contents(opened) if hashed else {}
-    return list(traces(opened, contents))
+        found = SampleSource(found.name, found.root, [s for s in found.samples if s.split != "train"])
+    contents = _contents(found) if hashed else {}
+    return list(traces(found, contents))
 
 
 def _is_manifest(path: Path) -> bool:
@@ -164,9 +164,9 @@ def _is_manifest(path: Path) -> bool:
     return isinstance(row, dict) and {"id", "corpus", "split", "task", "labels"} <= set(row)
 
 
-def _contents(opened: Opened) -> dict[str, str]:
+def _contents(found: SampleSource) -> dict[str, str]:
     """Hash the files that are there."""
-    paths = {os.path.abspath(opened.root / p) for s in opened.samples for p in (s.media, s.audio) if p}
+    paths = {os.path.abspath(found.root / p) for s in found.samples for p in (s.media, s.audio) if p}
     return {path: content_key(Path(path)) for path in sorted(paths) if os.path.isfile(path)}
 
 

@@ -16,7 +16,7 @@ from nanoemox.data.corpora.messages import SAID
 from nanoemox.data.corpora.mintrec import clip_name
 from nanoemox.data.doctor.findings import Finding, Level
 from nanoemox.data.manifest import ReplyLabels
-from nanoemox.data.opening import Opened
+from nanoemox.data.opening import SampleSource
 from nanoemox.data.overlap import MIN_WORDS, TEXT_FIELDS, annotation_fields, normalise
 
 Role = Literal["train", "held", "unknown"]
@@ -45,28 +45,28 @@ class Trace:
     media: bool = False
 
 
-def traces(opened: Opened, contents: Mapping[str, str]) -> Iterator[Trace]:
+def traces(source: SampleSource, contents: Mapping[str, str]) -> Iterator[Trace]:
     """Yield what samples can be known by.
 
     Args:
-        opened: The samples.
+        source: The samples.
         contents: Absolute path of a media file -> SHA-256, where it is there.
     """
-    for sample in opened.samples:
+    for sample in source.samples:
         role: Role = "train" if sample.split == "train" else "held"
-        where, media = f"{opened.name}: {sample.id}", bool(sample.media or sample.audio)
-        yield Trace("name", (sample.corpus, sample.id), role, where, opened.name, media)
+        where, media = f"{source.name}: {sample.id}", bool(sample.media or sample.audio)
+        yield Trace("name", (sample.corpus, sample.id), role, where, source.name, media)
         if sample.speaker:
-            yield Trace("speaker", (sample.corpus, sample.speaker), role, where, opened.name, media)
+            yield Trace("speaker", (sample.corpus, sample.speaker), role, where, source.name, media)
         for path in (sample.media, sample.audio):
-            key = contents.get(os.path.abspath(opened.root / path)) if path else None
+            key = contents.get(os.path.abspath(source.root / path)) if path else None
             if key is not None:
-                yield Trace("content", (key,), role, where, opened.name, media)
+                yield Trace("content", (key,), role, where, source.name, media)
         reply = sample.labels.reply if isinstance(sample.labels, ReplyLabels) else None
         for text in filter(None, (sample.subtitle, reply)):
             words = long_enough(text)
             if words:
-                yield Trace("words", (words,), role, where, opened.name, media)
+                yield Trace("words", (words,), role, where, source.name, media)
 
 
 def long_enough(text: str) -> str | None:

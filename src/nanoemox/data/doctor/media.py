@@ -1,4 +1,4 @@
-"""What can be wrong with a media file: opened, looked at and listened to by processes of their own."""
+"""What can be wrong with a media file: source, looked at and listened to by processes of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from nanoemox.data.doctor.findings import Finding, Level
 from nanoemox.data.manifest import ClosedLabels, Sample
-from nanoemox.data.opening import Opened, content_key
+from nanoemox.data.opening import SampleSource, content_key
 from nanoemox.data.workers import Workers
 from nanoemox.faces.tracks import with_face
 from nanoemox.media.load import load_clip
@@ -43,7 +43,7 @@ def examine(frames: int, path: str, careful: bool) -> tuple[str | None, Seen]:
     except FileNotFoundError:
         return None, [("missing", "error", "no such file")]
     except OSError as error:
-        return None, [("unreadable", "error", f"cannot be opened: {error.strerror}")]
+        return None, [("unreadable", "error", f"cannot be source: {error.strerror}")]
     if head == _LFS:
         return key, [("unreadable", "error", "a pointer of git-lfs, not the file itself: run git lfs pull")]
     try:
@@ -63,19 +63,19 @@ def examine(frames: int, path: str, careful: bool) -> tuple[str | None, Seen]:
 
 
 def check_media(
-    opened: Opened, processes: int, done: Callable[[], None] = lambda: None
+    source: SampleSource, processes: int, done: Callable[[], None] = lambda: None
 ) -> tuple[list[Finding], dict[str, str]]:
     """Examine every file of the samples.
 
     Args:
-        opened: The samples.
+        source: The samples.
         processes: How many processes look; 0 for threads.
         done: Called after each file.
 
     Returns:
         What is wrong, and absolute path -> content key of the files that are there.
     """
-    uses = _uses(opened)
+    uses = _uses(source)
     found: list[Finding] = []
     contents: dict[str, str] = {}
     for path, (key, seen) in Workers(examine, _frames, (), processes).run(uses):
@@ -97,14 +97,14 @@ def _frames() -> int:
     return _FRAMES
 
 
-def _uses(opened: Opened) -> dict[str, list[tuple[str, Sample]]]:
+def _uses(source: SampleSource) -> dict[str, list[tuple[str, Sample]]]:
     """Return absolute path -> what it is used for, by which samples."""
     uses: dict[str, list[tuple[str, Sample]]] = {}
-    for sample in opened.samples:
+    for sample in source.samples:
         picture = "picture" if sample.audio else "both"
         for use, path in ((picture, sample.media), ("voice", sample.audio)):
             if path:
-                uses.setdefault(os.path.abspath(opened.root / path), []).append((use, sample))
+                uses.setdefault(os.path.abspath(source.root / path), []).append((use, sample))
     return uses
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from nanoemox.data.corpora.releases import family
 from nanoemox.data.doctor.findings import Finding
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, ReplyLabels, Sample, TextLabels
-from nanoemox.data.targets import family
 from nanoemox.recipes import describe
 from nanoemox.tasks import LABEL_SETS, format_label
 

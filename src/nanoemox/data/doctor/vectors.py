@@ -6,21 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from nanoemox.data.doctor.findings import Finding
-from nanoemox.data.opening import Opened
+from nanoemox.data.opening import SampleSource
 from nanoemox.faces.vectors import read_face_table
 from nanoemox.types import MediaError
 
 
-def check_face_vectors(opened: Opened, done: Callable[[], None] = lambda: None) -> Iterator[Finding]:
+def check_face_vectors(source: SampleSource, done: Callable[[], None] = lambda: None) -> Iterator[Finding]:
     """Read every file of face vectors; which columns a model will take is not known here.
 
     Args:
-        opened: The samples.
+        source: The samples.
         done: Called after each file.
     """
     widths: dict[str, int] = {}
-    for path in dict.fromkeys(s.face_vectors for s in opened.samples if s.face_vectors):
-        file = opened.root / path
+    for path in dict.fromkeys(s.face_vectors for s in source.samples if s.face_vectors):
+        file = source.root / path
         if not file.exists():
             yield Finding("missing", "error", path, "no such file")
         else:

@@ -71,8 +71,8 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
     if not place.is_main_process:
         return None
     talking = entry_bytes(processor.config, options.dtype)
-    told = {"cache": str(cache.folder), **_told(cache, place.num_processes), "bytes_per_talking_clip": talking}
-    return {**told, "bad": cache.bad}
+    counts = _counts(cache, place.num_processes)
+    return {"cache": str(cache.folder), **counts, "bytes_per_talking_clip": talking, "bad": cache.bad}
 
 
 def _encoders(model: str, device: torch.device) -> NanoEmoXForConditionalGeneration:
@@ -90,7 +90,7 @@ def _cores() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
 
 
-def _told(cache: FeatureCache, ranks: int) -> dict[str, Any]:
+def _counts(cache: FeatureCache, ranks: int) -> dict[str, Any]:
     """Return the numbers of this rank, and what all ranks have filled together."""
     filling = cache.filling
     return {

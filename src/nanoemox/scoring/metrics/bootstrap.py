@@ -133,7 +133,7 @@ def bootstrap_difference(
     below, above = (1 + int((scores <= 0).sum())), (1 + int((scores >= 0).sum()))
     tail = min(0.5, min(below, above) / (num_resamples + 1))
     if _grouped(members):
-        tail = _student_tail(-NormalDist().inv_cdf(tail) / sqrt(_inflation(len(members))), len(members) - 1)
+        tail = student_tail(-NormalDist().inv_cdf(tail) / sqrt(_inflation(len(members))), len(members) - 1)
     return Difference(_interval(observed, scores, level, members), 2 * tail)
 
 
@@ -173,7 +173,7 @@ def _on_all(statistic: Statistic, num_samples: int) -> float:
 def _interval(estimate: float, scores: npt.NDArray[np.float64], level: float, members: Sequence[Indices]) -> Interval:
     tail = (1 - level) / 2
     if _grouped(members):
-        wanted = sqrt(_inflation(len(members))) * _student_quantile(tail, len(members) - 1)
+        wanted = sqrt(_inflation(len(members))) * student_quantile(tail, len(members) - 1)
         tail = NormalDist().cdf(-wanted)
     low, high = np.quantile(scores, [tail, 1 - tail])
     return Interval(estimate, float(low), float(high), level, len(scores), len(members))
@@ -188,7 +188,7 @@ def _inflation(num_clusters: int) -> float:
     return num_clusters / (num_clusters - 1)
 
 
-def _student_tail(value: float, freedom: int) -> float:
+def student_tail(value: float, freedom: int) -> float:
     """Return P(T > value >= 0) of Student's t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     angle = atan(value / sqrt(freedom))
     odd = freedom % 2 == 1
@@ -200,14 +200,14 @@ def _student_tail(value: float, freedom: int) -> float:
     return max(0.0, (1 - within) / 2)
 
 
-def _student_quantile(tail: float, freedom: int) -> float:
+def student_quantile(tail: float, freedom: int) -> float:
     """Return the value that Student's t exceeds with probability ``tail``, by bisection."""
     low, high = 0.0, 1.0
-    while _student_tail(high, freedom) > tail:
+    while student_tail(high, freedom) > tail:
         high *= 2
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if _student_tail(middle, freedom) > tail else (low, middle)
+        low, high = (middle, high) if student_tail(middle, freedom) > tail else (low, middle)
     return high
 
 

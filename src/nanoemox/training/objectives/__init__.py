@@ -1,38 +1,18 @@
-"""What training minimises; one module an objective, one signature.
+"""What training minimises; one module an objective.
 
-An objective takes what the model gave, the labels of its batch, and the number of answer tokens of the whole
-optimiser step, and returns the batch's share of the step's loss.
+An objective (:class:`Objective`) begins with a phase and gives its loss (:class:`Loss`), which gets the model and a
+batch. So it may run the model as often as it likes, let it write, and keep what it needs of the start.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
-from torch import Tensor
+from nanoemox.training.objectives.cross_entropy import CrossEntropy
+from nanoemox.training.objectives.grpo import Grpo
+from nanoemox.training.objectives.objective import Loss, Objective, Start, answer_logits
 
-from nanoemox.model.modeling import NanoEmoXOutput
-from nanoemox.training.objectives.cross_entropy import cross_entropy
+__all__ = ["OBJECTIVES", "Loss", "Objective", "Start", "answer_logits"]
 
-__all__ = ["OBJECTIVES", "Objective"]
-
-
-class Objective(Protocol):
-    """Something to minimise."""
-
-    def __call__(
-        self, output: NanoEmoXOutput, labels: Tensor, num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        """Return the loss of a batch.
-
-        Args:
-            output: What the model gave; ``logits`` float[N, V] are those before the N answer tokens.
-            labels: int64[B, L], -100 outside the answers.
-            num_items_in_batch: Answer tokens of the whole step; None for a batch that stands alone.
-
-        Returns:
-            float[].
-        """
-
-
-OBJECTIVES: Final[dict[str, Objective]] = {"cross_entropy": cross_entropy}
+OBJECTIVES: Final[dict[str, type[Objective]]] = {"cross_entropy": CrossEntropy, "grpo": Grpo}
 """Name in a recipe -> objective; a line added here adds one."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any
 
-from nanoemox.model.configuration import IGNORE_INDEX
-from nanoemox.model.modeling import NanoEmoXOutput, answer_loss
+from torch import Tensor, nn
 
-
-def cross_entropy(output: NanoEmoXOutput, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Return the loss of a batch; see :class:`~nanoemox.training.objectives.Objective`."""
-    return answer_loss(output.logits, answers(labels), num_items_in_batch)
+from nanoemox.model.modeling import answer_loss
+from nanoemox.training.objectives.objective import Loss, Objective, Start, answer_logits
 
 
-def answers(labels: Tensor) -> Tensor:
-    """Return the answer tokens int64[N] of labels int64[B, L], in the order of the logits before them."""
-    following = labels[:, 1:]
-    return following[following != IGNORE_INDEX]
+class CrossEntropy(Objective):
+    """Nothing to set."""
+
+    def begin(self, start: Start) -> Loss:
+        """Return the loss, which keeps nothing."""
+        return cross_entropy
+
+
+def cross_entropy(model: nn.Module, batch: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Return the loss of a batch; see :class:`~nanoemox.training.objectives.Loss`."""
+    return answer_loss(*answer_logits(model, batch), num_items_in_batch)

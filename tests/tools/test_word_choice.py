@@ -3,17 +3,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nanoemox.data.corpora import word_choice
 from nanoemox.data.manifest import ClosedLabels
 from nanoemox.tasks import LABEL_SETS
+from tools.corpora import word_choice
 
 COMMENTS = ["I love the neutral smell of bread", "what a positive mess", "oh no it is", "The garden was full of wasps"]
 
 
 def test_one_word_was_said_and_the_others_were_not(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("anger\ndisgust\nfear\njoy\nneutral\nsadness\nsurprise\n")
+    folder = tmp_path / word_choice.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "labels.txt").write_text("anger\ndisgust\nfear\njoy\nneutral\nsadness\nsurprise\n")
     rows = [f"{text}\t{i % 7}\tkey{i}\n" for i, text in enumerate(COMMENTS * 5)]
-    (tmp_path / "train.tsv").write_text("".join(rows))
+    (folder / "train.tsv").write_text("".join(rows))
     samples = word_choice.read(tmp_path)
     assert samples == word_choice.read(tmp_path)
     assert {s.task for s in samples} == {"mer", "mir"}

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanoemox.data.targets import (
+from nanoemox.tasks import LABEL_SETS, format_chain, parse_chain
+from tools.corpora.targets import (
     FEELINGS,
     Voice,
     chain,
@@ -15,7 +16,6 @@ from nanoemox.data.targets import (
     voice_words,
     words_sentence,
 )
-from nanoemox.tasks import LABEL_SETS, format_chain, parse_chain
 
 
 def hum(pitch_hz: float, level: float = 0.1, syllables_hz: float = 4.0, seconds: float = 2.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a sample's answer says: word lists, grounded explanations and chains of empathy, built by our own templates.
+"""Answers that no corpus annotates: word lists, grounded explanations and chains of empathy, built by templates.
 
 No corpus that we may use explains an emotion, so explanations are put together from what is known and measured of
 that very clip: how loud, high, lively and fast its voice is beside the median of its corpus, what label its face
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from nanoemox.data.corpora.releases import family
 from nanoemox.types import SAMPLE_RATE_HZ, Think
 
 # --- Words for a label -----------------------------------------------------------------------------------------------
@@ -35,16 +36,6 @@ FEELINGS: Final[Mapping[str, tuple[str, tuple[str, str], tuple[str, str]]]] = {
     "surprised": ("surprise", ("surprised", "curious"), ("astonished", "shocked")),
     "contempt": ("contempt", ("contemptuous", "dismissive"), ("contemptuous", "scornful")),
 }
-_FAMILY: Final = {
-    "anger": "angry", "fear": "fearful", "joy": "happy", "happiness": "happy", "sadness": "sad",
-    "surprise": "surprised", "disgusted": "disgust",
-}  # fmt: skip
-
-
-def family(label: str) -> str:
-    """Return the family of a corpus' label: ``anger`` and ``angry`` are one."""
-    label = label.lower()
-    return _FAMILY.get(label, label)
 
 
 def emotion_words(labels: Iterable[str], *, strong: bool = False) -> tuple[str, ...]:
@@ -158,8 +149,6 @@ _LOOKS: Final = {
     "angry": "looks angry", "fearful": "looks afraid", "disgust": "shows disgust", "surprised": "looks surprised",
     "contempt": "shows contempt",
 }  # fmt: skip
-PARTS: Final = ("speech", "face", "text")
-"""Modalities that an explanation may cite, in this order."""
 
 
 def voice_sentence(words: Sequence[str]) -> str:
@@ -188,11 +177,6 @@ PLAIN_WORDS: Final = "The words themselves are plain."
 def conclusion(label: str) -> str:
     """Say what the evidence points to."""
     return f"This points to {FEELINGS[family(label)][0]}."
-
-
-def explain(parts: Mapping[str, str], closing: str, present: Collection[str] = PARTS) -> str:
-    """Join the evidence of the modalities that are present with the conclusion."""
-    return " ".join([*(parts[m] for m in PARTS if m in parts and m in present), closing])
 
 
 def _listed(words: Sequence[str]) -> str:

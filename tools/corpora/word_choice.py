@@ -12,18 +12,18 @@ from typing import Final
 
 from nanoemox.data.corpora import goemotions
 from nanoemox.data.manifest import ClosedLabels, Sample
-from nanoemox.data.targets import pick
 from nanoemox.tasks import LABEL_SETS
+from tools.corpora.goemotions import FOLDER
+from tools.corpora.targets import pick
 
-FOLDER: Final = goemotions.FOLDER
 _WORD: Final = re.compile(r"[a-z]{4,}")
 _UNTRAINED: Final = frozenset(LABEL_SETS["sentiment"])
 _MOST, _FEWEST = 7, 2
 
 
-def read(root: Path) -> list[Sample]:
+def read(data_root: Path) -> list[Sample]:
     """Return a question about the words of each comment, asked as of emotion or intent; one that was said is right."""
-    comments = [s for s in goemotions.read(root) if s.task == "mer"]
+    comments = [s for s in goemotions.read(data_root / FOLDER) if s.task == "mer"]
     words = {s.id: sorted(set(_WORD.findall((s.subtitle or "").lower())) - _UNTRAINED) for s in comments}
     pool = [word for of in words.values() for word in of]  # with repeats: common words are offered often
     out = []

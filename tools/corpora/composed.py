@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nanoemox.data.corpora import esconv, facial_expressions, goemotions, ravdess
-from nanoemox.data.corpora.common import Cited, Source, explanation, recognition
-from nanoemox.data.manifest import COMPOSED, ClosedLabels, ReplyLabels, Sample, TextLabels
-from nanoemox.data.targets import (
-    PLAIN_WORDS,
-    UNNAMED_FEELING,
-    explain,
-    face_sentence,
-    family,
-    pick,
-    voice_sentence,
-    words_sentence,
-)
+from nanoemox.data.corpora.common import Source
+from nanoemox.data.corpora.facial_expressions import photographs, split_of
+from nanoemox.data.corpora.ravdess import LABELS
+from nanoemox.data.corpora.ravdess import split_of as speaker_split
+from nanoemox.data.corpora.releases import family
+from nanoemox.data.manifest import COMPOSED, ClosedLabels, ReplyLabels, Sample, TextLabels, explain
+from tools.corpora import esconv, facial_expressions, goemotions, ravdess
+from tools.corpora.common import Cited, explanation, recognition
+from tools.corpora.targets import PLAIN_WORDS, UNNAMED_FEELING, face_sentence, pick, voice_sentence, words_sentence
 
 _SOUNDS = {
     "sad": ("sad", "depressed", "lonely", "ashamed", "overwhelmed"),
@@ -35,13 +31,13 @@ _SOUNDS = {
 def read(data_root: Path) -> list[Sample]:
     """Return recognition and explanation of one composed clip for each utterance."""
     photos: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for image, label in facial_expressions.photographs(data_root):
-        photos.setdefault((facial_expressions.split_of(image), family(label)), []).append((image, label))
+    for image, label in photographs(data_root / facial_expressions.FOLDER):
+        photos.setdefault((split_of(image), family(label)), []).append((image, label))
     heard = ravdess.voices(data_root)
     out: list[Sample] = []
     for row in ravdess.rows(data_root, ravdess.SPEECH):
         actor = int(row["actor"])
-        split = ravdess.split_of(actor)
+        split = speaker_split(actor)
         # A calm face is photographed as a neutral one.
         choice = photos.get((split, "neutral" if row["emotion"] == "calm" else family(row["emotion"])))
         if not choice:
@@ -57,7 +53,7 @@ def read(data_root: Path) -> list[Sample]:
             subtitle=row["sentence"] + ".",
             speaker=f"actor-{actor:02d}",
         )
-        out += recognition(source, row["emotion"], ravdess.LABELS, strong=row["intensity"] == "strong")
+        out += recognition(source, row["emotion"], LABELS, strong=row["intensity"] == "strong")
         words = heard[row["file"]]
         if words is not None:
             parts: dict[Cited, str] = {
@@ -72,7 +68,7 @@ def read(data_root: Path) -> list[Sample]:
 def _worded(data_root: Path, clips: list[Sample]) -> list[Sample]:
     """Let composed clips say a comment of their own emotion in place of RAVDESS' sentence, which says nothing."""
     comments: dict[tuple[str, str], list[Sample]] = {}
-    for comment in goemotions.read(data_root / goemotions.FOLDER):
+    for comment in goemotions.read(data_root):
         if isinstance(comment.labels, ClosedLabels):
             comments.setdefault((comment.split, family(comment.labels.label)), []).append(comment)
     spoken = {c.id: family(c.labels.label) for c in clips if isinstance(c.labels, ClosedLabels)}
@@ -101,7 +97,7 @@ def _dialogues(data_root: Path, clips: list[Sample]) -> list[Sample]:
             voices.setdefault((clip.split, clip.labels.label), []).append(clip)  # type: ignore[union-attr]
     fitting = {feeling: voice for voice, feelings in _SOUNDS.items() for feeling in feelings}
     out: list[Sample] = []
-    for said in esconv.read(data_root / esconv.FOLDER):
+    for said in esconv.read(data_root):
         labels = said.labels
         if not isinstance(labels, ReplyLabels) or labels.think is None:
             continue

@@ -1,0 +1,110 @@
+"""What the scripts of this folder share: options, times side by side, what the machine can do, a table, one JSON.
+
+A time is the least of several, as in ``timeit``, and the columns take turns: a machine that is busy is busy for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanoemox.inference.decoding import Decoder, GenerationOptions, Prefix
+from nanoemox.inference.engine import Engine
+from nanoemox.model.configuration import BRANCHES
+
+SAMPLE = Path(str(files("nanoemox") / "assets" / "sample.mp4"))
+NEVER = [-1]
+"""A terminator that no token is: answers get the length that is allowed."""
+READ_BYTES = 256_000_000
+DTYPES = ("float32", "bfloat16", "float16")
+
+Action = Callable[[], Any]
+
+
+def options(doc: str | None, *, repeats: int = 5, model: str | None = "mini") -> argparse.ArgumentParser:
+    """Return a parser with what every script takes."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=model, help="mini, small or a model directory")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: what the engine chooses")
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser
+
+
+def engine(args: argparse.Namespace, quantize: Any = None) -> Engine:
+    """Load, with every branch at work: adapters drawn at random count as trained here."""
+    dtype = getattr(torch, args.dtype) if args.dtype else None
+    loaded = Engine.from_pretrained(args.model, device=args.device, dtype=dtype, quantize=quantize)
+    config = loaded.processor.config
+    config.trained_branches = [b for b in BRANCHES if b in config.branches]
+    return loaded
+
+
+def waited(action: Action) -> float:
+    """Seconds of one run, the device's work included."""
+    begin = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def side_by_side(actions: Mapping[str, Action], repeats: int) -> dict[str, float]:
+    """Return the least seconds of each action; they take turns, after one turn that does not count."""
+    for action in actions.values():
+        waited(action)
+    turns = [{name: waited(action) for name, action in actions.items()} for _ in range(repeats)]
+    return {name: min(turn[name] for turn in turns) for name in actions}
+
+
+def reading(size_bytes: int, device: torch.device) -> tuple[Action, int]:
+    """Return an action that reads a buffer at least as large as this once, and the buffer's bytes."""
+    buffer = torch.ones(max(size_bytes, READ_BYTES) // 4, dtype=torch.float32, device=device)
+    return lambda: buffer.sum(), buffer.nbytes
+
+
+def multiplying(dtype: torch.dtype, device: torch.device) -> tuple[Action, int]:
+    """Return an action that multiplies two square matrices, and its operations."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device).to(dtype)
+    return lambda: a @ a, 2 * side**3
+
+
+def write_answers(loaded: Engine, prefix: Prefix, asks: list[list[int]], tokens: int) -> None:
+    """Write so many tokens to each question, with nothing ending early."""
+    Decoder(loaded.model, prefix, asks, NEVER, GenerationOptions(max_new_tokens=tokens)).finish()
+
+
+def machine(loaded: Engine | None = None) -> dict[str, Any]:
+    """Say what the figures are of."""
+    told: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        told["gpu"] = torch.cuda.get_device_name()
+    if loaded is not None:
+        model = loaded.model
+        told |= {"model": loaded.name, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
+        told["parameters_m"] = round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
+    return told
+
+
+def report(about: Mapping[str, Any], columns: list[str], rows: Mapping[str, list[float | None]], path: Path | None,
+           **more: Any) -> None:  # fmt: skip
+    """Print a table, one row a quantity, and write everything as JSON where that is wanted."""
+    print(", ".join(f"{k} {v}" for k, v in about.items()))
+    width = max(map(len, rows)) + 2
+    print(" " * width + "".join(f"{c:>16}" for c in columns))
+    for name, values in rows.items():
+        print(f"{name:{width}}" + "".join(f"{'' if v is None else f'{v:.3g}':>16}" for v in values))
+    for name, value in more.items():
+        print(f"{name.replace('_', ' ')}: {f'{value:.3g}' if isinstance(value, float) else value}")
+    if path:
+        table = {name: dict(zip(columns, values, strict=True)) for name, values in rows.items()}
+        path.write_text(json.dumps({"about": dict(about), "table": table, **more}, indent=1) + "\n", "utf-8")

@@ -1,0 +1,56 @@
+"""Run what measures speed, one script after the other, and write everything into one JSON.
+
+    python benchmarks/run_all.py [--device cuda] [--models mini,DIR] [--full DIR] [--out bench.json]
+
+``make bench-gpu`` calls it. A script that fails is named and the others go on; the exit code then is 1. ``--full`` is a
+directory of full size (``nanoemox assemble paper --random --out DIR``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SCRIPTS = ("startup", "decoding", "card", "latency", "features", "training_step")
+
+
+def run(script: str, model: str, device: str, folder: Path) -> dict[str, Any]:
+    """Run one script on one model; its figures, or why there are none."""
+    out = folder / "one.json"
+    out.unlink(missing_ok=True)
+    command = [sys.executable, str(HERE / f"{script}.py"), "--model", model, "--device", device, "--json", str(out)]
+    print(f"\n{script}, {model}", flush=True)
+    begin = time.perf_counter()
+    code = subprocess.run(command, check=False).returncode
+    found = json.loads(out.read_text("utf-8")) if out.is_file() else {"failed": f"exit code {code}"}
+    return {"script": script, "asked_model": model, "seconds": round(time.perf_counter() - begin, 1), **found}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--models", default="mini")
+    parser.add_argument("--full", type=Path)
+    parser.add_argument("--scripts", default=",".join(SCRIPTS))
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    args = parser.parse_args()
+    models = [*args.models.split(","), *([str(args.full)] if args.full else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        found = [run(s, m, args.device, Path(folder)) for m in models for s in args.scripts.split(",")]
+    whole = {"machine": platform.processor() or platform.machine(), "python": platform.python_version(), "runs": found}
+    args.out.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+    failed = [f"{r['script']} ({r['asked_model']})" for r in found if "failed" in r]
+    print(f"\nwritten: {args.out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

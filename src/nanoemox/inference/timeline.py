@@ -1,0 +1,144 @@
+"""Where a long clip is cut for a timeline, and which words belong to each part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy.typing as npt
+
+from nanoemox.inference.batch import Labels
+from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.media.load import load_clip, media_duration_s
+from nanoemox.media.subtitles import read_sidecar
+from nanoemox.media.windows import Span, check_windows, rolling_windows, utterances
+from nanoemox.tasks import ALL_TASKS
+from nanoemox.types import Answer, Clip, Heard, MediaError, NanoEmoXError, Turn
+
+NO_ANSWER: Final = "no answer for this window"
+"""How the warning of a window begins that could not be answered."""
+Listen = Callable[[Clip], Clip]
+"""Adds what a speech recogniser hears to a clip without words."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineOptions:
+    """How a clip is cut, read and asked.
+
+    Attributes:
+        every_s: Hop between windows in seconds.
+        window_s: Length of a window in seconds, at least the hop.
+        by: ``window``, or ``utterance``: cut where an utterance ends (timed subtitles beside the clip, else what is
+            heard) and give each part its own words; ``every_s`` and ``window_s`` are not used then.
+        tasks: Task keys, in the order wanted.
+        labels: Candidates, as in :meth:`Engine.answer`.
+        think: ``erg``: write the chain of empathy before the reply.
+        explain: Add what the model looked at.
+        generation: How open answers are written; greedy by default.
+        subtitle: The words; None takes those beside or in the file; empty for none.
+        history: Earlier turns of the dialogue, oldest first.
+        face_index: Which person, 0 the largest.
+        hear: Listen where there are no words.
+        asr_model: Directory of another Whisper to listen with.
+        face_vectors: Of the whole recording, as in :meth:`Engine.load`.
+    """
+
+    every_s: float = 3.0
+    window_s: float = 10.0
+    by: Literal["window", "utterance"] = "window"
+    tasks: Sequence[str] = ALL_TASKS
+    labels: Labels | None = None
+    think: bool = True
+    explain: bool = False
+    generation: GenerationOptions | None = None
+    subtitle: str | None = None
+    history: Sequence[Turn] = ()
+    face_index: int = 0
+    hear: bool = True
+    asr_model: str | Path | None = None
+    face_vectors: str | Path | npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a clip.
+
+    Attributes:
+        span: Where it lies; None is the whole of a still picture.
+        subtitle: Its words; None leaves them to the file.
+        hear: Whether to listen to this part alone.
+        heard: What was heard in it, where the whole clip was listened to.
+    """
+
+    span: Span | None
+    subtitle: str | None = None
+    hear: bool = False
+    heard: Heard | None = None
+
+    def place(self, answer: Answer) -> Answer:
+        """Return the answer about this part with its time, and what was heard."""
+        span_s = (0.0, 0.0) if self.span is None else (self.span.start_s, self.span.end_s)
+        return replace(answer, span_s=span_s, heard=self.heard or answer.heard)
+
+
+def cut(path: str | Path, options: TimelineOptions, listen: Listen) -> list[Stretch]:
+    """Cut a file of any length.
+
+    Raises:
+        MediaError: The file cannot be read; by utterance, nothing timed is written or heard.
+        NanoEmoXError: A hop, a window length or ``by`` that is not allowed.
+    """
+    if options.by not in _CUTS:
+        raise NanoEmoXError(f"by={options.by!r} is unknown: choose {' or '.join(_CUTS)}")
+    return _CUTS[options.by](Path(path), options, listen)
+
+
+def no_answer(path: str | Path, model: str, error: MediaError) -> Answer:
+    """Return the answer, without tasks, about a part that could not be read."""
+    name = Path(path).name
+    return Answer(name, model, {}, warnings=(f"{NO_ANSWER}: {str(error).removeprefix(f'{name}: ')}",))
+
+
+def _windows(path: Path, options: TimelineOptions, _: Listen) -> list[Stretch]:
+    """Cut into rolling windows; a still picture is one part without a span."""
+    try:
+        check_windows(options.every_s, options.window_s)
+        seconds = media_duration_s(path)
+        spans = rolling_windows(seconds, options.every_s, options.window_s) if seconds else (None,)
+    except ValueError as error:
+        raise error if isinstance(error, NanoEmoXError) else NanoEmoXError(f"{path.name}: {error}") from error
+    return [Stretch(span, options.subtitle, options.hear) for span in spans]
+
+
+def _utterances(path: Path, options: TimelineOptions, listen: Listen) -> list[Stretch]:
+    """Cut at the cues of the file beside the clip, else where an utterance that was heard ends."""
+    whole = load_clip(path, num_frames=1, subtitle=options.subtitle)
+    cues = read_sidecar(path) or ()
+    if not cues:
+        whole = replace(whole, subtitle=None)  # words without times do not say where to cut
+    whole = listen(whole)
+    end_s = whole.duration_s
+    if cues:
+        timed = [(Span(c.start_s, min(c.end_s, end_s)), c.text) for c in cues if c.start_s < min(c.end_s, end_s)]
+    elif whole.heard is not None:
+        timed = [*utterances(whole.heard.words, end_s)]
+    else:
+        raise MediaError(
+            f"{whole.name}: no utterances to cut at: no .srt or .vtt lies beside it and no speech was heard; put one "
+            "there, run nanoemox pull small so that speech is recognised, or use --every SECONDS"
+        )
+    fixed = options.subtitle
+    return [Stretch(s, words if fixed is None else fixed, heard=_heard_between(whole.heard, s)) for s, words in timed]
+
+
+_CUTS: Final = {"window": _windows, "utterance": _utterances}
+
+
+def _heard_between(heard: Heard | None, span: Span) -> Heard | None:
+    """Return the words whose middle lies in a part of the clip, or None."""
+    if heard is None:
+        return None
+    words = tuple(w for w in heard.words if span.start_s <= (w.start_s + w.end_s) / 2 < span.end_s)
+    return replace(heard, text=" ".join(w.text for w in words), words=words) if words else None

@@ -1,0 +1,87 @@
+"""What has been written so far, and the choice of what comes next: on the device, without waiting for it.
+
+Letters: ``R`` rows, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+
+class Written:
+    """The ids of R answers that are written in step.
+
+    Args:
+        rows: R.
+        room: Ids that an answer may have.
+        terminator: Ids that end an answer.
+        device: Where they are kept.
+
+    Attributes:
+        steps: Steps so far.
+        ids: int64[R, room], what was chosen; meaningless behind a row's end.
+        lengths: int64[R], ids of each answer, its terminator not counted.
+        ended: bool[R], rows that have met the terminator.
+    """
+
+    def __init__(self, rows: int, room: int, terminator: Sequence[int], device: torch.device) -> None:
+        self.steps = 0
+        self.ids = torch.zeros(rows, room, dtype=torch.int64, device=device)
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        self._terminator = torch.tensor(list(terminator), device=device)
+
+    def append(self, chosen: Tensor) -> None:
+        """Write int64[R] down; a row ends with the terminator, which is cut off again."""
+        self.ids[:, self.steps] = chosen
+        self.steps += 1
+        self.lengths += ~self.ended
+        size = len(self._terminator)
+        if self.steps >= size:
+            tail = self.ids[:, self.steps - size : self.steps]
+            stops = (tail == self._terminator).all(dim=1) & ~self.ended
+            self.lengths -= size * stops
+            self.ended |= stops
+
+
+class Sampler:
+    """Draws the next id of every row; each row as if it alone had been drawn with the seed.
+
+    All rows share one stream of random numbers: at a step each would take the same ones from a stream of its own.
+
+    Args:
+        temperature: 0 is greedy.
+        top_p: Smallest set of ids with this share of probability; 1 keeps all.
+        top_k: Most probable ids to draw from; 0 keeps all.
+        seed: Of the stream.
+        device: Of the logits.
+    """
+
+    def __init__(self, temperature: float, top_p: float, top_k: int, seed: int, device: torch.device) -> None:
+        self._greedy = not temperature
+        self._random = torch.Generator(device).manual_seed(seed)
+        # The library's own, in the library's order.
+        self._warpers: list[Any] = []
+        if temperature not in (0, 1):
+            self._warpers.append(TemperatureLogitsWarper(float(temperature)))
+        if top_k:
+            self._warpers.append(TopKLogitsWarper(top_k))
+        if top_p < 1:
+            self._warpers.append(TopPLogitsWarper(top_p))
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Pick from float[R, V]: int64[R]."""
+        if self._greedy:
+            return logits.argmax(dim=-1)
+        # A context-free warper ignores the ids it is handed, as the three used here do.
+        scores = logits.float()
+        for warper in self._warpers:
+            scores = warper(None, scores)
+        # What torch.multinomial does for one draw, less its checks, which wait for the device.
+        noise = torch.empty_like(scores[0]).exponential_(generator=self._random)
+        return (scores.softmax(dim=-1) / noise).argmax(dim=-1)

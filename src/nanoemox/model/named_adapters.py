@@ -1,0 +1,91 @@
+"""Several sets of what P2E trains on one base, by name: a set for each thing learnt, one of them in use.
+
+Sets are files of :func:`~nanoemox.model.lora.save_adapters`, such as the phases of a run leave. Their LoRA matrices
+stay side by side in the model, so that a switch is a change of names; adapters and fusion, which have no such place,
+are copied. Nothing of the base is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nanoemox.model.lora import GROUPS, attach_lora, check_fit, group_of, lora_layers, read_adapters
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.types import CheckpointError
+
+_LORA = "lora"
+
+
+class NamedAdapters:
+    """The sets of a model that answers; it must have no LoRA attached when they begin.
+
+    A switch changes the model for everybody who uses it, so nothing may be answered meanwhile.
+
+    Attributes:
+        current: Name of the set in use; None is the base alone.
+    """
+
+    def __init__(self, model: NanoEmoXForConditionalGeneration) -> None:
+        if lora_layers(model):
+            raise CheckpointError("LoRA is attached already: fold_lora(model) first")
+        self.model = model
+        self.current: str | None = None
+        self._own = {n: t for n, t in model.state_dict().items() if group_of(n) in set(GROUPS) - {_LORA}}
+        self._base = {n: t.clone() for n, t in self._own.items()}
+        self._sets: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sets, in the order in which they came."""
+        return tuple(self._sets)
+
+    def add(self, name: str, path: str | Path) -> None:
+        """Read a set and use it.
+
+        Args:
+            name: What to call it: letters, digits, ``_`` and ``-``, and not the name of another set.
+            path: Its file.
+
+        Raises:
+            CheckpointError: The name does not do, or the file does not fit the model; the model is as before.
+        """
+        if name in self._sets or not re.fullmatch(r"[\w-]+", name):
+            taken = f", and not {', '.join(self._sets)}" if self._sets else ""
+            raise CheckpointError(f"adapters {name!r}: give a name of letters, digits, _ and -{taken}")
+        state, spec = read_adapters(path)
+        held = {group_of(n) for n in state}
+        plain = {n: t for n, t in state.items() if group_of(n) != _LORA}
+        check_fit(path, plain, {n: t for n, t in self._own.items() if group_of(n) in held})
+        if spec is not None:
+            attach_lora(self.model, spec, name)
+            matrices = {n.replace(f".{name}.", ".default."): t for n, t in self.model.state_dict().items()
+                        if group_of(n) == _LORA and f".{name}." in n}  # fmt: skip
+            lora = {n: t for n, t in state.items() if n not in plain}
+            check_fit(path, lora, matrices)
+            for n, tensor in lora.items():
+                matrices[n].copy_(tensor)
+        self._sets[name] = {n: t.to(self._own[n]) for n, t in plain.items()}
+        self.use(name)
+
+    @torch.no_grad()
+    def use(self, name: str | None) -> None:
+        """Answer with a set from now on; None takes the base alone.
+
+        Raises:
+            CheckpointError: There is no such set.
+        """
+        if name is not None and name not in self._sets:
+            raise CheckpointError(f"no adapters {name!r}: there are {', '.join(self._sets) or 'none yet'}")
+        for layer in lora_layers(self.model).values():
+            has = name in layer.lora_A
+            layer.enable_adapters(has)
+            if has:
+                layer.set_adapter(name, inference_mode=True)
+        chosen = self._base if name is None else self._base | self._sets[name]
+        for n, tensor in chosen.items():
+            self._own[n].copy_(tensor)
+        self.current = name

@@ -1,0 +1,272 @@
+"""Group-relative policy optimisation of emotion words: the model writes, its own groups of answers judge each other.
+
+For each prompt the model draws a group of answers at temperature 1, without thinking. Precision and recall against the
+true words are normalised within the group, each on its own, so that neither outweighs the other by its spread; words
+beyond the number of the truth cost. A step draws, learns from what it drew and forgets it, so the ratio of new to old
+policy is one and nothing is clipped. A divergence from the start of the phase holds the language together.
+
+After Shao et al. (DeepSeekMath, 2024). As in Liu et al. (Dr. GRPO, 2025) the tokens of an answer are summed: their mean
+would favour short right answers and long wrong ones. Dropout is off: drawn and learnt from are the same probabilities.
+
+Letters: ``B`` prompts, ``G`` answers of a prompt, ``R = B * G`` rows, ``N`` tokens of all answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from nanoemox.model.configuration import IGNORE_INDEX
+from nanoemox.scoring.corrected.scorer import CorrectedScorer, Level
+from nanoemox.tasks import TASKS, parse_labels
+from nanoemox.training.objectives.objective import Loss, Objective, Start, answer_logits
+
+_EPSILON = 1e-4
+_NOT_MEDIA = frozenset({"input_ids", "attention_mask", "labels", "logits_to_keep"})
+Scores = npt.NDArray[np.float64]
+
+
+class Grpo(Objective):
+    """What is drawn and what it earns.
+
+    Attributes:
+        group: Answers drawn for a prompt.
+        max_new_tokens: Longest answer; one that does not end by itself earns nothing.
+        precision: Weight of precision.
+        recall: Weight of recall.
+        length_penalty: What a word beyond the number of the truth costs, in standard deviations of a score.
+        kl: Weight of the divergence from the start of the phase.
+        level: What words are compared by (:class:`~nanoemox.scoring.corrected.scorer.CorrectedScorer`).
+    """
+
+    writes: ClassVar[bool] = True
+
+    group: int = Field(8, ge=2)
+    max_new_tokens: int = Field(32, ge=1, le=1024)
+    precision: float = Field(1.0, ge=0)
+    recall: float = Field(1.0, ge=0)
+    length_penalty: float = Field(0.2, ge=0)
+    kl: float = Field(0.05, ge=0)
+    level: Level = "family"
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Refuse tasks whose answer is no list of words."""
+        others = sorted(task for task in tasks if TASKS[task].form != "labels")
+        if others:
+            fitting = ", ".join(key for key, task in TASKS.items() if task.form == "labels")
+            raise ValueError(f"objective grpo scores lists of emotion words, not {', '.join(others)}: draw {fitting}")
+
+    def begin(self, start: Start) -> Loss:
+        """Keep the trained weights as they are now."""
+        return GrpoLoss(self, start)
+
+    def advantages(self, truth: Sequence[Sequence[str]], written: Sequence[Sequence[Answer]]) -> Scores:
+        """Say how much better than its group each answer is.
+
+        Args:
+            truth: B lists of words.
+            written: B groups of G answers.
+
+        Returns:
+            float64[B, G], of mean 0 in every group.
+        """
+        scores = np.array([[self.rate(t, a) for a in group] for t, group in zip(truth, written, strict=True)])
+        precision, recall, excess = np.moveaxis(scores, -1, 0)
+        gained = self.precision * _normalised(precision) + self.recall * _normalised(recall)
+        return gained - self.length_penalty * _centred(excess)
+
+    def rate(self, truth: Sequence[str], answer: Answer) -> tuple[float, float, float]:
+        """Return precision and recall of an answer, and its number of words beyond that of the truth."""
+        excess = max(0, len(answer.words) - len(truth))
+        scorer = CorrectedScorer(self.level)
+        wanted, given = scorer.classes(truth), scorer.classes(answer.words)
+        if not wanted or not given or not answer.ended:
+            return 0.0, 0.0, excess
+        common = len(wanted & given)
+        return common / len(given), common / len(wanted), excess
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model wrote.
+
+    Attributes:
+        ids: Its tokens, with the terminator if it came to that.
+        words: The emotion words in it.
+        ended: Whether the model ended it.
+    """
+
+    ids: tuple[int, ...]
+    words: tuple[str, ...]
+    ended: bool
+
+
+class GrpoLoss:
+    """The loss of a phase; see :class:`~nanoemox.training.objectives.Loss`.
+
+    Attributes:
+        reference: The trained weights at the start, name -> tensor; empty where divergence costs nothing.
+    """
+
+    def __init__(self, settings: Grpo, start: Start) -> None:
+        self.settings, self.start = settings, start
+        trained = ((n, p) for n, p in start.model.named_parameters() if p.requires_grad)
+        self.reference = {n: p.detach().clone() for n, p in trained} if settings.kl else {}
+
+    def __call__(
+        self, model: nn.Module, batch: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Let the model write, and return what makes the better answers of each group likelier."""
+        prompts, truth = self._read(batch)
+        media = {k: v.repeat_interleave(self.settings.group, 0) for k, v in batch.items() if k not in _NOT_MEDIA}
+        repeated = [prompt for prompt in prompts for _ in range(self.settings.group)]
+        with _without_dropout(self.start.model):
+            answers = self.write(repeated, media)
+            groups = [answers[i : i + self.settings.group] for i in range(0, len(answers), self.settings.group)]
+            gained = torch.from_numpy(self.settings.advantages(truth, groups)).float().flatten()
+            rows = self.batch(repeated, answers, media)
+            log_probs = answer_log_probs(model, rows)
+            of = rows["logits_to_keep"].nonzero()[:, 0]
+            costs = -gained.to(log_probs.device)[of] * (log_probs - log_probs.detach()).exp()
+            if self.reference:
+                costs = costs + self.settings.kl * self._divergence(log_probs, rows, len(answers))
+        self._note(truth, groups)
+        return costs.sum() / (self.settings.group * self.start.step_samples)
+
+    def _read(self, batch: Mapping[str, Any]) -> tuple[list[list[int]], list[tuple[str, ...]]]:
+        """Take a batch apart: ids of the prompts, and the true words."""
+        answered = batch["labels"] != IGNORE_INDEX
+        asked = batch["attention_mask"].bool() & ~answered
+        ids = batch["input_ids"]
+        rows = range(len(ids))
+        return [ids[i][asked[i]].tolist() for i in rows], [self._words(ids[i][answered[i]].tolist()) for i in rows]
+
+    def _words(self, ids: Sequence[int]) -> tuple[str, ...]:
+        return parse_labels(self.start.processor.tokenizer.decode(ids, skip_special_tokens=True))
+
+    @torch.no_grad()
+    def write(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Answer]:
+        """Draw an answer to each of R prompts from the model's own probabilities."""
+        processor, device = self.start.processor, self.start.model.device
+        terminator = processor.terminator_ids
+        inputs = {k: v.to(device) for k, v in processor.pad(prompts, "left").items()}
+        written = self.start.model.generate(
+            **inputs,
+            **media,
+            do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+            max_new_tokens=self.settings.max_new_tokens,
+            eos_token_id=None, pad_token_id=processor.tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList([_Ended(inputs["input_ids"].shape[1], terminator)]),
+        )  # fmt: skip
+        return [self._answer(ids, terminator) for ids in written[:, inputs["input_ids"].shape[1] :].tolist()]
+
+    def _answer(self, ids: list[int], terminator: list[int]) -> Answer:
+        """Cut a row off behind its terminator, or behind a placeholder of media, which ends no answer well."""
+        size = len(terminator)
+        ends = [i + size for i in range(len(ids) - size + 1) if ids[i : i + size] == terminator]
+        breaks = [i + 1 for i, token in enumerate(ids) if token in self._placeholders]
+        end = min([*ends, *breaks, len(ids)])
+        ended = end in ends
+        return Answer(tuple(ids[:end]), self._words(ids[: end - size] if ended else ids[:end]), ended)
+
+    @property
+    def _placeholders(self) -> frozenset[int]:
+        return frozenset(self.start.processor.config.placeholder_token_ids.values())
+
+    def batch(
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Answer], media: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Put R answers behind their prompts, as a batch of :class:`~nanoemox.training.objectives.Loss`."""
+        pairs = list(zip(prompts, answers, strict=True))
+        # What comes last is predicted but predicts nothing; a placeholder would ask for media there.
+        last = [0 if a.ids[-1] in self._placeholders else a.ids[-1] for a in answers]
+        padded = self.start.processor.pad(
+            [[*p, *a.ids[:-1], i] for (p, a), i in zip(pairs, last, strict=True)], "right"
+        )
+        labels = torch.full_like(padded["input_ids"], IGNORE_INDEX)
+        for row, (prompt, answer) in zip(labels, pairs, strict=True):
+            row[len(prompt) : len(prompt) + len(answer.ids)] = torch.tensor(answer.ids)
+        keep = functional.pad(labels[:, 1:] != IGNORE_INDEX, (0, 1))
+        tensors = {**padded, "labels": labels, "logits_to_keep": keep}
+        return {k: v.to(self.start.model.device) for k, v in tensors.items()} | dict(media)
+
+    def _divergence(self, log_probs: Tensor, rows: Mapping[str, Any], num_answers: int) -> Tensor:
+        """Estimate the divergence from the start at every token (Schulman's k3): float[N], never negative."""
+        with torch.no_grad():
+            before = answer_log_probs(_Swapped(self.start.model, self.reference), rows)
+        drift = before - log_probs
+        divergence = drift.exp() - drift - 1
+        self.start.note("kl", float(divergence.detach().sum()) / num_answers)
+        return divergence
+
+    def _note(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Answer]]) -> None:
+        rated = [self.settings.rate(t, a) for t, group in zip(truth, groups, strict=True) for a in group]
+        precision, recall, _ = np.mean(rated, axis=0)
+        answers = [a for group in groups for a in group]
+        self.start.note("precision", float(precision))
+        self.start.note("recall", float(recall))
+        self.start.note("words", float(np.mean([len(a.words) for a in answers])))
+        self.start.note("ended", float(np.mean([a.ended for a in answers])))
+
+
+def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> Tensor:
+    """Return the log-probability float32[N] of every answer token, by the arithmetic of the other losses."""
+    logits, targets = answer_logits(model, batch)
+    return -functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """A model that computes with other weights where there are any; its own stay as they are."""
+
+    model: nn.Module
+    weights: dict[str, Tensor]
+
+    def __call__(self, **inputs: Any) -> Any:
+        return functional_call(self.model, self.weights, kwargs=inputs)
+
+
+class _Ended(StoppingCriteria):
+    """Rows that hold the terminator; looked for anew at each step, as it may have several tokens."""
+
+    def __init__(self, start: int, terminator: Sequence[int]) -> None:
+        self.start, self.terminator = start, list(terminator)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        written = input_ids[:, self.start :]
+        if written.shape[1] < len(self.terminator):
+            return torch.zeros(len(written), dtype=torch.bool, device=written.device)
+        wanted = torch.tensor(self.terminator, device=written.device)
+        return (written.unfold(1, len(wanted), 1) == wanted).all(-1).any(-1)
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _centred(scores: Scores) -> Scores:
+    """Take the group's mean off float64[B, G]; a group of equal scores gives zeros, whatever rounding says."""
+    same = scores.max(axis=1, keepdims=True) == scores.min(axis=1, keepdims=True)
+    return np.where(same, 0.0, scores - scores.mean(axis=1, keepdims=True))
+
+
+def _normalised(scores: Scores) -> Scores:
+    """Bring each group of float64[B, G] to mean 0 and standard deviation 1."""
+    return _centred(scores) / (scores.std(axis=1, keepdims=True) + _EPSILON)
