@@ -31,12 +31,12 @@ from sklearn.pipeline import make_pipeline
 
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
-from nanoemox.data.targets import family
 from nanoemox.inference.decoding import Choice, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import LABEL_SETS, format_label
 from nanoemox.types import Clip
+from tools.corpora.targets import family
 from tools.mini.evaluate import PREFIXES, as_sentiment, rotated
 from tools.small.data import person_of
 from tools.small.scores import Scores, clustered, corrected, fit, measured, softmax

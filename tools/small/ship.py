@@ -57,7 +57,7 @@ def main() -> None:
     for name in ("base", "out", "model"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--adapters", type=Path, help="of a phase or a checkpoint; without it the base's own")
-    parser.add_argument("--own", choices=("all", "lora"), default="all", help="lora: keep the base's adapters and fusion")
+    parser.add_argument("--own", choices=("all", "lora"), default="all", help="lora: keep the adapters of the base")
     args = parser.parse_args()
     model = NanoEmoXForConditionalGeneration.from_pretrained(str(args.base), dtype=torch.float32)
     processor = NanoEmoXProcessor.from_pretrained(args.base)
