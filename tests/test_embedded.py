@@ -138,7 +138,8 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert code
-    (tmp_path / "clip.mp4").write_bytes(SAMPLE.read_bytes())
+    for name in ("clip.mp4", "talk.mp4"):
+        (tmp_path / name).write_bytes(SAMPLE.read_bytes())
     done = subprocess.run([sys.executable, "-c", code[1]], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

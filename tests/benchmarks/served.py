@@ -11,9 +11,10 @@ import nanoemox
 from nanoemox.benchmarks.predict import EvalSet
 from nanoemox.benchmarks.records import get_benchmark
 from nanoemox.benchmarks.remote import RemoteAnswerer, RemoteOptions
-from nanoemox.data.manifest import Chain, ClosedLabels, HistoryTurn, ReplyLabels, Sample
+from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample
 from nanoemox.judging.endpoint import CallOptions, Endpoint, parse_address
 from nanoemox.tasks import LABEL_SETS
+from nanoemox.types import Think, Turn
 from tests.judging.fake_endpoint import FakeEndpoint, Says, serve
 
 MELD, AVAMERG = get_benchmark("meld"), get_benchmark("avamerg")
@@ -34,9 +35,9 @@ def numbered(i: int, split: str = "test", label: str = "joy") -> Sample:
 
 
 def reply(name: str, split: str, emotion: str, said: str) -> Sample:
-    think = Chain(scenario="s", emotion=emotion, cause="c", goal="g")
+    think = Think(scenario="s", emotion=emotion, cause="c", goal="g")
     labels = ReplyLabels(think=think, reply=f"reply to {name}")
-    before = (HistoryTurn(role="speaker", text="Hi."), HistoryTurn(role="listener", text="Hello."))
+    before = (Turn(role="speaker", text="Hi."), Turn(role="listener", text="Hello."))
     return Sample(id=name, corpus="avamerg", split=split, task="erg", labels=labels, subtitle=said, history=before)
 
 

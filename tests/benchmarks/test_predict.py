@@ -11,8 +11,8 @@ import pytest
 from nanoemox.benchmarks.answerer import Reply
 from nanoemox.benchmarks.predict import EvalSet, ProcessRank, merge, predict, read_eval_set
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
-from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, write_manifest
-from nanoemox.types import NanoEmoXError
+from nanoemox.data.manifest import ReplyLabels, Sample, write_manifest
+from nanoemox.types import NanoEmoXError, Think, Turn
 from tests.benchmarks.served import MELD
 from tests.benchmarks.served import numbered as sample
 
@@ -100,8 +100,8 @@ def test_unanswered_clips_are_asked_again_where_that_is_wanted(tmp_path: Path) -
 
 
 def test_rows_of_replies_carry_the_dialogue(tmp_path: Path) -> None:
-    labels = ReplyLabels(think=Chain(scenario="s", emotion="sad", cause="c", goal="g"), reply="I am sorry.")
-    history = (HistoryTurn(role="speaker", text="Hello."), HistoryTurn(role="listener", text="Hi!"))
+    labels = ReplyLabels(think=Think(scenario="s", emotion="sad", cause="c", goal="g"), reply="I am sorry.")
+    history = (Turn(role="speaker", text="Hello."), Turn(role="listener", text="Hi!"))
     said = Sample(
         id="a", corpus="avamerg", split="test", task="erg", labels=labels, subtitle="I lost.", history=history
     )

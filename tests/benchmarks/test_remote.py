@@ -16,10 +16,9 @@ import pytest
 from nanoemox.benchmarks import remote_prompts as prompts
 from nanoemox.benchmarks.records import BENCHMARKS
 from nanoemox.benchmarks.remote import FAILURES_IN_A_ROW, LONGEST_SIDE, parse_modalities, to_jpeg
-from nanoemox.data.manifest import HistoryTurn
 from nanoemox.media.load import load_clip
 from nanoemox.tasks import TASKS
-from nanoemox.types import NanoEmoXError
+from nanoemox.types import NanoEmoXError, Turn
 from tests.benchmarks.served import MELD, TALK, asking, parts, said, sample
 from tests.judging.fake_endpoint import Says, in_turn
 
@@ -34,7 +33,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pictures_sound_and_words_arrive_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").write_bytes(TALK.read_bytes())
-    talk = sample("a", media="talk.mp4", history=(HistoryTurn(role="Ross", text='He said "hi".'),))
+    talk = sample("a", media="talk.mp4", history=(Turn(role="Ross", text='He said "hi".'),))
     with asking(tmp_path, in_turn(Says("The answer is: Joy.")), [talk], frames=3) as (model, fake):
         (found,) = model.answer(MELD, [talk])
     (request,) = fake.requests

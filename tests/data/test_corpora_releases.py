@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nanoemox.data.corpora import READERS
-from nanoemox.data.manifest import Chain, ReplyLabels, Sample, target_text
-from nanoemox.types import RecipeError
+from nanoemox.data.manifest import ReplyLabels, Sample, target_text
+from nanoemox.types import RecipeError, Think
 
 
 def put(root: Path, name: str, text: str = "") -> Path:
@@ -314,7 +314,7 @@ def test_avamerg_trains_on_every_turn_and_asks_the_last(tmp_path: Path) -> None:
         "dia00012utt2_7/erg", "dia00012utt2_7/mer",
     ]  # fmt: skip
     last = found["dia03998utt4_7/erg"]
-    assert last.labels == ReplyLabels(think=Chain(scenario="s", emotion="sad", cause="c", goal="g"), reply="Reply 2.")
+    assert last.labels == ReplyLabels(think=Think(scenario="s", emotion="sad", cause="c", goal="g"), reply="Reply 2.")
     assert [(t.role, t.text) for t in last.history][-2:] == [("speaker", "I said 1."), ("listener", "Reply 1.")]
     assert (last.subtitle, last.media) == ("I said 2.", "video/dia03998utt4_7.mp4")
     assert found["dia03998utt2_7/erg"].labels.think is None

@@ -70,7 +70,7 @@ def test_targets_in_the_answer_formats() -> None:
     erg = Sample.model_validate(ERG)
     assert target_text(erg) == "<think>\nscenario: s\nemotion: e\ncause: c\ngoal: g\n</think>\nOh no."
     assert target_text(erg, think=False) == "Oh no."
-    assert [t.role for t in erg.turns] == ["speaker"]
+    assert [t.role for t in erg.history] == ["speaker"]
 
 
 def test_an_explanation_cites_only_what_is_shown() -> None:

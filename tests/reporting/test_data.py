@@ -61,7 +61,7 @@ def test_what_is_no_finished_run_says_so(tmp_path: Path) -> None:
         (tmp_path / name / METRICS).write_text(text, "utf-8")
     messages = {
         "absent": "no such folder",
-        "begun": "holds no metrics.json.*it goes on where it stopped",
+        "begun": "holds no metrics.json.*with the same --out to resume it",
         "nan": r"benchmarks\.meld\.rows\.m\.metrics\.x: .*finite",
         "list": "not written by this package",
         "torn": "not JSON",

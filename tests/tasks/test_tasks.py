@@ -47,14 +47,8 @@ def test_an_unknown_task_names_the_known_ones() -> None:
 
 
 def test_label_sets_are_clean() -> None:
-    sizes = {
-        "sentiment": 3, "crema_d": 6, "m3ed": 7, "caer": 7, "ferv39k": 7, "mer2023": 6, "mer2024": 6, "meld": 7,
-        "iemocap": 4, "merr": 9, "mintrec": 20, "mintrec2": 30, "avamerg": 32, "mead": 8, "avamerg_candidates": 25,
-        "ravdess": 8, "facial_expressions": 8, "goemotions_ekman": 7,
-    }  # fmt: skip
-    assert {name: len(labels) for name, labels in LABEL_SETS.items()} == sizes
     for labels in LABEL_SETS.values():
-        assert len(set(labels)) == len(labels)
+        assert len(set(labels)) == len(labels) > 1
         assert [format_label(label) for label in labels] == list(labels)
 
 

@@ -7,6 +7,7 @@ nobody in it exists. Parts stay apart: training voices meet training photographs
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nanoemox.data.corpora.common import Source
@@ -108,7 +109,7 @@ def _dialogues(data_root: Path, clips: list[Sample]) -> list[Sample]:
             continue
         emotion = _SOUNDS[voice][0] if named == UNNAMED_FEELING else named
         clip = speakers[pick(f"{said.id}/voice", len(speakers))]
-        think = labels.think.model_copy(update={"emotion": emotion})
+        think = replace(labels.think, emotion=emotion)
         heard = {"id": f"{said.id}+{clip.id}", "corpus": COMPOSED, "labels": labels.model_copy(update={"think": think})}
         out.append(said.model_copy(update=heard | {"media": clip.media, "audio": clip.audio, "speaker": clip.speaker}))
     return out

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from nanoemox.data.corpora.esconv import replies
-from nanoemox.data.manifest import Chain, ReplyLabels, Sample
+from nanoemox.data.manifest import ReplyLabels, Sample
 from tools.corpora.targets import chain
 
 FOLDER: Final = Path("corpora/text/esconv")
@@ -17,6 +16,6 @@ def read(data_root: Path) -> list[Sample]:
     """Return one sample a reply."""
     out = []
     for found in replies(data_root / FOLDER):
-        think = Chain(**asdict(chain(found.said, found.strategy, found.emotion)))
+        think = chain(found.said, found.strategy, found.emotion)
         out.append(found.source.sample("erg", ReplyLabels(think=think, reply=found.reply)))
     return out

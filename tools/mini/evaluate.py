@@ -70,7 +70,7 @@ class Bench:
         rows = []
         for sample, features in zip(samples, media, strict=True):
             words = "text" in shown
-            clip = Clip(sample.id, subtitle=sample.subtitle if words else None, history=sample.turns if words else ())
+            clip = Clip(sample.id, subtitle=sample.subtitle if words else None, history=sample.history if words else ())
             rows.append(self.processor.prefix_ids(clip, self.processor.branches_of(features)))
         inputs = self.processor.pad(rows, "right")
         keys = dict.fromkeys(k for m in media for k in m)

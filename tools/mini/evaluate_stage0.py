@@ -28,7 +28,7 @@ GREEDY = {"goemotions/mer": 150, "mintrec/mir": 100, "goemotions/ovmer": 100, "g
 def prompt(sample: Sample, processor: NanoEmoXProcessor) -> list[int]:
     """Return the ids of a question as it is asked at inference."""
     candidates = sample.labels.candidates if isinstance(sample.labels, ClosedLabels) else None
-    clip = Clip(name=sample.id, subtitle=sample.subtitle, history=sample.turns)
+    clip = Clip(name=sample.id, subtitle=sample.subtitle, history=sample.history)
     return processor.prompt_ids(clip, Ask(sample.task, labels=candidates), ())
 
 

@@ -79,7 +79,7 @@ def ids_of(sample: Sample, processor: NanoEmoXProcessor, rng: random.Random) -> 
         if sample.corpus == "goemotions" and rng.random() < 0.4:
             labels = renamed(labels, rng)
         candidates, answer = offered(labels, rng), labels.label
-    clip = Clip(name=sample.id, subtitle=sample.subtitle, history=sample.turns[-rng.choice((1, 2, 4)) :])
+    clip = Clip(name=sample.id, subtitle=sample.subtitle, history=sample.history[-rng.choice((1, 2, 4)) :])
     ask = Ask(sample.task, labels=candidates, think=think, paraphrase=rng.randrange(5))
     return processor.prompt_ids(clip, ask, ()), processor.answer_ids(answer)
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nanoemox.data.manifest import Chain, ReplyLabels
+from nanoemox.data.manifest import ReplyLabels
+from nanoemox.types import Think as Chain
 from tools.corpora.targets import FEELING_WORDS, chain, pick
 
 

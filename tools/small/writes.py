@@ -27,7 +27,7 @@ MOST_TOKENS = 160
 
 def answers(engine: Engine, samples: Sequence[Sample], task: str) -> Iterator[Answer]:
     """Ask one task of each sample's words."""
-    clips = [Clip(s.id, subtitle=s.subtitle, history=s.turns) for s in samples]
+    clips = [Clip(s.id, subtitle=s.subtitle, history=s.history) for s in samples]
     options = GenerationOptions(max_new_tokens=MOST_TOKENS)
     return engine.answer_many(clips, (task,), generation=options, batch_size=8)
 

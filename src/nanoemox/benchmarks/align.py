@@ -52,7 +52,7 @@ def align(
         truth: What is right.
         predictions: What was answered.
         asked: The clips that were asked, None for every clip of the truth. Clips of the truth that were not asked are
-            left out, which a note tells.
+            left out, and a note says so.
         speakers: Clip -> speaker, where known.
 
     Raises:

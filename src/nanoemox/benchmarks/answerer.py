@@ -1,4 +1,4 @@
-"""The protocol of everything that answers a benchmark's questions: local models, served models, blind baselines."""
+"""Protocol of answerers: local models, served models, baselines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Reply:
     """The reply to one clip.
 
     Attributes:
-        raw: The text that was written; None where the clip could not be answered.
+        raw: Output text; None if the clip could not be answered.
         parsed: The task object of the command line's answer.
-        prompt: SHA-256 of all words that were asked with; media are not among them.
+        prompt: SHA-256 of the text of the prompt, without media.
         error: Why there is no answer.
         timing_s: Stage -> seconds.
     """
@@ -36,10 +36,10 @@ class Answerer(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in tables."""
+        """Display name."""
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch, one reply a sample in order; a bad clip is a reply with its error, never an exception."""
+        """Answer a batch, one reply per sample in order; a bad clip is a reply with its error, not an exception."""
 
 
 class Model(Answerer, Protocol):
@@ -47,11 +47,11 @@ class Model(Answerer, Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that its answers depend on; a run is resumed only with equal settings."""
+        """Everything that its answers depend on; a run is resumed only with equal settings."""
 
 
 def media_file(data_root: Path, source: str) -> Path:
-    """Return a media file of a manifest, where it goes into what is handed on.
+    """Return the path of a media file of a manifest.
 
     Raises:
         NanoEmoXError: The path leads out of the data root.
@@ -62,14 +62,14 @@ def media_file(data_root: Path, source: str) -> Path:
 
 
 def clip_of(sample: Sample, data_root: Path, load: Callable[..., Clip]) -> Clip:
-    """Read what a sample shows.
+    """Load the clip of a sample.
 
-    The words are the manifest's alone. A subtitle beside the file or inside it is not read: rows that withhold or
-    exchange the media could not read it, or would read another clip's.
+    The transcript is the manifest's. Subtitles next to or inside the file are ignored: baselines that withhold or
+    exchange the media could not read them, or would read those of another clip.
 
     Args:
         sample: The sample.
-        data_root: What media paths are relative to.
+        data_root: Folder that media paths are relative to.
         load: Reads a file, with the keywords ``subtitle`` and ``history`` of ``load_clip``.
 
     Raises:
@@ -77,8 +77,8 @@ def clip_of(sample: Sample, data_root: Path, load: Callable[..., Clip]) -> Clip:
     """
     source = sample.media or sample.audio
     if source is None:
-        return Clip(name=sample.id, subtitle=sample.subtitle, history=sample.turns)
-    clip = load(data_root / source, subtitle=sample.subtitle or "", history=sample.turns)
+        return Clip(name=sample.id, subtitle=sample.subtitle, history=sample.history)
+    clip = load(data_root / source, subtitle=sample.subtitle or "", history=sample.history)
     if sample.media and sample.audio:
         clip = replace(clip, waveform=load(data_root / sample.audio, subtitle="").waveform)
     return replace(clip, name=sample.id)

@@ -43,7 +43,7 @@ class Majority:
 
     @classmethod
     def count(cls, benchmark: Benchmark, samples: Sequence[Sample]) -> Majority:
-        """Count the answers of a corpus; samples of other tasks are passed over."""
+        """Count the answers of a corpus; samples of other tasks are ignored."""
         for part in dict.fromkeys(("train", "validation", benchmark.split)):
             truth = [label_value(s.labels) for s in samples if s.split == part and s.task == benchmark.task]
             answer = blind_answers(benchmark, truth).get("majority")

@@ -173,7 +173,7 @@ def difference(
 
 
 def format_comparison(result: Mapping[str, Any]) -> str:
-    """Return a comparison as lines for people, in percent."""
+    """Format a comparison as text, in percent."""
     parts = result.get("benchmarks", {None: result}).values()
     texts = []
     for part in parts:

@@ -18,28 +18,28 @@ from nanoemox.inference.engine import Engine
 from nanoemox.model.processing import Ask
 from nanoemox.tasks import TASKS
 from nanoemox.types import Clip, NanoEmoXError
-from nanoemox.weights.fingerprint import fingerprint, shaping
+from nanoemox.weights.digests import component_digests, weights_digest
 
 
 class EngineAnswerer:
-    """The engine, asked about clips under a data root.
+    """The engine as an answerer about clips under a data root.
 
     Args:
         engine: The engine.
-        data_root: What media paths are relative to.
+        data_root: Folder that media paths are relative to.
     """
 
     def __init__(self, engine: Engine, data_root: Path) -> None:
         self.engine, self.data_root, self.name = engine, data_root, engine.name
         self.settings: Mapping[str, str] = {
             "model": engine.name,
-            "weights": fingerprint(engine.model),
-            **shaping(engine.model, engine.processor),
+            "weights": weights_digest(engine.model),
+            **component_digests(engine.model, engine.processor),
             "nanoemox": __version__,
         }
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch with the clips run together."""
+        """Answer a batch of clips together."""
         replies: list[Reply | None] = [None] * len(samples)
         loaded: list[tuple[int, Clip, float]] = []
         for i, sample in enumerate(samples):
@@ -83,7 +83,7 @@ class EngineAnswerer:
         words = {
             "question": self.engine.processor.question_ids(ask),
             "subtitle": sample.subtitle,
-            "history": [[turn.role, turn.text] for turn in sample.turns],
+            "history": [[turn.role, turn.text] for turn in sample.history],
         }
         return hashlib.sha256(json.dumps(words, ensure_ascii=False).encode()).hexdigest()
 
@@ -94,7 +94,7 @@ def load_local(
     """Load a model directory, a hub id or (None) the model in the package.
 
     Returns:
-        The answerer, this process' place, and what waits for the other processes.
+        The answerer, the rank of this process, and a barrier.
 
     Raises:
         CheckpointError: There is no usable model.

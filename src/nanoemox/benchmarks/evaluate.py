@@ -1,4 +1,4 @@
-"""Evaluate a model: ask a benchmark's questions, score the answers, and set blind baselines beside them.
+"""Evaluate a model on benchmarks, together with baselines.
 
 ``evaluate`` works in memory; ``evaluate_run`` keeps every answer in a folder, so that a killed run can be resumed.
 """
@@ -58,7 +58,7 @@ REPORT: Final = "report.md"
 SENSITIVITY: Final = "order_sensitivity"
 """Share of the clips answered in both label orders whose answers differ."""
 CACHE: Final = "answer_cache"
-"""Folder of a served model's answers, by the hash of the whole request."""
+"""Folder of the cached answers of a served model."""
 MODEL: Final = "model"
 ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """Takes the number of clips; yields what is called once per clip."""
@@ -74,7 +74,7 @@ def evaluate(
     data_root: Path | None = None,
     batch_size: int = 8,
 ) -> BenchmarkAnswers:
-    """Ask a model a benchmark's question about samples, in memory.
+    """Run a model on samples of a benchmark, in memory.
 
     Args:
         model: An engine, or anything with ``answer(benchmark, samples)``.
@@ -144,7 +144,7 @@ class EvaluateOptions:
 
 
 def evaluate_run(options: EvaluateOptions, progress: ProgressBar | None = None) -> dict[str, Any] | None:
-    """Evaluate into a folder; what it already holds is not asked again.
+    """Evaluate into a folder; answers that it already holds are reused.
 
     Args:
         options: The options.
@@ -219,7 +219,7 @@ def run_metrics(out: Path, model: str, eval_sets: Sequence[EvalSet], options: Ev
 
 
 def _annotate(rows: Mapping[str, dict[str, Any]], eval_set: EvalSet, options: EvaluateOptions) -> None:
-    """Add notes to the rows that are less than they seem."""
+    """Add caveats as notes to the rows."""
     source = Majority.count(eval_set.benchmark, eval_set.corpus).source
     rows[MAJORITY]["notes"] = [*rows[MAJORITY]["notes"], f"counted on the {source} part"]
     for name, row in rows.items():
@@ -291,7 +291,7 @@ def _own_row(name: str, eval_set: EvalSet, options: EvaluateOptions) -> str | No
 
 
 def _answerer(name: str, model: Answerer, eval_set: EvalSet, options: EvaluateOptions) -> Answerer:
-    """Return what answers a row."""
+    """Return the answerer of a row."""
     if _own_row(name, eval_set, options) is not None:
         return CopiedRow(_folder(options.out, MODEL), name)
     if name == MAJORITY:

@@ -1,8 +1,8 @@
 """``nanoemox judge``: language models score the explanations (ERI) and replies (ERG) of a run.
 
-Each judge scores each answer; the median of the judges is the answer's score, Krippendorff's alpha (ordinal) says how
-far they agree. A call that failed is a failure, not a score: it is counted and shown. A clip that the judged model
-did not answer is not asked about: it has the lowest score of the scale, as it would otherwise pay not to answer.
+Each judge scores each answer; the score of an answer is the median over judges, and Krippendorff's alpha (ordinal)
+measures their agreement. A failed call is counted and reported, and is not a score. A clip that the model did not
+answer gets the lowest score of the scale without a call; otherwise not answering would pay.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Verdict:
     """One judge's scores of one answer.
 
     Attributes:
-        scores: Dimension -> score, None where the call failed or the answer could not be read.
-        strict: The answer had exactly the form asked for.
-        failure: Why there are no scores.
+        scores: Dimension -> score, None if the call failed or the answer could not be parsed.
+        strict: Whether the answer had exactly the requested format.
+        failure: Reason of a failure.
     """
 
     scores: Mapping[str, int] | None
@@ -60,8 +60,8 @@ class JudgeItem:
     Attributes:
         benchmark: Id of the benchmark.
         name: Id of the clip.
-        material: What the judge sees, by its name in the prompt; None where the clip was not answered.
-        speaker: Who speaks in the clip; None where unknown.
+        material: Texts shown to the judge, by name in the prompt; None if the clip was not answered.
+        speaker: Speaker of the clip; None if unknown.
     """
 
     benchmark: str
@@ -71,7 +71,7 @@ class JudgeItem:
 
 
 def judge(items: Sequence[JudgeItem], judges: Mapping[str, LanguageModel]) -> dict[str, Any]:
-    """Let language models score answers.
+    """Score answers with language models.
 
     Args:
         items: The answers.
@@ -251,7 +251,7 @@ def silent_judges(result: Mapping[str, Any]) -> list[str]:
 
 
 def format_judge_scores(result: Mapping[str, Any]) -> str:
-    """Return the scores as lines for people."""
+    """Format the scores as text."""
     lines = []
     for key, part in result["benchmarks"].items():
         low, high = part["scale"]

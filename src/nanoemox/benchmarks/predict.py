@@ -1,4 +1,4 @@
-"""Ask a benchmark's questions and append every answer to the run at once, so that a killed run can be resumed."""
+"""Run an answerer on a benchmark and append every answer to the run immediately, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nanoemox.data.manifest import Sample
 from nanoemox.types import NanoEmoXError
 
 SPEAKER: Final = "speaker"
-"""Role of who is replied to."""
+"""Role of the person who is replied to."""
 _KEYS: Final = {"benchmark", "id", "truth", "raw", "parsed", "error", "prompt", "timing_s"}
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRank:
-    """One process among those that share a run."""
+    """Rank of a process in a run."""
 
     rank: int = 0
     world: int = 1
@@ -34,7 +34,7 @@ class ProcessRank:
 
 @dataclass(frozen=True, slots=True)
 class EvalSet:
-    """A benchmark, the clips of it that are asked, and all samples of its corpus."""
+    """A benchmark, its evaluation samples, and all samples of its corpus."""
 
     benchmark: Benchmark
     samples: list[Sample]
@@ -49,7 +49,7 @@ def read_eval_set(
     Args:
         benchmark: The benchmark.
         data_root: Folder of released corpora and of ``manifests``.
-        limit: Ask so many clips, drawn by a hash of their names: a smaller limit asks some of a larger one's clips.
+        limit: Number of clips, selected by a hash of their names: a smaller limit gives a subset of a larger one.
         trust_npz: Open pickled files.
 
     Raises:
@@ -192,7 +192,7 @@ def _check_unchanged(out: Path, rows: Iterable[Row], digests: Mapping[str, str])
 
 def dialogue(sample: Sample) -> list[dict[str, str]]:
     """Return what was said before a reply, the words replied to last, as ``role`` and ``text``."""
-    turns = [{"role": turn.role, "text": turn.text} for turn in sample.turns]
+    turns = [{"role": turn.role, "text": turn.text} for turn in sample.history]
     return [*turns, {"role": SPEAKER, "text": sample.subtitle}] if sample.subtitle else turns
 
 

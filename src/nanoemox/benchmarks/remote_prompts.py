@@ -71,7 +71,7 @@ def system_message() -> Message:
 
 def example_messages(sample: Sample, benchmark: Benchmark, answer: str) -> list[Message]:
     """Return an example as two messages: transcript and question, answer."""
-    said = "\n\n".join((_EXAMPLE, quoted_words(sample.subtitle, sample.turns), question(benchmark)))
+    said = "\n\n".join((_EXAMPLE, quoted_words(sample.subtitle, sample.history), question(benchmark)))
     return [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
 
 

@@ -3,7 +3,7 @@
 Keys that scoring reads: ``benchmark`` and ``id``; ``truth`` (a label, a list of words or a text); ``raw``, what the
 model wrote; ``parsed``, the answer object of the command line (``label`` and ``probabilities``, ``labels``, ``text`` or
 ``reply``), null where the clip could not be answered; ``speaker``, where known. Replies are judged and rated beside
-``context``, the dialogue before: a list of ``{"role", "text"}``, or one text. Whatever else a row tells is passed over.
+``context``, the dialogue before: a list of ``{"role", "text"}``, or one text. Other fields are ignored.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from nanoemox.types import NanoEmoXError, RecipeError, Turn
 
 PREDICTIONS: Final = "predictions.jsonl"
 SETTINGS: Final = "run.json"
-"""What the answers of a run depend on."""
+"""File with the settings of a run."""
 METRICS: Final = "metrics.json"
-"""Scores of all rows of a run."""
+"""File with the scores of a run and its baselines."""
 BASELINES: Final = "baselines"
-"""Folder of the other rows, each with its own predictions."""
+"""Folder of the baselines, each with its own predictions."""
 Row = dict[str, Any]
 Key = tuple[str, str]
 """Benchmark and clip."""
-_GO_ON: Final = "run nanoemox evaluate again with the same --out, it goes on where it stopped"
+_GO_ON: Final = "run nanoemox evaluate again with the same --out to resume it"
 _Text = Annotated[str, Field(strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkAnswers:
-    """What a run holds of one benchmark.
+    """The answers of a run to one benchmark.
 
     Attributes:
         asked: The clips asked, answered or not.
@@ -127,13 +127,13 @@ def read_rows(path: Path) -> dict[Key, Row]:
 
 
 def unfinished(path: Path) -> bool:
-    """Return whether a run of ``nanoemox evaluate`` has not ended: it has settings, but no scores yet."""
+    """Return whether a run of ``nanoemox evaluate`` is unfinished: it has settings but no scores."""
     folder = path if path.is_dir() else path.parent
     return (folder / SETTINGS).is_file() and not (folder / METRICS).is_file()
 
 
 def _check_whole(file: Path) -> None:
-    """Raise where a run was killed before it wrote anything, or in the middle of a line."""
+    """Raise if a run was killed before it wrote anything, or in the middle of a line."""
     folder = file.parent
     started = (folder / SETTINGS).is_file() or any(folder.glob("predictions-*.jsonl"))
     if not file.exists() and started:
@@ -141,7 +141,7 @@ def _check_whole(file: Path) -> None:
     try:
         last = file.read_bytes().rpartition(b"\n")[2]
     except OSError:
-        return  # told by whoever reads it
+        return  # the reader reports it
     if last.strip():
         try:
             parse_json(last.decode())
@@ -152,7 +152,7 @@ def _check_whole(file: Path) -> None:
 
 
 def read_dialogue(row: Row, file: Path) -> tuple[Turn, ...]:
-    """Read what a row tells of the dialogue before a reply; one text is one turn without a role.
+    """Read the dialogue before a reply from a row; a plain text is one turn without a role.
 
     Raises:
         NanoEmoXError: ``context`` is neither a text nor a list of turns.
@@ -170,7 +170,7 @@ def read_dialogue(row: Row, file: Path) -> tuple[Turn, ...]:
 
 
 class _Parsed(BaseModel):
-    """What is read of an answer object."""
+    """The fields of an answer object that are used."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -194,7 +194,7 @@ def _part(benchmark: Benchmark, rows: Mapping[str, Row], source: Path | str) -> 
 
 
 def speakers_of(rows: Mapping[str, Row]) -> dict[str, str]:
-    """Return clip -> speaker, of the clips whose row names one."""
+    """Return clip -> speaker for rows that name one."""
     return {name: who for name, row in rows.items() if isinstance(who := row.get("speaker"), str) and who}
 
 

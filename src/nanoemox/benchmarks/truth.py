@@ -61,7 +61,7 @@ def read_truth(path: Path, benchmark: Benchmark, *, trust_npz: bool = False) -> 
 
 
 def truth_of(samples: Iterable[Sample], benchmark: Benchmark) -> Truth:
-    """Return the truth of a benchmark's samples; samples of other tasks are passed over."""
+    """Return the truth of a benchmark's samples; samples of other tasks are ignored."""
     return {s.id: label_value(s.labels) for s in samples if s.task == benchmark.task}
 
 
@@ -79,7 +79,7 @@ def checked_value(value: object, source: Path | str) -> Value:
 
 
 def label_value(labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels) -> Value:
-    """Return what is right of a manifest's labels."""
+    """Return the truth of a manifest's labels."""
     if isinstance(labels, ClosedLabels):
         return labels.label
     if isinstance(labels, OpenLabels):

@@ -18,7 +18,7 @@ def evaluate(
         list[str], typer.Option("--benchmarks", help="Ids or groups, with commas between; may be given again.")
     ],
     data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was killed goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run is resumed.")],
     model: Annotated[
         str | None, typer.Option(help="Directory, hub id or openai:http://host:port/v1#NAME; default: the package's.")
     ] = None,

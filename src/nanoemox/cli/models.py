@@ -17,7 +17,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
     model: ModelOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop every phase after so many steps.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Number of steps after which every phase stops.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Replaces the seed of the recipe.")] = None,
     features: Annotated[Path | None, typer.Option(help="Folder of the feature cache; default: OUT/features.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

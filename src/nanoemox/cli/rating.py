@@ -16,7 +16,7 @@ def rate(
         list[Path] | None,
         typer.Argument(metavar="RUN...", help="Runs whose replies are compared; none: go on with the study at --out."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="File of the study; one that was begun goes on.")] = Path("study.sqlite"),
+    out: Annotated[Path, typer.Option(help="File of the study; an existing one is resumed.")] = Path("study.sqlite"),
     sample: Annotated[int, typer.Option(min=1, help="Clips of the study, each with a reply of every run.")] = 200,
     seed: Annotated[int, typer.Option(help="What the clips are drawn and shuffled with.")] = 0,
     host: Annotated[str, typer.Option(help="Address to serve the page at.")] = "127.0.0.1",

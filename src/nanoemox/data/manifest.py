@@ -67,27 +67,11 @@ class TextLabels(_Strict):
     conclusion: str | None = None
 
 
-class Chain(_Strict):
-    """The four steps before a reply."""
-
-    scenario: str
-    emotion: str
-    cause: str
-    goal: str
-
-
 class ReplyLabels(_Strict):
     """Answer of the empathy task: the chain, or null where there is none, and the reply."""
 
-    think: Chain | None = None
+    think: Think | None = None
     reply: str = Field(min_length=1)
-
-
-class HistoryTurn(_Strict):
-    """One earlier utterance."""
-
-    role: str
-    text: str
 
 
 _KIND: dict[Form, type[_Strict]] = {"labels": OpenLabels, "text": TextLabels, "reply": ReplyLabels}
@@ -121,7 +105,7 @@ class Sample(_Strict):
     audio: str | None = None
     face_vectors: str | None = None
     subtitle: str | None = None
-    history: tuple[HistoryTurn, ...] = ()
+    history: tuple[Turn, ...] = ()
     speaker: str | None = None
     language: str = "en"
 
@@ -143,11 +127,6 @@ class Sample(_Strict):
     def paths(self) -> dict[str, str]:
         """Field -> path of each file that the sample names."""
         return {name: path for name in PATHS if (path := getattr(self, name))}
-
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """The history as the processor takes it."""
-        return tuple(Turn(t.role, t.text) for t in self.history)
 
 
 def explain(parts: Mapping[str, str], conclusion: str, present: Collection[str] = PARTS) -> str:
@@ -174,7 +153,7 @@ def target_text(sample: Sample, present: Collection[str] = PARTS, *, think: bool
         return explain({str(m): text for m, text in labels.parts.items()}, labels.conclusion, present)
     if labels.think is None or not think:
         return labels.reply
-    return format_chain(Think(**labels.think.model_dump()), labels.reply)
+    return format_chain(labels.think, labels.reply)
 
 
 def read_manifest(path: Path) -> list[Sample]:

@@ -111,13 +111,13 @@ def _row(benchmark: Benchmark, sample: Sample, places: dict[str, str]) -> dict[s
     truth, asked = label_value(sample.labels), question(benchmark)
     return {
         "id": sample.id,
-        "prompt": f"{quoted_words(sample.subtitle, sample.turns)}\n\n{asked}",
+        "prompt": f"{quoted_words(sample.subtitle, sample.history)}\n\n{asked}",
         "question": asked,
         "labels": list(benchmark.labels),
         "media": places.get(sample.media or ""),
         "audio": places.get(sample.audio or ""),
         "subtitle": sample.subtitle,
-        "history": [{"role": turn.role, "text": turn.text} for turn in sample.turns],
+        "history": [{"role": turn.role, "text": turn.text} for turn in sample.history],
         "truth": truth if isinstance(truth, str) else list(truth),
     }
 

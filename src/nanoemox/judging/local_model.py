@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from nanoemox.inference.checkpoints import pick_device
 from nanoemox.judging.endpoint import AnswerCache, Completion, EndpointError, Message, Usage
 from nanoemox.types import NanoEmoXError
-from nanoemox.weights.fingerprint import fingerprint
+from nanoemox.weights.digests import weights_digest
 
 
 class LocalModel:
@@ -58,7 +58,7 @@ class LocalModel:
         self.place = place
         self.usage = Usage()
         self.settings: Mapping[str, Any] = {
-            "weights": fingerprint(model),
+            "weights": weights_digest(model),
             "revision": getattr(model.config, "_commit_hash", None),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": where.type,

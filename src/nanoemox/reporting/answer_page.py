@@ -1,4 +1,4 @@
-"""Answers for people who would rather look than read: one page, or the same card inside another page.
+"""Answers as one HTML page, or as a card inside another page.
 
 A page is one file without network or scripts: its policy forbids both, and allows the one style sheet by its hash.
 Every word of a clip or a model is escaped, and what cannot be printed is dropped.
@@ -28,18 +28,18 @@ from nanoemox.types import Answer, NanoEmoXError
 MAX_CLIPS: Final = 200
 """Most clips on one page: each takes about 0.1 MB."""
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito (2008): told apart with any common colour blindness."""
+"""Okabe and Ito (2008): safe for all common types of colour blindness."""
 NUM_BARS: Final = 5
 """Candidates that are shown before the rest is folded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipAnswers:
-    """One clip with what was answered about it.
+    """One clip with the answers about it.
 
     Attributes:
         answers: One, or one per window in order of time, each with ``span_s`` then.
-        view: What is shown of the clip; None shows words and numbers alone.
+        view: Frames, audio and words of the clip; None shows the answers only.
     """
 
     answers: tuple[Answer, ...]

@@ -101,7 +101,7 @@ class EvaluatedRun:
         scores: Its ``metrics.json``.
         parts: Row (the run's name, or a baseline) -> benchmark -> truths and answers.
         rows: Benchmark -> clip -> row of ``predictions.jsonl``.
-        judged: Benchmark -> what ``judge.json`` tells of it.
+        judged: Benchmark -> its part of ``judge.json``.
     """
 
     name: str
@@ -148,7 +148,7 @@ def _read(path: Path) -> EvaluatedRun:
     if not (path / METRICS).is_file():
         raise NanoEmoXError(
             f"{path}: holds no {METRICS}: no run of nanoemox evaluate, or one that did not end; "
-            "run it again with the same --out, it goes on where it stopped"
+            "run it again with the same --out to resume it"
         )
     scores = _checked(RunScores, path / METRICS)
     unknown = [key for key in scores.benchmarks if key not in BENCHMARKS]

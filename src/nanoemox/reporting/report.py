@@ -75,7 +75,7 @@ class Report:
         return {section.benchmark.id: draw(section) for section in self.sections}
 
     def to_html(self, drawings: Mapping[str, Sequence[Drawing]] | None = None) -> str:
-        """Return the page; needs jinja2 and matplotlib. ``drawings``, if they are at hand, are not drawn again."""
+        """Return the page; needs matplotlib. ``drawings`` are reused if given."""
         from nanoemox.reporting.html import render
 
         return render(self.runs, self.sections, self.drawings() if drawings is None else drawings)
@@ -141,8 +141,9 @@ def write_html(out: Path, wheel_tables: Path | None = None) -> str | None:
 
 def missing_extra() -> str | None:
     """Return what to install for pages and figures; None if nothing is missing."""
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
-    return f"pages and figures need {' and '.join(missing)}: pip install 'nanoemox[eval]'" if missing else None
+    if find_spec("matplotlib") is None:
+        return "pages and figures need matplotlib: pip install 'nanoemox[eval]'"
+    return None
 
 
 def format_report_summary(result: dict[str, Any]) -> str:

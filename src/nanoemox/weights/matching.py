@@ -13,8 +13,8 @@ from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.types import CheckpointError
 from nanoemox.weights.convert_reference import check_tied_head, convert_state, convert_swin, drop_reason, new_names
 from nanoemox.weights.presets import Part
-from nanoemox.weights.shards import Reader
 from nanoemox.weights.sources import Weights
+from nanoemox.weights.writer import Reader
 
 OURS: dict[Part, str] = {
     "vision": "vision_encoder.encoder.",

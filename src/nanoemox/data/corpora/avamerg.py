@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, read_json
-from nanoemox.data.manifest import Chain, HistoryTurn, ReplyLabels, Sample, Split
+from nanoemox.data.manifest import ReplyLabels, Sample, Split
 from nanoemox.tasks import LABEL_SETS, format_label
+from nanoemox.types import Think, Turn
 
 LABELS: Final = LABEL_SETS["avamerg"]
 _STEPS: Final = ("event_scenario", "speaker_emotion", "emotion_cause", "goal_to_response")
@@ -58,7 +59,7 @@ def _samples(
         split=split,
         media=clips.path(name, f"dia{key.lstrip('0') or '0'}utt{number}"),
         subtitle=said["utterance"].strip(),
-        history=tuple(HistoryTurn(role=t["role"], text=t["utterance"].strip()) for t in history),
+        history=tuple(Turn(role=t["role"], text=t["utterance"].strip()) for t in history),
         speaker=str(who),
     )
     reply = (turn.get("response") or "").strip()
@@ -75,9 +76,9 @@ def _samples(
     return out
 
 
-def _chain(steps: Mapping[str, str | None]) -> Chain | None:
+def _chain(steps: Mapping[str, str | None]) -> Think | None:
     """Return the chain where all four steps are there."""
     scenario, emotion, cause, goal = ((steps.get(name) or "").strip() for name in _STEPS)
     if not (scenario and emotion and cause and goal):
         return None
-    return Chain(scenario=scenario, emotion=format_label(emotion), cause=cause, goal=goal)
+    return Think(scenario=scenario, emotion=format_label(emotion), cause=cause, goal=goal)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from nanoemox.data.manifest import ClosedLabels, HistoryTurn, OpenLabels, ReplyLabels, Sample, Split, TextLabels
+from nanoemox.data.manifest import ClosedLabels, OpenLabels, ReplyLabels, Sample, Split, TextLabels
+from nanoemox.types import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Source:
     audio: str | None = None
     face_vectors: str | None = None
     subtitle: str | None = None
-    history: tuple[HistoryTurn, ...] = ()
+    history: tuple[Turn, ...] = ()
     speaker: str | None = None
     language: str = "en"
 

@@ -12,9 +12,9 @@ from typing import Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, match_label, read_text
-from nanoemox.data.manifest import HistoryTurn, ReplyLabels, Sample, Split
+from nanoemox.data.manifest import ReplyLabels, Sample, Split
 from nanoemox.tasks import LABEL_SETS
-from nanoemox.types import RecipeError
+from nanoemox.types import RecipeError, Turn
 
 LABELS: Final = LABEL_SETS["avamerg"]
 """AvaMERG took its 32 words from here."""
@@ -61,7 +61,7 @@ def _samples(talk: str, feeling: str, turns: list[str], split: Split) -> list[Sa
         said, reply = turns[i - 1], turns[i]
         if said and reply:
             history = tuple(
-                HistoryTurn(role=_LISTENER if n % 2 else _SPEAKER, text=text) for n, text in enumerate(turns[: i - 1])
+                Turn(role=_LISTENER if n % 2 else _SPEAKER, text=text) for n, text in enumerate(turns[: i - 1])
             )
             source = Source(
                 id=f"{talk}-{i}", corpus="empathetic_dialogues", split=split, subtitle=said, history=history

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, read_json, read_text
-from nanoemox.data.manifest import HistoryTurn, ReplyLabels, Sample, Split
+from nanoemox.data.manifest import ReplyLabels, Sample, Split
+from nanoemox.types import Turn
 
 HISTORY_TURNS: Final = 4
 REPLY_WORDS: Final = range(4, 41)
@@ -106,6 +107,6 @@ def _reply(key: str, split: Split, turns: list[Utterance], emotion: str | None =
         corpus="esconv",
         split=split,
         subtitle=subtitle,
-        history=tuple(HistoryTurn(role=who, text=text) for who, text in history),
+        history=tuple(Turn(role=who, text=text) for who, text in history),
     )
     yield SupportReply(source, reply, tuple(text for who, text in merged if who == SPEAKER), strategy, emotion)

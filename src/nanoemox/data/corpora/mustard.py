@@ -12,7 +12,8 @@ from typing import Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import Clips, find, read_json
-from nanoemox.data.manifest import HistoryTurn, Sample
+from nanoemox.data.manifest import Sample
+from nanoemox.types import Turn
 
 CANDIDATES: Final = ("sincere", "sarcastic")
 
@@ -30,7 +31,7 @@ def read(root: Path) -> list[Sample]:
             split="train",
             media=clips.path(key),
             subtitle=row["utterance"],
-            history=tuple(HistoryTurn(role=who.title(), text=text) for who, text in list(pairs)[-4:]),
+            history=tuple(Turn(role=who.title(), text=text) for who, text in list(pairs)[-4:]),
             speaker=row["speaker"].title(),
         )
         out.append(source.closed("mir", CANDIDATES[bool(row["sarcasm"])], CANDIDATES))

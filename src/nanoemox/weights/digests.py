@@ -1,4 +1,4 @@
-"""What answers depend on: fingerprints of weights, and of everything else in a model directory."""
+"""Digests of what answers depend on: the weights, and everything else in a model directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ABOUT_FILES: Final = frozenset({"_name_or_path", "transformers_version", "archi
 """Keys of configurations that say where and by what they were written; weights tell their own type."""
 
 
-def fingerprint(model: torch.nn.Module) -> str:
+def weights_digest(model: torch.nn.Module) -> str:
     """Return a SHA-256 of every parameter and buffer, whole: fine-tuning may change a few rows of one matrix."""
     digest = hashlib.sha256()
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
@@ -26,8 +26,8 @@ def fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def shaping(model: torch.nn.Module, processor: NanoEmoXProcessor) -> dict[str, str]:
-    """Return a short fingerprint of each part that shapes an answer beside the weights.
+def component_digests(model: torch.nn.Module, processor: NanoEmoXProcessor) -> dict[str, str]:
+    """Return a short digest of each part besides the weights that shapes an answer.
 
     Returns:
         ``configuration``, ``generation``, ``templates``, ``tokenizer`` and ``features``, 16 hexadecimal digits each.
