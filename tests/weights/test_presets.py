@@ -109,4 +109,4 @@ def test_small_differs_from_mini_in_how_it_hears_and_in_few_tokens() -> None:
     recipe = load_preset("small")
     assert recipe.templates == "compact"
     assert recipe.speech["pooling"] == "mean_std"
-    assert [getattr(recipe, b)["num_queries"] for b in ("vision", "speech", "face")] == [8, 8, 4]
+    assert [getattr(recipe, b)["num_queries"] for b in ("vision", "speech", "face")] == [2, 4, 4]
