@@ -141,7 +141,7 @@ def _check_whole(file: Path) -> None:
     try:
         last = file.read_bytes().rpartition(b"\n")[2]
     except OSError:
-        return  # told by whoever reads it
+        return  # the reader reports it
     if last.strip():
         try:
             parse_json(last.decode())

@@ -32,7 +32,7 @@ def mcp(
     except ImportError as error:
         raise NanoEmoXError(f"mcp needs {error.name}: pip install 'nanoemox[serve]'") from error
     folders = folder or [Path()]
-    Folders(folders)  # a mistake is told before the model is loaded
+    Folders(folders)  # fails before the model is loaded
     from nanoemox.inference.engine import Engine
 
     server = build_server(Engine.from_pretrained(model, device=device), folders, Limits(duration_s=max_seconds))

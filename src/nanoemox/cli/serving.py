@@ -37,7 +37,7 @@ def serve(
     ] = None,
     max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Largest request in MB.")] = 32,
     max_seconds: Annotated[float, typer.Option(min=1, help="Longest clip.")] = 600.0,
-    queue: Annotated[int, typer.Option(min=1, help="Requests at work or waiting; more are told to come back.")] = 64,
+    queue: Annotated[int, typer.Option(min=1, help="Requests in progress or waiting; further ones get 429.")] = 64,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Clips that run through the model together.")] = 16,
     decoders: Annotated[int, typer.Option(min=1, max=256, help="Media decoded at a time.")] = 2,
     timeout: Annotated[float, typer.Option(min=1, help="Longest time for one answer, in seconds.")] = 300.0,

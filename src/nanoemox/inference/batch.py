@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import TASKS, ClosedTask, format_label, get_task, parse
 from nanoemox.types import (
+    SAMPLE_RATE_HZ,
     Clip,
     Evidence,
     MediaError,
@@ -91,13 +92,16 @@ def make_plan(
     return Plan(asks, explain, generation or GenerationOptions())
 
 
+_NO_ARRAYS: Final = {"frames": None, "fps": None, "waveform": None, "sample_rate_hz": SAMPLE_RATE_HZ}
+
+
 def clip_of(
     load: Callable[..., Clip],
     num_frames: int,
     clip: Clip | str | Path | None,
     text: str | None,
     history: Sequence[Turn],
-    arrays: Mapping[str, Any],
+    arrays: Mapping[str, Any] = _NO_ARRAYS,
 ) -> Clip:
     """Make one clip of what a caller has: a clip or a file, arrays, or words alone.
 

@@ -246,8 +246,7 @@ class Engine:
         """
         asked = check_questions(questions)
         if clip is None or text is not None or history:
-            arrays = {"frames": None, "fps": None, "waveform": None, "sample_rate_hz": SAMPLE_RATE_HZ}
-            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
+            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history)
         begin = time.perf_counter()
         read = self._read(clip)
         load_s = time.perf_counter() - begin
@@ -289,25 +288,21 @@ class Engine:
     def timeline(self, path: str | Path, options: TimelineOptions | None = None) -> Iterator[Answer]:
         """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
 
-        A window that cannot be answered (a pause, a gap) gives an answer without tasks whose warning says why. A still
-        picture is one window from 0 to 0 s.
+        A window that cannot be answered gives an answer without tasks and a warning; a still picture is one window.
 
         Args:
             path: The file.
             options: How it is cut, read and asked; by default windows of 10 s every 3 s, and all tasks.
 
         Raises:
-            MediaError: Nothing in the file or the face vectors can be read, or ``by="utterance"`` where nothing timed
-                is written or heard.
+            MediaError: The file or the face vectors cannot be read; by utterance, nothing timed is written or heard.
             NanoEmoXError: A hop or window that is not allowed, a prompt that is too long, or as in :meth:`answer`.
         """
         options = options or TimelineOptions()
         plan = make_plan(options.tasks, options.labels, options.think, options.explain, options.generation)
-        table = None
-        if options.face_vectors is not None:
-            table = replace(
-                self._face_table(options.face_vectors, options.face_index), recording_s=media_duration_s(path)
-            )
+        table = options.face_vectors
+        if table is not None:
+            table = replace(self._face_table(table, options.face_index), recording_s=media_duration_s(path))
         listen = partial(self._with_words, wanted=options.hear, asr_model=options.asr_model)
         load = partial(
             self.load,

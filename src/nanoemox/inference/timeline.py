@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import numpy.typing as npt
 
+from nanoemox.faces.vectors import FaceTable
 from nanoemox.inference.batch import Labels
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.media.load import load_clip, media_duration_s
@@ -58,7 +59,7 @@ class TimelineOptions:
     face_index: int = 0
     hear: bool = True
     asr_model: str | Path | None = None
-    face_vectors: str | Path | npt.NDArray[Any] | None = None
+    face_vectors: str | Path | FaceTable | npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

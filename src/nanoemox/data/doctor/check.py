@@ -152,7 +152,7 @@ def _against(path: Path, *, hashed: bool) -> list[Trace]:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Say whether the first line looks like a sample; mistakes further on are then told as such."""
+    """Return whether the first line looks like a sample, so that later errors are those of a manifest."""
     if path.suffix.lower() != ".jsonl" or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
