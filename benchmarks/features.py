@@ -20,7 +20,6 @@ from measure import SAMPLE, engine, machine, options, report, waited
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample
 from nanoemox.inference.engine import Engine
-from nanoemox.model.modeling import Media
 
 BATCH = 16
 
@@ -32,7 +31,7 @@ def decode(loaded: Engine, path: Path) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def encode(loaded: Engine, media: dict[str, torch.Tensor]) -> None:
-    loaded.model.encode(Media(**{k: v.to(loaded.model.device) for k, v in media.items()}))
+    loaded.model.encode({k: v.to(loaded.model.device) for k, v in media.items()})
 
 
 def one_by_one(loaded: Engine, paths: list[Path]) -> None:

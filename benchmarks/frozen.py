@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from nanoemox.model.lora import GROUPS, LoraSpec, attach_lora
+from nanoemox.model.lora import LoraSpec, attach_lora, group_names
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.training.freeze import lighten, set_trainable
 from nanoemox.weights.presets import load_preset, model_config
@@ -44,7 +44,7 @@ def full_size(preset: str) -> tuple[dict[str, float], dict[str, float], Any]:
     with torch.device("meta"):
         model = NanoEmoXForConditionalGeneration(config)
         attach_lora(model, LoraSpec(r=32, alpha=16))
-    set_trainable(model, [g for g in GROUPS if g == "lora" or getattr(model, g) is not None])
+    set_trainable(model, [g for g in group_names() if g == "lora" or getattr(model, g) is not None])
     heavy = held(model)
     lighten(model, torch.bfloat16)
     return held(model), heavy, config.text_config

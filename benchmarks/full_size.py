@@ -21,7 +21,7 @@ import torch
 
 from nanoemox import Engine
 from nanoemox.inference.decoding import GenerationOptions
-from nanoemox.model.configuration import BRANCHES
+from nanoemox.model.configuration import PAPER_BRANCHES
 from nanoemox.tasks import ALL_TASKS
 
 
@@ -41,7 +41,7 @@ def as_if_trained(model: Path, folder: Path) -> Path:
         (folder / file.name).symlink_to(file)
     config = json.loads((model / "config.json").read_text("utf-8"))
     (folder / "config.json").unlink()
-    (folder / "config.json").write_text(json.dumps(config | {"trained_branches": list(BRANCHES)}), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config | {"trained_branches": list(PAPER_BRANCHES)}), "utf-8")
     return folder
 
 

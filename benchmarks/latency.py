@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from measure import SAMPLE, engine, machine, multiplying, options, report, side_by_side
 from nanoemox.inference.batch import ClipBatch, make_plan
-from nanoemox.model.modeling import Media
 from nanoemox.model.processing import Ask
 
 CLOSED_TOKENS = 8
@@ -31,7 +30,7 @@ def main() -> None:
     clip = loaded.load(args.clip)
     plan = make_plan((args.task,), None, True)
     batch = ClipBatch(model, processor, [clip], plan)
-    media = Media(**{k: v[None].to(model.device) for k, v in processor.media(clip).items()})
+    media = {k: v[None].to(model.device) for k, v in processor.media(clip).items()}
 
     def whole() -> None:
         ClipBatch(model, processor, [clip], plan).closed()

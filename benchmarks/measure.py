@@ -17,7 +17,7 @@ import torch
 
 from nanoemox.inference.decoding import Decoder, GenerationOptions, Prefix
 from nanoemox.inference.engine import Engine
-from nanoemox.model.configuration import BRANCHES
+from nanoemox.model.configuration import PAPER_BRANCHES
 
 SAMPLE = Path(str(files("nanoemox") / "assets" / "sample.mp4"))
 NEVER = [-1]
@@ -44,7 +44,7 @@ def engine(args: argparse.Namespace, quantize: Any = None) -> Engine:
     dtype = getattr(torch, args.dtype) if args.dtype else None
     loaded = Engine.from_pretrained(args.model, device=args.device, dtype=dtype, quantize=quantize)
     config = loaded.processor.config
-    config.trained_branches = [b for b in BRANCHES if b in config.branches]
+    config.trained_branches = [b for b in PAPER_BRANCHES if b in config.branches]
     return loaded
 
 

@@ -22,8 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from measure import SAMPLE, engine, machine, multiplying, options, report, side_by_side
 from nanoemox.inference.engine import Engine
 from nanoemox.model.configuration import IGNORE_INDEX
-from nanoemox.model.lora import GROUPS, LoraSpec, attach_lora
-from nanoemox.model.modeling import Media
+from nanoemox.model.lora import LoraSpec, attach_lora, group_names
 from nanoemox.model.processing import Ask
 from nanoemox.training.freeze import lighten, set_trainable
 
@@ -42,7 +41,7 @@ def samples(loaded: Engine, count: int) -> tuple[dict[str, Tensor], dict[str, Te
     raw = dict(loaded.processor([clip] * count, asks, padding_side="right"))
     media = {k: v[None] for k, v in loaded.processor.media(clip).items()}
     with torch.no_grad():
-        seen = loaded.model.encode(Media(**{k: v.to(loaded.model.device) for k, v in media.items()}))
+        seen = loaded.model.encode({k: v.to(loaded.model.device) for k, v in media.items()})
     features = {k: v[0].cpu() for k, v in seen.items()}
     cached = dict(loaded.processor([clip] * count, asks, media=[features] * count, padding_side="right"))
     answers = cached["labels"] != IGNORE_INDEX
@@ -79,7 +78,7 @@ def main() -> None:
     cached, raw = samples(loaded, args.batch)
     heavy = loaded.model
     attach_lora(heavy, LoraSpec(r=16, alpha=32, dropout=0.0))
-    set_trainable(heavy, [g for g in GROUPS if g == "lora" or getattr(heavy, g, None) is not None])
+    set_trainable(heavy, [g for g in group_names() if g == "lora" or getattr(heavy, g, None) is not None])
     heavy.train()
     light = copy.deepcopy(heavy)
     lighten(light, dtype)

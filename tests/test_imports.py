@@ -33,6 +33,7 @@ ORDER = (
     ("benchmarks",),
     ("study", "reporting", "interop"),
     ("serving",),
+    ("scaling",),
     ("demo",),
     ("cli", "__main__"),
 )

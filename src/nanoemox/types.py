@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal, get_args
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Modality = Literal["vision", "speech", "face", "text"]
-MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
+Modality = str
+"""What a clip offers: one of ``MODALITIES``, or the name of a signal."""
+MODALITIES: Final[tuple[Modality, ...]] = ("vision", "speech", "face", "text")
 
 SAMPLE_RATE_HZ: Final = 16_000
 """Sampling rate of every waveform inside the package."""
@@ -104,6 +105,21 @@ class FaceTrack:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Signal:
+    """What a sensor measured beside picture and sound.
+
+    Attributes:
+        times_s: float64[N], ascending, in seconds from the start of the clip.
+        values: float32[N, C], one row a time; NaN where a channel has no value.
+        channels: Names of the C columns, with their units.
+    """
+
+    times_s: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float32]
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """A clip of a talking person as the model sees it.
 
@@ -120,6 +136,7 @@ class Clip:
         face_vectors: float32[T, F] precomputed face vectors (landmarks, action units), or None.
         warnings: Sentences for the user: what is missing, partial or guessed.
         heard: What a speech recogniser heard, where ``subtitle`` comes from it.
+        signals: Name -> what a sensor measured; the branch of that name reads it.
     """
 
     name: str
@@ -134,17 +151,18 @@ class Clip:
     face_vectors: npt.NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
     heard: Heard | None = None
+    signals: Mapping[str, Signal] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What this clip offers, in the order of ``MODALITIES``."""
+        """What this clip offers, in the order of ``MODALITIES``, signals last."""
         has = {
             "vision": self.frames is not None,
             "speech": self.waveform is not None,
             "face": self.face is not None or self.face_vectors is not None,
             "text": bool(self.subtitle) or bool(self.history),
         }
-        return tuple(m for m in MODALITIES if has[m])
+        return (*(m for m in MODALITIES if has[m]), *self.signals)
 
     @property
     def missing(self) -> tuple[Modality, ...]:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.cli.answer_files import expand, json_line
+from nanoemox.cli.answer_files import json_line
+from nanoemox.cli.answer_inputs import expand
 from nanoemox.cli.answer_options import read_history
 from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import card

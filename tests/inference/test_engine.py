@@ -21,7 +21,6 @@ from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.media.load import clip_from_arrays, load_clip, media_duration_s
-from nanoemox.model.modeling import Media
 from nanoemox.model.processing import Ask
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, LABEL_SETS, TASKS
 from nanoemox.types import Answer, CheckpointError, Clip, MediaError, NanoEmoXError, Turn
@@ -403,7 +402,7 @@ def test_embedding_is_what_stands_in_the_prompt(engine: Engine) -> None:
     ids = batch.pop("input_ids")
     batch.pop("attention_mask")
     with torch.no_grad():
-        embedded, _ = engine.model.embed(ids, Media(**batch))
+        embedded, _ = engine.model.embed(ids, batch)
     for branch, place in engine.processor.config.placeholder_token_ids.items():
         np.testing.assert_allclose(embedding.tokens[branch], embedded[0, ids[0] == place].numpy(), atol=1e-6)
         np.testing.assert_allclose(embedding.pooled[branch], embedding.tokens[branch].mean(0), atol=1e-6)

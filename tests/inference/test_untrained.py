@@ -11,7 +11,7 @@ import yaml
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.training.command import run_train
 from nanoemox.types import CheckpointError, Clip, MediaError
 from tests.tiny import save_tiny, tiny_clip, tiny_config, tiny_model, tiny_processor
@@ -52,7 +52,7 @@ def test_only_the_words_are_used_and_no_encoder_runs(monkeypatch: pytest.MonkeyP
     assert answer.evidence.window_attention is None
     words = tiny_clip(without=("vision", "speech", "face"))
     assert {k: r.to_dict() for k, r in answer.tasks.items()} == readings(assembled, words)
-    assert readings(assembled, words) == readings(engine(*BRANCHES), words)
+    assert readings(assembled, words) == readings(engine(*PAPER_BRANCHES), words)
 
 
 def test_a_clip_is_warned_about_what_it_lost_only() -> None:
@@ -83,13 +83,13 @@ def test_without_words_there_is_nothing_to_answer_from() -> None:
 
 
 def test_a_face_is_not_even_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanoemox.inference.engine.with_face", never)
+    monkeypatch.setattr("nanoemox.model.branches.face.with_face", never)
     assert engine("vision").load(SAMPLE).face is None
 
 
 def test_the_configuration_keeps_it(tmp_path: Path) -> None:
     config = tiny_config()
-    assert config.trained_branches == list(BRANCHES)
+    assert config.trained_branches == list(PAPER_BRANCHES)
     assert config.placeholder is None
     config.trained_branches, config.placeholder = [], "random"
     folder = save_tiny(tmp_path / "one", config)

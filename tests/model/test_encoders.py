@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
-from nanoemox.model.encoders import Levels, SpeechEncoder, VisionEncoder
+from nanoemox.model.branches.branch import Levels
+from nanoemox.model.branches.speech import SpeechBranchConfig, SpeechEncoder
+from nanoemox.model.branches.vision import VisionBranchConfig, VisionEncoder
 from tests.tiny import CLIP_TINY, HUBERT_TINY, WHISPER_TINY
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 64}

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nanoemox.model.configuration import EXPRESSION_SIZE, FaceBranchConfig
-from nanoemox.model.expression import DenseBlock, ExpressionNet, Separable
-from nanoemox.model.face import FaceAdapter, FaceEncoder
+from nanoemox.model.branches.face import FaceAdapter, FaceBranchConfig, FaceEncoder
+from nanoemox.model.expression import EXPRESSION_SIZE, DenseBlock, ExpressionNet, Separable
 
 
 def test_an_even_side_is_padded_at_its_end_only() -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nanoemox.model.configuration import FaceBranchConfig
-from nanoemox.model.face import FaceAdapter, FaceEncoder
+from nanoemox.model.branches.face import FaceAdapter, FaceBranchConfig, FaceEncoder
 from tests.tiny import SWIN_TINY
 
 BACKBONES: dict[str, dict[str, Any]] = {

@@ -10,8 +10,8 @@ import torch
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
-from nanoemox.model.configuration import NanoEmoXConfig, VisionBranchConfig
-from nanoemox.model.encoders import VisionEncoder
+from nanoemox.model.branches.vision import VisionBranchConfig, VisionEncoder
+from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask
 from nanoemox.types import CheckpointError

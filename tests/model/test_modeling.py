@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 
 from nanoemox.model.cache import CACHE_NAME, cache_argument
-from nanoemox.model.lora import GROUPS, group_of
-from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
+from nanoemox.model.lora import group_names, group_of
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask
 from tests.tiny import WHISPER_TINY, tiny_clip, tiny_config, tiny_model, tiny_processor
 
@@ -76,7 +76,7 @@ def test_generate_takes_embeddings_in_place_of_ids() -> None:
     options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     media = {k: v for k, v in inputs.items() if k not in {"input_ids", "attention_mask"}}
     with torch.no_grad():
-        embedded, _ = model.embed(inputs["input_ids"], Media(**media))
+        embedded, _ = model.embed(inputs["input_ids"], media)
     written = model.generate(inputs_embeds=embedded, attention_mask=inputs["attention_mask"], **options)
     assert torch.equal(written, model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :])
 
@@ -135,7 +135,8 @@ def test_cached_features_equal_raw_media() -> None:
         again = model(**words, **raw.features)
     assert torch.equal(raw.logits, again.logits)
     torch.testing.assert_close(raw.gate.sum(-1), torch.ones(1))
-    for share in (raw.frame_attention, raw.window_attention, raw.face_attention):
+    assert raw.attention.keys() == {"vision", "speech", "face"}
+    for share in raw.attention.values():
         assert share.shape == (1, 4)
         torch.testing.assert_close(share.sum(-1), torch.ones(1))
 
@@ -193,7 +194,7 @@ def test_gradients_reach_every_adapter_and_the_language_model() -> None:
     without = {n for n, p in model.named_parameters() if p.grad is None and group_of(n) is not None}
     # Position rows beyond the clip's frames get a zero gradient, but the table as a whole gets one.
     assert not without
-    assert {group_of(n) for n, p in model.named_parameters() if p.grad is not None} >= set(GROUPS) - {"lora"}
+    assert {group_of(n) for n, p in model.named_parameters() if p.grad is not None} >= set(group_names()) - {"lora"}
 
 
 def test_answer_positions_alone_give_the_same_loss() -> None:
@@ -241,7 +242,7 @@ def test_branches_can_be_left_out() -> None:
     assert model.fusion is None
     with torch.no_grad():
         out = model(**processor(tiny_clip(), Ask("msa")))
-    assert out.frame_attention is None
+    assert out.attention.keys() == {"speech"}
     assert out.gate is None
 
 

@@ -132,25 +132,21 @@ def test_splicing_logits_and_loss(
 def test_the_spliced_embeddings(
     name: str, golden: tuple[dict, dict[str, Tensor]], model: NanoEmoXForConditionalGeneration
 ) -> None:
-    from nanoemox.model.modeling import Media
-
     meta, tensors = golden
     ids = tensors[f"{name}/input_ids"]
     media = media_of(meta["cases"][name], tensors, model.config)
     held = {b for b, i in model.config.placeholder_token_ids.items() if (ids == i).any()}
     keys = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
     with torch.no_grad():
-        embeds, _ = model.embed(ids, Media(**{k: v for k, v in media.items() if keys[k] in held}))
+        embeds, _ = model.embed(ids, {k: v for k, v in media.items() if keys[k] in held})
     close(embeds, tensors[f"{name}/inputs_embeds"], 1e-4)
 
 
 def test_encoder_features(golden: tuple[dict, dict[str, Tensor]], model: NanoEmoXForConditionalGeneration) -> None:
-    from nanoemox.model.modeling import Media
-
     meta, tensors = golden
     with torch.no_grad():
-        seen = model.encode(Media(**media_of(meta["cases"]["full"], tensors, model.config)))
-    close(seen.vision_last, tensors["tokens/frame_hidden"], 1e-4)
-    close(seen.speech_last, tensors["tokens/audio_hidden"], 1e-4)
-    close(seen.vision_levels.transpose(1, 2).flatten(2), tensors["tokens/video_multi_scale"], 1e-4)
-    close(seen.speech_levels.transpose(1, 2).flatten(2), tensors["tokens/audio_multi_scale"], 1e-4)
+        seen = model.encode(media_of(meta["cases"]["full"], tensors, model.config))
+    close(seen["vision_last"], tensors["tokens/frame_hidden"], 1e-4)
+    close(seen["speech_last"], tensors["tokens/audio_hidden"], 1e-4)
+    close(seen["vision_levels"].transpose(1, 2).flatten(2), tensors["tokens/video_multi_scale"], 1e-4)
+    close(seen["speech_levels"].transpose(1, 2).flatten(2), tensors["tokens/audio_multi_scale"], 1e-4)

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nanoemox.model.adapters import TokenAdapter
+from nanoemox.model.branches.face import FaceAdapter, FaceEncoder
+from nanoemox.model.branches.speech import SpeechEncoder
+from nanoemox.model.branches.vision import VisionEncoder
 from nanoemox.model.configuration import NanoEmoXConfig
-from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
-from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import ExpertFusion
 from nanoemox.model.images import normalise
 from nanoemox.types import CheckpointError

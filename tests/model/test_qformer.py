@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nanoemox.model.adapters import TokenAdapter
-from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
+from nanoemox.model.branches.speech import SpeechBranchConfig
+from nanoemox.model.branches.vision import VisionBranchConfig
 from nanoemox.model.qformer import QFormer
 from nanoemox.weights.convert_reference import convert_state
 from tests.model.test_oracle_modules import cases, close, config_with, hubert, load, state_of  # noqa: F401 (fixture)

@@ -12,9 +12,9 @@ from jaxtyping import TypeCheckError, jaxtyped
 from torch import nn
 
 from nanoemox.model.adapters import TokenAdapter
-from nanoemox.model.configuration import FaceBranchConfig
-from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
-from nanoemox.model.face import FaceAdapter, FaceEncoder
+from nanoemox.model.branches.face import FaceAdapter, FaceBranchConfig, FaceEncoder
+from nanoemox.model.branches.speech import SpeechEncoder
+from nanoemox.model.branches.vision import VisionEncoder
 from nanoemox.model.fusion import build_fusion
 from nanoemox.model.processing import Ask
 from nanoemox.model.qformer import QFormer
@@ -52,7 +52,7 @@ def test_what_the_parts_return_has_the_shapes_they_declare(kind: str, dtype: tor
         part.register_forward_hook(look)
     with torch.no_grad():
         model(**tiny_processor(config)([tiny_clip(0), tiny_clip(1)], [Ask("msa"), Ask("mer")]))
-    assert seen == {"Levels", "QFormerOutput", "AdapterOutput", "FaceTokens", "FusionOutput"}
+    assert seen == {"Levels", "QFormerOutput", "AdapterOutput", "FusionOutput"}
 
 
 def test_a_field_of_another_shape_does_not_agree() -> None:

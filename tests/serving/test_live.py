@@ -17,11 +17,12 @@ from websockets.sync.client import connect
 
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
-from nanoemox.serving.errors import Refusal
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.measuring import Smoother, replay
-from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech, is_jpeg, jpeg_size
+from nanoemox.serving.pictures import is_jpeg, jpeg_size
+from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.service import Service
+from nanoemox.types import MediaError
 from tests.serving.conftest import running
 
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
@@ -214,7 +215,7 @@ def test_mistakes_are_told_and_the_session_goes_on(address: str) -> None:
 def test_too_large_pictures_are_refused_before_they_are_decoded() -> None:
     real = jpeg(np.zeros((40, 60, 3), np.uint8))
     assert jpeg_size(real) == (60, 40)
-    with pytest.raises(Refusal, match="60x40 pixels, limit 100"):
+    with pytest.raises(MediaError, match="60x40 pixels, limit 100"):
         Rolling(LiveConfig(), 4, 100).see(real)
 
 

@@ -37,7 +37,7 @@ from transformers import (
 from nanoemox.cli import main
 from nanoemox.inference.engine import Engine
 from nanoemox.model.backbones import CLIP_VIT_L14, HUBERT_LARGE, QWEN25_15B, SWIN_T
-from nanoemox.model.configuration import BRANCHES
+from nanoemox.model.configuration import PAPER_BRANCHES
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError, RecipeError
@@ -333,8 +333,8 @@ def test_a_vocabulary_without_spare_rows(parts: dict[str, Path], recipe: Path, t
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder)
     raw = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    raw["added_tokens"] = [t for t in raw["added_tokens"] if t["content"][2:-2] not in BRANCHES]
-    raw["model"]["vocab"] = {t: i for t, i in raw["model"]["vocab"].items() if t[2:-2] not in BRANCHES}
+    raw["added_tokens"] = [t for t in raw["added_tokens"] if t["content"][2:-2] not in PAPER_BRANCHES]
+    raw["model"]["vocab"] = {t: i for t, i in raw["model"]["vocab"].items() if t[2:-2] not in PAPER_BRANCHES}
     (folder / "tokenizer.json").write_text(json.dumps(raw), "utf-8")
     setup = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     setup["extra_special_tokens"] = ["<|im_start|>"]

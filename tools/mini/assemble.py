@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, WhisperFeatureExtractor
 
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 
@@ -50,7 +50,7 @@ def main() -> None:
     for branch in ("vision", "speech", "face"):
         fields[branch]["encoder"] = encoder_fields(args.stage0 / branch)
     tokenizer = AutoTokenizer.from_pretrained(args.stage0 / "tokenizer")
-    ids = {f"{b}_token_id": tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in BRANCHES}
+    ids = {f"{b}_token_id": tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in PAPER_BRANCHES}
     config = NanoEmoXConfig(**fields, text_config=encoder_fields(args.stage0 / "lm"), **ids)
     model = NanoEmoXForConditionalGeneration(config)
     load_part(model.vision_encoder.encoder, args.stage0 / "vision")

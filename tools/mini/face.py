@@ -35,7 +35,7 @@ def backbone_config() -> BitConfig:
 
 
 class FaceNet(nn.Module):
-    """Backbone, projections and fuse as in ``nanoemox.model.face``, and the head of stage 0."""
+    """Backbone, projections and fuse as in ``nanoemox.model.branches.face``, and the head of stage 0."""
 
     def __init__(self, config: BitConfig, width: int) -> None:
         """Build everything from the backbone's configuration."""

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, WhisperFeatureExtractor
 
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.templates import load_templates
@@ -29,15 +29,15 @@ VISION = "vision_encoder."
 def small_config(parts: Path, vision: Path) -> tuple[NanoEmoXConfig, object]:
     """Return configuration and tokenizer; the placeholders lie past the vocabulary, whose embedding stays as it is."""
     recipe = load_preset("small")
-    fields = {b: dict(getattr(recipe, b)) for b in BRANCHES}
+    fields = {b: dict(getattr(recipe, b)) for b in PAPER_BRANCHES}
     fields["vision"]["encoder"] = json.loads((vision / "config.json").read_text("utf-8"))["vision"]["encoder"]
     whisper = AutoConfig.from_pretrained(parts / "whisper-base")
     # Windows are short: the positions of the rest of half a minute are never read.
     whisper.max_source_positions = POSITIONS_PER_S * math.ceil(fields["speech"]["window_s"])
     fields["speech"]["encoder"] = whisper
     tokenizer = AutoTokenizer.from_pretrained(parts / "smollm2")
-    tokenizer.add_tokens([f"<|{b}|>" for b in BRANCHES], special_tokens=True)
-    ids = {f"{b}_token_id": tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in BRANCHES}
+    tokenizer.add_tokens([f"<|{b}|>" for b in PAPER_BRANCHES], special_tokens=True)
+    ids = {f"{b}_token_id": tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in PAPER_BRANCHES}
     text = AutoConfig.from_pretrained(parts / "smollm2")
     return NanoEmoXConfig(**fields, text_config=text, branches=list(recipe.branches), **ids), tokenizer
 

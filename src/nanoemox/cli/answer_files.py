@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from nanoemox.cli.answer_inputs import Source, expand
 from nanoemox.cli.answer_options import (
     DEFAULT_WINDOW_S,
     AnswerJob,
@@ -24,15 +25,10 @@ from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
 from nanoemox.types import Answer, Clip, NanoEmoXError
 
-_VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
-_AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
-_PICTURE = "jpg jpeg png webp bmp tif tiff"
-MEDIA_SUFFIXES: Final = frozenset(f".{end}" for end in f"{_VIDEO} {_AUDIO} {_PICTURE}".split())
-"""Suffixes that are picked up in folders; a file given by name may have any suffix."""
 _UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff]")
 
 
-def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
+def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
     """Answer about every clip; go on past a bad one.
 
     Returns:
@@ -43,11 +39,11 @@ def answer_files(paths: Sequence[Path], request: AnswerRequest) -> int:
     """
     job = check_request(request)
     if request.text is not None:
-        check_words_alone(paths, request)
+        check_words_alone(named, request)
         return _answer_words(request.text, request, job)
-    if not paths:
+    if not named:
         raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
-    clips, missing = expand(paths)
+    clips, missing = expand(named)
     if request.face_vectors is not None and len(clips) > 1:
         raise NanoEmoXError(f"--face-vectors goes with one clip, {len(clips)} are named: answer about one at a time")
     job.problems |= missing
@@ -94,36 +90,36 @@ def _answer_words(text: str, request: AnswerRequest, job: AnswerJob) -> int:
     return 0
 
 
-def expand(paths: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """Return the files to read, folders searched, each once; and path -> why not."""
-    found: dict[Path, None] = {}
-    problems: dict[Path, str] = {}
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
-            found |= dict.fromkeys(inside)
-            if not inside:
-                problems[path] = "the folder holds no video, audio or picture file"
-        elif path.is_file():
-            found[path] = None
-        else:
-            problems[path] = "not a file" if path.exists() else "no such file"
-    return list(found), problems
-
-
 def _answer_all(
-    clips: list[Path], request: AnswerRequest, job: AnswerJob, write: Callable[[Path, list[Answer]], None]
+    clips: list[Source], request: AnswerRequest, job: AnswerJob, write: Callable[[Any, list[Answer]], None]
 ) -> None:
+    with progress_over(len(clips)) as advance:
+        for source, answers, last in _answers(clips, request, job):
+            write(source, answers)
+            if last:
+                advance(len(job.problems))
+
+
+def _answers(
+    clips: list[Source], request: AnswerRequest, job: AnswerJob
+) -> Iterator[tuple[Source, list[Answer], bool]]:
+    """Yield each clip with some of its answers, and whether they are the last."""
+    if request.scaled is not None:
+        from nanoemox.cli.answer_spread import answer_spread
+
+        return answer_spread(clips, request, job)
     from nanoemox.inference.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
+    return answer_with(engine, [Path(c) for c in clips], request, job)
+
+
+def answer_with(
+    engine: Any, paths: list[Path], request: AnswerRequest, job: AnswerJob
+) -> Iterator[tuple[Path, list[Answer], bool]]:
+    """Yield each file with some of its answers, and whether they are the last; ``job.problems`` gets the rest."""
     along = request.every_s is not None or request.by == "utterance"
-    run = _timelines if along else _whole_clips
-    with progress_over(len(clips)) as advance:
-        for path, answers, last in run(engine, clips, request, job):
-            write(path, answers)
-            if last:
-                advance(len(job.problems))
+    return (_timelines if along else _whole_clips)(engine, paths, request, job)
 
 
 def _whole_clips(

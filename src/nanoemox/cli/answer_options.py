@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nanoemox.cli.answer_html import PageWriter
+from nanoemox.cli.answer_inputs import Source
 from nanoemox.cli.answer_table import checkpoint_identity
 from nanoemox.media.windows import check_windows
+from nanoemox.scaling.cluster import Cluster, Share
 from nanoemox.tasks import ALL_TASKS, get_task
 from nanoemox.types import NanoEmoXError, Turn
 
@@ -42,6 +44,7 @@ class AnswerRequest:
     csv: Path | None = None
     explain: bool = False
     html: Path | None = None
+    scaled: tuple[Cluster, Share] | None = None
 
 
 @dataclass(slots=True)
@@ -52,14 +55,14 @@ class AnswerJob:
         tasks: Task keys.
         labels: Candidates of the one closed task.
         history: Earlier turns.
-        problems: Path -> why it could not be answered; filled by the run.
+        problems: File or URI -> why it could not be answered; filled by the run.
         page: The page to write.
     """
 
     tasks: tuple[str, ...]
     labels: tuple[str, ...] | None
     history: tuple[Turn, ...]
-    problems: dict[Path, str] = field(default_factory=dict)
+    problems: dict[Source, str] = field(default_factory=dict)
     page: PageWriter | None = None
 
 
@@ -69,6 +72,8 @@ def check_request(request: AnswerRequest) -> AnswerJob:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
     if request.html is not None and (request.json or request.csv is not None):
         raise NanoEmoXError(f"--html and {'--json' if request.json else '--csv'} exclude each other: choose one")
+    if request.scaled is not None and request.csv is None:
+        raise NanoEmoXError("--ray writes a table that can be resumed: name it with --csv FILE")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
     if request.every_s is not None:
@@ -98,7 +103,7 @@ def check_request(request: AnswerRequest) -> AnswerJob:
     return AnswerJob(tasks, labels, history, page=None if request.html is None else PageWriter(request.html))
 
 
-def check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
+def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
     """Refuse options that belong to clips beside ``--text``."""
     given = {
         "--csv": request.csv,
@@ -106,8 +111,9 @@ def check_words_alone(paths: Sequence[Path], request: AnswerRequest) -> None:
         "--subtitle": request.subtitle,
         "--words": request.words,
         "--face-vectors": request.face_vectors,
+        "--ray": request.scaled,
     }
-    wrong = [*(["clips"] if paths else []), *(name for name, value in given.items() if value is not None)]
+    wrong = [*(["clips"] if named else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
         raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
     if not (request.text or "").strip():

@@ -67,7 +67,7 @@ class AnswerTable:
             self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def add(self, path: Path, answers: Sequence[Answer]) -> None:
+    def add(self, path: Path | str, answers: Sequence[Answer]) -> None:
         """Append all rows of one clip; where the disk is full none of them stays.
 
         Raises:
@@ -188,8 +188,8 @@ def columns(tasks: Sequence[str]) -> list[str]:
     return names
 
 
-def path_cell(path: Path) -> str:
-    """Write a path as one printable line, control characters and bytes that are no text as escapes."""
+def path_cell(path: Path | str) -> str:
+    """Write a path or URI as one printable line, control characters and bytes that are no text as escapes."""
     return _harmless("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path)))
 
 
@@ -204,7 +204,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
-def table_row(path: Path, answer: Answer) -> dict[str, Any]:
+def table_row(path: Path | str, answer: Answer) -> dict[str, Any]:
     """Flatten an answer; lists are joined by ``; ``, mappings are JSON."""
     start_s, end_s = answer.span_s or (None, None)
     row: dict[str, Any] = {

@@ -8,12 +8,22 @@ from typing import Annotated
 import typer
 
 from nanoemox.cli.app import ModelOption, app, print_json
+from nanoemox.cli.scaled import (
+    CpusOption,
+    GpusOption,
+    RayAddressOption,
+    RayCpusOption,
+    RayOption,
+    WorkersOption,
+    where_to_run,
+)
 
 
 @app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
 def answer(
     clips: Annotated[
-        list[Path] | None, typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders.")
+        list[str] | None,
+        typer.Argument(metavar="CLIP...", help="Video, audio or picture files, or folders; with --ray s3://... too."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="Words alone, in place of clips.")] = None,
     task: Annotated[
@@ -54,9 +64,16 @@ def answer(
     csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one HTML page: answers, frames, audio, evidence.")] = None,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
+    ray_cpus: RayCpusOption = None,
+    workers: WorkersOption = "1",
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
     from nanoemox.cli.answer_files import answer_files
+    from nanoemox.cli.answer_inputs import as_sources
     from nanoemox.cli.answer_options import AnswerRequest
 
     request = AnswerRequest(
@@ -80,8 +97,9 @@ def answer(
         csv=csv,
         explain=explain,
         html=html,
+        scaled=where_to_run(ray, ray_address, ray_cpus, workers, cpus, gpus),
     )
-    raise typer.Exit(answer_files(clips or [], request))
+    raise typer.Exit(answer_files(as_sources(clips or [], remote=ray), request))
 
 
 @app.command(epilog="Example:  nanoemox env --json")

@@ -177,7 +177,7 @@ def show_line(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text(printable(text)))
 
 
-def show_problems(problems: Mapping[Path, str]) -> None:
+def show_problems(problems: Mapping[Path | str, str]) -> None:
     """List the files that could not be used on stderr."""
     if problems:
         show_line(f"nanoemox: {len(problems)} clip(s) could not be answered:")

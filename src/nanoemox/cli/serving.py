@@ -7,6 +7,15 @@ from typing import Annotated
 import typer
 
 from nanoemox.cli.app import ModelOption, app, print_text
+from nanoemox.cli.scaled import (
+    CpusOption,
+    GpusOption,
+    RayAddressOption,
+    RayCpusOption,
+    RayOption,
+    WorkersOption,
+    where_to_run,
+)
 
 
 @app.command(epilog="Example:  nanoemox serve --model small --port 8000")
@@ -32,12 +41,19 @@ def serve(
     batch: Annotated[int, typer.Option(min=1, max=256, help="Clips that run through the model together.")] = 16,
     decoders: Annotated[int, typer.Option(min=1, max=256, help="Media decoded at a time.")] = 2,
     timeout: Annotated[float, typer.Option(min=1, help="Longest time for one answer, in seconds.")] = 300.0,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
+    ray_cpus: RayCpusOption = None,
+    workers: WorkersOption = "1",
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
 ) -> None:
     """Serve decisions, chat and the six answers over HTTP, for OpenAI's clients and your own."""
     from nanoemox.types import NanoEmoXError
 
     if token is not None and not token.strip():
         raise NanoEmoXError("--token is empty: give one, or leave it out")
+    scaled = where_to_run(ray, ray_address, ray_cpus, workers, cpus, gpus)
     try:
         from nanoemox.serving.app import serve as serve_app
         from nanoemox.serving.limits import Limits
@@ -56,6 +72,13 @@ def serve(
         duration_s=max_seconds,
         decoders=decoders,
     )
+    hosts, names = frozenset(allow_media_host or ()), tuple(name or ())
+    if scaled is not None:
+        from nanoemox.scaling.replicas import ReplicaOptions, serve_replicas
+
+        options = ReplicaOptions(model, device, limits, hosts, names, host, token)
+        serve_replicas(options, *scaled, port, lambda at: print_text(f"{workers} replica(s) at {at}   Ctrl-C stops"))
+        return
     engine = Engine.from_pretrained(model, device=device)
-    service = Service(engine, limits, frozenset(allow_media_host or ()), tuple(name or ()))
+    service = Service(engine, limits, hosts, names)
     serve_app(service, host, port, token, lambda address: print_text(f"{engine.name} at {address}   Ctrl-C stops"))

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from nanoemox.inference.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.media.load import clip_from_arrays
-from nanoemox.model.configuration import NanoEmoXConfig
+from nanoemox.model.branches import BRANCHES, branch_of
+from nanoemox.model.configuration import FUSED, FUSION, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.processing import MEDIA_BRANCHES, Ask, NanoEmoXProcessor
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import TASKS, ClosedTask, format_label, get_task, parse
 from nanoemox.types import (
-    MODALITIES,
     SAMPLE_RATE_HZ,
     Clip,
     Evidence,
@@ -141,16 +141,16 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]:
-    """Return what a model with these branches at work is given of a clip, in the order of ``MODALITIES``."""
-    words = bool(clip.subtitle or clip.history)
-    return tuple(m for m in MODALITIES if (words if m == "text" else m in branches))
+    """Return what a model with these branches at work is given of a clip: branches in their order, then the words."""
+    words = ("text",) if clip.subtitle or clip.history else ()
+    return (*(b for b in BRANCHES if b in branches), *words)
 
 
 def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
     """Name the branches whose adapters nobody has trained, with fusion unless both that it joins are trained."""
     trained = set(config.trained_branches)
-    if not {"vision", "speech"} <= trained:
-        trained.discard("fusion")
+    if not set(FUSED) <= trained:
+        trained.discard(FUSION)
     return tuple(b for b in config.branches if b not in trained)
 
 
@@ -187,7 +187,7 @@ class ClipBatch:
         self.branches = [tuple(b for b in of if b not in off) for of in offered]
         self.left_out = [tuple(b for b in of if b in off) for of in offered]
         # Without the media of a branch its encoder never runs.
-        media = [{k: v for k, v in m.items() if MEDIA_BRANCHES[k] not in off} for m in media]
+        media = [{k: v for k, v in m.items() if branch_of(k) not in off} for m in media]
         self._check_something_to_read()
         self.prefix = self._prefill(media)
         self.encode_s = (time.perf_counter() - begin) / len(clips)
@@ -200,7 +200,7 @@ class ClipBatch:
                         f"{clip.name}: nothing to answer from; the adapters of {', '.join(left_out)} are untrained and "
                         "the clip has no words: give its subtitle, or train with nanoemox train"
                     )
-                reads = ", ".join(b for b in (*self.processor.config.branches, "text") if b != "fusion")
+                reads = ", ".join(b for b in (*self.processor.config.branches, "text") if b != FUSION)
                 raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
 
     def _check_room(self, longest: int) -> None:
@@ -283,28 +283,16 @@ class ClipBatch:
 
     def gate(self, i: int) -> tuple[float, ...] | None:
         """Fusion weights of clip i, one per expert; None where nothing was fused."""
-        return self._row(i, "fusion", self.prefix.seen.gate)
+        return self._row(i, FUSION, self.prefix.seen.gate)
 
     def evidence(self, i: int) -> Evidence:
         """Put times and boxes to the attention that the adapters report."""
-        clip, seen = self.clips[i], self.prefix.seen
-        speech = self.processor.config.speech
-        # The same frames that the processor took.
-        count = self.processor.config.vision.num_frames
-        picked = None if clip.frames is None else np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
-        spans = None
-        if clip.waveform is not None and "speech" in self.branches[i]:
-            starts = self.processor.window_starts(len(clip.waveform)) / SAMPLE_RATE_HZ
-            spans = np.stack([starts, np.minimum(starts + speech.window_s, clip.duration_s)], axis=1)
-        frames = self._row(i, "vision", seen.frame_attention)
-        windows = self._row(i, "speech", seen.window_attention)
-        return Evidence(
-            frame_times_s=None if picked is None or clip.frame_times_s is None else clip.frame_times_s[picked],
-            frame_attention=None if frames is None else np.array(frames, np.float32),
-            window_spans_s=spans,
-            window_attention=None if windows is None else np.array(windows, np.float32),
-            face_boxes=None if picked is None or clip.face is None else clip.face.boxes[picked],
-        )
+        clip, config = self.clips[i], self.processor.config
+        found: dict[str, Any] = {}
+        for name, branch in BRANCHES.items():
+            shares = self._row(i, name, (self.prefix.seen.attention or {}).get(name))
+            found |= branch.evidence(clip, config, None if shares is None else np.array(shares, np.float32))
+        return Evidence(**found)
 
     def _row(self, i: int, branch: str, values: Tensor | None) -> tuple[float, ...] | None:
         """Pick clip i's row out of float[N, n], which has rows only for the clips that have the branch."""

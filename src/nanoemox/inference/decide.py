@@ -2,14 +2,9 @@
 
 The questions branch off behind what they share, the clip's prompt, and each question's options behind the question:
 one token tree (:mod:`nanoemox.inference.decoding`), cut into pieces where it would take too much memory. A node sees
-<<<<<<< HEAD
 its ancestors only, so an answer depends neither on the other questions nor on their order. Options are shown in
 alphabetical order whatever order they come in; the levels of a score are shown from the lowest up, which is their
 meaning.
-=======
-its ancestors only, so an answer depends neither on the other questions nor on their order. Options are shown in the
-order of the alphabet whatever order they come in; the levels of a score from the lowest up, which is their meaning.
->>>>>>> serve
 
 Letters: ``B`` clips, ``V`` vocabulary.
 """

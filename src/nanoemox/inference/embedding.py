@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 
 from nanoemox.inference.batch import untrained_branches
-from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
-from nanoemox.model.processing import MEDIA_BRANCHES, NanoEmoXProcessor
+from nanoemox.model.branches import branch_of
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import Clip, MediaError
 
 
@@ -43,9 +44,9 @@ def embed_clip(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProce
     if not branches:
         reads = ", ".join(b for b in processor.config.branches if b not in off) or "words alone"
         raise MediaError(f"{clip.name}: nothing to embed; this model reads {reads}, the clip has none of it")
-    media = {k: v[None].to(model.device) for k, v in offered.items() if MEDIA_BRANCHES[k] not in off}
+    media = {k: v[None].to(model.device) for k, v in offered.items() if branch_of(k) not in off}
     ids = torch.tensor([processor.prefix_ids(clip, branches)], device=model.device)
-    embedded, _ = model.embed(ids, Media(**media))
+    embedded, _ = model.embed(ids, media)
     places = processor.config.placeholder_token_ids
     tokens = {b: embedded[0, ids[0] == places[b]].float().cpu().numpy() for b in branches}
     return Embedding(clip.name, tokens, {b: rows.mean(axis=0) for b, rows in tokens.items()})

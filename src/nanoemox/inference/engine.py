@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nanoemox.faces.tracks import NO_FACE, with_face
 from nanoemox.faces.vectors import FaceTable, face_table, with_face_vectors
 from nanoemox.inference.answers import answer_batch, answer_in_batches, written_pieces
 from nanoemox.inference.batch import ClipBatch, Labels, Plan, clip_of, make_plan, untrained_branches
@@ -30,6 +29,7 @@ from nanoemox.inference.timeline import TimelineOptions, cut, no_answer
 from nanoemox.inference.transcribe import find_listener, listen
 from nanoemox.media.decode import MediaOptions
 from nanoemox.media.load import load_clip, media_duration_s
+from nanoemox.model.branches import present, read_branches, sidecars
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
@@ -116,14 +116,17 @@ class Engine:
             if span_s is not None and table.recording_s is None and isinstance(source, str | Path):
                 table = replace(table, recording_s=media_duration_s(source))
             clip = self.with_face_vectors(clip, table, face_index, start_s=span_s[0] if span_s else 0.0)
-        return self.complete(clip, face_index=face_index, hear=hear and subtitle is None, asr_model=asr_model)
+        clip = self._with_words(clip, hear and subtitle is None and not clip.subtitle, asr_model)
+        paths = {"media": str(source)} if isinstance(source, str | Path) else {}
+        files = sidecars(self.processor.config, paths)
+        return self._with_branches(clip, face_index, files, span_s[0] if span_s else 0.0)
 
     def complete(
         self, clip: Clip, *, face_index: int = 0, hear: bool = True, asr_model: str | Path | None = None
     ) -> Clip:
         """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
         heard = self._with_words(clip, hear and not clip.subtitle, asr_model)
-        return self._with_face(heard, face_index)
+        return self._with_branches(heard, face_index)
 
     def with_face_vectors(
         self,
@@ -168,13 +171,12 @@ class Engine:
         listener = find_listener(asr_model, self.model.device) if wanted else None
         return clip if listener is None else listen(clip, listener)
 
-    def _with_face(self, clip: Clip, index: int = 0) -> Clip:
-        """Look for the face unless that was done or the model has no use for it."""
+    def _with_branches(
+        self, clip: Clip, index: int = 0, files: Mapping[str, str] | None = None, start_s: float = 0.0
+    ) -> Clip:
+        """Find what the branches at work read beside pictures, sound and words, unless that was done."""
         config = self.processor.config
-        reads = "face" in config.branches and "face" not in untrained_branches(config)
-        wanted = reads and config.face.kind != "precomputed" and config.face.crop == "detector"
-        looked = clip.face is not None or NO_FACE in clip.warnings
-        return with_face(clip, index) if wanted and not looked else clip
+        return read_branches(clip, config, files, without=untrained_branches(config), start_s=start_s, person=index)
 
     def answer(
         self,
@@ -277,8 +279,9 @@ class Engine:
         cannot be answered raises; given ``on_error``, it is left out and ``on_error(position, error)`` is called.
         """
         plan = make_plan(tasks, labels, think, explain, generation)
-        if self.processor.config.speech.normalise == "batch":
-            batch_size = 1  # Reference: such features depend on the other clips of the batch
+        config = self.processor.config
+        if any(branch.dependence(config) for branch in present(config).values()):
+            batch_size = 1
         return answer_in_batches(partial(self._answer, plan=plan), iter(clips), max(1, batch_size), on_error)
 
     def timeline(self, path: str | Path, options: TimelineOptions | None = None) -> Iterator[Answer]:
@@ -301,16 +304,11 @@ class Engine:
             table = replace(self._face_table(table, options.face_index), recording_s=media_duration_s(path))
         listen = partial(self._with_words, wanted=options.hear, asr_model=options.asr_model)
         load = partial(
-            self.load,
-            path,
-            history=options.history,
-            face_index=options.face_index,
-            asr_model=options.asr_model,
-            face_vectors=table,
+            self.load, path, history=options.history, face_index=options.face_index, asr_model=options.asr_model
         )
         for stretch in cut(path, options, listen):
             try:
-                clip = load(subtitle=stretch.subtitle, hear=stretch.hear, span_s=stretch.span)
+                clip = load(subtitle=stretch.subtitle, hear=stretch.hear, span_s=stretch.span, face_vectors=table)
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
                 answer = no_answer(path, self.name, error)
@@ -337,7 +335,7 @@ class Engine:
         yield from written_pieces(batch, reserve=len(self.processor.terminator_ids) - 1)
 
     def _read(self, source: Clip | str | Path) -> Clip:
-        return self._with_face(source) if isinstance(source, Clip) else self.load(source)
+        return self._with_branches(source) if isinstance(source, Clip) else self.load(source)
 
     def _answer(self, sources: Sequence[Clip | str | Path], plan: Plan) -> list[Answer]:
         """Answer about some clips together; all seconds but those of loading are shared out evenly."""

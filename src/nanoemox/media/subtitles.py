@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from nanoemox.types import MediaError
 
+SIDECAR_SUFFIXES = (".srt", ".vtt")
+"""How files with the words of a clip end, beside it."""
+
 _MAX_BYTES = 4_000_000
 
 _TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
@@ -65,7 +68,7 @@ def read_sidecar(path: Path) -> tuple[Cue, ...] | None:
     Raises:
         MediaError: The file is too large to be subtitles.
     """
-    for suffix in (".srt", ".vtt"):
+    for suffix in SIDECAR_SUFFIXES:
         side = path.with_suffix(suffix)
         if side.is_file():
             size = side.stat().st_size

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
-from nanoemox.model.qformer import QFormer
+from nanoemox.model.qformer import QFormer, QFormerSection
 
 
 class AdapterOutput(NamedTuple):
@@ -31,7 +30,7 @@ class AdapterOutput(NamedTuple):
 class TokenAdapter(nn.Module):
     """Vision or speech adapter (paper: "modality encoders with Q-Former", trained in phase 1)."""
 
-    def __init__(self, section: VisionBranchConfig | SpeechBranchConfig, llm_size: int) -> None:
+    def __init__(self, section: QFormerSection, llm_size: int) -> None:
         super().__init__()
         self.vectors_per_step = getattr(section, "tokens_per_frame", 1)
         self.positions = nn.Embedding(section.max_positions, section.feature_size)

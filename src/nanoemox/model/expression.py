@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.model.configuration import EXPRESSION_SIZE
-
+EXPRESSION_SIZE = 256
+"""Width of the vector."""
+COLOUR = (122.782 / 255, 117.001 / 255, 104.298 / 255)
+"""Mean colour that the network was trained with."""
 CHANNELS = (32, 64, 128, EXPRESSION_SIZE)
 
 

@@ -22,10 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nanoemox.model.branches import BRANCHES
 from nanoemox.types import CheckpointError
-
-GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
-"""Names of what P2E may train; a phase declares a subset."""
 
 # Rooted at the language model: bare names such as q_proj would also put LoRA into the encoders.
 _PROJECTIONS = r"(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -51,12 +49,17 @@ class LoraSpec:
     first_layer: int = 0
 
 
+def group_names() -> tuple[str, ...]:
+    """Name what P2E may train: the adapters of the branches, fusion, LoRA. A phase declares a subset."""
+    return (*(f"{branch}_adapter" for branch in BRANCHES), "fusion", "lora")
+
+
 def group_of(name: str) -> str | None:
     """Name the group that a parameter belongs to, or None for a frozen part."""
     if ".lora_" in name:
         return "lora"
     head = name.split(".", 1)[0]
-    return head if head in GROUPS else None
+    return head if head in group_names() else None
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
@@ -133,9 +136,12 @@ def whole(value: Any) -> Any:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def adapter_state(model: nn.Module, groups: Iterable[str] = GROUPS) -> dict[str, Tensor]:
-    """Collect what belongs to the groups: name -> tensor on the CPU; all processes that share the model must call."""
-    wanted = set(groups)
+def adapter_state(model: nn.Module, groups: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Collect what belongs to the groups, by default all: name -> tensor on the CPU.
+
+    All processes that share the model must call it.
+    """
+    wanted = set(group_names() if groups is None else groups)
     state = {n: t for n, t in model.state_dict().items() if group_of(n) in wanted}
     return {n: whole(t.detach()).to("cpu", copy=True).contiguous() for n, t in state.items()}
 
@@ -143,7 +149,7 @@ def adapter_state(model: nn.Module, groups: Iterable[str] = GROUPS) -> dict[str,
 def save_adapters(
     model: nn.Module,
     path: str | Path,
-    groups: Iterable[str] = GROUPS,
+    groups: Iterable[str] | None = None,
     dtype: torch.dtype | None = None,
     *,
     write: bool = True,
@@ -153,7 +159,7 @@ def save_adapters(
     Args:
         model: The model.
         path: The file.
-        groups: What to write.
+        groups: What to write; all by default.
         dtype: Precision in the file; by default the model's. At full size bfloat16 is 180 MB, float32 twice that.
         write: Whether this process writes. All that share a split model must call; the others only help to gather it.
     """

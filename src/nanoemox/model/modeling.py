@@ -7,7 +7,8 @@ the batch that have a branch: media are given for those alone, in the order of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,63 +18,12 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from nanoemox.model.adapters import TokenAdapter
+from nanoemox.model.branches import BRANCHES, media_keys, present
 from nanoemox.model.cache import CACHE_NAME, cache_argument
-from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
-from nanoemox.model.encoders import Levels, SpeechEncoder, VisionEncoder
-from nanoemox.model.face import FaceAdapter, FaceEncoder
+from nanoemox.model.configuration import FUSED, FUSION, IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.fusion import build_fusion
 from nanoemox.model.splice import holders, splice
 from nanoemox.types import CheckpointError
-
-
-@dataclass
-class Media:
-    """Media of a batch, raw or already encoded; a branch is given in one form or not at all.
-
-    Attributes:
-        pixel_values: float[N, T, 3, S, S].
-        speech_values: float[N, W, samples] waveform windows, or float[N, W, mels, steps].
-        face_values: float[N, T, 3, S, S] crops, or float[N, T, F] precomputed vectors.
-        vision_last, vision_levels: float[N, T, D] and float[N, E, T, D], from the feature cache.
-        speech_last, speech_levels: float[N, W, D] and float[N, E, W, D], from the feature cache.
-        face_vectors: float[N, T, C], from the feature cache.
-    """
-
-    pixel_values: Tensor | None = None
-    speech_values: Tensor | None = None
-    face_values: Tensor | None = None
-    vision_last: Tensor | None = None
-    vision_levels: Tensor | None = None
-    speech_last: Tensor | None = None
-    speech_levels: Tensor | None = None
-    face_vectors: Tensor | None = None
-
-    def is_empty(self) -> bool:
-        """Say whether no branch is given."""
-        return all(v is None for v in vars(self).values())
-
-
-_MEDIA = frozenset(f.name for f in fields(Media))
-
-
-@dataclass
-class BranchFeatures(ModelOutput):
-    """What the frozen encoders saw.
-
-    Attributes:
-        vision_last: float[N, T, D].
-        vision_levels: float[N, E, T, D].
-        speech_last: float[N, W, D].
-        speech_levels: float[N, E, W, D].
-        face_vectors: float[N, T, C].
-    """
-
-    vision_last: Tensor | None = None
-    vision_levels: Tensor | None = None
-    speech_last: Tensor | None = None
-    speech_levels: Tensor | None = None
-    face_vectors: Tensor | None = None
 
 
 @dataclass
@@ -85,11 +35,9 @@ class NanoEmoXOutput(ModelOutput):
         logits: float[B, L, V], or fewer positions with ``logits_to_keep``.
         cache: The language model's cache (``past_key_values`` before transformers 5.24).
         hidden_states: float[B, L, H] of each layer, on request.
-        features: Features of the frozen encoders.
+        features: What the frozen encoders saw: key of a feature -> float[N, ...].
         gate: float[N, E], fusion weights of the samples that have picture and voice.
-        frame_attention: float[N, T], how the vision adapter's attention is shared among frames.
-        window_attention: float[N, W], the same for the speech windows.
-        face_attention: float[N, T], the same for the faces.
+        attention: Branch -> float[N, T], how its adapter's attention is shared among frames or windows.
     """
 
     loss: Tensor | None = None
@@ -99,11 +47,9 @@ class NanoEmoXOutput(ModelOutput):
     else:
         past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-    features: BranchFeatures | None = None
+    features: dict[str, Tensor] | None = None
     gate: Tensor | None = None
-    frame_attention: Tensor | None = None
-    window_attention: Tensor | None = None
-    face_attention: Tensor | None = None
+    attention: dict[str, Tensor] | None = None
 
 
 class NanoEmoXPreTrainedModel(PreTrainedModel):
@@ -134,15 +80,12 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
 
     def __init__(self, config: NanoEmoXConfig) -> None:
         super().__init__(config)
-        width = config.text_config.hidden_size
-        on = set(config.branches)
-        self.vision_encoder = VisionEncoder(config.vision) if "vision" in on else None
-        self.speech_encoder = SpeechEncoder(config.speech) if "speech" in on else None
-        self.face_encoder = FaceEncoder(config.face) if "face" in on else None
-        self.vision_adapter = TokenAdapter(config.vision, width) if "vision" in on else None
-        self.speech_adapter = TokenAdapter(config.speech, width) if "speech" in on else None
-        self.face_adapter = FaceAdapter(config.face, width) if "face" in on else None
-        self.fusion = build_fusion(config) if "fusion" in on else None
+        built = present(config)
+        for name in BRANCHES:
+            setattr(self, f"{name}_encoder", built[name].build_encoder(config) if name in built else None)
+        for name in BRANCHES:
+            setattr(self, f"{name}_adapter", built[name].build_adapter(config) if name in built else None)
+        self.fusion = build_fusion(config) if FUSION in config.branches else None
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -179,69 +122,73 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
 
     # ---------------------------------------------------------------- media
 
-    def encode(self, media: Media) -> BranchFeatures:
-        """Run the frozen encoders on what is raw; what is already encoded passes through."""
-        out = BranchFeatures(
-            vision_last=media.vision_last,
-            vision_levels=media.vision_levels,
-            speech_last=media.speech_last,
-            speech_levels=media.speech_levels,
-            face_vectors=media.face_vectors,
-        )
-        if media.pixel_values is not None and self.vision_encoder is not None:
-            seen: Levels = self.vision_encoder(media.pixel_values.to(self.dtype))
-            out.vision_last, out.vision_levels = seen
-        if media.speech_values is not None and self.speech_encoder is not None:
-            heard: Levels = self.speech_encoder(media.speech_values)
-            out.speech_last, out.speech_levels = heard
-        if media.face_values is not None and self.face_encoder is not None:
-            out.face_vectors = self.face_encoder(media.face_values.to(self.dtype))
+    def encoder_of(self, branch: str) -> nn.Module | None:
+        """Return the frozen encoder of a branch; None without it, or where training has let go of it."""
+        return getattr(self, f"{branch}_encoder", None)
+
+    def adapter_of(self, branch: str) -> nn.Module | None:
+        """Return the adapter of a branch; None without it."""
+        return getattr(self, f"{branch}_adapter", None)
+
+    def encode(self, media: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the frozen encoders on what is raw; what is already encoded passes through.
+
+        Args:
+            media: As the processor or the feature cache gives them, stacked: key of a branch's raw values or of a
+                feature -> float[N, ...].
+
+        Returns:
+            Key of a feature -> float[N, ...].
+        """
+        out: dict[str, Tensor] = {}
+        for name, branch in BRANCHES.items():
+            out |= {key: media[key] for key in branch.features if key in media}
+            encoder = self.encoder_of(name)
+            if branch.raw in media and encoder is not None:
+                out |= branch.encode(encoder, media[branch.raw], self.dtype)
         return out
 
-    def embed(self, input_ids: Tensor, media: Media) -> tuple[Tensor, NanoEmoXOutput]:
+    def embed(self, input_ids: Tensor, media: Mapping[str, Tensor]) -> tuple[Tensor, NanoEmoXOutput]:
         """Embed a prompt: words looked up, media encoded, adapted, fused and spliced in.
 
         Args:
             input_ids: int64[B, L] with placeholders.
-            media: Media of the samples that have them.
+            media: Media of the samples that have them, as in :meth:`encode`.
 
         Returns:
             float[B, L, H], and an output with features, gate and attention filled in.
         """
         ids = self.config.placeholder_token_ids
         features = self.encode(media)
-        seen = NanoEmoXOutput(features=features)
         tokens: dict[str, Tensor] = {}
-        if features.vision_last is not None and self.vision_adapter is not None:
-            tokens["vision"], seen.frame_attention = self.vision_adapter(features.vision_last.to(self.dtype))
-        if features.speech_last is not None and self.speech_adapter is not None:
-            tokens["speech"], seen.window_attention = self.speech_adapter(features.speech_last.to(self.dtype))
-        if features.face_vectors is not None and self.face_adapter is not None:
-            tokens["face"], seen.face_attention = self.face_adapter(features.face_vectors.to(self.dtype))
-        both = self._fusion_inputs(input_ids, features)
-        if both is not None and self.fusion is not None:
-            tokens["fusion"], seen.gate = self.fusion(*both)
+        attention: dict[str, Tensor] = {}
+        for name, branch in BRANCHES.items():
+            adapter, encoded = self.adapter_of(name), features.get(branch.features[0])
+            if adapter is not None and encoded is not None:
+                tokens[name], attention[name] = adapter(encoded.to(self.dtype))
+        seen = NanoEmoXOutput(features=features, attention=attention)
+        joined = self._fusion_inputs(input_ids, features)
+        if joined is not None and self.fusion is not None:
+            tokens[FUSION], seen.gate = self.fusion(*joined)
         # A placeholder id may lie past the vocabulary, and its embedding is overwritten anyway.
         words = input_ids
         for placeholder in ids.values():
             words = words.masked_fill(words == placeholder, 0)
         return splice(self.get_input_embeddings()(words), input_ids, tokens, ids), seen
 
-    def _fusion_inputs(self, input_ids: Tensor, features: BranchFeatures) -> tuple[Tensor, Tensor] | None:
-        """Pick the taps of the samples that hold a fusion placeholder: float[N, E, T, D], float[N, E, W, D]."""
-        if features.vision_levels is None or features.speech_levels is None:
+    def _fusion_inputs(self, input_ids: Tensor, features: Mapping[str, Tensor]) -> list[Tensor] | None:
+        """Pick the taps of the samples that hold a fusion placeholder: of each in ``FUSED`` float[N, E, T, D]."""
+        levels = [features.get(BRANCHES[b].features[1]) for b in FUSED]
+        if any(of is None for of in levels):
             return None
         ids = self.config.placeholder_token_ids
         # Asked for together: each answer on its own would wait for the device.
-        marks = torch.stack([holders(input_ids, ids[b]) for b in ("fusion", "vision", "speech")])
-        fused, seen, heard = marks.tolist()
-        if sum(seen) != len(features.vision_levels) or sum(heard) != len(features.speech_levels):
+        fused, *held = torch.stack([holders(input_ids, ids[b]) for b in (FUSION, *FUSED)]).tolist()
+        if any(of is None or sum(have) != len(of) for of, have in zip(levels, held, strict=True)):
             return None  # the splice tells the user which branch disagrees
-        vision = _rows(features.vision_levels, [f for f, s in zip(fused, seen, strict=True) if s])
-        speech = _rows(features.speech_levels, [f for f, h in zip(fused, heard, strict=True) if h])
-        if not len(vision):
-            return None
-        return vision.to(self.dtype), speech.to(self.dtype)
+        wanted = [[f for f, has in zip(fused, have, strict=True) if has] for have in held]
+        picked = [_rows(of, rows).to(self.dtype) for of, rows in zip(levels, wanted, strict=True) if of is not None]
+        return picked if len(picked[0]) else None
 
     # ---------------------------------------------------------------- forward
 
@@ -258,13 +205,17 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         given: dict[str, Any] = {"inputs_embeds": inputs_embeds, "is_first_iteration": is_first_iteration, **kwargs}
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **given)
         ids = inputs.get("input_ids")
-        if ids is None or not _holds(inputs.get(CACHE_NAME)) or _MEDIA.isdisjoint(inputs):
+        if ids is None or not _holds(inputs.get(CACHE_NAME)) or media_keys().isdisjoint(inputs):
             return inputs
         placeholders = torch.tensor(list(self.config.placeholder_token_ids.values()), device=ids.device)
         # A placeholder that the model itself has written later is a word like any other.
         if is_first_iteration and torch.isin(ids, placeholders).any():
             return inputs
-        return {k: v for k, v in inputs.items() if k not in _MEDIA}
+        return {k: v for k, v in inputs.items() if k not in media_keys()}
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        """Let ``generate`` take media of any branch, whether :meth:`forward` spells them out or not."""
+        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in media_keys()})
 
     def forward(
         self,
@@ -277,11 +228,6 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         pixel_values: Tensor | None = None,
         speech_values: Tensor | None = None,
         face_values: Tensor | None = None,
-        vision_last: Tensor | None = None,
-        vision_levels: Tensor | None = None,
-        speech_last: Tensor | None = None,
-        speech_levels: Tensor | None = None,
-        face_vectors: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
@@ -297,36 +243,32 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             cache: Keys and values of what came before ``input_ids``; media given beside it belong to ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
-            pixel_values: Raw media, as in :class:`Media`.
-            speech_values: As there.
-            face_values: As there.
-            vision_last: Encoded media, as in :class:`Media`.
-            vision_levels: As there.
-            speech_last: As there.
-            speech_levels: As there.
-            face_vectors: As there.
+            pixel_values: Pictures float[N, T, 3, S, S] of the N samples that have them.
+            speech_values: Sound float[N, W, samples], or float[N, W, mels, steps].
+            face_values: Crops float[N, T, 3, S, S], or float[N, T, F] precomputed vectors.
             use_cache: Return the cache.
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are
                 float[num_kept, V] and the loss reads the labels that follow them).
             num_items_in_batch: Answer tokens over the whole accumulation window: the loss is their sum over it.
             past_key_values: The name of ``cache`` before transformers 5.24.
-            kwargs: Passed to the language model, such as ``output_hidden_states``. ``return_dict`` is ignored: the
+            kwargs: Media of other branches and media that are encoded already, as in :meth:`encode`. The rest is passed
+                to the language model, such as ``output_hidden_states``. ``return_dict`` is ignored: the
                 output is always a :class:`NanoEmoXOutput`.
 
         Raises:
             ValueError: No ``input_ids`` nor ``inputs_embeds``, or media whose placeholders are not among ``input_ids``.
         """
-        media = Media(
-            pixel_values, speech_values, face_values,
-            vision_last, vision_levels, speech_last, speech_levels, face_vectors,
-        )  # fmt: skip
+        # These three are spelt out for the library, which reads the signature (Trainer drops other columns).
+        named = {"pixel_values": pixel_values, "speech_values": speech_values, "face_values": face_values}
+        given = named | {key: kwargs.pop(key) for key in media_keys() & kwargs.keys()}
+        media = {key: values for key, values in given.items() if values is not None}
         out = NanoEmoXOutput()
         cache = past_key_values if cache is None else cache
         kwargs.pop("return_dict", None)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
-            if media.is_empty() and _holds(cache):
+            if not media and _holds(cache):
                 # Without new media there is nothing to look for: counting placeholders would stall every step.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:

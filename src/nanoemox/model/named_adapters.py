@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nanoemox.model.lora import GROUPS, attach_lora, check_fit, group_of, lora_layers, read_adapters
+from nanoemox.model.lora import attach_lora, check_fit, group_names, group_of, lora_layers, read_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.types import CheckpointError
 
@@ -34,7 +34,7 @@ class NamedAdapters:
             raise CheckpointError("LoRA is attached already: fold_lora(model) first")
         self.model = model
         self.current: str | None = None
-        self._own = {n: t for n, t in model.state_dict().items() if group_of(n) in set(GROUPS) - {_LORA}}
+        self._own = {n: t for n, t in model.state_dict().items() if group_of(n) in set(group_names()) - {_LORA}}
         self._base = {n: t.clone() for n, t in self._own.items()}
         self._sets: dict[str, dict[str, Tensor]] = {}
 

@@ -15,29 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoTokenizer, BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 from transformers.utils import cached_file
 
-from nanoemox.faces.tracks import crop_faces
-from nanoemox.faces.vectors import check_rows
-from nanoemox.media.windows import speech_window_starts
+from nanoemox.model.branches import branch_of, present
 from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
-from nanoemox.model.configuration import IGNORE_INDEX, NanoEmoXConfig
-from nanoemox.model.images import fit_square, normalise
+from nanoemox.model.configuration import FUSED, FUSION, IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
 from nanoemox.tasks import TASKS
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
-from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip, MediaError
+from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FACE_COLOUR = (122.782 / 255, 117.001 / 255, 104.298 / 255)
-"""Mean colour that the expression net was trained with."""
-MEDIA_BRANCHES = {"pixel_values": "vision", "speech_values": "speech", "face_values": "face"}
-"""Model input that holds media -> its branch."""
 THINK_TAGS = ("<think>", "</think>")
 
 
@@ -134,85 +125,24 @@ class NanoEmoXProcessor(ProcessorMixin):
 
         Returns:
             ``pixel_values`` float32[T, 3, S, S]; ``speech_values`` float32[W, samples] or float32[W, mels, steps];
-            ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F].
+            ``face_values`` float32[T, 3, S, S] or, precomputed, float32[T, F]; those of other branches.
 
         Raises:
             MediaError: Sound or face vectors hold NaN or infinity, or the vectors are of another width.
         """
-        for field in ("waveform", "face_vectors"):
-            values = getattr(clip, field)
-            if values is not None and not np.isfinite(values).all():
-                raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")
-        if clip.face_vectors is not None and self.config.reads_face_vectors:
-            check_rows(clip.face_vectors, f"{clip.name}: face_vectors", self.config.face.vector_size)
         out: dict[str, Tensor] = {}
-        if "vision" in self.config.branches and clip.frames is not None:
-            out["pixel_values"] = self._pixels(clip.frames)
-        if "speech" in self.config.branches and clip.waveform is not None and len(clip.waveform):
-            out["speech_values"] = self._windows(clip.waveform)
-        if "face" in self.config.branches:
-            face = self._face(clip)
-            if face is not None:
-                out["face_values"] = face
+        for branch in present(self.config).values():
+            values = branch.prepare(clip, self.config, self.feature_extractor)
+            if values is not None:
+                out[branch.raw] = values
         return out
 
     def branches_of(self, media: Mapping[str, Any]) -> tuple[str, ...]:
-        """Name the branches that a clip's media give rise to; fusion needs both picture and voice."""
-        present = {
-            "vision": "pixel_values" in media or "vision_last" in media,
-            "speech": "speech_values" in media or "speech_last" in media,
-            "face": "face_values" in media or "face_vectors" in media,
-        }
-        present["fusion"] = present["vision"] and present["speech"]
-        return tuple(b for b in self.config.branches if present[b])
-
-    def window_starts(self, num_samples: int) -> np.ndarray:
-        """First sample of each speech window, int64[W]."""
-        speech = self.config.speech
-        starts: np.ndarray = speech_window_starts(num_samples, speech.num_windows, self._window_samples, speech.grid)
-        return starts
-
-    @property
-    def _window_samples(self) -> int:
-        return round(self.config.speech.window_s * SAMPLE_RATE_HZ)
-
-    def _spread(self, array: np.ndarray) -> np.ndarray:
-        """Repeat or thin out a clip's frames to exactly T, keeping their order."""
-        index = np.linspace(0, len(array) - 1, self.config.vision.num_frames).round().astype(int)
-        return array[index]
-
-    def _pixels(self, frames: np.ndarray) -> Tensor:
-        vision = self.config.vision
-        square = fit_square(self._spread(frames), vision.encoder.image_size, vision.fit)
-        return normalise(square, vision.image_mean, vision.image_std)
-
-    def _windows(self, waveform: np.ndarray) -> Tensor:
-        size = self._window_samples
-        padded = np.pad(waveform, (0, max(0, size - len(waveform))))
-        windows = np.stack([padded[s : s + size] for s in self.window_starts(len(waveform))])
-        if not self.config.speech.takes_log_mel:
-            return torch.from_numpy(windows)
-        mel = self.feature_extractor(list(windows), sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")
-        return torch.from_numpy(np.asarray(mel["input_features"], dtype=np.float32))
-
-    def _face(self, clip: Clip) -> Tensor | None:
-        face = self.config.face
-        if face.kind == "precomputed":
-            return None if clip.face_vectors is None else torch.from_numpy(self._spread(clip.face_vectors))
-        if clip.frames is None:
-            return None
-        if face.crop == "whole_frame":
-            square = fit_square(self._spread(clip.frames), face.image_size, "squash")
-        elif clip.face is not None:
-            crops = self._spread(crop_faces(clip.frames, clip.face, face.image_size))
-            square = torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
-        else:
-            return None
-        if face.normalise == "none":
-            return square.float()
-        if face.normalise == "colour":
-            return normalise(square, FACE_COLOUR, (1.0, 1.0, 1.0))
-        return normalise(square, IMAGENET_MEAN, IMAGENET_STD)
+        """Name the branches that a clip's media give rise to; fusion needs all that it joins."""
+        found = {branch_of(key) for key in media}
+        if found >= set(FUSED):
+            found.add(FUSION)
+        return tuple(b for b in self.config.branches if b in found)
 
     # ---------------------------------------------------------------- words
 
@@ -240,7 +170,8 @@ class NanoEmoXProcessor(ProcessorMixin):
         """Ids of all that precedes the question: the same for every task of a clip."""
         words = self.templates
         ids = self._ids(words.prefix)
-        for branch, sentence in words.media.items():
+        named = words.media | {b: of.sentence for b, of in present(self.config).items() if b not in words.media}
+        for branch, sentence in named.items():
             if branch in branches:
                 before, after = sentence.split("{tokens}")
                 placeholder = self.config.placeholder_token_ids[branch]

@@ -6,16 +6,31 @@ Letters: ``B`` batch, ``T`` features read, ``Q`` queries, ``C`` width of the que
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.model.configuration import SpeechBranchConfig, VisionBranchConfig
-
 LAYER_NORM_EPS = 1e-12  # Reference: BERT's
+
+
+@runtime_checkable
+class QFormerSection(Protocol):
+    """What a section of the configuration says about its Q-Former."""
+
+    num_queries: int
+    hidden_size: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    intermediate_size: int
+    dropout: float
+    max_positions: int
+
+    @property
+    def feature_size(self) -> int:
+        """D."""
 
 
 class QFormerOutput(NamedTuple):
@@ -64,7 +79,7 @@ class Attention(nn.Module):
 class QFormerLayer(nn.Module):
     """Self-attention of the queries, cross-attention to the features, feed-forward; each post-normalised."""
 
-    def __init__(self, section: VisionBranchConfig | SpeechBranchConfig) -> None:
+    def __init__(self, section: QFormerSection) -> None:
         super().__init__()
         size = section.hidden_size
         self.self_attention = Attention(size, size, section.num_attention_heads, section.dropout)
@@ -86,7 +101,7 @@ class QFormerLayer(nn.Module):
 class QFormer(nn.Module):
     """Learned queries through ``num_hidden_layers`` layers of cross-attention."""
 
-    def __init__(self, section: VisionBranchConfig | SpeechBranchConfig) -> None:
+    def __init__(self, section: QFormerSection) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.empty(1, section.num_queries, section.hidden_size))
         self.norm = nn.LayerNorm(section.hidden_size, eps=LAYER_NORM_EPS)

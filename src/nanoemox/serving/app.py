@@ -97,6 +97,12 @@ class _Watch:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - begin)
 
 
+def check_reach(host: str, token: str | None) -> None:
+    """Refuse an address that others can reach where nothing is asked of them."""
+    if host not in LOOPBACK and token is None:
+        raise NanoEmoXError(f"--host {host} can be reached from other machines: set --token, or serve at 127.0.0.1")
+
+
 def serve(service: Service, host: str, port: int, token: str | None, tell: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or a signal to end; what is at work is finished first.
 
@@ -110,8 +116,7 @@ def serve(service: Service, host: str, port: int, token: str | None, tell: Calla
     Raises:
         NanoEmoXError: An address that cannot be listened at, or that others can reach, without a token.
     """
-    if host not in LOOPBACK and token is None:
-        raise NanoEmoXError(f"--host {host} can be reached from other machines: set --token, or serve at 127.0.0.1")
+    check_reach(host, token)
     with listening_at(port, host) as (listening, address):
         tell(address)
         uvicorn.Server(_config(create_app(service, host, token))).run(sockets=[listening])

@@ -39,7 +39,7 @@ class FileStore:
     """Files by id, oldest forgotten first.
 
     Args:
-        max_bytes: All files together.
+        max_bytes: All files together; 0 where this server keeps none.
         lifetime_s: How long one is kept.
     """
 
@@ -49,6 +49,8 @@ class FileStore:
 
     def add(self, data: bytes, name: str, purpose: str) -> StoredFile:
         """Keep a file."""
+        if not self.max_bytes:
+            raise Refusal(400, "this server keeps no files, since it runs in several processes: send the clip itself")
         if not data:
             raise Refusal(400, "the file is empty", param="file")
         if len(data) > self.max_bytes:

@@ -23,7 +23,8 @@ from starlette.websockets import WebSocketDisconnect
 from nanoemox.inference.batch import make_plan
 from nanoemox.serving.errors import Refusal, body_of, refusal_of
 from nanoemox.serving.measuring import Smoother, look, measures, replied, reply, result, spoken
-from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech, is_jpeg
+from nanoemox.serving.pictures import is_jpeg
+from nanoemox.serving.rolling import Backlog, Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.service import Service
 from nanoemox.types import NanoEmoXError
 
@@ -56,10 +57,10 @@ class Session:
         self.service, self.socket = service, socket
         self.id = f"live-{secrets.token_hex(8)}"
         self._outgoing: deque[dict[str, Any]] = deque()
-        self._waiting: deque[Due] = deque()
+        self._backlog = Backlog()
         self._changed, self._sendable = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._dropped = 0
+        self._unsent = 0
         self._ended = self._measured = False
 
     async def _configure(self, config: LiveConfig) -> None:
@@ -146,25 +147,18 @@ class Session:
         if isinstance(event, Speech):
             self._say(spoken(event))
             return
-        if event.trigger == "interval":  # only the newest counts
-            late = [due for due in self._waiting if due.trigger == "interval"]
-            self._dropped += len(late)
-            self._waiting = deque(due for due in self._waiting if due.trigger != "interval")
-        self._waiting.append(event)
-        while len(self._waiting) > 4:
-            self._waiting.popleft()
-            self._dropped += 1
+        self._backlog.add(event)
         self._changed.set()
 
     # ---------------------------------------------------------------- what goes out
 
     async def _measure(self) -> None:
-        while not (self._ended and not self._waiting):
-            if not self._waiting:
+        while not (self._ended and not self._backlog):
+            if not self._backlog:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            due = self._waiting.popleft()
+            due = self._backlog.take()
             try:
                 await self._answer(due)
             except Exception as error:  # one stretch that cannot be read ends no stream
@@ -174,7 +168,7 @@ class Session:
         service, config = self.service, self.config
         clips = await service.in_decoder(lambda: look(service.engine, due, config))
         answers = [await service.batcher.run(self._measures, clip) for clip in clips]
-        self._say(result(due, answers, self._smoother, self._dropped))
+        self._say(result(due, answers, self._smoother, self._backlog.dropped + self._unsent))
         if config.reply and due.trigger == "speech_ended" and clips:
             self._say(replied(due, await service.batcher.run(reply(service.engine), clips[0])))
 
@@ -182,7 +176,7 @@ class Session:
         self._outgoing.append(message)
         while len(self._outgoing) > MAX_OUTGOING:
             self._outgoing.popleft()
-            self._dropped += 1
+            self._unsent += 1
         self._sendable.set()
 
     async def _send(self) -> None:

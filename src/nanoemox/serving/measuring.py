@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from nanoemox.faces.tracks import with_face
 from nanoemox.inference.engine import Engine
-from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech, is_jpeg
+from nanoemox.serving.pictures import is_jpeg
+from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.work import AnswerWork
 from nanoemox.tasks.erg import ERG
 from nanoemox.types import Answer, Clip, Reading

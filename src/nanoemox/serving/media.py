@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from nanoemox.serving.errors import Refusal
+from nanoemox.serving.pictures import fitted
 from nanoemox.types import Clip, Turn
 
 Kind = Literal["image", "audio", "video"]
@@ -87,17 +86,3 @@ def merge(clips: Sequence[Clip], num_frames: int) -> Clip:
     picked = np.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().astype(int)
     length = base.duration_s if heard else start if len(frames) > 1 else 0.0
     return replace(base, frames=frames[picked], frame_times_s=np.concatenate(times)[picked], duration_s=length)
-
-
-def fitted(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Scale uint8[T, H, W, 3] into a frame of this height and width, black around."""
-    if frames.shape[1:3] == size:
-        return frames
-    height, width = size
-    scale = min(height / frames.shape[1], width / frames.shape[2])
-    h, w = max(1, round(frames.shape[1] * scale)), max(1, round(frames.shape[2] * scale))
-    out = np.zeros((len(frames), height, width, 3), np.uint8)
-    top, left = (height - h) // 2, (width - w) // 2
-    for i, frame in enumerate(frames):
-        out[i, top : top + h, left : left + w] = cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA)
-    return out

@@ -7,35 +7,33 @@ No clock is looked at, so the same messages give the same readings, however fast
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nanoemox.serving.errors import Refusal
-from nanoemox.serving.media import fitted
-from nanoemox.serving.parts import Loose
+from nanoemox.serving.pictures import fitted, jpeg_pixels, jpeg_size, shrunk
 from nanoemox.serving.voice import Voice
 from nanoemox.tasks import TASKS
 from nanoemox.tasks.mer import MER
 from nanoemox.tasks.msa import MSA
-from nanoemox.types import SAMPLE_RATE_HZ, Clip
+from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError
 
 MAX_AUDIO_BYTES: Final = SAMPLE_RATE_HZ * 2 * 2
 """Two seconds in one message; 100 ms are meant."""
-MAX_SIDE: Final = 640
-"""Longer side of the pictures that are kept."""
 MIN_VOICE_S: Final = 0.3
 """Speech in a window below which there is no voice to read."""
 MIN_UTTERANCE_S: Final = 0.5
+MAX_WAITING: Final = 4
+"""Most windows of one stream that wait for the model."""
 
 Trigger = Literal["interval", "speech_ended"]
 
 
-class LiveConfig(Loose):
+class LiveConfig(BaseModel):
     """What a session measures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,10 +117,10 @@ class Rolling:
         """Take sound, s16le at 16 kHz, mono.
 
         Raises:
-            Refusal: It is none, or too much at once.
+            MediaError: It is none, or too much at once.
         """
         if len(data) % 2 or len(data) > MAX_AUDIO_BYTES:
-            raise Refusal(400, f"{len(data)} bytes of sound: send s16le, at most {MAX_AUDIO_BYTES} bytes in a message")
+            raise MediaError(f"{len(data)} bytes of sound: send s16le, at most {MAX_AUDIO_BYTES} bytes in a message")
         sound = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
         self._samples += len(sound)
         keep = round(2 * self.config.window_s * SAMPLE_RATE_HZ)
@@ -136,22 +134,32 @@ class Rolling:
         """Take a picture, JPEG; those that come faster than they can be used are passed over.
 
         Raises:
-            Refusal: It is none, or too large.
+            MediaError: It is none, or too large.
         """
-        width, height = jpeg_size(data)
+        return self._seen(*jpeg_size(data), lambda: jpeg_pixels(data))
+
+    def show(self, frame: npt.NDArray[np.uint8]) -> list[Speech | Due]:
+        """Add a decoded image, uint8[H, W, 3], RGB; otherwise like :meth:`see`."""
+        return self._seen(frame.shape[1], frame.shape[0], lambda: frame)
+
+    def _seen(self, width: int, height: int, pixels: Callable[[], npt.NDArray[np.uint8]]) -> list[Speech | Due]:
         if width * height > self.max_pixels:
-            raise Refusal(400, f"a picture of {width}x{height} pixels, limit {self.max_pixels}: scale it down")
+            raise MediaError(f"a picture of {width}x{height} pixels, limit {self.max_pixels}: scale it down")
         self._pictures += 1
         at_s = self.clock_s
         spacing_s = self.config.window_s / (2 * self.num_frames)
         if not self._frames or at_s - self._frames[-1][0] >= spacing_s or not self._samples:
-            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if decoded is None:
-                raise Refusal(400, "the picture cannot be decoded: send JPEG")
-            self._frames.append((at_s, _shrunk(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))))
+            self._frames.append((at_s, shrunk(pixels())))
         while self._frames and self._frames[0][0] < at_s - 2 * self.config.window_s:
             self._frames.popleft()
         return self._due()
+
+    def utterance(self) -> Due:
+        """Return the current utterance up to now, else the last one, else the last window."""
+        now = self.clock_s
+        spoken = self._spoken[-1] if self._spoken else (0.0, now)
+        start_s, end_s = spoken if self._speaking_s is None else (self._speaking_s, now)
+        return self._stretch("speech_ended", max(start_s, end_s - self.config.window_s), end_s)
 
     def _turned(self, kind: str, at_s: float) -> list[Speech | Due]:
         if kind == "start":
@@ -200,32 +208,42 @@ class Rolling:
         return sum(max(0.0, min(b, end_s) - max(a, start_s)) for a, b in (*self._spoken, *open_ones))
 
 
-def is_jpeg(data: bytes) -> bool:
-    """Whether a binary message is a picture; a chunk of sound that looks like one is one in 10^12."""
-    return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9"
+class Backlog:
+    """Windows that wait for the model. If it cannot keep up, newer ones replace older ones.
 
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a JPEG from its header, before anything is decoded.
-
-    Raises:
-        Refusal: It has none.
+    Attributes:
+        dropped: Number of windows discarded so far.
     """
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
-            if width and height:
-                return width, height
-            break
-        at += 2 + length
-    raise Refusal(400, "the picture cannot be decoded: send JPEG")
 
+    def __init__(self) -> None:
+        self._waiting: deque[Due] = deque()
+        self.dropped = 0
 
-def _shrunk(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    scale = MAX_SIDE / max(frame.shape[:2])
-    if scale >= 1:
-        return frame
-    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, due: Due) -> None:
+        """Add a window; of those triggered by the interval, only the newest is kept."""
+        if due.trigger == "interval":
+            self._keep(lambda old: old.trigger != "interval")
+        self._waiting.append(due)
+        while len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft()
+            self.dropped += 1
+
+    def take(self) -> Due:
+        """Remove and return the oldest.
+
+        Raises:
+            IndexError: There is none.
+        """
+        return self._waiting.popleft()
+
+    def clear(self) -> None:
+        """Discard all."""
+        self._keep(lambda old: False)
+
+    def _keep(self, wanted: Callable[[Due], bool]) -> None:
+        kept = deque(due for due in self._waiting if wanted(due))
+        self.dropped += len(self._waiting) - len(kept)
+        self._waiting = kept

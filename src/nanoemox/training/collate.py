@@ -18,15 +18,15 @@ from torch.utils.data import Dataset, Sampler
 from nanoemox.data.features.cache import FeatureCache
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, target_text
 from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
+from nanoemox.model.branches import branch_of
 from nanoemox.model.configuration import IGNORE_INDEX
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks.templates import Templates
 from nanoemox.training.phases import Phase
-from nanoemox.types import Clip, Modality
+from nanoemox.types import Clip
 
 IDS = "sample_ids"
 """Key of a batch that names its samples; the model never sees it."""
-_PREFIX: dict[str, Modality] = {"vision": "vision", "speech": "speech", "face": "face"}
 _FIRST_WORDING = 0.5
 """Share of questions in the wording of inference; the rest are paraphrases."""
 
@@ -84,18 +84,18 @@ class Draws(Dataset[Example]):
 
 def cited(media: Mapping[str, Tensor], shows_text: bool) -> frozenset[str]:
     """Name the modalities that an answer may cite."""
-    shown = {_PREFIX[key.split("_", 1)[0]] for key in media}
+    shown = {branch_of(key) for key in media}
     return frozenset(shown | ({"text"} if shows_text else set()))
 
 
 def withhold(media: dict[str, Tensor], phase: Phase, rng: np.random.Generator) -> dict[str, Tensor]:
     """Take out what the phase does not show and what its dropout hits; of several media at least one stays."""
-    branches = sorted({key.split("_", 1)[0] for key in media if _PREFIX[key.split("_", 1)[0]] in phase.modalities})
-    chance = {b: phase.modality_dropout.get(_PREFIX[b], 0.0) for b in branches}
+    branches = sorted({branch_of(key) for key in media} & set(phase.modalities))
+    chance = {b: phase.modality_dropout.get(b, 0.0) for b in branches}
     kept = [b for b in branches if rng.random() >= chance[b]]
     if branches and not kept:
         kept = [branches[int(rng.integers(len(branches)))]]
-    return {key: tensor for key, tensor in media.items() if key.split("_", 1)[0] in kept}
+    return {key: tensor for key, tensor in media.items() if branch_of(key) in kept}
 
 
 def example(sample: Sample, media: dict[str, Tensor], shows_text: bool, ask: Ask) -> Example:

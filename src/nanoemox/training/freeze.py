@@ -7,7 +7,8 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from nanoemox.model.lora import GROUPS, group_of
+from nanoemox.model.branches import BRANCHES
+from nanoemox.model.lora import group_names, group_of
 from nanoemox.types import RecipeError
 
 
@@ -30,7 +31,7 @@ def set_trainable(model: nn.Module, groups: Collection[str]) -> frozenset[str]:
     empty = sorted(group for group, names in found.items() if not names)
     if empty:
         raise RecipeError(
-            f"nothing to train in {', '.join(empty)}: groups are {', '.join(GROUPS)}; does the model have it?"
+            f"nothing to train in {', '.join(empty)}: groups are {', '.join(group_names())}; does the model have it?"
         )
     return frozenset().union(*found.values())
 
@@ -45,8 +46,8 @@ def lighten(model: nn.Module, dtype: torch.dtype | None) -> None:
         model: The model, frozen but for what trains.
         dtype: What autocast computes in, None without it.
     """
-    for name in ("vision_encoder", "speech_encoder", "face_encoder"):
-        setattr(model, name, None)
+    for name in BRANCHES:
+        setattr(model, f"{name}_encoder", None)
     if dtype is None:
         return
     shared = {id(p) for p in model.get_input_embeddings().parameters()}

@@ -14,12 +14,13 @@ from pydantic import Field, model_validator
 
 from nanoemox.data.manifest import Sample
 from nanoemox.data.mixture import BalancedMixture, Mixture, seeded
+from nanoemox.model.branches import BRANCHES
+from nanoemox.model.lora import group_names
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks import TASKS
 from nanoemox.training.objectives import OBJECTIVES, Objective
-from nanoemox.types import Modality, RecipeError
+from nanoemox.types import RecipeError
 
-Group = Literal["vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"]
 SEEDS = 2**32
 """Seeds are whole numbers below this; the libraries take no others."""
 Schedule = Literal["constant_with_warmup", "cosine", "cosine_with_min_lr", "linear"]
@@ -80,11 +81,11 @@ class Phase(Strict):
     """
 
     start_from: tuple[str, ...] = Field((), alias="from")
-    trainable: frozenset[Group] = Field(min_length=1)
+    trainable: frozenset[str] = Field(min_length=1)
     mixture: dict[str, float] = Field(min_length=1)
     subset: dict[str, float] = Field({})
-    modalities: tuple[Modality, ...] = ("vision", "speech", "face", "text")
-    modality_dropout: dict[Modality, float] = Field({})
+    modalities: tuple[str, ...] = Field(default_factory=lambda: _modalities())
+    modality_dropout: dict[str, float] = Field({})
     think_share: float = Field(1.0, ge=0, le=1)
     lr: float = Field(gt=0)
     min_lr: float = Field(0.0, ge=0)
@@ -104,6 +105,9 @@ class Phase(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _check_names("trainable", self.trainable, group_names())
+        for field in ("modalities", "modality_dropout"):
+            _check_names(field, getattr(self, field), _modalities())
         if ("lora" in self.trainable) != (self.lora is not None):
             raise ValueError("lora must be sized (lora: {r, alpha, dropout}) exactly where 'lora' is in trainable")
         if self.objective not in OBJECTIVES:
@@ -240,6 +244,15 @@ class Curriculum(Strict):
         """Name the groups that a phase's weights hold: its own and those of all it starts from."""
         phase = self.phases[name]
         return frozenset(phase.trainable).union(*(self.held(p) for p in phase.start_from))
+
+
+def _modalities() -> tuple[str, ...]:
+    return (*BRANCHES, "text")
+
+
+def _check_names(field: str, names: Iterable[str], known: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"{field}: {', '.join(unknown)} is none of {', '.join(known)}")
 
 
 def _of(samples: Mapping[str, Sequence[Sample]], corpus: str) -> Iterable[Sample]:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, WhisperFeatureExtractor
 
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig, SpeechBranchConfig
+from nanoemox.model.branches.speech import SpeechBranchConfig
+from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.chat import for_tokenizer
@@ -199,7 +200,7 @@ def _processor(recipe: ModelRecipe, places: Mapping[Part, Path | None], options:
         trained_branches=[],
         placeholder=PLACEHOLDER if options.random else None,
         architectures=[NanoEmoXForConditionalGeneration.__name__],
-        **{f"{b}_token_id": tokenizer.convert_tokens_to_ids(_token(b)) for b in BRANCHES},
+        **{f"{b}_token_id": tokenizer.convert_tokens_to_ids(_token(b)) for b in PAPER_BRANCHES},
     )
     config.dtype = _dtype(options.dtype)
     _check_vocabulary(tokenizer, config)
@@ -244,7 +245,7 @@ def _tokenizer(place: Path | None, random: bool) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{place}: no usable tokenizer: {error}") from error
-    own = [_token(b) for b in BRANCHES if _token(b) not in tokenizer.get_vocab()]
+    own = [_token(b) for b in PAPER_BRANCHES if _token(b) not in tokenizer.get_vocab()]
     tokenizer.add_tokens(own, special_tokens=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from typing import Any
 
-from nanoemox.model.configuration import BRANCHES
+from nanoemox.model.configuration import PAPER_BRANCHES
 from nanoemox.types import CheckpointError
 from nanoemox.weights.assemble import Assembly
 from nanoemox.weights.convert import Conversion
@@ -31,7 +31,7 @@ def report_tensors(assembly: Assembly, conversion: Conversion) -> dict[str, Any]
         CheckpointError: A tensor of the model comes from no file, or the authors' file is none of the last phase.
     """
     changed = {ours for news in conversion.used.values() for ours in news}
-    missing = [b for b in BRANCHES if b not in conversion.trained_branches]
+    missing = [b for b in PAPER_BRANCHES if b not in conversion.trained_branches]
     if missing or conversion.lora is None:
         absent = [*(f"the adapters of {b}" for b in missing), *([] if conversion.lora else ["LoRA"])]
         raise CheckpointError(f"{', '.join(conversion.files)} lacks {', '.join(absent)}: it is no file of phase 3")

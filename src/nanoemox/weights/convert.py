@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import FUSION, PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.model.lora import LoraSpec, write_adapters
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.templates import load_templates
@@ -41,7 +41,7 @@ from nanoemox.weights.sources import check_torch_file
 
 ADAPTERS, REPORT, WEIGHTS = "adapters.safetensors", "conversion.json", "model.safetensors"
 LORA_ALPHA = 32  # Reference: whatever the rank; the weights do not tell it
-FROZEN = ("vision_encoder", "speech_encoder", "face_encoder", "language_model")
+FROZEN = (*(f"{branch}_encoder" for branch in PAPER_BRANCHES if branch != FUSION), "language_model")
 _EMBEDDINGS = "language_model.model.embed_tokens.weight"
 _LEAK = re.compile(r"facial_encoder\.(query|attn\..+)")
 _LEAK_REASON = "leaks into phase 1-1, where it never trains and has no projector"
@@ -150,7 +150,7 @@ def convert_checkpoints(
         overlaps=official.overlaps,
         lora=LoraSpec(rank, official.alpha or LORA_ALPHA, 0.05) if pairs else None,
         lora_alpha_from=("the file's configuration" if official.alpha else "the authors' default") if pairs else None,
-        trained_branches=[b for b in BRANCHES if b in trained],
+        trained_branches=[b for b in PAPER_BRANCHES if b in trained],
         used=_used(official.state, state),
     )
     (_write_adapters if base is None else _Base(base, config, official.head).write)(state, out, result)

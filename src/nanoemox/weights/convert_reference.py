@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from nanoemox.model.adapters import TokenAdapter
+from nanoemox.model.branches import BRANCHES
 from nanoemox.model.configuration import NanoEmoXConfig
-from nanoemox.model.encoders import SpeechEncoder, VisionEncoder
-from nanoemox.model.face import FaceAdapter, FaceEncoder
 from nanoemox.model.fusion import build_fusion
 from nanoemox.model.lora import TARGETS
 from nanoemox.types import CheckpointError
@@ -270,14 +269,9 @@ def _check_complete(state: Mapping[str, Tensor], config: NanoEmoXConfig, parts: 
 
 def expected_shapes(part: str, config: NanoEmoXConfig) -> dict[str, torch.Size]:
     """Names and shapes of one part of our model; nothing is allocated."""
-    width = config.text_config.hidden_size
     builders: dict[str, Callable[[], nn.Module]] = {
-        "vision_encoder": lambda: VisionEncoder(config.vision),
-        "speech_encoder": lambda: SpeechEncoder(config.speech),
-        "face_encoder": lambda: FaceEncoder(config.face),
-        "vision_adapter": lambda: TokenAdapter(config.vision, width),
-        "speech_adapter": lambda: TokenAdapter(config.speech, width),
-        "face_adapter": lambda: FaceAdapter(config.face, width),
+        **{f"{name}_encoder": partial(of.build_encoder, config) for name, of in BRANCHES.items()},
+        **{f"{name}_adapter": partial(of.build_adapter, config) for name, of in BRANCHES.items()},
         "fusion": lambda: build_fusion(config),
         "language_model": lambda: AutoModelForCausalLM.from_config(config.text_config),
     }

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.types import CheckpointError
 from nanoemox.weights.matching import match
 from nanoemox.weights.sizes import tensor_table
@@ -71,10 +71,10 @@ def lay(shipped: Path, language_model: Path, speech: Path, out: Path) -> None:
 
 def _write_tokenizer(language_model: Path, config: NanoEmoXConfig, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(language_model, local_files_only=True)
-    tokenizer.add_tokens([f"<|{b}|>" for b in BRANCHES], special_tokens=True)
+    tokenizer.add_tokens([f"<|{b}|>" for b in PAPER_BRANCHES], special_tokens=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    found = {b: tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in BRANCHES}
+    found = {b: tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in PAPER_BRANCHES}
     wanted = {b: i for b, i in config.placeholder_token_ids.items() if i is not None}
     if wrong := {b for b in wanted if wanted[b] != found.get(b)}:
         raise CheckpointError(f"placeholders of {', '.join(sorted(wrong))} have other ids than config.json says")

@@ -14,7 +14,7 @@ from pydantic import Field
 from transformers import AutoConfig, PreTrainedConfig
 
 from nanoemox.model.backbones import SIZES
-from nanoemox.model.configuration import BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks.templates import Layout
 from nanoemox.types import RecipeError
@@ -77,7 +77,7 @@ def model_config(
         RecipeError: A section does not fit, or the sizes of a backbone are not known without its files.
     """
     known = dict(encoders or {})
-    sections: dict[str, Any] = {b: dict(getattr(recipe, b)) for b in BRANCHES}
+    sections: dict[str, Any] = {b: dict(getattr(recipe, b)) for b in PAPER_BRANCHES}
     for part in recipe.parts():
         config = known.get(part)
         if config is None and (part == "text" or "encoder" not in sections[part]):

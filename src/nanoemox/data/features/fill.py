@@ -1,14 +1,13 @@
 """Filling a feature cache: processes decode, the frozen encoders follow in batches, shards are written.
 
-Every file is known by its content (SHA-256), with that of the face vectors that go with it where the model reads such,
-so a copy is never encoded twice. The index ``files-*.jsonl`` remembers
-the content of a file as long as its size and time of change stay the same. Several ranks share the work: each hashes
+Every file is known by its content (SHA-256), with that of the files beside it that branches of the model read, so a
+copy is never encoded twice. The index ``files-*.jsonl`` remembers the content of a file as long as its size and time of
+change stay the same. Several ranks share the work: each hashes
 its part, all then see the same index, and each takes its part of the contents that are missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,62 +16,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nanoemox.data.features.decoding import Arrays, Source, decode, prepare
 from nanoemox.data.features.shards import Shards
 from nanoemox.data.files import full_disk_named, read_lines, write_json
 from nanoemox.data.opening import content_key
 from nanoemox.data.workers import Workers
-from nanoemox.faces.tracks import with_face
-from nanoemox.faces.vectors import with_face_vectors
-from nanoemox.media.decode import MediaOptions
-from nanoemox.media.load import load_clip
-from nanoemox.model.modeling import Media, NanoEmoXForConditionalGeneration
+from nanoemox.model.branches import BRANCHES
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
-from nanoemox.types import Clip, MediaError
 
-NO_MEDIA: Final = "holds neither picture nor sound"
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
-
-
-class Source(NamedTuple):
-    """What one entry is made of.
-
-    Attributes:
-        media: Video, picture or sound file, where there is one.
-        face_vectors: File of the face vectors that go with it, for a model that reads such.
-    """
-
-    media: str | None = None
-    face_vectors: str | None = None
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The files that there are."""
-        return tuple(path for path in self if path)
-
-    @property
-    def name(self) -> str:
-        """What to call it in messages."""
-        return " with ".join(self.files)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Under what it may be listed as bad."""
-        return (*self.files, self.name)
-
-    def key(self, contents: Mapping[str, str]) -> str:
-        """Return the key of its entry, given the content key of each of its files."""
-        if self.media and self.face_vectors is None:
-            return contents[self.media]
-        joined = "+".join(contents[path] if path else "" for path in self)
-        return hashlib.sha256(f"face vectors: {joined}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +203,7 @@ class Filler:
         if not missing:
             return
         state, options = self.state, self.options
-        by_source = {Source(*(path and self._path(path) for path in of)): key for key, of in missing.items()}
+        by_source = {of.relocated(self._path): key for key, of in missing.items()}
         workers = Workers(decode, prepare, (self.processor,), options.workers)
         fresh: dict[str, dict[str, Tensor]] = {}
         for batch in self._timed(workers.run(by_source)):
@@ -319,68 +279,21 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-# -------------------------------------------------------------------- in the decoding processes
-
-_Arrays = dict[str, npt.NDArray[Any]]
-
-
-def prepare(processor: NanoEmoXProcessor) -> NanoEmoXProcessor:
-    """Begin to decode: processes side by side need one core each."""
-    import multiprocessing
-
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)
-    return processor
-
-
-def decode(processor: NanoEmoXProcessor, source: Source, careful: bool) -> _Arrays | str:
-    """Return what the encoders take of a file, as arrays: tensors would travel through shared memory.
-
-    Returns:
-        See :meth:`NanoEmoXProcessor.media`; or why the file cannot be used.
-    """
-    try:
-        clip = _read(processor.config, source, careful)
-    except (MediaError, MemoryError) as error:
-        return str(error).removeprefix(f"{os.path.basename(source.files[0])}: ") or "too large for the memory"
-    media = {name: tensor.numpy() for name, tensor in processor.media(clip).items()}
-    return media or NO_MEDIA
-
-
-def _read(config: Any, source: Source, careful: bool) -> Clip:
-    """Read a file, with the face that is found in it or the vectors of one."""
-    vision, face = config.vision, config.face
-    if source.media is None:
-        clip = Clip(name=os.path.basename(source.name))
-    else:
-        options = MediaOptions(frame_sampling=vision.frame_sampling)
-        clip = load_clip(source.media, num_frames=vision.num_frames, isolated=careful, options=options)
-    if source.face_vectors is None:
-        return clip if config.reads_face_vectors else with_face(clip)
-    return with_face_vectors(
-        clip,
-        Path(source.face_vectors),
-        width=face.vector_size,
-        groups=face.vector_columns,
-        num_frames=vision.num_frames,
-    )
-
-
 # -------------------------------------------------------------------- on the device
 
 
 @torch.inference_mode()
 def _encode(
-    items: Sequence[tuple[str, _Arrays]], model: NanoEmoXForConditionalGeneration, dtype: torch.dtype
+    items: Sequence[tuple[str, Arrays]], model: NanoEmoXForConditionalGeneration, dtype: torch.dtype
 ) -> dict[str, dict[str, Tensor]]:
     """Encode the branches that files have, each branch in one batch."""
     out: dict[str, dict[str, Tensor]] = {key: {} for key, _ in items}
-    for name in ("pixel_values", "speech_values", "face_values"):
+    for name in (branch.raw for branch in BRANCHES.values()):
         have = [(key, media[name]) for key, media in items if name in media]
         if not have:
             continue
         stacked = torch.from_numpy(np.stack([array for _, array in have])).to(model.device)
-        features = model.encode(Media(**{name: stacked}))
+        features = model.encode({name: stacked})
         for feature, values in features.items():
             for (key, _), value in zip(have, values.to("cpu", dtype), strict=True):
                 out[key][feature] = value.clone(memory_format=torch.contiguous_format)

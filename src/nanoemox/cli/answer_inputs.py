@@ -1,0 +1,59 @@
+"""What ``nanoemox answer`` is given: files, folders, and what lies in an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from nanoemox.scaling.sources import is_remote, list_clips
+from nanoemox.types import NanoEmoXError
+
+_VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
+_AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
+_PICTURE = "jpg jpeg png webp bmp tif tiff"
+MEDIA_SUFFIXES: Final = frozenset(f".{end}" for end in f"{_VIDEO} {_AUDIO} {_PICTURE}".split())
+"""What is taken from a folder; a file that is named is tried whatever it is called."""
+Source = Path | str
+"""A file on this machine, or a URI."""
+
+
+def expand(named: Sequence[Source]) -> tuple[list[Source], dict[Source, str]]:
+    """Return what to read, folders searched, each once; and what was named -> why not."""
+    found: dict[Source, None] = {}
+    problems: dict[Source, str] = {}
+    for one in named:
+        try:
+            found |= dict.fromkeys(_inside(one))
+        except NanoEmoXError as error:
+            problems[one] = str(error).removeprefix(f"{one}: ")
+    return list(found), problems
+
+
+def _inside(named: Source) -> Sequence[Source]:
+    if isinstance(named, str):
+        return list_clips(named, MEDIA_SUFFIXES)
+    if named.is_dir():
+        inside = sorted(p for p in named.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
+        if not inside:
+            raise NanoEmoXError("the folder holds no video, audio or picture file")
+        return inside
+    if named.is_file():
+        return [named]
+    raise NanoEmoXError("not a file" if named.exists() else "no such file")
+
+
+def as_sources(named: Sequence[str], *, remote: bool) -> list[Source]:
+    """Read what was typed.
+
+    Args:
+        named: Paths and URIs.
+        remote: Whether URIs can be read.
+
+    Raises:
+        NanoEmoXError: A URI that cannot.
+    """
+    for one in named:
+        if is_remote(one) and not remote and not Path(one).exists():
+            raise NanoEmoXError(f"{one}: clips in an object store are read with --ray and --csv FILE")
+    return [one if remote and is_remote(one) else Path(one) for one in named]

@@ -1,0 +1,94 @@
+"""What an entry of a feature cache is made of, and its decoding, alone in processes of its own or in threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy.typing as npt
+import torch
+
+from nanoemox.media.decode import MediaOptions
+from nanoemox.media.load import load_clip
+from nanoemox.model.branches import read_branches
+from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.types import Clip, MediaError
+
+NO_MEDIA: Final = "holds neither picture nor sound"
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Source(NamedTuple):
+    """What one entry is made of.
+
+    Attributes:
+        media: Video, picture or sound file, where there is one.
+        beside: Branch and file that it reads beside the media, such as the vectors of a face.
+    """
+
+    media: str | None = None
+    beside: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that there are."""
+        return tuple(path for path in (self.media, *(file for _, file in self.beside)) if path)
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return " with ".join(self.files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under what it may be listed as bad."""
+        return (*self.files, self.name)
+
+    def key(self, contents: Mapping[str, str]) -> str:
+        """Return the key of its entry, given the content key of each of its files."""
+        if self.media and not self.beside:
+            return contents[self.media]
+        joined = "+".join(contents[path] if path else "" for path in (self.media, *(file for _, file in self.beside)))
+        # Vectors of faces came first, under this name: caches that hold such stay valid.
+        what = "+".join("face vectors" if branch == "face" else branch for branch, _ in self.beside)
+        return hashlib.sha256(f"{what}: {joined}".encode()).hexdigest()
+
+    def relocated(self, place: Callable[[str], str]) -> Source:
+        """Return the source with every path put through ``place``."""
+        beside = tuple((branch, place(file)) for branch, file in self.beside)
+        return Source(place(self.media) if self.media else None, beside)
+
+
+def prepare(processor: NanoEmoXProcessor) -> NanoEmoXProcessor:
+    """Begin to decode: processes side by side need one core each."""
+    import multiprocessing
+
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
+    return processor
+
+
+def decode(processor: NanoEmoXProcessor, source: Source, careful: bool) -> Arrays | str:
+    """Return what the encoders take of a file, as arrays: tensors would travel through shared memory.
+
+    Returns:
+        See :meth:`NanoEmoXProcessor.media`; or why the file cannot be used.
+    """
+    try:
+        clip = _read(processor.config, source, careful)
+    except (MediaError, MemoryError) as error:
+        return str(error).removeprefix(f"{os.path.basename(source.files[0])}: ") or "too large for the memory"
+    media = {name: tensor.numpy() for name, tensor in processor.media(clip).items()}
+    return media or NO_MEDIA
+
+
+def _read(config: Any, source: Source, careful: bool) -> Clip:
+    """Read a file, and what the branches read beside it or find in it."""
+    if source.media is None:
+        clip = Clip(name=os.path.basename(source.name))
+    else:
+        options = MediaOptions(frame_sampling=config.vision.frame_sampling)
+        clip = load_clip(source.media, num_frames=config.vision.num_frames, isolated=careful, options=options)
+    return read_branches(clip, config, dict(source.beside))

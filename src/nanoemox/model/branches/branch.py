@@ -1,0 +1,171 @@
+"""What a branch is: all that the rest of the package needs to know of one modality.
+
+A branch leads from a clip to tokens of the prompt: ``prepare`` makes a tensor of a clip, a frozen encoder turns it into
+features, which the cache keeps, and a trained adapter turns those into tokens at the branch's placeholders. A clip that
+lacks the modality has no tensor of the branch, no features and no placeholders, and is answered from the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from nanoemox.types import Clip, MediaError
+
+
+class Levels(NamedTuple):
+    """What is kept of an encoder whose taps feed the fusion.
+
+    Attributes:
+        last: Feeds the adapter.
+        levels: The taps that feed the fusion experts.
+    """
+
+    last: Float[Tensor, "B T D"]
+    levels: Float[Tensor, "B E T D"]
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder that stays in eval mode: its features are constants of a clip, in training too."""
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Stay in eval mode (Reference: the face backbone stays in *training* mode for ever, at random)."""
+        return super().train(False)
+
+
+class Branch(ABC):
+    """One modality. ``config`` is the whole :class:`~nanoemox.model.configuration.NanoEmoXConfig` everywhere.
+
+    In the model the parts are called ``{name}_encoder`` and ``{name}_adapter``, which is also the group that a phase
+    trains; in the configuration the section is ``{name}`` and the placeholder ``{name}_token_id``.
+
+    Attributes:
+        name: What it is called in configuration, templates, recipes and answers.
+        section: Class of its section.
+        token_id: Default id of its placeholder, which may lie past the vocabulary.
+        raw: Key of its tensor in the processor's batch.
+        features: Keys of what its encoder gives, as the cache stores it and the model takes it: the first feeds the
+            adapter, a second one the fusion.
+        file: Which file of a sample it is read from; ``audio`` is the sound that replaces that of ``media``.
+        cached_by: Fields of its section that its features depend on.
+        cached_by_later: Such fields that came later, with the defaults under which older caches stay valid.
+    """
+
+    name: ClassVar[str]
+    section: ClassVar[type[PreTrainedConfig]]
+    token_id: ClassVar[int]
+    raw: ClassVar[str]
+    features: ClassVar[tuple[str, ...]]
+    file: ClassVar[Literal["media", "audio"]] = "media"
+    cached_by: ClassVar[tuple[str, ...]] = ()
+    cached_by_later: ClassVar[Mapping[str, Any]] = {}
+
+    # ---------------------------------------------------------------- modules
+
+    @abstractmethod
+    def build_encoder(self, config: Any) -> nn.Module:
+        """Build the frozen encoder."""
+
+    @abstractmethod
+    def build_adapter(self, config: Any) -> nn.Module:
+        """Build the adapter: features -> tokens float[N, Q, H] and shares of attention float[N, T]."""
+
+    def encode(self, encoder: nn.Module, values: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Run the encoder on ``raw`` values of N samples: key of a feature -> float[N, ...]."""
+        return self.named(encoder(values.to(dtype)))
+
+    def named(self, encoded: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Put the keys of ``features`` to what the encoder gave."""
+        parts = (encoded,) if isinstance(encoded, Tensor) else encoded
+        return dict(zip(self.features, parts, strict=True))
+
+    # ---------------------------------------------------------------- prompt
+
+    def num_tokens(self, config: Any) -> int:
+        """Count its placeholders in a prompt."""
+        return int(getattr(config, self.name).num_queries)
+
+    @property
+    def sentence(self) -> str:
+        """What stands around its tokens where the templates of a model do not say."""
+        return f"{self.name.capitalize()}: {{tokens}}\n"
+
+    # ---------------------------------------------------------------- clips
+
+    @abstractmethod
+    def prepare(self, clip: Clip, config: Any, extractor: Any) -> Tensor | None:
+        """Make the encoder's input of one clip, or None where the clip lacks the modality.
+
+        Args:
+            clip: The clip.
+            config: The configuration.
+            extractor: The processor's feature extractor of sound.
+
+        Raises:
+            MediaError: What the clip holds cannot be used.
+        """
+
+    def sidecar(self, paths: Mapping[str, str], config: Any, root: Path) -> str | None:
+        """Name the file that it reads beside the media, if there is one; features are then those of both files.
+
+        Args:
+            paths: Field of a sample (``media``, ``audio``, ``face_vectors``) -> path.
+            config: The configuration.
+            root: What the paths are relative to.
+        """
+        return None
+
+    def read(self, clip: Clip, config: Any, *, file: Path | None = None, start_s: float = 0.0, person: int = 0) -> Clip:
+        """Add to a clip what this branch needs beside its pictures, sound and words.
+
+        Args:
+            clip: The clip as it was loaded.
+            config: The configuration.
+            file: What :meth:`sidecar` names.
+            start_s: Where the clip starts in its recording, in seconds.
+            person: Whose modality, where there are several people; 0 the largest.
+        """
+        return clip
+
+    def evidence(self, clip: Clip, config: Any, attention: npt.NDArray[np.float32] | None) -> dict[str, Any]:
+        """Return fields of :class:`~nanoemox.types.Evidence`; ``attention`` is None where the branch was not read."""
+        return {}
+
+    # ---------------------------------------------------------------- feature cache
+
+    @abstractmethod
+    def numbers_per_clip(self, config: Any) -> int:
+        """Count the numbers that the cache keeps of a clip."""
+
+    def dependence(self, config: Any) -> str | None:
+        """Say why features of a clip depend on its neighbours in a batch, or None: then they can be cached."""
+        return None
+
+
+def spread(array: np.ndarray, count: int) -> np.ndarray:
+    """Repeat or thin out a clip's frames to exactly ``count``, keeping their order."""
+    return array[spread_index(len(array), count)]
+
+
+def spread_index(length: int, count: int) -> npt.NDArray[np.int64]:
+    """Which of ``length`` frames :func:`spread` takes: int64[count]."""
+    return np.linspace(0, length - 1, count).round().astype(np.int64)
+
+
+def check_finite(values: npt.NDArray[Any] | None, clip: Clip, field: str) -> None:
+    """Refuse NaN and infinity, which one clip would spread over its batch.
+
+    Raises:
+        MediaError: There are some; the message names clip and field.
+    """
+    if values is not None and not np.isfinite(values).all():
+        raise MediaError(f"{clip.name}: {field} holds NaN or infinity: put numbers in their place")

@@ -1,0 +1,1 @@
+"""Adapters for voice-agent frameworks: LiveKit Agents and Pipecat."""

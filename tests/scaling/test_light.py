@@ -1,0 +1,164 @@
+"""What stands around Ray, without it: options, rooms for workers, the answer of the proxy, and file systems."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanoemox import cli
+from nanoemox.scaling import cluster
+from nanoemox.scaling.cluster import Cluster, Share, parse_workers, ray_at
+from nanoemox.scaling.spread import Answering
+from nanoemox.scaling.unanswered import PROXY_VARIABLES, Unanswered, middlewares
+from nanoemox.types import Answer, NanoEmoXError
+
+
+@pytest.mark.parametrize(("text", "found"), [("1", (1, 1)), ("3", (3, 3)), ("1:4", (1, 4))])
+def test_workers(text: str, found: tuple[int, int]) -> None:
+    assert parse_workers(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:", ":2", "-1", "1.5", "1:2:3", "²"])
+def test_no_workers(text: str) -> None:
+    with pytest.raises(NanoEmoXError, match=r"give one such as 2, or a range such as 1:4"):
+        parse_workers(text)
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ({"least": 0}, "0 to 1 workers"),
+        ({"least": 3, "most": 2}, "3 to 2 workers"),
+        ({"cpus": -1.0}, "-1 cores each"),
+        ({"cpus": float("nan")}, "nan cores each"),
+        ({"gpus": 1.5}, "1.5 GPUs each: Ray gives a fraction of one, or whole ones"),
+    ],
+)
+def test_shares_that_cannot_be_meant(share: dict[str, Any], message: str) -> None:
+    with pytest.raises(NanoEmoXError, match=message):
+        Share(**share)
+
+
+def test_a_worker_takes_no_gpu_that_ray_does_not_count() -> None:
+    assert Share().device("auto") == "cpu"
+    assert Share(gpus=0.25).device("auto") == "auto"
+    assert Share().device("cuda:1") == "cuda:1"
+
+
+def test_more_than_there_is_is_refused_at_once() -> None:
+    cluster._check_room({"CPU": 2.0, "GPU": 1.0}, Share(2, 4, cpus=0.5, gpus=0.25))
+    with pytest.raises(NanoEmoXError, match=r"3 worker\(s\) of 1 cores each want 3, there are 2: .* --cpus"):
+        cluster._check_room({"CPU": 2.0}, Share(3, 3))
+    with pytest.raises(NanoEmoXError, match=r"of 0.5 GPUs each want 1, there are 0: .* --gpus"):
+        cluster._check_room({"CPU": 2.0}, Share(2, 2, gpus=0.5))
+
+
+def test_without_ray_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(NanoEmoXError, match=r"pip install 'nanoemox\[ray\]'"), ray_at(Cluster(), Share()):
+        pass
+
+
+def run(*args: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(a) for a in args])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("serve", "--workers", 2), "--workers: only with --ray"),
+        (("serve", "--gpus", 0.5, "--cpus", 2), "--cpus, --gpus: only with --ray"),
+        (("serve", "--ray", "--workers", "two"), "no number of workers"),
+        (("serve", "--ray", "--host", "0.0.0.0"), "set --token"),
+        (("serve", "--ray", "--model", "gone/"), "gone"),
+        (("answer", "a.mp4", "--ray"), "name it with --csv FILE"),
+        (("answer", "a.mp4", "--csv", "t.csv", "--ray-cpus", 2), "--ray-cpus: only with --ray"),
+        (("answer", "s3://bucket/clips", "--json"), "are read with --ray and --csv FILE"),
+        (("answer", "--text", "hello", "--ray", "--csv", "t.csv"), "does not go with --csv, --ray"),
+    ],
+)
+def test_options_that_cannot_be_meant(
+    args: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert run(*args) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+# -------------------------------------------------------------------- the proxy's answer
+
+
+def through(messages: list[dict[str, Any]], kind: str = "http") -> list[dict[str, Any]]:
+    """What a client gets where the proxy sends these messages."""
+    sent: list[dict[str, Any]] = []
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    asyncio.run(Unanswered(proxy)({"type": kind}, receive, send))
+    return sent
+
+
+def start(status: int, kind: bytes = b"text/plain") -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]}
+
+
+END = {"type": "http.response.body", "body": b"words", "more_body": False}
+
+
+@pytest.mark.parametrize("messages", [[], [start(503), END], [start(429), END], [start(408), END]])
+def test_no_answer_becomes_one_to_come_back_for(messages: list[dict[str, Any]]) -> None:
+    first, body = through(messages)
+    assert first["status"] == 503
+    assert dict(first["headers"])[b"retry-after"] == b"1"
+    assert json.loads(body["body"])["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[start(200), END], [start(429, b"application/json"), END], [start(500, b"application/json"), END], [start(200)]],
+)
+def test_what_a_replica_said_stays(messages: list[dict[str, Any]]) -> None:
+    assert through(messages) == messages
+    assert through([], "websocket") == []
+
+
+def test_ray_serve_finds_it() -> None:
+    (name,) = PROXY_VARIABLES.values()
+    assert name == f"{middlewares.__module__}:{middlewares.__name__}"
+    assert [m.cls for m in middlewares()] == [Unanswered]
+
+
+# -------------------------------------------------------------------- an actor's work
+
+
+def test_an_actor_tells_every_source_of_a_batch(tmp_path: Path) -> None:
+    import pickle
+
+    def opener() -> Any:
+        def work(paths: Any) -> Any:
+            return {p: (Answer(p.name, "m", {}),) if p.name != "bad.wav" else "cannot be read" for p in paths}
+
+        return work
+
+    found = Answering(opener)({"source": [str(tmp_path / "a.wav"), str(tmp_path / "bad.wav")]})
+    outcomes = [pickle.loads(o) for o in found["outcome"]]
+    assert list(found["source"]) == [str(tmp_path / "a.wav"), str(tmp_path / "bad.wav")]
+    assert outcomes[0][0].clip == "a.wav"
+    assert outcomes[1] == "cannot be read"
