@@ -7,11 +7,14 @@ INSTALL = -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)
 BIN := $(VENV)/bin
 CLIP ?= src/nanoemox/assets/sample.mp4
 PYTEST_FLAGS ?=
+# What the benchmarks measure: names or directories, with commas between; FULL a directory of full size.
+MODEL ?= mini
+FULL ?=
 # One process a core (four at most: each takes half a gigabyte), one thread each. A file of tests stays together, so
 # that what it shares is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install dev lint types test test-all test-latest test-oldest lock wheel demo bench docs mini clean
+.PHONY: help install dev lint types test test-all test-latest test-oldest lock wheel demo bench bench-gpu docs mini clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -71,7 +74,10 @@ wheel: dev  ## build dist/ and let the wheel answer in a bare environment
 
 bench: install  ## speed and memory of this machine
 	$(BIN)/python benchmarks/media.py
-	$(BIN)/python benchmarks/answer.py
+	$(BIN)/python benchmarks/run_all.py --models '$(MODEL)' --out bench.json
+
+bench-gpu: install  ## the same on CUDA, into bench-gpu.json: make bench-gpu MODEL=mini,small FULL=DIR
+	$(BIN)/python benchmarks/run_all.py --device cuda --models '$(MODEL)' $(if $(FULL),--full '$(FULL)') --out bench-gpu.json
 
 docs: dev  ## the documentation as a site, in site/: links checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -1,14 +1,18 @@
-"""What batching across requests is worth: 16 clients at once against the same requests one after another.
+"""The server under load: throughput of many clients, a soak, and live streams.
 
-    python benchmarks/serve.py [--model DIR] [--clients 16] [--rounds N] [--soak SECONDS] [--json]
+    python benchmarks/serve.py [--model DIR] [--clients 16] [--rounds 5] [--kinds words,clip,decide,chat] [--json]
+    python benchmarks/serve.py --kinds '' --soak 600
+    python benchmarks/serve.py --kinds '' --live 180 --streams 8
 
-The server runs in a process of its own, as ``nanoemox serve`` starts it. Every answer is compared with the one that the
-engine gives alone. ``--soak`` keeps the clients at it and prints the server's memory before, midway and after.
+The server runs in a process of its own, as ``nanoemox serve`` starts it. The first compares clients at once with the
+same requests one after another. ``--soak`` keeps the clients at it, ``--live`` sends streams of sound and pictures in
+real time. Every answer of the first two is compared with that of an engine in this process, asked one thing at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import json
 import random
@@ -17,15 +21,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
+from websockets.sync.client import connect
 
 from nanoemox.inference.engine import Engine
+from nanoemox.media.load import load_clip
+from nanoemox.serving.app import create_app
+from nanoemox.serving.limits import Limits
+from nanoemox.serving.service import Service
 
 SAMPLE = Path(__file__).parents[1] / "src" / "nanoemox" / "assets" / "sample.mp4"
+KINDS = ("words", "clip", "decide", "chat")
+CHUNK_S = 0.1
 WORDS = ["I got the job!", "It is over.", "Leave me alone.", "Thank you so much.", "What was that?", "I miss her."]
 
 
@@ -41,6 +56,7 @@ class Server:
         self.url = next(word for word in line.split() if word.startswith("http"))
 
     def memory_mb(self) -> float:
+        """Memory of the server itself; a decoder lives as long as one medium."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmRSS"))
 
@@ -91,68 +107,158 @@ def ask(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
     return signature(path, answer.json())
 
 
-def compare(url: str, kind: str, clients: int, rounds: int) -> dict[str, Any]:
+def answers_alone(model: str, asked: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    """What one engine in this process says to one request at a time."""
+    service = Service(Engine.from_pretrained(model), Limits(batch=1, decoders=1))
+
+    async def ask_all() -> list[Any]:
+        transport = httpx.ASGITransport(create_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=600) as client:
+            found = [await client.post(path, json=body) for path, body in asked]
+        return [signature(path, a.raise_for_status().json()) for (path, _), a in zip(asked, found, strict=True)]
+
+    try:
+        return asyncio.run(ask_all())
+    finally:
+        service.close()
+
+
+def compare(url: str, kind: str, clients: int, rounds: int, model: str) -> dict[str, Any]:
     """Requests a second, one by one and at once."""
     asked = requests(kind, clients)
+    wanted = answers_alone(model, asked[: len(WORDS)])
     alone, together, seconds = [], [], []
     wrong = 0
     with httpx.Client(base_url=url, timeout=600) as client, ThreadPoolExecutor(clients) as pool:
-        wanted = [ask(client, *request) for request in asked]  # warms up, too
+
+        def timed(request: tuple[str, dict[str, Any]]) -> Any:
+            start = time.perf_counter()
+            found = ask(client, *request)
+            seconds.append(time.perf_counter() - start)
+            return found
+
+        ask(client, *asked[0])  # warms up
         for _ in range(rounds):
             begin = time.perf_counter()
-            for request in asked:
-                ask(client, *request)
+            one_by_one = [ask(client, *request) for request in asked]
             alone.append(len(asked) / (time.perf_counter() - begin))
-
-            def timed(request: tuple[str, dict[str, Any]]) -> Any:
-                start = time.perf_counter()
-                found = ask(client, *request)
-                seconds.append(time.perf_counter() - start)
-                return found
-
             begin = time.perf_counter()
-            found = list(pool.map(timed, asked))
+            at_once = list(pool.map(timed, asked))
             together.append(len(asked) / (time.perf_counter() - begin))
-            wrong += sum(a != b for a, b in zip(found, wanted, strict=True))
-    ratio = statistics.median(together) / statistics.median(alone)
+            for found in (one_by_one, at_once):
+                wrong += sum(a != wanted[i % len(wanted)] for i, a in enumerate(found))
     return {
         "one_by_one_per_s": round(statistics.median(alone), 2),
         "at_once_per_s": round(statistics.median(together), 2),
-        "ratio": round(ratio, 2),
-        "p95_at_once_s": round(sorted(seconds)[int(0.95 * (len(seconds) - 1))], 2),
+        "ratio": round(statistics.median(together) / statistics.median(alone), 2),
+        "p95_at_once_s": percentile(seconds, 0.95),
         "wrong_answers": wrong,
     }
 
 
-def soak(server: Server, clients: int, seconds: float) -> dict[str, Any]:
-    """Keep clients at it with requests of all kinds; memory and answers are checked."""
-    kinds = [r for kind in ("words", "clip", "decide", "chat") for r in requests(kind, len(WORDS))]
-    with httpx.Client(base_url=server.url, timeout=600) as client:
-        wanted = [ask(client, *r) for r in kinds]
-    end = time.monotonic() + seconds
-    counts, wrong, memory = [0] * clients, [0] * clients, []
+def percentile(values: list[float], share: float) -> float | None:
+    return round(sorted(values)[int(share * (len(values) - 1))], 3) if values else None
 
-    def work(i: int) -> None:
-        chosen = random.Random(i)
+
+def soak(server: Server, clients: int, seconds: float, model: str) -> dict[str, Any]:
+    """Keep clients at it with requests of all kinds; memory and answers are checked."""
+    kinds = [r for kind in KINDS for r in requests(kind, len(WORDS))]
+    wanted = answers_alone(model, kinds)
+    end = time.monotonic() + seconds
+
+    def work(i: int) -> Counter[str]:
+        chosen, counts = random.Random(i), Counter[str]()
         with httpx.Client(base_url=server.url, timeout=600) as client:
             while time.monotonic() < end:
                 k = chosen.randrange(len(kinds))
-                wrong[i] += ask(client, *kinds[k]) != wanted[k]
-                counts[i] += 1
+                counts["sent"] += 1
+                try:
+                    counts["wrong"] += ask(client, *kinds[k]) != wanted[k]
+                    counts["answers"] += 1
+                except httpx.HTTPError as error:
+                    counts[f"lost: {type(error).__name__}"] += 1
+        return counts
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(clients)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
+    with ThreadPoolExecutor(clients) as pool:
+        workers = [pool.submit(work, i) for i in range(clients)]
+        memory = watch_memory(server, seconds, lambda: all(w.done() for w in workers))
+        counts = sum((w.result() for w in workers), Counter[str]())
+    lost = {name: n for name, n in counts.items() if name.startswith("lost")}
+    return {
+        "soak_s": seconds,
+        "sent": counts["sent"],
+        "answers": counts["answers"],
+        "lost_answers": counts["sent"] - counts["answers"],
+        "wrong_answers": counts["wrong"],
+        "memory_mb_fifths": memory,
+        **lost,
+    }
+
+
+def watch_memory(server: Server, seconds: float, done: Callable[[], bool]) -> list[int]:
+    """The server's highest memory in MB in each fifth of the time until something is done."""
+    memory = []
+    while not done():
         memory.append(server.memory_mb())
         time.sleep(min(5.0, seconds / 20))
     fifth = max(1, len(memory) // 5)
+    return [round(max(part)) for i in range(0, fifth * 5, fifth) if (part := memory[i : i + fifth])]
+
+
+def live(server: Server, streams: int, seconds: float) -> dict[str, Any]:
+    """Streams of the sample clip in real time; the latency runs from the last sound of a reading to the reading."""
+    with ThreadPoolExecutor(streams) as pool:
+        workers = [pool.submit(stream, server.url, seconds) for _ in range(streams)]
+        memory = watch_memory(server, seconds, lambda: all(w.done() for w in workers))
+        found = [w.result() for w in workers]
+    delays = [d for f in found for d in f["delays"]]
     return {
-        "soak_s": seconds,
-        "answers": sum(counts),
-        "wrong_answers": sum(wrong),
-        "memory_mb_fifths": [round(max(memory[i : i + fifth])) for i in range(0, fifth * 5, fifth)],
+        "streams": streams,
+        "live_s": seconds,
+        "readings": len(delays),
+        "p50_latency_s": percentile(delays, 0.5),
+        "p95_latency_s": percentile(delays, 0.95),
+        "dropped": sum(f["dropped"] for f in found),
+        "ended_as_asked": sum(f["ended"] for f in found),
+        "behind_s": round(max(f["behind_s"] for f in found), 2),
+        "memory_mb_fifths": memory,
     }
+
+
+def stream(url: str, seconds: float) -> dict[str, Any]:
+    """One client: sound every tenth of a second, two pictures a second."""
+    clip = load_clip(SAMPLE)
+    assert clip.frames is not None
+    assert clip.waveform is not None
+    sound = (np.clip(clip.waveform, -1, 1) * 32767).astype("<i2")
+    pictures = [cv2.imencode(".jpg", f[..., ::-1])[1].tobytes() for f in clip.frames]
+    size, count = round(16_000 * CHUNK_S), round(seconds / CHUNK_S)
+    sent_at: list[float] = []
+    found: dict[str, Any] = {"delays": [], "dropped": 0, "ended": False}
+    with connect(url.replace("http", "ws") + "/v1/live", open_timeout=60, ping_interval=None) as wire:
+
+        def read() -> None:
+            for message in wire:
+                told = json.loads(message)
+                found["ended"] |= told["type"] == "session.ended"
+                if told["type"] == "measurement.result":
+                    last = min(len(sent_at), max(1, round(told["end_s"] / CHUNK_S))) - 1
+                    found["delays"].append(time.monotonic() - sent_at[last])
+                    found["dropped"] = told["dropped"]
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        begin = time.monotonic()
+        for i in range(count):
+            time.sleep(max(0.0, begin + i * CHUNK_S - time.monotonic()))
+            if i % 5 == 0:
+                wire.send(pictures[(i // 5) % len(pictures)])
+            wire.send(np.take(sound, range(i * size, (i + 1) * size), mode="wrap").tobytes())
+            sent_at.append(time.monotonic())
+        found["behind_s"] = sent_at[-1] - begin - (count - 1) * CHUNK_S
+        wire.send('{"type": "session.end"}')
+        reader.join(600)
+    return found
 
 
 def main() -> None:
@@ -160,18 +266,21 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kinds", default="words,clip,decide,chat")
-    parser.add_argument("--soak", type=float, default=0.0)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="with commas between; '' for none")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--live", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     server = Server(args.model, args.clients)
     try:
         found: dict[str, Any] = {
-            k: compare(server.url, k, args.clients, args.rounds) for k in args.kinds.split(",") if k
+            k: compare(server.url, k, args.clients, args.rounds, args.model) for k in args.kinds.split(",") if k
         }
         if args.soak:
-            found["soak"] = soak(server, args.clients, args.soak)
-        _check_against_the_engine(server.url, args.model)
+            found["soak"] = soak(server, args.clients, args.soak, args.model)
+        if args.live:
+            found["live"] = live(server, args.streams, args.live)
     finally:
         server.stop()
     if args.json:
@@ -181,15 +290,6 @@ def main() -> None:
         print(kind)
         for name, value in row.items():
             print(f"  {name:<20}{value}")
-
-
-def _check_against_the_engine(url: str, model: str) -> None:
-    """The server's answers are those of the engine alone."""
-    engine = Engine.from_pretrained(model)
-    with httpx.Client(base_url=url, timeout=600) as client:
-        for path, body in requests("words", len(WORDS)):
-            wanted = signature(path, json.loads(json.dumps(engine.answer(None, text=body["text"]).to_dict())))
-            assert ask(client, path, body) == wanted
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def nanoemox(*args: object) -> Iterator[subprocess.Popen[str]]:
         finally:
             family = descendants(process.pid)
             process.kill()
-            until(lambda: not any(alive(pid) for pid in family), "Ray's processes outlive the command", 60)
+            until(lambda: not any(alive(pid) for pid in family), "Ray's processes outlive the command", 300)
 
 
 def until(done: Callable[[], object], complaint: str, seconds: float = PATIENCE_S) -> None:

@@ -89,7 +89,7 @@ def present(
     filler._find_keys(list(dict.fromkeys(s.media for s in samples if s.media)))
     bad = {f: "not encoded yet" for f, key in filler.keys.items() if key not in filler.shards}
     print(f"{len(filler.keys) - len(bad)} of {len(filler.keys)} files are there", flush=True)
-    return FeatureCache(place, options.root, filler.shards, filler.keys, filler.bad | bad)
+    return FeatureCache(place, options.root, filler.shards, model.config, filler.keys, filler.bad | bad)
 
 
 @torch.no_grad()

@@ -22,8 +22,12 @@ BRANCHES: Final[dict[str, Branch]] = {b.name: b for b in (VISION, SPEECH, FACE)}
 
 
 def branch_of(key: str) -> str:
-    """Name the branch that a key of a batch belongs to, raw or encoded."""
-    return next(name for name, branch in BRANCHES.items() if key == branch.raw or key in branch.features)
+    """Name the branch that a key of a batch belongs to, raw or encoded.
+
+    Raises:
+        KeyError: It belongs to none.
+    """
+    return {k: name for name, branch in BRANCHES.items() for k in (branch.raw, *branch.features)}[key]
 
 
 def media_keys() -> frozenset[str]:

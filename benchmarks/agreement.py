@@ -1,0 +1,53 @@
+"""How many labels stay the same when the language model is held in eight bits, or computes in another format.
+
+    python benchmarks/agreement.py CLIP... [--words FILE] [--model DIR] [--json FILE]
+
+The three closed tasks are asked about every clip (files or folders) and every line of FILE; a column a format, beside
+the model as it is loaded by default. Counts labels, and the largest change of a probability.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from itertools import chain
+from pathlib import Path
+
+from measure import engine, machine, options, report
+from nanoemox.inference.engine import Engine
+from nanoemox.types import Answer, Clip
+
+CLOSED = ("msa", "mer", "mir")
+
+
+def answers(loaded: Engine, clips: list[Clip]) -> list[Answer]:
+    return list(loaded.answer_many(clips, CLOSED, batch_size=8))
+
+
+def compared(first: list[Answer], second: list[Answer]) -> list[float | None]:
+    """Share of labels that are the same, and the largest change of a probability."""
+    pairs = [(a.tasks[t], b.tasks[t]) for a, b in zip(first, second, strict=True) for t in CLOSED]
+    same = sum(a.label == b.label for a, b in pairs) / len(pairs)
+    changes = (abs(p - (b.probabilities or {})[k]) for a, b in pairs for k, p in (a.probabilities or {}).items())
+    return [same, max(changes), float(len(pairs))]
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("clips", type=Path, nargs="*")
+    parser.add_argument("--words", type=Path, help="one utterance a line")
+    args = parser.parse_args()
+    loaded = engine(args)
+    paths = chain.from_iterable(sorted(p.iterdir()) if p.is_dir() else [p] for p in args.clips)
+    lines = args.words.read_text("utf-8").splitlines() if args.words else []
+    clips = [loaded.load(p) for p in paths] + [Clip(line[:40], subtitle=line) for line in lines if line.strip()]
+    default = answers(loaded, clips)
+    about = machine(loaded)
+    del loaded
+    rows = {"int8": compared(default, answers(engine(args, "int8"), clips))}
+    if about["dtype"] != "bfloat16":
+        rows["bfloat16"] = compared(default, answers(engine(Namespace(**vars(args) | {"dtype": "bfloat16"})), clips))
+    report(about, ["labels kept", "largest change", "labels"], rows, args.json)
+
+
+if __name__ == "__main__":
+    main()
