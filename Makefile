@@ -31,7 +31,8 @@ $(VENV)/.dev: $(VENV)/.core
 install: $(VENV)/.core  ## environment with what the package needs
 dev: $(VENV)/.dev  ## environment with what the tests need too
 
-demo: install  ## six answers for the sample clip, or CLIP=path
+demo: install  ## pull small once, then six answers for the sample clip, or CLIP=path
+	@$(BIN)/nanoemox pull small > /dev/null || echo "small cannot be pulled here: mini answers instead" >&2
 	@$(BIN)/nanoemox answer '$(CLIP)'
 
 lint: dev  ## ruff, format check, spelling, workflows

@@ -1,11 +1,11 @@
-"""Intent learnt after emotion, with and without replay, and with adapters of their own: what is forgotten?
+"""Continual learning on the embedded model: emotion, then intent, with and without replay or separate adapters.
 
     OMP_NUM_THREADS=1 python -m benchmarks.continual --data-root DATA --out RUNS [--steps 150] [--seed 7] [--json FILE]
 
-From the embedded model a phase of emotions, then from there a phase of intents, once alone and once with a share of
-samples from the first phase. Words alone, so that it takes minutes. Every set of adapters is then put beside the others
-on one base by name and measured on the same held-out samples; differences are paired, with 95 % bootstrap intervals
-over the samples. Killed, it goes on where it was.
+Starting from the embedded model, a phase on emotions is followed by a phase on intents, without and with replay (text
+only). All adapter sets are loaded onto one base by name and evaluated on the same held-out samples; differences are
+paired, with 95 % bootstrap intervals over samples. DATA is what ``python -m tools.corpora`` wrote. Run the command
+again to resume.
 """
 
 from __future__ import annotations

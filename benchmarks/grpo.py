@@ -1,11 +1,12 @@
-"""Does a reinforcement phase help, and does a naive reward hack? On the embedded model, on a CPU.
+"""GRPO with our reward and with recall alone, on the embedded model, on a CPU.
 
     OMP_NUM_THREADS=1 python -m benchmarks.grpo --data-root DATA --out RUNS [--steps 200] [--seeds 7] [--json FILE]
 
 Three models answer the same held-out samples of `tools/mini` (open vocabulary, greedy): the embedded one, the same
 after the recipe `grpo-mini`, and after that recipe with recall as its only reward. F1 is that of the corrected scorer
 over families of emotion words. Intervals are 95 % bootstrap intervals over clusters: the samples of an actor are one
-cluster, any other sample is one of its own; differences to the start are paired. Killed, it goes on where it was.
+cluster, other samples are resampled individually; differences to the start are paired. DATA is what
+``python -m tools.corpora`` wrote. Run the command again to resume.
 """
 
 from __future__ import annotations

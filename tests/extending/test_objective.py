@@ -29,7 +29,7 @@ class Smoothed(Objective):
     def begin(self, start: Start) -> Loss:
         def loss(model: nn.Module, batch: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
             logits, targets = answer_logits(model, batch)
-            start.note("tokens", len(targets))
+            start.log("tokens", len(targets))
             found = functional.cross_entropy(logits, targets, label_smoothing=self.smoothing, reduction="sum")
             return found / (len(targets) if num_items_in_batch is None else num_items_in_batch)
 

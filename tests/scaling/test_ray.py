@@ -26,6 +26,7 @@ pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 NUM_CLIPS = int(os.environ.get("NANOEMOX_TEST_CLIPS", "2000"))
+LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F")
 PATIENCE_S = 600
 """A busy machine needs minutes to start Ray's processes."""
 
@@ -83,14 +84,24 @@ def title(pid: int) -> bytes:
         return b""
 
 
-def listening(pids: list[int]) -> list[str]:
-    """Local addresses, in hexadecimal, where these processes listen."""
+def listening(pids: list[int]) -> set[tuple[str, int]]:
+    """Addresses (in hexadecimal) and ports where these processes listen."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(link)) if link.is_symlink() else ())
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    return [row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes]
+    places = [row[1].split(":") for row in rows if row[3] == "0A" and row[9] in inodes]
+    return {(address, int(port, 16)) for address, port in places}
+
+
+def refusal(port: int) -> str:
+    """What a port of Ray Serve between replicas says to somebody without the key."""
+    import grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as told:
+        channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=30)
+    return str(told.value.code().name)
 
 
 def memory_mb(pids: list[int]) -> float:
@@ -111,7 +122,10 @@ def test_a_replica_killed_under_load(model: str) -> None:
         url = line.split()[3]
         until(lambda: len(replicas(process.pid)) == 2, "no two replicas")
         before = set(replicas(process.pid))
-        assert set(listening(descendants(process.pid))) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+        open_ports = [port for address, port in listening(descendants(process.pid)) if address not in LOOPBACK]
+        assert {port for _, port in listening(replicas(process.pid))} >= set(open_ports)
+        assert len(open_ports) <= 2
+        assert [refusal(port) for port in open_ports] == ["UNAUTHENTICATED"] * len(open_ports)
 
         done, statuses, bare = threading.Event(), Counter[int](), []
 
@@ -144,7 +158,9 @@ def test_a_replica_killed_under_load(model: str) -> None:
         assert "send the clip itself" in refused.json()["error"]["message"]
         process.terminate()
         out, err = process.communicate(timeout=120)
-        assert (process.returncode, out, err) == (0, "", "")
+        assert (process.returncode, err) == (0, "")
+        # Ray tells of the process that was killed, and of nothing else.
+        assert all("(raylet)" in told and "died or was killed" in told for told in out.splitlines())
 
 
 def test_each_clip_is_answered_once_though_killed_half_way(model: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from nanoemox.training.command import run_train
-from nanoemox.training.forgetting import backward_transfer, teachers
+from nanoemox.training.forgetting import backward_transfer, taught_by
 from nanoemox.training.phases import Curriculum, load_curriculum
 from nanoemox.types import RecipeError
 from tests.training.toy import RECIPE, steady_root, toy_samples
@@ -27,7 +27,7 @@ def curriculum(**last: Any) -> Curriculum:
 
 
 def test_replay_is_a_share_of_the_samples() -> None:
-    phase = curriculum(replay=0.2).drawn("c")
+    phase = curriculum(replay=0.2).with_replay("c")
     assert phase.mixture == pytest.approx(
         {"said/mir": 4, "composed/mer": 0.375, "composed/eri": 0.125, "said/erg": 0.5}
     )
@@ -39,18 +39,18 @@ def test_replay_is_a_share_of_the_samples() -> None:
 
 
 def test_replay_of_what_a_phase_draws_anyway_adds_to_it() -> None:
-    phase = curriculum(mixture={"composed/mer": 1, "composed/eri": 1}, replay=0.5).drawn("c")
+    phase = curriculum(mixture={"composed/mer": 1, "composed/eri": 1}, replay=0.5).with_replay("c")
     assert phase.mixture == pytest.approx({"composed/mer": 1.75, "composed/eri": 1.25, "said/erg": 1})
     assert phase.subset == {}
 
 
 def test_without_replay_a_phase_is_what_it_says() -> None:
     plain = curriculum()
-    assert plain.drawn("c") is plain.phases["c"]
+    assert plain.with_replay("c") is plain.phases["c"]
 
 
 def test_replay_needs_a_phase_before() -> None:
-    with pytest.raises(ValueError, match=r"replay 0\.1 draws from the phases before: name them in 'from'"):
+    with pytest.raises(ValueError, match=r"replay 0\.1 draws from earlier phases: name them in 'from'"):
         curriculum(replay=0.1, **{"from": []})
 
 
@@ -63,7 +63,7 @@ def test_a_matrix_needs_held_out_samples(tmp_path: Path) -> None:
 
 def test_backward_transfer_is_the_mean_change_since_learnt() -> None:
     plain = curriculum()
-    assert teachers(plain) == {"composed/mer": "a", "composed/eri": "a", "said/erg": "b", "said/mir": "c"}
+    assert taught_by(plain) == {"composed/mer": "a", "composed/eri": "a", "said/erg": "b", "said/mir": "c"}
 
     def row(mer: float, eri: float, erg: float, mir: float) -> dict[str, dict[str, float]]:
         return {

@@ -75,10 +75,10 @@ def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(monkeypat
         return out.sequences
 
     monkeypatch.setattr(NanoEmoXForConditionalGeneration, "generate", watched)
-    prompts, _ = loss._read(batch_of())
+    prompts, _ = loss.read(batch_of())
     assert len({len(p) for p in prompts}) > 1  # so that padding matters
     media = {k: v for k, v in batch_of().items() if k.endswith("_values")}
-    answers = loss.write(prompts, media)
+    answers = loss.sample(prompts, media)
     learnt = answer_log_probs(model, loss.batch(prompts, answers, media)).split([len(a.ids) for a in answers])
     for one, other, answer in zip(learnt, drawn_from, answers, strict=True):
         torch.testing.assert_close(one, other[: len(answer.ids)], atol=1e-4, rtol=1e-4)
@@ -86,7 +86,7 @@ def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(monkeypat
 
 def test_the_truth_is_read_from_the_batch() -> None:
     loss, _ = begin(Grpo(), trained_model())
-    assert loss._read(batch_of())[1] == [("happy", "pleased"), ("sad", "disappointed"), ("angry", "annoyed")]
+    assert loss.read(batch_of())[1] == [("happy", "pleased"), ("sad", "disappointed"), ("angry", "annoyed")]
 
 
 def test_an_answer_ends_at_its_terminator() -> None:
@@ -101,7 +101,7 @@ def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> No
     model = trained_model().eval()
     loss, _ = begin(Grpo(), model)
     batch, face = batch_of(), tiny_processor().config.placeholder_token_ids["face"]
-    prompts, _ = loss._read(batch)
+    prompts, _ = loss.read(batch)
     answers = [loss._answer([20, face, 21, *tiny_processor().terminator_ids], tiny_processor().terminator_ids)] * 3
     assert answers[0].ids == (20, face)
     assert not answers[0].ended
@@ -112,7 +112,7 @@ def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> No
 
 @pytest.mark.parametrize("kl", [0.0, 0.5])
 def test_a_constant_reward_moves_nothing(monkeypatch: pytest.MonkeyPatch, kl: float) -> None:
-    monkeypatch.setattr(Grpo, "rate", lambda *_: (1 / 3, 0.1, 3))
+    monkeypatch.setattr(Grpo, "score", lambda *_: (1 / 3, 0.1, 3))
     model = trained_model()
     loss, _ = begin(Grpo(group=7, max_new_tokens=4, kl=kl), model)
     loss(model, batch_of()).backward()
@@ -122,11 +122,11 @@ def test_a_constant_reward_moves_nothing(monkeypatch: pytest.MonkeyPatch, kl: fl
 
 
 def test_a_step_makes_the_better_answers_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Grpo, "rate", lambda _, __, answer: (float(answer.ids[0] % 2), 0.0, 0))
+    monkeypatch.setattr(Grpo, "score", lambda _, __, answer: (float(answer.ids[0] % 2), 0.0, 0))
     model, drawn = trained_model(), []
     loss, noted = begin(Grpo(group=8, max_new_tokens=2, kl=0.1), model)
-    write = loss.write
-    monkeypatch.setattr(loss, "write", lambda *args: drawn.append((args, write(*args))) or drawn[-1][1])
+    sample = loss.sample
+    monkeypatch.setattr(loss, "sample", lambda *args: drawn.append((args, sample(*args))) or drawn[-1][1])
 
     def likelihood_of_the_better() -> float:
         (prompts, media), answers = drawn[0]
@@ -215,7 +215,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, monkeypatch: pytest.
     save_tiny(tmp_path / "base")
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(RECIPE))
     # Random models write no emotion words, so that there would be nothing to learn.
-    monkeypatch.setattr(Grpo, "rate", lambda _, __, answer: (sum(i % 2 for i in answer.ids), len(set(answer.ids)), 0))
+    monkeypatch.setattr(Grpo, "score", lambda _, __, answer: (sum(i % 2 for i in answer.ids), len(set(answer.ids)), 0))
 
     def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
         run_train(
@@ -259,5 +259,5 @@ def test_what_it_has_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any
 
 def test_a_split_model_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(RECIPE | {"fsdp": True}))
-    with pytest.raises(RecipeError, match="with fsdp grpo cannot train"):
+    with pytest.raises(RecipeError, match="objective grpo cannot be used with fsdp"):
         load_curriculum(tmp_path / "r.yaml")

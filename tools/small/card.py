@@ -57,6 +57,8 @@ Greedy, from held-out words alone.
 
 ## Marks
 
+Calibrated, as the engine answers, on all n samples; half of them gave the two numbers of their task's calibration.
+
 {marks}
 """  # noqa: E501 (lines of Markdown)
 MARKS = (
@@ -101,8 +103,8 @@ def table(closed: dict) -> str:
 
 
 def measured(row: dict, measure: str) -> float:
-    """Return what the engine's answers score: calibrated, on the half that calibration was not fitted on."""
-    found = row["calibrated, other half"]
+    """Return what the engine's answers score: calibrated, by two numbers a task that half of these samples gave."""
+    found = row["calibrated"]
     if measure == "accuracy":
         return float(found["accuracy"]["value"])
     if measure in ("large_uar", "worst_large"):

@@ -37,6 +37,16 @@ POLARITY = {
 }  # fmt: skip
 """Noun of a feeling -> its polarity; surprise has none."""
 
+INTENT_FEELINGS = {
+    "neutral": frozenset((
+        "inform", "advise", "arrange", "introduce", "plan", "explain", "confirm", "ask for help", "ask for opinions",
+        "acknowledge", "invite", "leave", "asking for opinions", "emphasize",
+    )),
+    "joy": frozenset(("praise", "thank", "flaunt", "greet")),
+    "anger": frozenset(("complain", "criticize", "warn")),
+    "sadness": frozenset(("apologise", "apologize")),
+}  # fmt: skip
+
 
 def person_of(image: str) -> str:
     """Return the file-name stem before the number: ``AJ_Cook_0001.jpg`` and ``AJ_Cook_0002.jpg`` are one person."""
@@ -88,7 +98,7 @@ def with_polarity(sample: Sample) -> Sample:
 
 
 def renamed(sample: Sample) -> Sample:
-    """Ask two of five training comments or photographs with the label names of clips; validation keeps the own."""
+    """Ask two of five training samples with the label names of clips; validation keeps the own."""
     labels = sample.labels
     if sample.split != "train" or not isinstance(labels, ClosedLabels) or pick(f"{sample.id}/names", 5) > 1:
         return sample
@@ -188,6 +198,23 @@ def with_one_odd(clips: Iterable[Sample]) -> list[Sample]:
     return out
 
 
+def dialogue_lines(intents: Iterable[Sample]) -> list[Sample]:
+    """Take the feeling that an intent mostly comes with as a weak label of the line: comments know no small talk.
+
+    GoEmotions counts curiosity as surprise, so that every question of a dialogue surprised the model.
+    """
+    out = []
+    for sample in intents:
+        labels = sample.labels
+        if not isinstance(labels, ClosedLabels) or "~" in sample.id:
+            continue
+        feeling = next((f for f, found in INTENT_FEELINGS.items() if labels.label.lower() in found), None)
+        if feeling is not None:
+            weak = ClosedLabels(label=feeling, candidates=LABEL_SETS["meld"])
+            out.append(renamed(sample.model_copy(update={"corpus": "lines", "task": "mer", "labels": weak})))
+    return out
+
+
 def worded(sample: Sample) -> bool:
     """Say whether a composed clip speaks a comment: RAVDESS' own two sentences ask for no reply."""
     return sample.task == "mer" and sample.id.count("+") > 1
@@ -218,6 +245,7 @@ def main() -> None:
     read["goemotions"] = [renamed(s) for s in read["goemotions"]]
     for name in ("mintrec", "mintrec2"):
         read[name] = [asked for s in read[name] for asked in short_lists(s)]
+    read["lines"] = dialogue_lines([*read["mintrec"], *read["mintrec2"]])
     read["talk"] = talk(comments, "talk")
     read["composed"] += said_calmly(comments, read["composed"])
     read["composed"] += talk(filter(worded, read["composed"]), "composed")

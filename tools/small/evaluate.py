@@ -36,6 +36,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import LABEL_SETS, format_label
 from nanoemox.types import Clip
+from tools.corpora.targets import family
 from tools.mini.evaluate import PREFIXES, as_sentiment, rotated
 from tools.small.data import person_of
 from tools.small.scores import Scores, clustered, corrected, fit, measured, softmax
@@ -80,6 +81,10 @@ def held_out(data_root: Path, corpus: str, task: str) -> tuple[list[Sample], lis
     every = read_manifest(data_root / "manifests" / f"{corpus}.jsonl")
     asked = "mer" if task == "msa" else task
     held = [s for s in every if s.split == "validation" and s.task == asked]
+    if (
+        corpus == "composed"
+    ):  # where words are not shown, clips whose words alone carry the feeling ask for the impossible
+        held = [s for s in held if s.id.count("+") == 1]
     return as_sentiment(held) if task == "msa" else held, [s for s in every if s.split == "train" and s.task == task]
 
 
@@ -155,7 +160,10 @@ def tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, float
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(max_iter=300)
     )
-    model.fit([s.subtitle or "" for s in train], [s.labels.label for s in train])  # type: ignore[union-attr]
+    # Two of five training comments are asked with other names of the same labels.
+    own = {family(c): c for c in samples[0].labels.candidates}  # type: ignore[union-attr]
+    known = [own.get(family(s.labels.label), s.labels.label) for s in train]  # type: ignore[union-attr]
+    model.fit([s.subtitle or "" for s in train], known)
     guess = model.predict([s.subtitle or "" for s in samples])
     truth = [s.labels.label for s in samples]  # type: ignore[union-attr]
     return {

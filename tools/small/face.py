@@ -22,10 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nanoemox.data.corpora.facial_expressions import LABELS
 from nanoemox.data.corpora.releases import family
 from nanoemox.model.expression import ExpressionNet
 from nanoemox.model.processing import FACE_COLOUR
+from tools.corpora.facial_expressions import LABELS
 from tools.mini.face import crop
 from tools.mini.pictures import Settings, centre, fit, predict, to_pixels
 from tools.small.data import photographs, split_of

@@ -26,6 +26,7 @@ from nanoemox.weights.catalogue import mit
 FACE_NOTICE = mit("Vladimir Mandic")
 ADAPTERS, ENCODERS = "adapters.safetensors", "encoders.safetensors"
 OWN = ("vision_encoder.", "face_encoder.")
+ALIGNED = ("vision_adapter.", "speech_adapter.", "face_adapter.", "fusion.")
 GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
 
 
@@ -56,11 +57,15 @@ def main() -> None:
     for name in ("base", "out", "model"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--adapters", type=Path, help="of a phase or a checkpoint; without it the base's own")
+    parser.add_argument("--own", choices=("all", "lora"), default="all", help="lora: keep the adapters of the base")
     args = parser.parse_args()
     model = NanoEmoXForConditionalGeneration.from_pretrained(str(args.base), dtype=torch.float32)
     processor = NanoEmoXProcessor.from_pretrained(args.base)
     if args.adapters is not None:
+        aligned = {k: v.clone() for k, v in model.state_dict().items() if k.startswith(ALIGNED)}
         load_adapters(model, args.adapters)
+        if args.own == "lora":
+            model.load_state_dict(aligned, strict=False)
     size = write_assets(model, processor, args.out)
     print(f"{args.out}: {size / 1e6:.1f} MB")
     if lora_layers(model):

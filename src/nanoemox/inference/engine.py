@@ -176,8 +176,7 @@ class Engine:
     ) -> Clip:
         """Find what the branches at work read beside pictures, sound and words, unless that was done."""
         config = self.processor.config
-        off = untrained_branches(config)
-        return read_branches(clip, config, files, without=off, start_s=start_s, person=index)
+        return read_branches(clip, config, files, without=untrained_branches(config), start_s=start_s, person=index)
 
     def answer(
         self,
@@ -305,16 +304,11 @@ class Engine:
             table = replace(self._face_table(table, options.face_index), recording_s=media_duration_s(path))
         listen = partial(self._with_words, wanted=options.hear, asr_model=options.asr_model)
         load = partial(
-            self.load,
-            path,
-            history=options.history,
-            face_index=options.face_index,
-            asr_model=options.asr_model,
-            face_vectors=table,
+            self.load, path, history=options.history, face_index=options.face_index, asr_model=options.asr_model
         )
         for stretch in cut(path, options, listen):
             try:
-                clip = load(subtitle=stretch.subtitle, hear=stretch.hear, span_s=stretch.span)
+                clip = load(subtitle=stretch.subtitle, hear=stretch.hear, span_s=stretch.span, face_vectors=table)
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
                 answer = no_answer(path, self.name, error)

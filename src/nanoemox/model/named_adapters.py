@@ -1,8 +1,7 @@
-"""Several sets of what P2E trains on one base, by name: a set for each thing learnt, one of them in use.
+"""Several named adapter sets on one base model, one of them active.
 
-Sets are files of :func:`~nanoemox.model.lora.save_adapters`, such as the phases of a run leave. Their LoRA matrices
-stay side by side in the model, so that a switch is a change of names; adapters and fusion, which have no such place,
-are copied. Nothing of the base is changed.
+Sets are files of :func:`~nanoemox.model.lora.save_adapters`, such as each phase of a run writes. The LoRA matrices of
+all sets are kept in the model, so switching only changes which are active; tensors of adapters and fusion are copied.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ _LORA = "lora"
 
 
 class NamedAdapters:
-    """The sets of a model that answers; it must have no LoRA attached when they begin.
+    """Adapter sets of a model used for inference, which must have no LoRA attached.
 
-    A switch changes the model for everybody who uses it, so nothing may be answered meanwhile.
+    Switching changes the model for all its users, so no answer may be in progress.
 
     Attributes:
-        current: Name of the set in use; None is the base alone.
+        current: Name of the active set; None is the base model alone.
     """
 
     def __init__(self, model: NanoEmoXForConditionalGeneration) -> None:
@@ -40,18 +39,18 @@ class NamedAdapters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The sets, in the order in which they came."""
+        """The sets in the order in which they were added."""
         return tuple(self._sets)
 
     def add(self, name: str, path: str | Path) -> None:
-        """Read a set and use it.
+        """Load a set and make it active.
 
         Args:
-            name: What to call it: letters, digits, ``_`` and ``-``, and not the name of another set.
+            name: Its name: letters, digits, ``_`` and ``-``; not that of another set.
             path: Its file.
 
         Raises:
-            CheckpointError: The name does not do, or the file does not fit the model; the model is as before.
+            CheckpointError: The name is invalid or taken, or the file does not fit the model.
         """
         if name in self._sets or not re.fullmatch(r"[\w-]+", name):
             taken = f", and not {', '.join(self._sets)}" if self._sets else ""
@@ -73,7 +72,7 @@ class NamedAdapters:
 
     @torch.no_grad()
     def use(self, name: str | None) -> None:
-        """Answer with a set from now on; None takes the base alone.
+        """Make a set active; None is the base model alone.
 
         Raises:
             CheckpointError: There is no such set.

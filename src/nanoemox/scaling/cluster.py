@@ -1,8 +1,8 @@
 """Where Ray runs: on this machine alone by default, where nobody else reaches it, or in a cluster that is there.
 
-Ray's processes run whatever they are sent. The ones started here listen on loopback and want a key that is made for
-this one run; they print nothing, report nothing, serve no dashboard, and keep their logs in a private folder that goes
-when they end.
+Ray's processes run whatever they are sent. The ones started here want a key that is made for this one run and listen on
+loopback, but for one port of each replica that Ray Serve opens on all interfaces, behind the same key. They print
+nothing, report nothing, serve no dashboard, and keep their logs in a private folder that goes when they end.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def phase_card(
         result: What the phase left in ``result.json``.
         processes: How many trained together.
     """
-    phase = curriculum.drawn(name)
+    phase = curriculum.with_replay(name)
     training, held_out = phase.sources(samples, "train"), phase.sources(samples, "validation")
     total, measured = sum(phase.mixture.values()), result["validation"]
     rows = []

@@ -238,7 +238,7 @@ def _earlier(run: Run, name: str) -> list[str]:
 
 def _phase(run: Run, name: str) -> dict[str, Any]:
     """Train one phase, or return the result that it left when it was finished."""
-    phase, folder = run.curriculum.drawn(name), run.out / name
+    phase, folder = run.curriculum.with_replay(name), run.out / name
     if run.resume and (folder / RESULT).is_file():
         finished: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
         return finished
@@ -259,7 +259,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
-    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name), phase.begins_with())
+    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name), phase.build_objective())
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
         validator = Validator(model, run.processor, run.cache, phase, run.half)
@@ -276,7 +276,7 @@ def _finish(
     run: Run, name: str, model: NanoEmoXForConditionalGeneration, trainable: frozenset[str], seconds: float
 ) -> None:
     """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
-    phase, folder = run.curriculum.drawn(name), run.out / name
+    phase, folder = run.curriculum.with_replay(name), run.out / name
     # A run in half precision keeps its result in half precision; only what a run resumes from is exact.
     stored = torch.bfloat16 if run.curriculum.precision == "bf16" else None
     held, writes = run.curriculum.held(name), processes().is_main_process

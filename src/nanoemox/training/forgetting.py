@@ -1,8 +1,8 @@
-"""What later phases do to what earlier ones taught: the forgetting matrix.
+"""The forgetting matrix: what later phases do to the tasks of earlier ones.
 
-A row is the model after a phase, a column what some phase teaches: one selector of its mixture, measured on the same
-held-out samples after every phase, with everything shown that the phase which teaches it first allows. Backward
-transfer (Lopez-Paz and Ranzato, 2017) is the mean change between the phase that teaches a selector and the last phase.
+Row i is the model after phase i; a column is a selector of some phase's mixture, evaluated on the same held-out samples
+after every phase, with the modalities of the first phase that trains it. Backward transfer (Lopez-Paz and Ranzato,
+2017) is the mean change of a column between the phase that first trains it and the last phase.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ MATRIX = "matrix"
 _CARD = """
 ## Forgetting
 
-Rows: after a phase. Columns: held-out samples of what some phase teaches, in brackets the first that does. Accuracy for
-closed tasks, loss per token for open ones.
+Rows: the model after each phase. Columns: held-out samples of each selector, with the first phase that trains it in
+brackets. Accuracy for closed tasks, loss per token for open ones.
 
 {table}
 
-Backward transfer, the mean change since a selector's phase until the last one here: {transfer}.
+Backward transfer (mean change since the phase that first trains a selector): {transfer}.
 """
 
 
-def teachers(curriculum: Curriculum) -> dict[str, str]:
+def taught_by(curriculum: Curriculum) -> dict[str, str]:
     """Selector -> the first phase whose own mixture has it, in the order of the phases."""
     found: dict[str, str] = {}
     for name, phase in curriculum.phases.items():
@@ -48,14 +48,14 @@ def measure_row(
     cache: FeatureCache,
     half: Any = None,
 ) -> dict[str, dict[str, float]]:
-    """Measure what every phase teaches.
+    """Evaluate the selectors of all phases.
 
     Returns:
         Selector -> ``accuracy`` and ``uar`` of closed tasks, ``loss`` and ``n`` of all; selectors without held-out
         samples are left out.
     """
     row: dict[str, dict[str, float]] = {}
-    for selector, teacher in teachers(curriculum).items():
+    for selector, teacher in taught_by(curriculum).items():
         phase = curriculum.phases[teacher]
         only = {selector: phase.sources(samples, "validation")[selector]}
         validator = Validator(model, processor, cache, phase, half)
@@ -68,18 +68,18 @@ def measure_row(
 def backward_transfer(
     curriculum: Curriculum, rows: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> dict[str, float]:
-    """Return the mean change of ``accuracy`` (closed tasks) and ``loss`` (open ones) since each selector was taught.
+    """Return the mean change of ``accuracy`` (closed tasks) and ``loss`` (open ones) since each selector was trained.
 
     Args:
         curriculum: The recipe.
-        rows: Phase -> its row, of all phases up to one.
+        rows: Phase -> its row, for the phases so far.
 
     Returns:
-        Measure -> mean over the selectors that a phase before the last of ``rows`` teaches; absent without any.
+        Measure -> mean over the selectors first trained before the last phase of ``rows``; absent if there are none.
     """
     *_, last = rows
     changes: dict[str, list[float]] = {}
-    for selector, teacher in teachers(curriculum).items():
+    for selector, teacher in taught_by(curriculum).items():
         if teacher in rows and teacher != last and selector in rows[last]:
             measure = _measure(rows[last][selector])
             changes.setdefault(measure, []).append(rows[last][selector][measure] - rows[teacher][selector][measure])
@@ -87,14 +87,14 @@ def backward_transfer(
 
 
 def forgetting_text(curriculum: Curriculum, rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Write the matrix of the phases so far as a section of a card."""
-    columns = {s: t for s, t in teachers(curriculum).items() if all(s in row for row in rows.values())}
+    """Format the matrix of the phases so far as a section of a card."""
+    columns = {s: t for s, t in taught_by(curriculum).items() if all(s in row for row in rows.values())}
     head = "| after | " + " | ".join(f"{s} ({t})" for s, t in columns.items()) + " |"
     lines = [head, "|" + "---|" * (len(columns) + 1)]
     for phase, row in rows.items():
         lines.append("| " + " | ".join([phase, *(f"{row[s][_measure(row[s])]:.3f}" for s in columns)]) + " |")
     transfer = ", ".join(f"{k} {v:+.3f}" for k, v in backward_transfer(curriculum, rows).items())
-    return _CARD.format(table="\n".join(lines), transfer=transfer or "none yet, this is the first phase")
+    return _CARD.format(table="\n".join(lines), transfer=transfer or "none before the second phase")
 
 
 def _measure(scores: Mapping[str, float]) -> str:

@@ -76,8 +76,8 @@ class Phase(Strict):
         balance: Adaptive task weights; none by default.
         objective: What is minimised, a key of :data:`nanoemox.training.objectives.OBJECTIVES`.
         objective_settings: Fields of the objective.
-        replay: Share of the samples that are drawn from the mixtures of the phases before, those that this one starts
-            from and theirs; each has the same part of it.
+        replay: Share of samples drawn from the mixtures of earlier phases: those in ``from`` and their ancestors, in
+            equal parts.
     """
 
     start_from: tuple[str, ...] = Field((), alias="from")
@@ -112,9 +112,9 @@ class Phase(Strict):
             raise ValueError("lora must be sized (lora: {r, alpha, dropout}) exactly where 'lora' is in trainable")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective {self.objective!r} is unknown: choose {', '.join(OBJECTIVES)}")
-        self.begins_with()  # its settings are read, so that a wrong one is found before anything trains
+        self.build_objective()  # so that wrong settings are found before training starts
         if self.replay and not self.start_from:
-            raise ValueError(f"replay {self.replay} draws from the phases before: name them in 'from'")
+            raise ValueError(f"replay {self.replay} draws from earlier phases: name them in 'from'")
         for selector, weight in self.mixture.items():
             if selector.count("/") != 1 or selector.split("/")[1] not in TASKS:
                 raise ValueError(f"selector {selector!r} must be corpus/task with a task of {', '.join(TASKS)}")
@@ -130,7 +130,7 @@ class Phase(Strict):
                 raise ValueError(f"modality_dropout.{modality} must be in 0..1 (1 excluded), got {chance}")
         return self
 
-    def begins_with(self) -> Objective:
+    def build_objective(self) -> Objective:
         """Return the objective with its settings."""
         return OBJECTIVES[self.objective].model_validate(self.objective_settings)
 
@@ -167,7 +167,7 @@ class Curriculum(Strict):
         phases: Name -> phase.
         order: Names of all phases in the order in which they run; as written by default.
         merge_validation: Corpora whose validation part trains too (Reference: both MIntRec sets).
-        forgetting: Measure after each phase what every phase teaches, for a forgetting matrix on the cards.
+        forgetting: Evaluate the selectors of all phases after each phase, for the forgetting matrix.
     """
 
     name: str
@@ -207,11 +207,13 @@ class Curriculum(Strict):
         if self.forgetting and not self.validation_samples:
             raise ValueError("forgetting measures validation_samples of each selector, got 0: give 1 or more")
         for name in self.phases:
-            drawn = self.drawn(name)
-            objective = drawn.begins_with()
+            drawn = self.with_replay(name)
+            objective = drawn.build_objective()
             objective.check({selector.split("/")[1] for selector in drawn.mixture})
-            if objective.writes and self.fsdp:
-                raise ValueError(f"phase {name!r}: with fsdp {drawn.objective} cannot train, as processes would wait")
+            if objective.generates and self.fsdp:
+                raise ValueError(
+                    f"phase {name!r}: objective {drawn.objective} cannot be used with fsdp: remove one of them"
+                )
         return self
 
     @property
@@ -220,15 +222,15 @@ class Curriculum(Strict):
         named = (s.split("/")[0] for phase in self.phases.values() for s in phase.mixture)
         return tuple(dict.fromkeys([*(n for n in named if n != "*"), *self.corpora]))
 
-    def before(self, name: str) -> tuple[str, ...]:
-        """Name the phases that a phase starts from, directly or through others, in their order."""
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """Return the phases that a phase starts from, directly or indirectly, in order."""
         starts = self.phases[name].start_from
-        found = {p for start in starts for p in (start, *self.before(start))}
+        found = {p for start in starts for p in (start, *self.ancestors(start))}
         return tuple(p for p in self.phases if p in found)
 
-    def drawn(self, name: str) -> Phase:
-        """Return a phase with its replay worked into its mixture: what it draws from in truth."""
-        phase, earlier = self.phases[name], [self.phases[p] for p in self.before(name)]
+    def with_replay(self, name: str) -> Phase:
+        """Return a phase with the samples of its replay added to its mixture."""
+        phase, earlier = self.phases[name], [self.phases[p] for p in self.ancestors(name)]
         if not phase.replay:
             return phase
         mixture, subset = dict(phase.mixture), dict(phase.subset)

@@ -1,7 +1,7 @@
-"""What training minimises; one module an objective.
+"""Training objectives, one module each.
 
-An objective (:class:`Objective`) begins with a phase and gives its loss (:class:`Loss`), which gets the model and a
-batch. So it may run the model as often as it likes, let it write, and keep what it needs of the start.
+An objective (:class:`Objective`) builds the loss of a phase (:class:`Loss`), a function of the model and a batch. The
+loss may run the model several times, generate text, and keep state from the start of the phase.
 """
 
 from __future__ import annotations

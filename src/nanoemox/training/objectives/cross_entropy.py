@@ -12,10 +12,10 @@ from nanoemox.training.objectives.objective import Loss, Objective, Start, answe
 
 
 class CrossEntropy(Objective):
-    """Nothing to set."""
+    """The objective; it has no settings."""
 
     def begin(self, start: Start) -> Loss:
-        """Return the loss, which keeps nothing."""
+        """Return :func:`cross_entropy`, which has no state."""
         return cross_entropy
 
 

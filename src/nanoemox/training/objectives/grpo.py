@@ -1,12 +1,13 @@
-"""Group-relative policy optimisation of emotion words: the model writes, its own groups of answers judge each other.
+"""Group relative policy optimisation (GRPO) for the open-vocabulary task.
 
-For each prompt the model draws a group of answers at temperature 1, without thinking. Precision and recall against the
-true words are normalised within the group, each on its own, so that neither outweighs the other by its spread; words
-beyond the number of the truth cost. A step draws, learns from what it drew and forgets it, so the ratio of new to old
-policy is one and nothing is clipped. A divergence from the start of the phase holds the language together.
+For each prompt the model samples a group of answers at temperature 1, without thinking. Precision and recall against
+the true words are normalised within the group separately, so that the one with the larger variance does not dominate;
+words beyond the number of true words are penalised. Each batch of samples is used for one update, so the importance
+ratio is 1 and clipping is not needed. A KL term keeps the policy close to the start of the phase.
 
-After Shao et al. (DeepSeekMath, 2024). As in Liu et al. (Dr. GRPO, 2025) the tokens of an answer are summed: their mean
-would favour short right answers and long wrong ones. Dropout is off: drawn and learnt from are the same probabilities.
+After Shao et al. (DeepSeekMath, 2024). As in Liu et al. (Dr. GRPO, 2025), log-probabilities are summed over the tokens
+of an answer: averaging favours short correct and long incorrect answers. Dropout is off, so sampling and training use
+the same probabilities.
 
 Letters: ``B`` prompts, ``G`` answers of a prompt, ``R = B * G`` rows, ``N`` tokens of all answers.
 """
@@ -38,19 +39,19 @@ Scores = npt.NDArray[np.float64]
 
 
 class Grpo(Objective):
-    """What is drawn and what it earns.
+    """Settings of the objective.
 
     Attributes:
-        group: Answers drawn for a prompt.
-        max_new_tokens: Longest answer; one that does not end by itself earns nothing.
+        group: Sampled answers per prompt.
+        max_new_tokens: Maximum length of an answer; an answer that is cut off has precision and recall 0.
         precision: Weight of precision.
         recall: Weight of recall.
-        length_penalty: What a word beyond the number of the truth costs, in standard deviations of a score.
-        kl: Weight of the divergence from the start of the phase.
-        level: What words are compared by (:class:`~nanoemox.scoring.corrected.scorer.CorrectedScorer`).
+        length_penalty: Penalty for each word beyond the number of true words, in standard deviations of a score.
+        kl: Weight of the KL divergence from the start of the phase.
+        level: The level at which words are compared (:class:`~nanoemox.scoring.corrected.scorer.CorrectedScorer`).
     """
 
-    writes: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
 
     group: int = Field(8, ge=2)
     max_new_tokens: int = Field(32, ge=1, le=1024)
@@ -61,32 +62,32 @@ class Grpo(Objective):
     level: Level = "family"
 
     def check(self, tasks: Collection[str]) -> None:
-        """Refuse tasks whose answer is no list of words."""
+        """Raise ``ValueError`` for tasks whose answer is not a list of words."""
         others = sorted(task for task in tasks if TASKS[task].form != "labels")
         if others:
             fitting = ", ".join(key for key, task in TASKS.items() if task.form == "labels")
             raise ValueError(f"objective grpo scores lists of emotion words, not {', '.join(others)}: draw {fitting}")
 
     def begin(self, start: Start) -> Loss:
-        """Keep the trained weights as they are now."""
+        """Build the loss with a copy of the trainable tensors as its reference."""
         return GrpoLoss(self, start)
 
     def advantages(self, truth: Sequence[Sequence[str]], written: Sequence[Sequence[Answer]]) -> Scores:
-        """Say how much better than its group each answer is.
+        """Compute the advantage of each answer within its group.
 
         Args:
             truth: B lists of words.
             written: B groups of G answers.
 
         Returns:
-            float64[B, G], of mean 0 in every group.
+            float64[B, G] with mean 0 in each group.
         """
-        scores = np.array([[self.rate(t, a) for a in group] for t, group in zip(truth, written, strict=True)])
+        scores = np.array([[self.score(t, a) for a in group] for t, group in zip(truth, written, strict=True)])
         precision, recall, excess = np.moveaxis(scores, -1, 0)
         gained = self.precision * _normalised(precision) + self.recall * _normalised(recall)
         return gained - self.length_penalty * _centred(excess)
 
-    def rate(self, truth: Sequence[str], answer: Answer) -> tuple[float, float, float]:
+    def score(self, truth: Sequence[str], answer: Answer) -> tuple[float, float, float]:
         """Return precision and recall of an answer, and its number of words beyond that of the truth."""
         excess = max(0, len(answer.words) - len(truth))
         scorer = CorrectedScorer(self.level)
@@ -99,12 +100,12 @@ class Grpo(Objective):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model wrote.
+    """A sampled answer.
 
     Attributes:
-        ids: Its tokens, with the terminator if it came to that.
-        words: The emotion words in it.
-        ended: Whether the model ended it.
+        ids: Its tokens, including the terminator if there is one.
+        words: Its emotion words.
+        ended: Whether it ends with the terminator.
     """
 
     ids: tuple[int, ...]
@@ -116,7 +117,7 @@ class GrpoLoss:
     """The loss of a phase; see :class:`~nanoemox.training.objectives.Loss`.
 
     Attributes:
-        reference: The trained weights at the start, name -> tensor; empty where divergence costs nothing.
+        reference: The trainable tensors at the start of the phase, name -> tensor; empty without a KL term.
     """
 
     def __init__(self, settings: Grpo, start: Start) -> None:
@@ -127,12 +128,12 @@ class GrpoLoss:
     def __call__(
         self, model: nn.Module, batch: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Let the model write, and return what makes the better answers of each group likelier."""
-        prompts, truth = self._read(batch)
+        """Sample answers to the prompts of the batch and return the policy gradient loss on them."""
+        prompts, truth = self.read(batch)
         media = {k: v.repeat_interleave(self.settings.group, 0) for k, v in batch.items() if k not in _NOT_MEDIA}
         repeated = [prompt for prompt in prompts for _ in range(self.settings.group)]
         with _without_dropout(self.start.model):
-            answers = self.write(repeated, media)
+            answers = self.sample(repeated, media)
             groups = [answers[i : i + self.settings.group] for i in range(0, len(answers), self.settings.group)]
             gained = torch.from_numpy(self.settings.advantages(truth, groups)).float().flatten()
             rows = self.batch(repeated, answers, media)
@@ -141,11 +142,11 @@ class GrpoLoss:
             costs = -gained.to(log_probs.device)[of] * (log_probs - log_probs.detach()).exp()
             if self.reference:
                 costs = costs + self.settings.kl * self._divergence(log_probs, rows, len(answers))
-        self._note(truth, groups)
+        self._log(truth, groups)
         return costs.sum() / (self.settings.group * self.start.step_samples)
 
-    def _read(self, batch: Mapping[str, Any]) -> tuple[list[list[int]], list[tuple[str, ...]]]:
-        """Take a batch apart: ids of the prompts, and the true words."""
+    def read(self, batch: Mapping[str, Any]) -> tuple[list[list[int]], list[tuple[str, ...]]]:
+        """Return the token ids of the prompts and the true words of a batch."""
         answered = batch["labels"] != IGNORE_INDEX
         asked = batch["attention_mask"].bool() & ~answered
         ids = batch["input_ids"]
@@ -156,8 +157,8 @@ class GrpoLoss:
         return parse_labels(self.start.processor.tokenizer.decode(ids, skip_special_tokens=True))
 
     @torch.no_grad()
-    def write(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Answer]:
-        """Draw an answer to each of R prompts from the model's own probabilities."""
+    def sample(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Answer]:
+        """Sample one answer to each of R prompts."""
         processor, device = self.start.processor, self.start.model.device
         terminator = processor.terminator_ids
         inputs = {k: v.to(device) for k, v in processor.pad(prompts, "left").items()}
@@ -172,7 +173,7 @@ class GrpoLoss:
         return [self._answer(ids, terminator) for ids in written[:, inputs["input_ids"].shape[1] :].tolist()]
 
     def _answer(self, ids: list[int], terminator: list[int]) -> Answer:
-        """Cut a row off behind its terminator, or behind a placeholder of media, which ends no answer well."""
+        """Truncate a row after its terminator, or after a media placeholder, which makes the answer invalid."""
         size = len(terminator)
         ends = [i + size for i in range(len(ids) - size + 1) if ids[i : i + size] == terminator]
         breaks = [i + 1 for i, token in enumerate(ids) if token in self._placeholders]
@@ -187,9 +188,9 @@ class GrpoLoss:
     def batch(
         self, prompts: Sequence[Sequence[int]], answers: Sequence[Answer], media: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        """Put R answers behind their prompts, as a batch of :class:`~nanoemox.training.objectives.Loss`."""
+        """Append R answers to their prompts and build the inputs of the model, with labels."""
         pairs = list(zip(prompts, answers, strict=True))
-        # What comes last is predicted but predicts nothing; a placeholder would ask for media there.
+        # The last token is a label only; a placeholder among the inputs would have to be matched by media.
         last = [0 if a.ids[-1] in self._placeholders else a.ids[-1] for a in answers]
         padded = self.start.processor.pad(
             [[*p, *a.ids[:-1], i] for (p, a), i in zip(pairs, last, strict=True)], "right"
@@ -202,33 +203,33 @@ class GrpoLoss:
         return {k: v.to(self.start.model.device) for k, v in tensors.items()} | dict(media)
 
     def _divergence(self, log_probs: Tensor, rows: Mapping[str, Any], num_answers: int) -> Tensor:
-        """Estimate the divergence from the start at every token (Schulman's k3): float[N], never negative."""
+        """Estimate the KL divergence from the start at every token (Schulman's k3 estimator): float[N], >= 0."""
         with torch.no_grad():
             before = answer_log_probs(_Swapped(self.start.model, self.reference), rows)
         drift = before - log_probs
         divergence = drift.exp() - drift - 1
-        self.start.note("kl", float(divergence.detach().sum()) / num_answers)
+        self.start.log("kl", float(divergence.detach().sum()) / num_answers)
         return divergence
 
-    def _note(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Answer]]) -> None:
-        rated = [self.settings.rate(t, a) for t, group in zip(truth, groups, strict=True) for a in group]
+    def _log(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Answer]]) -> None:
+        rated = [self.settings.score(t, a) for t, group in zip(truth, groups, strict=True) for a in group]
         precision, recall, _ = np.mean(rated, axis=0)
         answers = [a for group in groups for a in group]
-        self.start.note("precision", float(precision))
-        self.start.note("recall", float(recall))
-        self.start.note("words", float(np.mean([len(a.words) for a in answers])))
-        self.start.note("ended", float(np.mean([a.ended for a in answers])))
+        self.start.log("precision", float(precision))
+        self.start.log("recall", float(recall))
+        self.start.log("words", float(np.mean([len(a.words) for a in answers])))
+        self.start.log("ended", float(np.mean([a.ended for a in answers])))
 
 
 def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> Tensor:
-    """Return the log-probability float32[N] of every answer token, by the arithmetic of the other losses."""
+    """Return the log-probability float32[N] of every answer token, computed as in the other losses."""
     logits, targets = answer_logits(model, batch)
     return -functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 @dataclass(frozen=True, slots=True)
 class _Swapped:
-    """A model that computes with other weights where there are any; its own stay as they are."""
+    """The model with some of its weights replaced for the call; its own are not modified."""
 
     model: nn.Module
     weights: dict[str, Tensor]
@@ -238,7 +239,7 @@ class _Swapped:
 
 
 class _Ended(StoppingCriteria):
-    """Rows that hold the terminator; looked for anew at each step, as it may have several tokens."""
+    """Stops rows that contain the terminator, which may have several tokens."""
 
     def __init__(self, start: int, terminator: Sequence[int]) -> None:
         self.start, self.terminator = start, list(terminator)
@@ -262,11 +263,11 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 
 def _centred(scores: Scores) -> Scores:
-    """Take the group's mean off float64[B, G]; a group of equal scores gives zeros, whatever rounding says."""
+    """Subtract the mean of each group of float64[B, G]; groups of equal scores give exact zeros."""
     same = scores.max(axis=1, keepdims=True) == scores.min(axis=1, keepdims=True)
     return np.where(same, 0.0, scores - scores.mean(axis=1, keepdims=True))
 
 
 def _normalised(scores: Scores) -> Scores:
-    """Bring each group of float64[B, G] to mean 0 and standard deviation 1."""
+    """Normalise each group of float64[B, G] to mean 0 and standard deviation 1."""
     return _centred(scores) / (scores.std(axis=1, keepdims=True) + _EPSILON)

@@ -1,4 +1,4 @@
-"""What an objective is, and what it is given to begin with."""
+"""The interface of training objectives."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from nanoemox.recipes import Strict
 
 
 class Loss(Protocol):
-    """Something to minimise."""
+    """The loss of a phase."""
 
     def __call__(
         self, model: nn.Module, batch: Mapping[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Return a batch's share of the loss of its optimiser step.
+        """Compute the contribution of a micro-batch to the loss of its optimiser step.
 
         Args:
-            model: The model as the loop wraps it; what is propagated back must go through its ``forward``.
-            batch: Its inputs, ``labels`` int64[B, L] (-100 outside the answers) and ``logits_to_keep`` bool[B, L], true
-                before an answer token.
-            num_items_in_batch: Answer tokens of the whole step; None for a batch that stands alone.
+            model: The model as wrapped by the trainer; gradients must flow through its ``forward``.
+            batch: Model inputs, ``labels`` int64[B, L] (-100 outside the answers) and ``logits_to_keep`` bool[B, L],
+                true at positions before an answer token.
+            num_items_in_batch: Answer tokens of the whole step; None for a single batch.
 
         Returns:
             float[].
@@ -35,40 +35,40 @@ class Loss(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A phase before its first step.
+    """The state before the first step of a phase.
 
     Attributes:
-        model: The model itself, with the weights that the phase starts from, also where a run is resumed.
+        model: The unwrapped model with the initial weights of the phase, also if the run is resumed.
         processor: Its processor.
-        step_samples: Samples of an optimiser step, of all processes together.
-        note: Takes a name and a number; their means stand beside the loss in ``metrics.jsonl``.
+        step_samples: Samples per optimiser step over all processes.
+        log: Takes a name and a value; the means are logged to ``metrics.jsonl`` beside the loss.
     """
 
     model: NanoEmoXForConditionalGeneration
     processor: NanoEmoXProcessor
     step_samples: int
-    note: Callable[[str, float], None]
+    log: Callable[[str, float], None]
 
 
 class Objective(Strict):
-    """An objective; its fields are what a recipe may set under ``objective_settings``.
+    """Base class of objectives; its fields are the recipe's ``objective_settings``.
 
     Attributes:
-        writes: Whether the loss lets the model write; processes then run forward passes of different number.
+        generates: Whether the loss generates text, so that the number of forward passes differs between processes.
     """
 
-    writes: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def check(self, tasks: Collection[str]) -> None:
-        """Raise ``ValueError`` where a phase draws a task that the objective has no use for."""
+        """Raise ``ValueError`` if the objective cannot train one of a phase's tasks."""
 
     def begin(self, start: Start) -> Loss:
-        """Return the loss of a phase; whatever it keeps must be a function of ``start`` alone, or resuming breaks."""
+        """Build the loss of a phase; its state must depend on ``start`` alone, otherwise resuming is not exact."""
         raise NotImplementedError
 
 
 def answer_logits(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Run a batch: logits float[N, V] before its N answer tokens, and these tokens int64[N]."""
+    """Run the model: logits float[N, V] at the positions before the N answer tokens, and these tokens int64[N]."""
     inputs = {k: v for k, v in batch.items() if k != "labels"}
     logits: Tensor = model(**inputs, use_cache=False).logits
     following = batch["labels"][:, 1:]
