@@ -1,9 +1,9 @@
-"""How many labels stay the same when the language model is held in eight bits, or computes in another format.
+"""How many labels stay the same when the model computes in another number format.
 
     python benchmarks/agreement.py CLIP... [--words FILE] [--model DIR] [--json FILE]
 
-The three closed tasks are asked about every clip (files or folders) and every line of FILE; a column a format, beside
-the model as it is loaded by default. Counts labels, and the largest change of a probability.
+The three closed tasks are asked about every clip (files or folders) and every line of FILE, in
+bfloat16 and as the model is loaded by default (or with ``--dtype``). Counts labels, and the largest change of a probability.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ def main() -> None:
     default = answers(loaded, clips)
     about = machine(loaded)
     del loaded
-    rows = {"int8": compared(default, answers(engine(args, "int8"), clips))}
-    if about["dtype"] != "bfloat16":
-        rows["bfloat16"] = compared(default, answers(engine(Namespace(**vars(args) | {"dtype": "bfloat16"})), clips))
+    other = engine(Namespace(**vars(args) | {"dtype": "bfloat16"}))
+    rows = {"bfloat16": compared(default, answers(other, clips))}
     report(about, ["labels kept", "largest change", "labels"], rows, args.json)
 
 

@@ -1,11 +1,11 @@
 """How fast open answers are written: our decoder, the library's ``generate``, and the floor that memory sets.
 
-    python benchmarks/decoding.py [--model DIR] [--tokens 64] [--rows 3] [--quantize int8] [--json FILE]
+    python benchmarks/decoding.py [--model DIR] [--tokens 64] [--rows 3] [--json FILE]
 
 Both columns write the same number of tokens from the same prompts, nothing ends early; the time of a token is that of
 ``--tokens`` less that of one, so prefill is in neither. The floor is the language model's bytes, which every step
 reads once, over the bandwidth of a plain read on the same threads (a model that fits into the processor's caches can
-beat it). With ``--quantize`` a third column holds eight-bit weights. Says which attention kernels ran.
+beat it). Says which attention kernels ran.
 """
 
 from __future__ import annotations
@@ -56,12 +56,9 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rows", type=int, default=3, help="answers written in step, besides one")
-    parser.add_argument("--quantize", choices=["int8"])
     args = parser.parse_args()
     loaded = engine(args)
     writers = {"ours": partial(ours, loaded), "generate": partial(theirs, loaded)}
-    if args.quantize:
-        writers["int8"] = partial(ours, engine(args, args.quantize))
     model = loaded.model.language_model
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     read, read_bytes = reading(size, loaded.model.device)

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--task", default="mer", choices=["msa", "mer", "mir"])
     args = parser.parse_args()
     loaded = engine(args)
-    model, processor = loaded.model, loaded.processor
+    model, processor = loaded.model.requires_grad_(False), loaded.processor
     clip = loaded.load(args.clip)
     plan = make_plan((args.task,), None, True)
     batch = ClipBatch(model, processor, [clip], plan)

@@ -39,10 +39,10 @@ def options(doc: str | None, *, repeats: int = 5, model: str | None = "mini") ->
     return parser
 
 
-def engine(args: argparse.Namespace, quantize: Any = None) -> Engine:
+def engine(args: argparse.Namespace) -> Engine:
     """Load, with every branch at work: adapters drawn at random count as trained here."""
     dtype = getattr(torch, args.dtype) if args.dtype else None
-    loaded = Engine.from_pretrained(args.model, device=args.device, dtype=dtype, quantize=quantize)
+    loaded = Engine.from_pretrained(args.model, device=args.device, dtype=dtype)
     config = loaded.processor.config
     config.trained_branches = [b for b in PAPER_BRANCHES if b in config.branches]
     return loaded

@@ -70,7 +70,7 @@ def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
 def _answer_words(text: str, request: AnswerRequest, job: AnswerJob) -> int:
     from nanoemox.inference.engine import Engine
 
-    engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
+    engine = Engine.from_pretrained(request.model, device=request.device)
     answer = engine.answer(
         None,
         job.tasks,
@@ -110,7 +110,7 @@ def _answers(
         return answer_spread(clips, request, job)
     from nanoemox.inference.engine import Engine
 
-    engine = Engine.from_pretrained(request.model, device=request.device, quantize=request.quantize)
+    engine = Engine.from_pretrained(request.model, device=request.device)
     return answer_with(engine, [Path(c) for c in clips], request, job)
 
 

@@ -37,7 +37,6 @@ class AnswerRequest:
     window_s: float | None = None
     model: str | None = None
     device: str = "auto"
-    quantize: str | None = None
     face_index: int = 0
     face_vectors: Path | None = None
     json: bool = False

@@ -52,9 +52,6 @@ def answer(
     window: Annotated[float | None, typer.Option(help="Seconds in a window; default: 10.")] = None,
     model: ModelOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    quantize: Annotated[
-        str | None, typer.Option(metavar="int8", help="On a CPU: faster, in eight bits; answers differ slightly.")
-    ] = None,
     face_index: Annotated[int, typer.Option(help="Which person, 0 the largest.")] = 0,
     face_vectors: Annotated[
         Path | None,
@@ -90,7 +87,6 @@ def answer(
         window_s=window,
         model=model,
         device=device,
-        quantize=quantize,
         face_index=face_index,
         face_vectors=face_vectors,
         json=json,

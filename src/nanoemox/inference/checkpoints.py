@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 
 import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
-from nanoemox.inference.int8 import quantize_language_model
 from nanoemox.inference.precision import default_dtype
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -33,7 +32,6 @@ def load_checkpoint(
     *,
     device: str = "auto",
     dtype: torch.dtype | None = None,
-    quantize: str | None = None,
 ) -> tuple[NanoEmoXForConditionalGeneration, NanoEmoXProcessor, str]:
     """Load model and processor for inference.
 
@@ -42,7 +40,6 @@ def load_checkpoint(
             pulled, else ``mini`` with a warning that names the command.
         device: ``auto`` takes CUDA where there is one, or any name that torch knows.
         dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
-        quantize: ``int8`` holds the language model's matrices in eight bits, on a CPU.
 
     Returns:
         Model in eval mode on its device, processor, name.
@@ -63,10 +60,7 @@ def load_checkpoint(
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(_explain(source, local, error)) from error
-    model = model.to(where).eval()
-    if quantize is not None:
-        quantize_language_model(model, quantize)
-    return model, processor, name
+    return model.to(where).eval(), processor, name
 
 
 def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:

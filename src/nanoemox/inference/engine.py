@@ -57,7 +57,6 @@ class Engine:
         *,
         device: str = "auto",
         dtype: torch.dtype | None = None,
-        quantize: str | None = None,
     ) -> Engine:
         """Load ``small``, ``mini``, a directory or a hub id; None takes ``small`` where it was pulled, else ``mini``.
 
@@ -65,12 +64,11 @@ class Engine:
             path_or_id: Only a hub id may touch the network.
             device: ``auto`` takes CUDA where there is one, or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
             dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
-            quantize: ``int8``: the language model's matrices in eight bits, on a CPU; faster, answers differ slightly.
 
         Raises:
             CheckpointError: There is no usable model; the message says what is missing.
         """
-        return cls(*load_checkpoint(path_or_id, device=device, dtype=dtype, quantize=quantize))
+        return cls(*load_checkpoint(path_or_id, device=device, dtype=dtype))
 
     def load(
         self,

@@ -1,0 +1,26 @@
+"""Which number format a model computes in where the user does not say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nanoemox.inference.precision import default_dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "stored", "native", "wanted"),
+    [
+        ("cuda", torch.float32, False, torch.bfloat16),
+        ("cpu", torch.bfloat16, True, torch.bfloat16),
+        ("cpu", torch.bfloat16, False, torch.float32),
+        ("cpu", torch.float16, True, torch.float32),
+        ("cpu", None, True, torch.float32),
+        ("mps", torch.bfloat16, True, torch.float32),
+    ],
+)
+def test_format_by_device_and_processor(
+    device: str, stored: torch.dtype | None, native: bool, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanoemox.inference.precision.multiplies_bfloat16", lambda: native)
+    assert default_dtype(torch.device(device), stored) == wanted
