@@ -3,7 +3,8 @@
     python benchmarks/agreement.py CLIP... [--words FILE] [--model DIR] [--json FILE]
 
 The three closed tasks are asked about every clip (files or folders) and every line of FILE, in
-bfloat16 and as the model is loaded by default (or with ``--dtype``). Counts labels, and the largest change of a probability.
+bfloat16 and as the model is loaded by default (or with ``--dtype``). Counts labels, and the largest change of a
+probability.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import pytest
 
 from nanoemox.model.lora import LoraSpec, attach_lora
 from nanoemox.training.freeze import set_trainable
+from nanoemox.training.loop import training_arguments
 from nanoemox.training.phases import load_curriculum
 from nanoemox.types import RecipeError
 from tests.tiny import tiny_config, tiny_model
@@ -155,3 +156,12 @@ def test_what_requires_grad_is_what_is_declared(recipe: str) -> None:
 def test_nothing_to_train() -> None:
     with pytest.raises(RecipeError, match="nothing to train in fusion"):
         set_trainable(tiny_model(tiny_config(fusion={"kind": "none"})), {"fusion", "vision_adapter"})
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curriculum = load_curriculum("p2e").model_copy(update={"report_to": ("tensorboard",)})
+    phase = next(iter(curriculum.phases.values()))
+    monkeypatch.setattr("nanoemox.training.loop.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="report_to: tensorboard is not installed"):
+        training_arguments(tmp_path, curriculum, phase)
+    assert training_arguments(tmp_path, load_curriculum("p2e"), phase).report_to == []

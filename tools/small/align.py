@@ -30,10 +30,11 @@ from nanoemox.data.features.cache import CacheOptions, FeatureCache, fingerprint
 from nanoemox.data.features.fill import Filler
 from nanoemox.data.features.shards import Shards
 from nanoemox.data.manifest import Sample, read_manifest
+from nanoemox.model.expression import COLOUR
 from nanoemox.model.images import fit_square
 from nanoemox.model.images import normalise as rescaled
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.processing import FACE_COLOUR, NanoEmoXProcessor
+from nanoemox.model.processing import NanoEmoXProcessor
 from tools.mini.data import decay_groups, schedule, score
 from tools.mini.face import crop
 from tools.mini.pictures import Settings, augment, centre, to_pixels
@@ -103,7 +104,7 @@ def pictures(
     """
     rng, config = np.random.default_rng(7), model.config
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    face = Settings(0, 64, config.face.image_size, 0.0, FACE_COLOUR, (1.0, 1.0, 1.0))
+    face = Settings(0, 64, config.face.image_size, 0.0, COLOUR, (1.0, 1.0, 1.0))
     count: Counter[tuple[str, int]] = Counter()
     rows: dict[str, list[tuple[np.ndarray, Tensor, int]]] = {"train": [], "validation": []}
     for sample in samples:

@@ -23,15 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nanoemox.data.corpora.releases import family
-from nanoemox.model.expression import ExpressionNet
-from nanoemox.model.processing import FACE_COLOUR
+from nanoemox.model.expression import COLOUR, ExpressionNet
 from tools.corpora.facial_expressions import LABELS
 from tools.mini.face import crop
 from tools.mini.pictures import Settings, centre, fit, predict, to_pixels
 from tools.small.data import photographs, split_of
 from tools.small.expression import LABELS as OWN_LABELS
 
-SETTINGS = Settings(epochs=10, size=64, side=112, rate=1.5e-3, mean=FACE_COLOUR, std=(1.0, 1.0, 1.0), erase=0.4)
+SETTINGS = Settings(epochs=10, size=64, side=112, rate=1.5e-3, mean=COLOUR, std=(1.0, 1.0, 1.0), erase=0.4)
 LARGE = 6
 """Classes with enough held-out photographs to speak of."""
 

@@ -33,7 +33,7 @@ from nanoemox.training.collate import IDS, Collator, Draws, SortedWindows
 from nanoemox.training.objectives import Objective, Start
 from nanoemox.training.objectives.cross_entropy import CrossEntropy
 from nanoemox.training.phases import Curriculum, Phase
-from nanoemox.types import NanoEmoXError
+from nanoemox.types import NanoEmoXError, RecipeError
 
 ADAPTERS = "adapters.safetensors"
 _PARTIAL = ".partial"
@@ -229,8 +229,14 @@ class P2ETrainer(Trainer):
 
 
 def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> TrainingArguments:
-    """Translate a phase into the library's arguments."""
-    loggers = [name for name in ("trackio", "tensorboard") if find_spec(name)]
+    """Translate a phase into the library's arguments.
+
+    Raises:
+        RecipeError: An experiment tracker is not installed.
+    """
+    for tracker in curriculum.report_to:
+        if not find_spec(tracker):
+            raise RecipeError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=not torch.accelerator.is_available(),
@@ -254,7 +260,7 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
         # A batch may lack a modality; its adapter then gets no gradient on some ranks.
         ddp_find_unused_parameters=True,
         disable_tqdm=True,
-        report_to=loggers,
+        report_to=list(curriculum.report_to),
     )
 
 

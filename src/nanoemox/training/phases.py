@@ -163,6 +163,7 @@ class Curriculum(Strict):
         precision: Of the arithmetic; trained weights are float32 either way.
         fsdp: Split the model over the processes, which need a CUDA device each; by default each has a copy.
         log_every: Steps between lines of metrics.
+        report_to: Experiment trackers that get the metrics too, as transformers names them; none by default.
         keep_checkpoints: Checkpoints kept in a phase.
         phases: Name -> phase.
         order: Names of all phases in the order in which they run; as written by default.
@@ -178,6 +179,7 @@ class Curriculum(Strict):
     precision: Literal["float32", "bf16"] = "float32"
     fsdp: bool = False
     log_every: int = Field(20, ge=1)
+    report_to: tuple[Literal["trackio", "tensorboard"], ...] = ()
     keep_checkpoints: int = Field(2, ge=1)
     phases: dict[str, Phase] = Field(min_length=1)
     order: tuple[str, ...] = ()
