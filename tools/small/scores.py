@@ -75,10 +75,10 @@ def corrected(row: Scores, correction: Mapping[str, float]) -> np.ndarray:
     return softmax((row.scores - correction["strength"] * row.prior) / correction["temperature"])
 
 
-def fit(rows: Sequence[Scores]) -> dict[str, float]:
+def fit(rows: Sequence[Scores], strengths: Sequence[float] = tuple(np.linspace(0, 1, 11))) -> dict[str, float]:
     """Choose strength of the prior and temperature by the likelihood of the truth, rows weighing the same."""
     best = (np.inf, 0.0, 1.0)
-    for strength in np.linspace(0, 1, 11):
+    for strength in strengths:
         for temperature in np.geomspace(0.4, 6, 28):
             chosen = {"strength": float(strength), "temperature": float(temperature)}
             costs = [-np.log(corrected(r, chosen)[np.arange(len(r.truth)), r.truth] + 1e-12).mean() for r in rows]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nanoemox.inference.calibrating import calibrate
 from nanoemox.inference.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
 from nanoemox.media.load import clip_from_arrays
 from nanoemox.model.branches import BRANCHES, branch_of
@@ -238,7 +239,8 @@ class ClipBatch:
             for a, candidates in zip(asks, texts, strict=True)
         ]
         scores = [s.double() for s in score(self.model, self.prefix, choices)]
-        calibrated = self._calibrated(asks, choices, scores)
+        corrections = [self.processor.calibration.tasks.get(a.task) for a in asks]
+        calibrated = calibrate(self.model, self.processor, corrections, choices, scores, score)
         rows = [
             (a, t, s.softmax(dim=1).tolist(), c.softmax(dim=1).tolist() if c is not None else None)
             for a, t, s, c in zip(asks, texts, scores, calibrated, strict=True)
@@ -247,20 +249,6 @@ class ClipBatch:
             {a.task: _closed_reading(a, t, raw[i], None if c is None else c[i]) for a, t, raw, c in rows}
             for i in range(len(self.clips))
         ]
-
-    def _calibrated(
-        self, asks: Sequence[Ask], choices: Sequence[Choice], scores: Sequence[Tensor]
-    ) -> list[Tensor | None]:
-        """Return corrected scores float64[B, candidates] of each question; None where the task has no correction."""
-        corrections = [self.processor.calibration.tasks.get(a.task) for a in asks]
-        if not any(corrections):
-            return [None] * len(asks)
-        processor, device = self.processor, self.model.device
-        nothing = [processor.prefix_ids(Clip("", subtitle=t), ()) for t in processor.calibration.content_free]
-        padded = {k: v.to(device) for k, v in processor.pad(nothing, "right").items()}
-        prefix = prefill(self.model, padded["input_ids"], padded["attention_mask"])
-        priors = [p.double().log_softmax(dim=1).mean(dim=0) for p in score(self.model, prefix, choices)]
-        return [None if c is None else c.apply(s, p) for c, s, p in zip(corrections, scores, priors, strict=True)]
 
     def open(self) -> list[dict[str, Reading]]:
         """Write the open answers of all clips in step: task -> reading, for each clip."""

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from nanoemox.inference.answers import warnings_of
 from nanoemox.inference.batch import ClipBatch, Plan, used_modalities
-from nanoemox.inference.decoding import Choice, GenerationOptions, Prefix, prefill, score
+from nanoemox.inference.calibrating import calibrate
+from nanoemox.inference.decoding import Choice, GenerationOptions, Prefix, score
 from nanoemox.inference.questions import Decision, Question
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
@@ -195,7 +196,8 @@ def _answers(
 ) -> list[tuple[Decision, ...]]:
     """Score the same questions for B clips: one tuple of decisions for each clip."""
     scores = [s.double() for s in score_in_pieces(model, prefix, choices)]
-    corrected = _calibrated(model, processor, questions, choices, scores)
+    corrections = [processor.calibration.forms.get(q.form) for q in questions]
+    corrected = calibrate(model, processor, corrections, choices, scores, score_in_pieces)
     columns = []
     for question, raw, better in zip(questions, scores, corrected, strict=True):
         shares = raw.softmax(dim=1).tolist()
@@ -207,24 +209,3 @@ def _answers(
             ]
         )
     return list(zip(*columns, strict=True))
-
-
-def _calibrated(
-    model: Any,
-    processor: NanoEmoXProcessor,
-    questions: Sequence[Question],
-    choices: Sequence[Choice],
-    scores: Sequence[Tensor],
-) -> list[Tensor | None]:
-    """Return corrected scores float64[B, options] of each question; None where its form has no correction."""
-    forms = processor.calibration.forms
-    chosen = [i for i, q in enumerate(questions) if q.form in forms]
-    out: list[Tensor | None] = [None] * len(questions)
-    if not chosen:
-        return out
-    nothing = [processor.prefix_ids(Clip("", subtitle=t), ()) for t in processor.calibration.content_free]
-    padded = {k: v.to(model.device) for k, v in processor.pad(nothing, "right").items()}
-    prefix = prefill(model, padded["input_ids"], padded["attention_mask"])
-    for i, prior in zip(chosen, score_in_pieces(model, prefix, [choices[i] for i in chosen]), strict=True):
-        out[i] = forms[questions[i].form].apply(scores[i], prior.double().log_softmax(dim=1).mean(dim=0))
-    return out
