@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import shutil
@@ -37,9 +38,12 @@ HOSTILE = "<img src=x onerror=alert(1)> ${7*7} {{7*7}}"
 
 @pytest.fixture(scope="module", autouse=True)
 def _collected() -> Iterator[None]:
-    """Gradio leaves event loops open: they are collected here, not in a later test that such a warning would fail."""
+    """Gradio leaves event loops open: they are closed here, before a warning of them fails a later test."""
     yield
     gc.collect()
+    for loop in [o for o in gc.get_objects() if issubclass(type(o), asyncio.BaseEventLoop)]:
+        if not loop.is_running():
+            loop.close()
 
 
 @pytest.fixture(scope="module")
