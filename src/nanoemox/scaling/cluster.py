@@ -26,8 +26,6 @@ _QUIET: Final = {"RAY_LOG_TO_DRIVER": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO":
 _PRIVATE: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 # Ray has a setting that keeps it on loopback, under the name of the systems where that is the default.
 _LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-
-
 # Ray gives what it starts the lowest claim on the cores (nice 15): an engine would starve beside any other program.
 _EQUAL: Final = {"RAY_worker_niceness": "0"}
 # On a busy machine a process needs longer than Ray Serve's few seconds before it first says that it is well.

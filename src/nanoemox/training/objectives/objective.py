@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -50,7 +51,7 @@ class Start:
     log: Callable[[str, float], None]
 
 
-class Objective(Strict):
+class Objective(Strict, ABC):
     """Base class of objectives; its fields are the recipe's ``objective_settings``.
 
     Attributes:
@@ -62,9 +63,9 @@ class Objective(Strict):
     def check(self, tasks: Collection[str]) -> None:
         """Raise ``ValueError`` if the objective cannot train one of a phase's tasks."""
 
+    @abstractmethod
     def begin(self, start: Start) -> Loss:
         """Build the loss of a phase; its state must depend on ``start`` alone, otherwise resuming is not exact."""
-        raise NotImplementedError
 
 
 def answer_logits(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
