@@ -6,8 +6,8 @@ ROOT holds links to the released folders and ``manifests/*.jsonl``, which the re
 own. What differs from them: both folders of photographs are one corpus whose fifth is held out by person; composed
 clips keep to that split; every explanation names the polarity of its feeling, so that sentiment can be learnt without
 one question about it, and comments without a word of feeling get an explanation that is nothing but that; comments are
-also asked with the label names that clips are asked with; intents are mostly asked with a part of their long lists; and
-``talk`` and composed clips get replies of our own (``tools.small.replies``).
+also asked with the label names that clips are asked with; half of the intents are asked with a part of their long lists;
+and ``talk``, ``situations`` and composed clips get replies of our own (``tools.small.replies``, ``.situations``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from tools.corpora import read_corpora
 from tools.corpora.common import Source, explanation, recognition
 from tools.corpora.facial_expressions import FOLDER, LABELS
 from tools.corpora.targets import FEELINGS, conclusion, face_sentence, pick
-from tools.small.replies import TONES, reply_to
+from tools.small.replies import matter_of, reflected, reply_to, tone_of, wordless_reply
+from tools.small.situations import situations
 
 MORE = Path("corpora/facial_expressions_more")
-BARE_MOST, SHORT_LISTS, TALK_MOST, TALK_WORDS, FACES_MOST, CALMLY_MOST, ODD_MOST = 3000, 3, 500, 3, 450, 200, 120
+BARE_MOST, SHORT_LISTS, TALK_MOST, FACES_MOST, CALMLY_MOST, ODD_MOST = 3000, 1, 500, 300, 200, 120
+PLAIN_MOST, PLAIN_WORDS_MOST, FACE_REPEATS_MOST = 40, 6, 4
 CORPORA = ("ravdess", "goemotions", "mintrec", "mintrec2", "mustard", "esconv", "word_choice", "composed")
 POLARITY = {
     "a neutral state": "neutral", "calm": "neutral", "happiness": "positive", "sadness": "negative",
@@ -69,16 +71,23 @@ def photographs(data_root: Path) -> list[tuple[str, str]]:
 
 
 def face_samples(data_root: Path) -> list[Sample]:
-    """Ask which expression each photograph shows, and why."""
-    out: list[Sample] = []
+    """Ask which expression each photograph shows, and why; in training the expressions are evened out."""
+    found = [(path, label, split_of(Path(path).name)) for path, label in photographs(data_root)]
+    counts = Counter(family(label) for _, label, split in found if split == "train")
     taken: Counter[str] = Counter()
-    for path, label in photographs(data_root):
-        name = Path(path).name
-        taken[label] += split_of(name) == "train"
-        if split_of(name) == "train" and taken[label] > FACES_MOST:
-            continue
-        source = Source(id=Path(name).stem, corpus="facial_expressions", split=split_of(name), media=path)
-        out += map(renamed, recognition(source, label, LABELS))
+    out: list[Sample] = []
+    for path, label, split in found:
+        source = Source(id=Path(path).stem, corpus="facial_expressions", split=split, media=path)
+        asked = recognition(source, label, LABELS)
+        if split == "train":
+            taken[family(label)] += 1
+            if taken[family(label)] > FACES_MOST:
+                continue
+            repeats = min(FACE_REPEATS_MOST, max(1, round(FACES_MOST / counts[family(label)])))
+            asked += [
+                s.model_copy(update={"id": f"{s.id}~{turn}"}) for s in asked if s.task == "mer" for turn in range(1, repeats)
+            ]
+        out += map(renamed, asked)
         out.append(explanation(source, label, {"face": face_sentence(label)}))
     return out
 
@@ -118,14 +127,12 @@ def bare_explanations(comments: Iterable[Sample], explained: Collection[str]) ->
             continue
         taken[sample.split, labels.label] += 1
         if taken[sample.split, labels.label] <= BARE_MOST:
-            closing = conclusion(labels.label)
-            text = TextLabels(text=closing, parts={}, conclusion=closing)
-            out.append(sample.model_copy(update={"task": "eri", "labels": text}))
+            out.append(bare(sample, labels.label))
     return out
 
 
 def short_lists(sample: Sample) -> list[Sample]:
-    """Ask a training intent three times with six to nine of the candidates, and once with all."""
+    """Ask a training intent with all candidates, and again with six to nine of them."""
     labels = sample.labels
     if sample.split != "train" or not isinstance(labels, ClosedLabels):
         return [sample]
@@ -138,20 +145,64 @@ def short_lists(sample: Sample) -> list[Sample]:
     return out
 
 
-def talk(comments: Iterable[Sample], corpus: str) -> list[Sample]:
-    """Reply to comments or to clips that say one, the classes evened out."""
-    taken: Counter[tuple[str, str]] = Counter()
+def talk(comments: Iterable[Sample]) -> list[Sample]:
+    """Reply to comments that can be said back or tell of something of one's own, and to a few short ones.
+
+    Of the other comments a reply could only name a feeling, and the model would write the same few sentences.
+    """
+    taken: Counter[tuple[str, str, bool]] = Counter()
     out = []
     for sample in comments:
-        labels = sample.labels
-        if not isinstance(labels, ClosedLabels) or len((sample.subtitle or "").split()) < TALK_WORDS:
+        labels, text = sample.labels, sample.subtitle or ""
+        if not isinstance(labels, ClosedLabels):
             continue
         feeling = family(labels.label)
-        taken[sample.split, feeling] += 1
-        if taken[sample.split, feeling] <= TALK_MOST:
-            tone = TONES["neutral" if feeling == "calm" else feeling]
-            reply = reply_to(sample.subtitle or "", tone, sample.id)
-            out.append(sample.model_copy(update={"corpus": corpus, "task": "erg", "labels": reply}))
+        plain = reflected(text) is None and not (matter_of(text) or "").startswith("your ")
+        if plain and (len(text.split()) > PLAIN_WORDS_MOST or matter_of(text) is not None):
+            continue
+        taken[sample.split, feeling, plain] += 1
+        if taken[sample.split, feeling, plain] <= (PLAIN_MOST if plain else TALK_MOST):
+            reply = reply_to(text, tone_of(feeling), sample.id)
+            out.append(sample.model_copy(update={"corpus": "talk", "task": "erg", "labels": reply}))
+    return out
+
+
+def spoken_situations(clips: Iterable[Sample], told: Iterable[Sample]) -> list[Sample]:
+    """Let composed clips say a situation of their own feeling: recognised, and answered."""
+    by_feeling: dict[tuple[str, str], list[Sample]] = {}
+    said = list(told)
+    labelled = {s.id.removesuffix("-mer"): s for s in said if s.task == "mer"}
+    for sample in said:
+        if sample.task == "erg":
+            label = labelled[sample.id.removesuffix("-erg")].labels
+            if isinstance(label, ClosedLabels):
+                by_feeling.setdefault((sample.split, label.label), []).append(sample)
+    out = []
+    for clip in filter(worded, clips):
+        labels = clip.labels
+        found = by_feeling.get((clip.split, family(labels.label))) if isinstance(labels, ClosedLabels) else None
+        if found:
+            reply = found[pick(f"{clip.id}/situation", len(found))]
+            fields = {"id": f"{clip.id.rsplit('+', 1)[0]}+{reply.id}", "subtitle": reply.subtitle}
+            out.append(clip.model_copy(update=fields))
+            out.append(clip.model_copy(update={**fields, "task": "erg", "labels": reply.labels}))
+    return out
+
+
+def partial(clips: Iterable[Sample]) -> list[Sample]:
+    """Take the voice, and the words, from composed clips whose words are plain: then the face, or both, must decide.
+
+    Without words the reply goes by what is seen and heard.
+    """
+    out = []
+    for clip in clips:
+        labels = clip.labels
+        if not isinstance(labels, ClosedLabels) or clip.task != "mer" or clip.id.count("+") != 1:
+            continue
+        out.append(clip.model_copy(update={"id": f"{clip.id}~mute", "audio": None}))
+        wordless = clip.model_copy(update={"id": f"{clip.id}~wordless", "subtitle": None})
+        reply = wordless_reply(tone_of(family(labels.label)), clip.id)
+        out += [wordless, wordless.model_copy(update={"task": "erg", "labels": reply})]
     return out
 
 
@@ -211,8 +262,16 @@ def dialogue_lines(intents: Iterable[Sample]) -> list[Sample]:
         feeling = next((f for f, found in INTENT_FEELINGS.items() if labels.label.lower() in found), None)
         if feeling is not None:
             weak = ClosedLabels(label=feeling, candidates=LABEL_SETS["meld"])
-            out.append(renamed(sample.model_copy(update={"corpus": "lines", "task": "mer", "labels": weak})))
+            line = sample.model_copy(update={"corpus": "lines", "task": "mer", "labels": weak})
+            out += [renamed(line), bare(line, feeling)]
     return out
+
+
+def bare(sample: Sample, label: str) -> Sample:
+    """Explain by polarity and feeling alone."""
+    closing = conclusion(label)
+    text = TextLabels(text=closing, parts={}, conclusion=closing)
+    return sample.model_copy(update={"task": "eri", "labels": text})
 
 
 def worded(sample: Sample) -> bool:
@@ -246,10 +305,13 @@ def main() -> None:
     for name in ("mintrec", "mintrec2"):
         read[name] = [asked for s in read[name] for asked in short_lists(s)]
     read["lines"] = dialogue_lines([*read["mintrec"], *read["mintrec2"]])
-    read["talk"] = talk(comments, "talk")
+    read["talk"] = talk(comments)
+    read["situations"] = list(situations())
+    without = partial(read["composed"])
+    spoken = spoken_situations(read["composed"], read["situations"])
     read["composed"] += said_calmly(comments, read["composed"])
-    read["composed"] += talk(filter(worded, read["composed"]), "composed")
     read["composed"] += with_one_odd(read["composed"])
+    read["composed"] += spoken + without
     for name, samples in read.items():
         write_manifest(map(with_polarity, samples), args.out / "manifests" / f"{name}.jsonl")
         print(name, dict(Counter(f"{s.split}/{s.task}" for s in samples)), flush=True)
