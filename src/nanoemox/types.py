@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -169,6 +170,27 @@ class Clip:
         """What this clip lacks, in the order of ``MODALITIES``."""
         present = self.modalities
         return tuple(m for m in MODALITIES if m not in present)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaArrays:
+    """Media that are decoded already (camera, microphone, another library): what the engine takes in place of a file.
+
+    Attributes:
+        frames: uint8[N, H, W, 3] RGB, or None.
+        fps: Frames per second; needed with more than one frame.
+        waveform: float[S] or float[C, S] in -1..1, or int16 of the same shape, or None.
+        sample_rate_hz: Rate of ``waveform``.
+    """
+
+    frames: npt.NDArray[np.uint8] | None = None
+    fps: float | None = None
+    waveform: npt.NDArray[Any] | None = None
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+
+
+ClipSource = Clip | MediaArrays | str | Path
+"""What the engine answers questions about: a clip, arrays, or a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from nanoemox.cli.answer_options import (
     DEFAULT_WINDOW_S,
     AnswerJob,
     AnswerRequest,
+    answer_options,
+    beside_clip,
     check_request,
     check_words_alone,
-    load_arguments,
+    load_options,
     table_settings,
     window_s_of,
 )
@@ -71,15 +74,8 @@ def _answer_words(text: str, request: AnswerRequest, job: AnswerJob) -> int:
     from nanoemox.inference.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device)
-    answer = engine.answer(
-        None,
-        job.tasks,
-        job.labels,
-        request.think,
-        text=text,
-        history=job.history,
-        explain=request.explain or job.page is not None,
-    )
+    options = answer_options(request)
+    answer = engine.answer(None, job.tasks, job.labels, text=text, history=job.history, options=options)
     path = Path(answer.clip)
     if job.page is not None:
         job.page.see(path, Clip(answer.clip, subtitle=text))
@@ -131,7 +127,7 @@ def _whole_clips(
     def clips() -> Iterator[Clip]:
         for path in paths:
             try:
-                clip = engine.load(path, **load_arguments(request, job))
+                clip = engine.load(path, **beside_clip(request, job), options=load_options(request))
             except NanoEmoXError as error:
                 job.problems[path] = _reason(error, path)
             else:
@@ -143,8 +139,8 @@ def _whole_clips(
     def failed(i: int, error: NanoEmoXError) -> None:
         job.problems[sent[i]] = _reason(error, sent[i])
 
-    explain = request.explain or job.page is not None
-    answers = engine.answer_many(clips(), job.tasks, job.labels, request.think, explain=explain, on_error=failed)
+    options = answer_options(request)
+    answers = engine.answer_many(clips(), job.tasks, job.labels, options=options, on_error=failed)
     position = 0
     for answer in answers:
         while sent[position] in job.problems:
@@ -165,9 +161,9 @@ def _timelines(
         by="utterance" if request.by == "utterance" else "window",
         tasks=job.tasks,
         labels=job.labels,
-        think=request.think,
-        explain=request.explain,
-        **load_arguments(request, job),
+        answer=answer_options(request),
+        load=load_options(request),
+        **beside_clip(request, job),
     )
     together = request.csv is not None or job.page is not None
     for path in paths:
@@ -185,7 +181,8 @@ def _timelines(
             continue
         if job.page is not None:
             with suppress(NanoEmoXError):  # longer than what is read at once: the page then has no pictures
-                job.page.see(path, engine.load(path, **load_arguments(request, job) | {"hear": False}))
+                unheard = replace(load_options(request), hear=False)
+                job.page.see(path, engine.load(path, **beside_clip(request, job), options=unheard))
         yield path, answers if together else [], True
 
 

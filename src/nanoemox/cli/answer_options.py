@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanoemox.cli.answer_html import PageWriter
 from nanoemox.cli.answer_inputs import Source
@@ -16,6 +16,9 @@ from nanoemox.media.windows import check_windows
 from nanoemox.scaling.cluster import Cluster, Share
 from nanoemox.tasks import ALL_TASKS, get_task
 from nanoemox.types import NanoEmoXError, Turn
+
+if TYPE_CHECKING:
+    from nanoemox.inference.options import AnswerOptions, LoadOptions
 
 DEFAULT_WINDOW_S = 10.0
 
@@ -97,7 +100,7 @@ def check_request(request: AnswerRequest) -> AnswerJob:
         from nanoemox.inference.batch import make_plan
 
         labels = tuple(label.strip() for label in request.labels.split(","))
-        make_plan(tasks, labels, request.think)
+        make_plan(tasks, labels)
     history = () if request.history is None else read_history(request.history)
     return AnswerJob(tasks, labels, history, page=None if request.html is None else PageWriter(request.html))
 
@@ -148,15 +151,27 @@ def window_s_of(request: AnswerRequest) -> float:
     return DEFAULT_WINDOW_S if request.window_s is None else request.window_s
 
 
-def load_arguments(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
-    """Return the arguments of ``Engine.load``, which are fields of ``TimelineOptions`` too."""
+def answer_options(request: AnswerRequest) -> AnswerOptions:
+    """Return how the engine answers; a page shows what the model looked at too."""
+    from nanoemox.inference.options import AnswerOptions
+
+    return AnswerOptions(request.think, request.explain or request.html is not None)
+
+
+def load_options(request: AnswerRequest) -> LoadOptions:
+    """Return how the engine reads a clip."""
+    from nanoemox.inference.options import LoadOptions
+
+    return LoadOptions(request.face_index, asr_model=request.asr_model)
+
+
+def beside_clip(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
+    """Return what is given beside a file: arguments of ``Engine.load``, which are fields of ``TimelineOptions`` too."""
     words = {"auto": None, "none": ""}.get(request.words or "auto", request.words)
     return {
         "subtitle": request.subtitle if request.words is None else words,
         "history": job.history,
-        "face_index": request.face_index,
         "face_vectors": request.face_vectors,
-        "asr_model": request.asr_model,
     }
 
 

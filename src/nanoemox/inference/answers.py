@@ -43,7 +43,7 @@ def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[A
                 gate=batch.gate(i),
                 warnings=warnings_of(batch, i),
                 timing_s={stage: round(seconds, 4) for stage, seconds in timing.items()},
-                evidence=batch.evidence(i) if batch.plan.explain else None,
+                evidence=batch.evidence(i) if batch.plan.options.explain else None,
                 heard=clip.heard,
             )
         )
@@ -123,7 +123,7 @@ def written_pieces(batch: ClipBatch, reserve: int) -> Iterator[str]:
 
     Args:
         batch: One clip, one open question.
-        reserve: Ids that may yet turn out to be the start of the terminator, and are reserve back.
+        reserve: Ids that may yet turn out to be the start of the terminator, and are held back.
     """
     decoder = batch.decoder()
     sent = 0

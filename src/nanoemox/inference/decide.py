@@ -22,7 +22,8 @@ from torch import Tensor
 from nanoemox.inference.answers import warnings_of
 from nanoemox.inference.batch import ClipBatch, Plan, used_modalities
 from nanoemox.inference.calibrating import calibrate
-from nanoemox.inference.decoding import Choice, GenerationOptions, Prefix, score
+from nanoemox.inference.decoding import Choice, Prefix, score
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.questions import Decision, Question
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
@@ -32,7 +33,7 @@ MAX_NODES = 512
 """Tokens of questions and options in one forward pass: its mask has as many rows and columns."""
 MAX_LOGITS = 2**26
 """Logits of one forward pass, B x tokens x V: 256 MB."""
-_NOTHING_ELSE = Plan((), False, GenerationOptions())
+_NOTHING_ELSE = Plan((), AnswerOptions())
 
 
 @dataclass(frozen=True, slots=True)
