@@ -7,19 +7,12 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, print_json
-from nanoemox.cli.scaled import (
-    CpusOption,
-    GpusOption,
-    RayAddressOption,
-    RayCpusOption,
-    RayOption,
-    WorkersOption,
-    where_to_run,
-)
+from nanoemox.cli.app import DeviceOption, JsonOption, ModelOption, app, print_json
+from nanoemox.cli.scaled import RayOptions, with_ray_options
 
 
 @app.command(epilog="Example:  nanoemox answer talk.mp4 --task mer --labels happy,sad,neutral --explain")
+@with_ray_options
 def answer(
     clips: Annotated[
         list[str] | None,
@@ -51,7 +44,7 @@ def answer(
     ] = "window",
     window: Annotated[float | None, typer.Option(help="Seconds in a window; default: 10.")] = None,
     model: ModelOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     face_index: Annotated[int, typer.Option(help="Which person, 0 the largest.")] = 0,
     face_vectors: Annotated[
         Path | None,
@@ -61,12 +54,8 @@ def answer(
     csv: Annotated[Path | None, typer.Option(help="Append to this table; clips that it holds are skipped.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add what the model looked at.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one HTML page: answers, frames, audio, evidence.")] = None,
-    ray: RayOption = False,
-    ray_address: RayAddressOption = None,
-    ray_cpus: RayCpusOption = None,
-    workers: WorkersOption = "1",
-    cpus: CpusOption = 1.0,
-    gpus: GpusOption = 0.0,
+    *,
+    scaled: RayOptions,
 ) -> None:
     """Answer some or all of the six tasks about clips of a talking person."""
     from nanoemox.cli.answer_files import answer_files
@@ -93,14 +82,14 @@ def answer(
         csv=csv,
         explain=explain,
         html=html,
-        scaled=where_to_run(ray, ray_address, ray_cpus, workers, cpus, gpus),
+        scaled=scaled.where(),
     )
-    raise typer.Exit(answer_files(as_sources(clips or [], remote=ray), request))
+    raise typer.Exit(answer_files(as_sources(clips or [], remote=scaled.ray), request))
 
 
 @app.command(epilog="Example:  nanoemox env --json")
 def env(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show versions, device, decoders and models: what a bug report needs."""
     from nanoemox.cli.environment import describe_environment, format_environment

@@ -63,6 +63,11 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="small, authors, mini, a directory or a hub id; default: small if pulled, else mini."),
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MaxSecondsOption = Annotated[float, typer.Option(min=1, help="Longest clip.")]
+DataRootOption = Annotated[Path, typer.Option(help="Folder that holds the corpora.")]
+MediaRootOption = Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
 ]
