@@ -38,10 +38,10 @@ def decide(
         raise NanoEmoXError("nothing to decide about: name a clip, or give words alone with --text")
     if not question and questions is None:
         raise NanoEmoXError("nothing is asked: give --question 'predicate: Is it so?' or --questions FILE")
-    asked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
+    checked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
     from nanoemox.inference.engine import Engine
 
-    found = Engine.from_pretrained(model, device=device).decide(clip, asked, text=text)
+    found = Engine.from_pretrained(model, device=device).decide(clip, checked, text=text)
     if json:
         print_json(found.to_dict())
         return

@@ -47,12 +47,12 @@ def show_sizes(rows: Sequence[tuple[str, int, str]], console: Console | None = N
 
 def format_decision(answer: Decision, width: int = 24) -> str:
     """Lay out the answer to a free question in plain lines: the question, then a bar for each option."""
-    asked = answer.question
-    lines = [asked.instructions if asked.name is None else f"{asked.name}: {asked.instructions}"]
-    if asked.form == "score":
-        lines[0] += f"   {answer.score:.2f} of {len(asked.options) - 1}"
-    longest = max(map(len, asked.texts))
-    for text, share in zip(asked.texts, answer.probabilities, strict=True):
+    question = answer.question
+    lines = [question.instructions if question.name is None else f"{question.name}: {question.instructions}"]
+    if question.form == "score":
+        lines[0] += f"   {answer.score:.2f} of {len(question.options) - 1}"
+    longest = max(map(len, question.texts))
+    for text, share in zip(question.texts, answer.probabilities, strict=True):
         lines.append(f"  {text:<{longest}}  {share:6.1%}  {'#' * round(share * width)}".rstrip())
     return "\n".join(lines)
 

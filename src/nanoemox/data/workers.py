@@ -1,7 +1,7 @@
 """Work done ahead in other processes, results in the order of the items.
 
-Files that people hand in can crash a decoder. An item whose process died is done once more by the caller, who is told
-to be careful; the others go on in a fresh pool. Processes are spawned, never forked (threads of torch and FFmpeg do
+Files that people hand in can crash a decoder. An item whose process died is done once more by the caller, in its
+careful way; the others go on in a fresh pool. Processes are spawned, never forked (threads of torch and FFmpeg do
 not survive a fork), and end when the process that started them is killed, however that happens.
 """
 

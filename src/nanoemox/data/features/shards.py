@@ -69,15 +69,15 @@ class Shards:
                 continue
             try:
                 handle = safe_open(str(shard), framework="pt")
-                names, told = list(handle.keys()), handle.metadata() or {}
-                checksums = json.loads(told.get(_CHECKSUMS, told.get(_OLD_CHECKSUMS, "{}")))
+                names, metadata = list(handle.keys()), handle.metadata() or {}
+                checksums = json.loads(metadata.get(_CHECKSUMS, metadata.get(_OLD_CHECKSUMS, "{}")))
             except (SafetensorError, OSError, ValueError) as error:
                 raise _damaged(shard, str(error)) from error
             keys = {name.partition("/")[0] for name in names}
             if _NAMED_BY_KEYS.fullmatch(shard.stem) and (shard.stem != _shard_name(keys) or keys != checksums.keys()):
                 raise _damaged(shard, "its keys are not those that it was written with")
             self._handles[shard] = handle
-            if _CHECKSUMS not in told:
+            if _CHECKSUMS not in metadata:
                 self._old.add(shard)
             for name in names:
                 key, _, tensor = name.partition("/")

@@ -1,8 +1,8 @@
 """Emotion words out of an answer, the same words every time, without a language model.
 
 An answer that is a list ("The character's emotional state is tense, uneasy.") is read by ``nanoemox.tasks``; any other
-text by the rules of ``extraction_prose``. How near this comes to the label lists that a language model took from the
-same answers (the ``-openset.npz`` files of MER-UniBench) is told by ``agreement``, file by file; below ``RELIABLE`` a
+text by the rules of ``extraction_prose``. ``agreement`` measures, file by file, how near this comes to the label lists
+that a language model took from the same answers (the ``-openset.npz`` files of MER-UniBench); below ``RELIABLE`` a
 report should say that a language model reads these answers better.
 """
 
