@@ -92,9 +92,9 @@ def test_the_truth_is_read_from_the_batch() -> None:
 def test_an_answer_ends_at_its_terminator() -> None:
     loss, _ = begin(Grpo(), trained_model())
     end = tiny_processor().terminator_ids
-    words = tiny_processor()._ids("sad, angry")
-    assert loss._answer([*words, *end, 5, 5], end) == Answer((*words, *end), ("sad", "angry"), True)
-    assert loss._answer(words, end) == Answer(tuple(words), ("sad", "angry"), False)
+    words = tiny_processor().answer_ids("sad, angry")[: -len(end)]
+    assert loss.answer_of([*words, *end, 5, 5], end) == Answer((*words, *end), ("sad", "angry"), True)
+    assert loss.answer_of(words, end) == Answer(tuple(words), ("sad", "angry"), False)
 
 
 def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> None:
@@ -102,7 +102,7 @@ def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> No
     loss, _ = begin(Grpo(), model)
     batch, face = batch_of(), tiny_processor().config.placeholder_token_ids["face"]
     prompts, _ = loss.read(batch)
-    answers = [loss._answer([20, face, 21, *tiny_processor().terminator_ids], tiny_processor().terminator_ids)] * 3
+    answers = [loss.answer_of([20, face, 21, *tiny_processor().terminator_ids], tiny_processor().terminator_ids)] * 3
     assert answers[0].ids == (20, face)
     assert not answers[0].ended
     rows = loss.batch(prompts, answers, {k: v for k, v in batch.items() if k.endswith("_values")})

@@ -260,7 +260,7 @@ class Decoder:
 
     def finish(self) -> list[list[int]]:
         """Decode to the end and return ``answers``; the device is rarely asked whether it has come."""
-        every = _look_every(self.prefix.keep.device)
+        every = steps_between_looks(self.prefix.keep.device)
         for written in self._steps():
             last = written
             if written.steps % every == 0 and bool(written.ended.all()):
@@ -336,7 +336,7 @@ class Decoder:
         return last, torch.cat([before, real], dim=1), starts + lengths
 
 
-def _look_every(device: torch.device) -> int:
+def steps_between_looks(device: torch.device) -> int:
     """Steps between two looks at whether all answers have ended: a look is free here and a wait on another device."""
     return 1 if device.type == "cpu" else 16
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from nanoemox.model.processing import ends_with
+
 
 class Written:
     """The ids of R answers that are written in step.
@@ -41,12 +43,9 @@ class Written:
         self.ids[:, self.steps] = chosen
         self.steps += 1
         self.lengths += ~self.ended
-        size = len(self._terminator)
-        if self.steps >= size:
-            tail = self.ids[:, self.steps - size : self.steps]
-            stops = (tail == self._terminator).all(dim=1) & ~self.ended
-            self.lengths -= size * stops
-            self.ended |= stops
+        stops = ends_with(self.ids[:, : self.steps], self._terminator) & ~self.ended
+        self.lengths -= len(self._terminator) * stops
+        self.ended |= stops
 
 
 class Sampler:

@@ -210,7 +210,7 @@ class Filler:
             good = [(by_source[source], media) for source, media in batch if not isinstance(media, str)]
             refused = {by_source[source]: media for source, media in batch if isinstance(media, str)}
             started = time.perf_counter()
-            encoded = _encode(good, self.model, options.dtype)
+            encoded = encode_clips(good, self.model, options.dtype)
             state.encode_s += time.perf_counter() - started
             refused |= {key: why for key, parts in encoded.items() if (why := _unusable(parts)) is not None}
             fresh |= {key: parts for key, parts in encoded.items() if key not in refused}
@@ -283,7 +283,7 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 @torch.inference_mode()
-def _encode(
+def encode_clips(
     items: Sequence[tuple[str, Arrays]], model: NanoEmoXForConditionalGeneration, dtype: torch.dtype
 ) -> dict[str, dict[str, Tensor]]:
     """Encode the branches that files have, each branch in one batch."""

@@ -29,6 +29,7 @@ from torch.nn import functional
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from nanoemox.model.configuration import IGNORE_INDEX
+from nanoemox.model.processing import ends_with
 from nanoemox.scoring.corrected.scorer import CorrectedScorer, Level
 from nanoemox.tasks import TASKS, parse_labels
 from nanoemox.training.objectives.objective import Loss, Objective, Start, answer_logits
@@ -162,17 +163,18 @@ class GrpoLoss:
         processor, device = self.start.processor, self.start.model.device
         terminator = processor.terminator_ids
         inputs = {k: v.to(device) for k, v in processor.pad(prompts, "left").items()}
+        start = inputs["input_ids"].shape[1]
         written = self.start.model.generate(
             **inputs,
             **media,
             do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
             max_new_tokens=self.settings.max_new_tokens,
             eos_token_id=None, pad_token_id=processor.tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([_Ended(inputs["input_ids"].shape[1], terminator)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(start, torch.tensor(terminator, device=device))]),
         )  # fmt: skip
-        return [self._answer(ids, terminator) for ids in written[:, inputs["input_ids"].shape[1] :].tolist()]
+        return [self.answer_of(ids, terminator) for ids in written[:, start:].tolist()]
 
-    def _answer(self, ids: list[int], terminator: list[int]) -> Answer:
+    def answer_of(self, ids: list[int], terminator: list[int]) -> Answer:
         """Truncate a row after its terminator, or after a media placeholder, which makes the answer invalid."""
         size = len(terminator)
         ends = [i + size for i in range(len(ids) - size + 1) if ids[i : i + size] == terminator]
@@ -239,17 +241,13 @@ class _Swapped:
 
 
 class _Ended(StoppingCriteria):
-    """Stops rows that contain the terminator, which may have several tokens."""
+    """Stops the rows whose answer ends with the terminator, which may have several tokens."""
 
-    def __init__(self, start: int, terminator: Sequence[int]) -> None:
-        self.start, self.terminator = start, list(terminator)
+    def __init__(self, start: int, terminator: Tensor) -> None:
+        self.start, self.terminator = start, terminator
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        written = input_ids[:, self.start :]
-        if written.shape[1] < len(self.terminator):
-            return torch.zeros(len(written), dtype=torch.bool, device=written.device)
-        wanted = torch.tensor(self.terminator, device=written.device)
-        return (written.unfold(1, len(wanted), 1) == wanted).all(-1).any(-1)
+        return ends_with(input_ids[:, self.start :], self.terminator)
 
 
 @contextmanager
