@@ -1,4 +1,4 @@
-"""The values that pass between the parts: a clip, what was read from it, an answer.
+"""The values that pass between packages: clips, readings, answers.
 
 Every type is frozen and slotted, holds numpy arrays or plain Python values, and writes the shape of each
 array beside its field. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W`` pixels, ``F`` vector width.
@@ -37,7 +37,7 @@ class CheckpointError(NanoEmoXError):
 
 
 class RecipeError(NanoEmoXError):
-    """A recipe or manifest that does not hold together."""
+    """An invalid recipe or manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class FaceTrack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signal:
-    """What a sensor measured beside picture and sound.
+    """The measurements of a sensor besides picture and sound.
 
     Attributes:
         times_s: float64[N], ascending, in seconds from the start of the clip.
@@ -294,7 +294,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """Everything that was answered about one clip.
+    """The answers about one clip.
 
     Attributes:
         clip: The clip's name.

@@ -32,7 +32,7 @@ _UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u
 
 
 def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
-    """Answer about every clip; go on past a bad one.
+    """Answer about every clip, continuing after a bad one.
 
     Returns:
         0, or 2 if a clip could not be answered; those are listed on stderr.
@@ -187,7 +187,7 @@ def _timelines(
 
 
 def _reason(error: NanoEmoXError, path: Path) -> str:
-    """The list names the file already."""
+    """Drop the file name, which the list shows already."""
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
 
 
@@ -203,6 +203,6 @@ def _show_json(_: Path, answers: list[Answer]) -> None:
 
 
 def json_line(answer: Answer) -> str:
-    """Write an answer as one line of JSON in which nothing steers a terminal or ends the line for any reader."""
+    """Write an answer as one line of JSON without characters that control a terminal or end the line."""
     text = json.dumps(answer.to_dict(), ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

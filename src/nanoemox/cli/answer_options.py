@@ -106,7 +106,7 @@ def check_request(request: AnswerRequest) -> AnswerJob:
 
 
 def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
-    """Refuse options that belong to clips beside ``--text``."""
+    """Refuse options for clips together with ``--text``."""
     given = {
         "--csv": request.csv,
         "--every": request.every_s,
@@ -123,7 +123,7 @@ def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
 
 
 def table_settings(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
-    """Return all that the answers depend on beside the clips and the tasks."""
+    """Return everything that the answers depend on besides the clips and the tasks."""
     from nanoemox.inference.checkpoints import find_checkpoint
 
     source, _, local = find_checkpoint(request.model)
@@ -166,7 +166,7 @@ def load_options(request: AnswerRequest) -> LoadOptions:
 
 
 def beside_clip(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
-    """Return what is given beside a file: arguments of ``Engine.load``, which are fields of ``TimelineOptions`` too."""
+    """Return the inputs that accompany a file: arguments of ``Engine.load`` and fields of ``TimelineOptions``."""
     words = {"auto": None, "none": ""}.get(request.words or "auto", request.words)
     return {
         "subtitle": request.subtitle if request.words is None else words,

@@ -49,7 +49,7 @@ def check(
     trust_npz: TrustOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
 ) -> None:
-    """Look for what would break or spoil training: bad clips, leaks, misspelt labels. Exit code 2 if there is any."""
+    """Find what breaks or spoils training: bad clips, leaks, misspelt labels. Exit code 2 if there are errors."""
     from nanoemox.data.doctor.check import CheckOptions
     from nanoemox.data.doctor.check import check as examine
     from nanoemox.data.doctor.table import looking, show_report
@@ -77,7 +77,7 @@ def features(
     dtype: Annotated[str, typer.Option(help="float16 or float32, as cache_dtype of the recipe.")] = "float16",
     json: JsonOption = False,
 ) -> None:
-    """Run the frozen encoders once over the clips, so that training need not."""
+    """Run the frozen encoders once over the clips and cache the features for training."""
     from nanoemox.inference.checkpoints import find_checkpoint
 
     if dtype not in ("float16", "float32"):

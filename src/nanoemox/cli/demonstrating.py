@@ -16,7 +16,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 7860,
     max_seconds: MaxSecondsOption = 600.0,
 ) -> None:
-    """Open a page on this machine: camera, microphone or a file in; answers, timeline, questions, a talk."""
+    """Open a page on this machine: camera, microphone or a file in; answers, timeline, questions, chat."""
     from nanoemox.types import NanoEmoXError
 
     try:

@@ -44,7 +44,7 @@ def evaluate(
     erg_steps: Annotated[bool, typer.Option("--erg-steps", help="Served model: empathetic reply in 3 steps.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
 ) -> None:
-    """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
+    """Evaluate a model on benchmarks, next to baselines that never look at a clip."""
     from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
     from nanoemox.benchmarks.remote import RemoteOptions, parse_modalities
     from nanoemox.benchmarks.tables import format_report

@@ -1,4 +1,4 @@
-"""The command that hands a benchmark to other harnesses: ``export-task``."""
+"""The command ``export-task``: benchmarks for other harnesses."""
 
 from __future__ import annotations
 

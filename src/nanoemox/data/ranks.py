@@ -1,4 +1,4 @@
-"""The place of this process among those, started by ``torchrun`` or ``accelerate launch``."""
+"""Rank of this process among those that ``torchrun`` or ``accelerate launch`` started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine does with one batch of clips: encode, ask, read the answers, say what was looked at.
+"""One batch of clips in the engine: encode, ask, parse the answers, report the evidence.
 
 Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` experts.
 """
@@ -25,12 +25,12 @@ from nanoemox.tasks import TASKS, ClosedTask, format_label, get_task, parse
 from nanoemox.types import Clip, Evidence, MediaError, Modality, NanoEmoXError, Reading
 
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
-"""Candidates of the one closed task that is asked, or task -> candidates."""
+"""Candidates of the only closed task, or task -> candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked about each clip, checked before any clip is touched.
+    """The questions about each clip, checked before any clip is read.
 
     Attributes:
         asks: One question per task, in the order wanted.
@@ -42,12 +42,12 @@ class Plan:
 
     @property
     def closed(self) -> list[Ask]:
-        """Questions that are scored."""
+        """Closed questions, whose candidates are scored."""
         return [a for a in self.asks if TASKS[a.task].closed]
 
     @property
     def open(self) -> list[Ask]:
-        """Questions that are written out."""
+        """Open questions, whose answers are generated."""
         return [a for a in self.asks if not TASKS[a.task].closed]
 
 
@@ -89,13 +89,13 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]:
-    """Return what a model with these branches at work is given of a clip: branches in their order, then the words."""
+    """Return the modalities of a clip that a model with these active branches uses: branches in order, then text."""
     words = ("text",) if clip.subtitle or clip.history else ()
     return (*(b for b in BRANCHES if b in branches), *words)
 
 
 def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
-    """Name the branches whose adapters nobody has trained, with fusion unless both that it joins are trained."""
+    """Name the branches with untrained adapters; fusion is trained only if both branches that it joins are."""
     trained = set(config.trained_branches)
     if not set(FUSED) <= trained:
         trained.discard(FUSION)
@@ -103,7 +103,7 @@ def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
 
 
 class ClipBatch:
-    """B clips whose prompts, up to the question, stand in the language model's cache.
+    """B clips whose prompts, up to the question, are in the language model's cache.
 
     Args:
         model: The model, in eval mode.
@@ -152,7 +152,7 @@ class ClipBatch:
                 raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
 
     def _check_room(self, longest: int) -> None:
-        """Make sure that question and answer still fit behind the longest prompt."""
+        """Check that question and answer fit in the context after the longest prompt."""
         limit = int(self.model.config.text_config.max_position_embeddings)
         answer = self.plan.options.generation.max_new_tokens if self.plan.open else 0
         total = longest + max((len(self.processor.question_ids(a)) for a in self.plan.asks), default=0) + answer
@@ -198,7 +198,7 @@ class ClipBatch:
         ]
 
     def open(self) -> list[dict[str, Reading]]:
-        """Write the open answers of all clips in step: task -> reading, for each clip."""
+        """Generate the open answers of all clips in one batch: task -> reading, for each clip."""
         asks = self.plan.open
         if not asks:
             return [{} for _ in self.clips]
@@ -221,7 +221,7 @@ class ClipBatch:
         return self._row(i, FUSION, self.prefix.seen.gate)
 
     def evidence(self, i: int) -> Evidence:
-        """Put times and boxes to the attention that the adapters report."""
+        """Return the adapters' attention with the times and boxes that it belongs to."""
         clip, config = self.clips[i], self.processor.config
         found: dict[str, Any] = {}
         for name, branch in BRANCHES.items():

@@ -121,7 +121,7 @@ def decide_clips(
 
 
 def choice_of(processor: NanoEmoXProcessor, question: Question) -> Choice:
-    """Put a question into the model's words: ids of the question, and of each option in the question's order."""
+    """Tokenise a question: ids of the question, and of each option in the question's order."""
     texts = question.texts
     shown = list(zip(texts, question.options, strict=True))
     if question.form == "choice":
@@ -134,7 +134,7 @@ def choice_of(processor: NanoEmoXProcessor, question: Question) -> Choice:
 def score_in_pieces(
     model: Any, prefix: Prefix, choices: Sequence[Choice], max_nodes: int = MAX_NODES, max_logits: int = MAX_LOGITS
 ) -> list[Tensor]:
-    """Return what :func:`~nanoemox.inference.decoding.score` gives, from as many forward passes as the bounds ask for.
+    """Equal :func:`~nanoemox.inference.decoding.score`, in as many forward passes as the bounds require.
 
     Args:
         model: The model.

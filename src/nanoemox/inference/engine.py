@@ -1,4 +1,4 @@
-"""The single way from a clip to answers, for evaluation, command line, server and demo.
+"""The engine: from a clip to answers, for evaluation, command line, server and demo.
 
 A clip is encoded once and its prompt runs through the language model once; every task then only adds its question
 (:mod:`nanoemox.inference.decoding`). Closed tasks are scored over their candidates, open tasks are written out.
@@ -79,7 +79,7 @@ class Engine:
         face_vectors: str | Path | FaceTable | npt.NDArray[Any] | None = None,
         options: LoadOptions | None = None,
     ) -> Clip:
-        """Read a clip as this model needs it: its number of frames, and the face that is to be read.
+        """Read a clip as this model needs it: its number of frames, and the selected face.
 
         Args:
             source: Path, bytes or file object.
@@ -117,7 +117,7 @@ class Engine:
         return self._with_branches(clip, options.face_index, files, start_s)
 
     def complete(self, clip: Clip, *, options: LoadOptions | None = None) -> Clip:
-        """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
+        """Add words and face to a clip that was read elsewhere, as :meth:`load` does for a file."""
         options = options or LoadOptions()
         return self._with_branches(self._with_words(clip, options), options.face_index)
 
@@ -152,7 +152,7 @@ class Engine:
         )
 
     def _face_table(self, source: str | Path | FaceTable | npt.NDArray[Any], index: int) -> FaceTable:
-        """Read the vectors that this model takes."""
+        """Read face vectors in the format of this model."""
         config = self.processor.config
         if not config.reads_face_vectors:
             kind = config.face.kind if "face" in config.branches else "none"
@@ -169,7 +169,7 @@ class Engine:
     def _with_branches(
         self, clip: Clip, index: int = 0, files: Mapping[str, str] | None = None, start_s: float = 0.0
     ) -> Clip:
-        """Find what the branches at work read beside pictures, sound and words, unless that was done."""
+        """Add the other inputs of the active branches (face, signals), unless the clip has them."""
         config = self.processor.config
         return read_branches(clip, config, files, without=untrained_branches(config), start_s=start_s, person=index)
 

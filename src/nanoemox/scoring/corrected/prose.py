@@ -16,7 +16,7 @@ from functools import cache
 from math import inf
 from typing import Final
 
-from nanoemox.scoring.corrected.lexicon import Word, words
+from nanoemox.scoring.corrected.lexicon import LexiconWord, words
 
 POINTS: Final[Mapping[str, float]] = {
     "cue": 1.0,
@@ -114,7 +114,7 @@ _NEGATION_REACH: Final = 14
 class Mention:
     """One place of a word: its sentence's number and what speaks for and against it (names of ``POINTS``)."""
 
-    word: Word
+    word: LexiconWord
     sentence: int
     marks: frozenset[str]
 
@@ -173,7 +173,7 @@ def _about(sentence: str, *, short: bool, before: bool) -> frozenset[str]:
     return frozenset(name for name, holds in tests if holds)
 
 
-def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[Word, frozenset[str]]]:
+def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[LexiconWord, frozenset[str]]]:
     """Yield the words of a sentence that count, and what the place of each says."""
     tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(sentence)]
     cues, verdicts = ([m.end() for m in pattern.finditer(sentence)] for pattern in (_CUE, _VERDICT))
@@ -212,7 +212,7 @@ def _negated(tokens: Sequence[tuple[str, int]], index: int) -> bool:
     return False
 
 
-def _known(tokens: Sequence[str]) -> Iterator[tuple[Word, int]]:
+def _known(tokens: Sequence[str]) -> Iterator[tuple[LexiconWord, int]]:
     """Yield the words of the lexicon and the places of their first tokens, the longest phrase first."""
     table, longest = words(), _longest()
     i = 0

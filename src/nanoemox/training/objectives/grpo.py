@@ -73,7 +73,7 @@ class Grpo(Objective):
         """Build the loss with a copy of the trainable tensors as its reference."""
         return GrpoLoss(self, start)
 
-    def advantages(self, truth: Sequence[Sequence[str]], written: Sequence[Sequence[Answer]]) -> Scores:
+    def advantages(self, truth: Sequence[Sequence[str]], written: Sequence[Sequence[Rollout]]) -> Scores:
         """Compute the advantage of each answer within its group.
 
         Args:
@@ -88,7 +88,7 @@ class Grpo(Objective):
         gained = self.precision * _normalised(precision) + self.recall * _normalised(recall)
         return gained - self.length_penalty * _centred(excess)
 
-    def score(self, truth: Sequence[str], answer: Answer) -> tuple[float, float, float]:
+    def score(self, truth: Sequence[str], answer: Rollout) -> tuple[float, float, float]:
         """Return precision and recall of an answer, and its number of words beyond that of the truth."""
         excess = max(0, len(answer.words) - len(truth))
         scorer = CorrectedScorer(self.level)
@@ -100,7 +100,7 @@ class Grpo(Objective):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Rollout:
     """A sampled answer.
 
     Attributes:
@@ -158,7 +158,7 @@ class GrpoLoss:
         return parse_labels(self.start.processor.tokenizer.decode(ids, skip_special_tokens=True))
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Answer]:
+    def sample(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Rollout]:
         """Sample one answer to each of R prompts."""
         processor, device = self.start.processor, self.start.model.device
         terminator = processor.terminator_ids
@@ -172,23 +172,23 @@ class GrpoLoss:
             eos_token_id=None, pad_token_id=processor.tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([_Ended(start, torch.tensor(terminator, device=device))]),
         )  # fmt: skip
-        return [self.answer_of(ids, terminator) for ids in written[:, start:].tolist()]
+        return [self.rollout_of(ids, terminator) for ids in written[:, start:].tolist()]
 
-    def answer_of(self, ids: list[int], terminator: list[int]) -> Answer:
+    def rollout_of(self, ids: list[int], terminator: list[int]) -> Rollout:
         """Truncate a row after its terminator, or after a media placeholder, which makes the answer invalid."""
         size = len(terminator)
         ends = [i + size for i in range(len(ids) - size + 1) if ids[i : i + size] == terminator]
         breaks = [i + 1 for i, token in enumerate(ids) if token in self._placeholders]
         end = min([*ends, *breaks, len(ids)])
         ended = end in ends
-        return Answer(tuple(ids[:end]), self._words(ids[: end - size] if ended else ids[:end]), ended)
+        return Rollout(tuple(ids[:end]), self._words(ids[: end - size] if ended else ids[:end]), ended)
 
     @property
     def _placeholders(self) -> frozenset[int]:
         return frozenset(self.start.processor.config.placeholder_token_ids.values())
 
     def batch(
-        self, prompts: Sequence[Sequence[int]], answers: Sequence[Answer], media: Mapping[str, Tensor]
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Rollout], media: Mapping[str, Tensor]
     ) -> dict[str, Any]:
         """Append R answers to their prompts and build the inputs of the model, with labels."""
         pairs = list(zip(prompts, answers, strict=True))
@@ -213,7 +213,7 @@ class GrpoLoss:
         self.start.log("kl", float(divergence.detach().sum()) / num_answers)
         return divergence
 
-    def _log(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Answer]]) -> None:
+    def _log(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Rollout]]) -> None:
         rated = [self.settings.score(t, a) for t, group in zip(truth, groups, strict=True) for a in group]
         precision, recall, _ = np.mean(rated, axis=0)
         answers = [a for group in groups for a in group]

@@ -1,4 +1,4 @@
-"""What has been written so far, and the choice of what comes next: on the device, without waiting for it.
+"""The tokens of answers being generated, and sampling of the next: on the device, without a synchronisation.
 
 Letters: ``R`` rows, ``V`` vocabulary.
 """
@@ -15,20 +15,20 @@ from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, T
 from nanoemox.model.processing import ends_with
 
 
-class Written:
-    """The ids of R answers that are written in step.
+class TokenBuffer:
+    """The token ids of R answers that are generated in step.
 
     Args:
         rows: R.
-        room: Ids that an answer may have.
+        room: Maximum number of ids of an answer.
         terminator: Ids that end an answer.
-        device: Where they are kept.
+        device: Of the buffers.
 
     Attributes:
         steps: Steps so far.
-        ids: int64[R, room], what was chosen; meaningless behind a row's end.
+        ids: int64[R, room], the chosen ids; undefined after a row's end.
         lengths: int64[R], ids of each answer, its terminator not counted.
-        ended: bool[R], rows that have met the terminator.
+        ended: bool[R], rows whose terminator was generated.
     """
 
     def __init__(self, rows: int, room: int, terminator: Sequence[int], device: torch.device) -> None:
@@ -39,7 +39,7 @@ class Written:
         self._terminator = torch.tensor(list(terminator), device=device)
 
     def append(self, chosen: Tensor) -> None:
-        """Write int64[R] down; a row ends with the terminator, which is cut off again."""
+        """Append int64[R]; a row ends with the terminator, which is not part of its answer."""
         self.ids[:, self.steps] = chosen
         self.steps += 1
         self.lengths += ~self.ended
