@@ -97,15 +97,3 @@ def test_a_step_without_padding_has_no_mask() -> None:
     masks.clear()
     Decoder(model, prefix, [[30, 31], [32, 33]], [447], GenerationOptions(max_new_tokens=4)).finish()
     assert [m is None for m in masks] == [False, True, True, True]
-
-
-def test_a_lone_row_in_half_precision_has_a_twin_that_nobody_sees() -> None:
-    model, rows = language_model().to(torch.bfloat16), []
-    prefix = prefixed(model, PROMPTS[:1])
-    model.lm_head.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    decoder = Decoder(model, prefix, QUESTIONS[:1], [447], LONG)
-    steps = list(decoder)
-    assert set(rows) == {2}
-    assert all(len(step) == 1 for step in steps)
-    assert len(decoder.answers) == len(decoder.ended) == 1
-    assert decoder.answers == Decoder(model, prefix, QUESTIONS[:1], [447], LONG).finish()

@@ -245,16 +245,12 @@ class Decoder:
         self.questions = [list(q) for _ in prefix.keep for q in questions]
         self.answers: list[list[int]] = [[] for _ in self.questions]
         self.ended = [False] * len(self.questions)
-        # On a CPU torch multiplies one row in half precision by a plain loop, two rows by a kernel several times as
-        # fast (benchmarks/decoding.py), so a lone row gets a twin that nobody reads.
-        half = prefix.keep.device.type == "cpu" and model.dtype.itemsize == 2
-        self._rows = self.questions * 2 if half and len(self.questions) == 1 else self.questions
 
     def __iter__(self) -> Iterator[list[int | None]]:
         """Decode until every row has ended or is as long as allowed."""
         for written in self._steps():
             news = torch.stack([written.ids[:, written.steps - 1], written.lengths, written.ended])
-            yield self._read(*news[:, : len(self.questions)].tolist())
+            yield self._read(*news.tolist())
             if all(self.ended):
                 return
 
@@ -265,9 +261,8 @@ class Decoder:
             last = written
             if written.steps % every == 0 and bool(written.ended.all()):
                 break
-        count = len(self.questions)
-        self.answers = [row[:n] for row, n in zip(last.ids[:count].tolist(), last.lengths.tolist(), strict=False)]
-        self.ended = last.ended[:count].tolist()
+        self.answers = [row[:n] for row, n in zip(last.ids.tolist(), last.lengths.tolist(), strict=True)]
+        self.ended = last.ended.tolist()
         return self.answers
 
     def _read(self, tokens: list[int], lengths: list[int], ended: list[int]) -> list[int | None]:
@@ -284,14 +279,14 @@ class Decoder:
     def _steps(self) -> Iterator[TokenBuffer]:
         """Generate one id per row and step, up to the allowed length, without synchronising."""
         options, device = self.options, self.prefix.keep.device
-        repeats = len(self._rows) // len(self.prefix.keep)
-        longest = max(map(len, self._rows))
+        repeats = len(self.questions) // len(self.prefix.keep)
+        longest = max(map(len, self.questions))
         cache = reserved_branch(self.prefix.cache, repeats, longest + options.max_new_tokens)
         logits, keep, positions = self._ask(cache, repeats, longest)
         # Where nothing is padding no mask is needed, and attention without one takes the fastest kernel.
         mask = None if keep.all() else _additive(_pad_ones(keep, options.max_new_tokens)[:, None], self.model.dtype)
         choose = Sampler(options.temperature, options.top_p, options.top_k, options.seed, device)
-        written = TokenBuffer(len(self._rows), options.max_new_tokens, self.terminator, device)
+        written = TokenBuffer(len(self.questions), options.max_new_tokens, self.terminator, device)
         for step in range(options.max_new_tokens):
             chosen = choose(logits)
             written.append(chosen)
@@ -314,15 +309,15 @@ class Decoder:
             float[R, V] logits after each question, bool[R, P + Q] real tokens, int64[R] next positions.
         """
         device = self.prefix.keep.device
-        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self._rows], device=device)
-        lengths = torch.tensor([len(q) for q in self._rows], device=device)
+        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self.questions], device=device)
+        lengths = torch.tensor([len(q) for q in self.questions], device=device)
         before = self.prefix.keep.repeat_interleave(repeats, dim=0)
         real = torch.arange(longest, device=device) < lengths[:, None]
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
         starts = before.sum(dim=1)
         # The head is as wide as the vocabulary: it is asked where some question ends, and nowhere else.
-        ends = sorted({len(q) - 1 for q in self._rows})
+        ends = sorted({len(q) - 1 for q in self.questions})
         out = self.model(
             input_ids=ids,
             attention_mask=_additive(allowed, self.model.dtype),
@@ -331,7 +326,7 @@ class Decoder:
             use_cache=True,
             logits_to_keep=torch.tensor(ends, device=device),
         )
-        at = torch.tensor([ends.index(len(q) - 1) for q in self._rows], device=device)
+        at = torch.tensor([ends.index(len(q) - 1) for q in self.questions], device=device)
         last = out.logits[torch.arange(len(ids), device=device), at]
         return last, torch.cat([before, real], dim=1), starts + lengths
 
