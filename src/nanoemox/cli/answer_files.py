@@ -15,7 +15,6 @@ from nanoemox.cli.answer_inputs import Source, expand
 from nanoemox.cli.answer_options import (
     DEFAULT_WINDOW_S,
     AnswerJob,
-    AnswerRequest,
     answer_options,
     beside_clip,
     check_request,
@@ -24,6 +23,7 @@ from nanoemox.cli.answer_options import (
     table_settings,
     window_s_of,
 )
+from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
 from nanoemox.types import Answer, Clip, NanoEmoXError
@@ -100,7 +100,7 @@ def _answers(
     clips: list[Source], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Source, list[Answer], bool]]:
     """Yield each clip with some of its answers, and whether they are the last."""
-    if request.scaled is not None:
+    if request.ray:
         from nanoemox.cli.answer_spread import answer_spread
 
         return answer_spread(clips, request, job)

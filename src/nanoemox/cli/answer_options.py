@@ -1,4 +1,4 @@
-"""The options of ``nanoemox answer``: as typed, checked, and as the engine takes them."""
+"""The options of ``nanoemox answer``, checked, and as the engine takes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nanoemox.cli.answer_html import PageWriter
 from nanoemox.cli.answer_inputs import Source
+from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.cli.answer_table import checkpoint_identity
 from nanoemox.media.windows import check_windows
-from nanoemox.scaling.cluster import Cluster, Share
 from nanoemox.tasks import ALL_TASKS, get_task
 from nanoemox.types import NanoEmoXError, Turn
 
@@ -21,32 +21,6 @@ if TYPE_CHECKING:
     from nanoemox.inference.options import AnswerOptions, LoadOptions
 
 DEFAULT_WINDOW_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerRequest:
-    """The options of ``nanoemox answer``, as typed."""
-
-    tasks: str = "all"
-    text: str | None = None
-    subtitle: str | None = None
-    words: str | None = None
-    asr_model: str | None = None
-    history: Path | None = None
-    labels: str | None = None
-    think: bool = True
-    every_s: float | None = None
-    by: str = "window"
-    window_s: float | None = None
-    model: str | None = None
-    device: str = "auto"
-    face_index: int = 0
-    face_vectors: Path | None = None
-    json: bool = False
-    csv: Path | None = None
-    explain: bool = False
-    html: Path | None = None
-    scaled: tuple[Cluster, Share] | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +48,7 @@ def check_request(request: AnswerRequest) -> AnswerJob:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
     if request.html is not None and (request.json or request.csv is not None):
         raise NanoEmoXError(f"--html and {'--json' if request.json else '--csv'} exclude each other: choose one")
-    if request.scaled is not None and request.csv is None:
+    if request.where() is not None and request.csv is None:
         raise NanoEmoXError("--ray writes a table that can be resumed: name it with --csv FILE")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
@@ -113,7 +87,7 @@ def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
         "--subtitle": request.subtitle,
         "--words": request.words,
         "--face-vectors": request.face_vectors,
-        "--ray": request.scaled,
+        "--ray": request.where(),
     }
     wrong = [*(["clips"] if named else []), *(name for name, value in given.items() if value is not None)]
     if wrong:

@@ -1,12 +1,9 @@
-"""Options of the commands that Ray can spread over processes and machines, declared once."""
+"""Options of the commands that Ray can spread over processes and machines."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -58,28 +55,9 @@ class RayOptions:
         if self.ray:
             return Cluster(self.ray_address, self.ray_cpus), Share(*parse_workers(self.workers), self.cpus, self.gpus)
         # An address may come from the environment, where it is meant for other programs too.
-        changed = [f.name for f in fields(self) if f.name != "ray_address" and getattr(self, f.name) != f.default]
+        own = [f for f in fields(RayOptions) if f.name != "ray_address"]
+        changed = [f.name for f in own if getattr(self, f.name) != f.default]
         if changed:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise NanoEmoXError(f"{names}: only with --ray")
         return None
-
-
-def with_ray_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them as its last argument, ``scaled``."""
-    hints = get_type_hints(RayOptions, include_extras=True)
-    options = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-        for f in fields(RayOptions)
-    ]
-
-    @wraps(command)
-    def run(**arguments: Any) -> None:
-        chosen = RayOptions(**{option.name: arguments.pop(option.name) for option in options})
-        command(**arguments, scaled=chosen)
-
-    own = inspect.signature(command, eval_str=True)
-    *others, _ = own.parameters.values()
-    # Typer reads the options of a command from its signature.
-    run.__signature__ = own.replace(parameters=[*others, *options])  # type: ignore[attr-defined]
-    return run

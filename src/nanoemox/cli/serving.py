@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import DeviceOption, MaxSecondsOption, ModelOption, app, print_text
-from nanoemox.cli.scaled import RayOptions, with_ray_options
+from nanoemox.cli.app import DeviceOption, MaxSecondsOption, ModelOption, app, print_text, with_options
+from nanoemox.cli.scaled import RayOptions
 
 
 @app.command(epilog="Example:  nanoemox serve --model small --port 8000")
-@with_ray_options
+@with_options(RayOptions)
 def serve(
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -35,14 +35,14 @@ def serve(
     decoders: Annotated[int, typer.Option(min=1, max=256, help="Media decoded at a time.")] = 2,
     timeout: Annotated[float, typer.Option(min=1, help="Longest time for one answer, in seconds.")] = 300.0,
     *,
-    scaled: RayOptions,
+    options: RayOptions,
 ) -> None:
     """Serve decisions, chat and the six answers over HTTP, for OpenAI's clients and your own."""
     from nanoemox.types import NanoEmoXError
 
     if token is not None and not token.strip():
         raise NanoEmoXError("--token is empty: give one, or leave it out")
-    cluster = scaled.where()
+    cluster = options.where()
     try:
         from nanoemox.serving.app import serve as serve_app
         from nanoemox.serving.limits import Limits
@@ -65,10 +65,9 @@ def serve(
     if cluster is not None:
         from nanoemox.scaling.replicas import ReplicaOptions, serve_replicas
 
-        options = ReplicaOptions(model, device, limits, hosts, names, host, token)
-        serve_replicas(
-            options, *cluster, port, lambda at: print_text(f"{scaled.workers} replica(s) at {at}   Ctrl-C stops")
-        )
+        replica = ReplicaOptions(model, device, limits, hosts, names, host, token)
+        replicas = f"{options.workers} replica(s)"
+        serve_replicas(replica, *cluster, port, lambda at: print_text(f"{replicas} at {at}   Ctrl-C stops"))
         return
     engine = Engine.from_pretrained(model, device=device)
     service = Service(engine, limits, hosts, names)
