@@ -26,7 +26,7 @@ CLOSED_TOKENS = 8
 
 def card(loaded: Engine, clip: Clip, *, label_only: bool) -> None:
     """Answer as the engine does, the open answers at a fixed length."""
-    plan = make_plan([k for k in ALL_TASKS if TASKS[k].closed or not label_only], None, True)
+    plan = make_plan([k for k in ALL_TASKS if TASKS[k].closed or not label_only])
     batch = ClipBatch(loaded.model, loaded.processor, [clip], plan)
     batch.closed()
     if not label_only:
@@ -49,7 +49,7 @@ def main() -> None:
     loaded = engine(args)
     plain = as_saved(args, loaded)
     clip = loaded.load(args.clip)
-    plan = make_plan(ALL_TASKS, None, True)
+    plan = make_plan(ALL_TASKS)
     prefix = ClipBatch(loaded.model, loaded.processor, [clip], plan).prefix
     longest = loaded.processor.question_ids(Ask("erg"))
     found = side_by_side(

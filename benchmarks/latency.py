@@ -29,7 +29,7 @@ def main() -> None:
     loaded = engine(args)
     model, processor, plain = loaded.model.requires_grad_(False), loaded.processor, as_saved(args, loaded)
     clip = loaded.load(args.clip)
-    plan = make_plan((args.task,), None, True)
+    plan = make_plan(args.task)
     batch = ClipBatch(model, processor, [clip], plan)
     media = {k: v[None].to(model.device) for k, v in processor.media(clip).items()}
 

@@ -17,6 +17,7 @@ import torch
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, TextLabels, read_manifest
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.types import Answer, Clip
 from tools.small.evaluate import draw
 
@@ -31,7 +32,7 @@ def answers(engine: Engine, samples: Sequence[Sample], task: str) -> Iterator[An
     """Ask one task of each sample's words."""
     clips = [Clip(s.id, subtitle=s.subtitle, history=s.history) for s in samples]
     options = GenerationOptions(max_new_tokens=MOST_TOKENS)
-    return engine.answer_many(clips, (task,), generation=options, batch_size=8)
+    return engine.answer_many(clips, (task,), options=AnswerOptions(generation=options), batch_size=8)
 
 
 def formed(task: str, reading: object) -> bool:

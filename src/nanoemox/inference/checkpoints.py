@@ -68,7 +68,7 @@ def load_checkpoint(
 
 
 def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
-    """Return what to hand to ``from_pretrained``, the model's name, and whether it lies on this machine.
+    """Return the argument of ``from_pretrained``, the model's name, and whether it is on this machine.
 
     Raises:
         CheckpointError: There is no such model, or it lacks files.

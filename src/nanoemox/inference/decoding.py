@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
-from nanoemox.inference.written import Sampler, Written
+from nanoemox.inference.sampling import Sampler, TokenBuffer
 from nanoemox.model.cache import cache_argument, reserved_branch, shared_branch
 from nanoemox.types import NanoEmoXError
 
@@ -31,7 +31,7 @@ MAX_NEW_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How open answers are written; the names mean what they mean in ``generate`` of transformers.
+    """How open answers are generated; the names mean what they mean in ``generate`` of transformers.
 
     Attributes:
         max_new_tokens: Upper bound of an answer's length, at most 1024.
@@ -62,7 +62,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
-    """What the language model remembers of the shared start of B prompts.
+    """The language model's cache of the shared start of B prompts.
 
     Attributes:
         cache: Keys and values, padded on the right.
@@ -80,7 +80,7 @@ class Prefix:
         return self.keep.sum(dim=1)
 
     def rows(self, rows: Sequence[int]) -> Prefix:
-        """Return the memory of some of the prompts, in this order."""
+        """Return the cache of some of the prompts, in this order."""
         if list(rows) == list(range(len(self.keep))):
             return self
         cache = shared_branch(self.cache)
@@ -218,7 +218,7 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Decoder:
-    """Write the answers to K open questions about each of B prompts, all rows in step.
+    """Generate the answers to K open questions about each of B prompts as one batch.
 
     :meth:`finish` writes everything. Iterating instead yields after each step the ids that were added, ``None`` in a
     row that has ended, and so waits for the device at every step. ``answers`` holds the ids so far without the
@@ -255,8 +255,8 @@ class Decoder:
                 return
 
     def finish(self) -> list[list[int]]:
-        """Decode to the end and return ``answers``; the device is rarely asked whether it has come."""
-        every = _look_every(self.prefix.keep.device)
+        """Decode to the end and return ``answers``; the end is checked rarely, since each check synchronises."""
+        every = steps_between_looks(self.prefix.keep.device)
         for written in self._steps():
             last = written
             if written.steps % every == 0 and bool(written.ended.all()):
@@ -266,7 +266,7 @@ class Decoder:
         return self.answers
 
     def _read(self, tokens: list[int], lengths: list[int], ended: list[int]) -> list[int | None]:
-        """Take one step over from the device."""
+        """Copy one step from the device."""
         added = [None if over else token for token, over in zip(tokens, self.ended, strict=True)]
         for answer, token, length in zip(self.answers, added, lengths, strict=True):
             if token is not None:
@@ -276,8 +276,8 @@ class Decoder:
         return added
 
     @torch.no_grad()
-    def _steps(self) -> Iterator[Written]:
-        """Write one id a row and step, up to the allowed length, and never wait for the device."""
+    def _steps(self) -> Iterator[TokenBuffer]:
+        """Generate one id per row and step, up to the allowed length, without synchronising."""
         options, device = self.options, self.prefix.keep.device
         repeats = len(self.questions) // len(self.prefix.keep)
         longest = max(map(len, self.questions))
@@ -286,7 +286,7 @@ class Decoder:
         # Where nothing is padding no mask is needed, and attention without one takes the fastest kernel.
         mask = None if keep.all() else _additive(_pad_ones(keep, options.max_new_tokens)[:, None], self.model.dtype)
         choose = Sampler(options.temperature, options.top_p, options.top_k, options.seed, device)
-        written = Written(len(self.questions), options.max_new_tokens, self.terminator, device)
+        written = TokenBuffer(len(self.questions), options.max_new_tokens, self.terminator, device)
         for step in range(options.max_new_tokens):
             chosen = choose(logits)
             written.append(chosen)
@@ -331,8 +331,8 @@ class Decoder:
         return last, torch.cat([before, real], dim=1), starts + lengths
 
 
-def _look_every(device: torch.device) -> int:
-    """Steps between two looks at whether all answers have ended: a look is free here and a wait on another device."""
+def steps_between_looks(device: torch.device) -> int:
+    """Steps between two checks whether all answers have ended: free on a CPU, a synchronisation elsewhere."""
     return 1 if device.type == "cpu" else 16
 
 
