@@ -309,8 +309,8 @@ def test_words_alone(run, model: str, tmp_path: Path) -> None:
     (answer,) = done.objects
     assert (answer["clip"], answer["modalities"], list(answer["tasks"])) == ("words", ["text"], list(ALL_TASKS))
     for args, says in (
-        ([SAMPLE, "--text", "x"], "does not go with clips"),
-        (["--text", "x", "--csv", tmp_path / "a.csv", "--every", 2], "does not go with --csv, --every"),
+        ([SAMPLE, "--text", "x"], "cannot be combined with clips"),
+        (["--text", "x", "--csv", tmp_path / "a.csv", "--every", 2], "cannot be combined with --csv, --every"),
         (["--text", " "], "--text is empty"),
         ([], "name clips or folders, or give words alone with --text"),
     ):
@@ -334,7 +334,7 @@ def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: 
     ("args", "says"),
     [
         (["--task", "joy"], "unknown task 'joy'"),
-        (["--labels", "a,b"], "3 are asked"),
+        (["--labels", "a,b"], "there are 3"),
         (["--task", "mer", "--labels", "a,,b"], "none that is empty"),
         (["--task", "mer", "--labels", "a,A"], "given twice"),
         (["--json", "--csv", "x.csv"], "exclude each other"),
@@ -394,7 +394,7 @@ def test_decide(run, model: str, folder: Path, tmp_path: Path) -> None:
     ("args", "says"),
     [
         ((), "nothing to decide about"),
-        (("--text", "Hm."), "nothing is asked"),
+        (("--text", "Hm."), "no question"),
         (("--text", "Hm.", "--question", "Sad?"), "write 'predicate"),
         (("--text", "Hm.", "--questions", "gone.txt"), "gone.txt: cannot be read"),
         (("gone.mp4", "--question", "predicate: Sad?"), "gone.mp4: no such file"),

@@ -64,11 +64,11 @@ def evaluate(data_root: Path, out: Path) -> dict[str, Any] | None:
     def opened(*_: object) -> Iterator[Any]:
         yield Echo(), ProcessRank(), lambda: None
 
-    before, run_module._open = run_module._open, opened
+    before, run_module.open_answerer = run_module.open_answerer, opened
     try:
         return evaluate_run(EvaluateOptions(benchmarks=("meld",), data_root=data_root, out=out, batch=2))
     finally:
-        run_module._open = before
+        run_module.open_answerer = before
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
         raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
     clips, missing = expand(named)
     if request.face_vectors is not None and len(clips) > 1:
-        raise NanoEmoXError(f"--face-vectors goes with one clip, {len(clips)} are named: answer about one at a time")
+        raise NanoEmoXError(f"--face-vectors takes one clip, {len(clips)} are given: answer about one at a time")
     job.problems |= missing
     if job.page is not None:
         job.page.check_number(len(clips))
