@@ -47,4 +47,4 @@ def pull(
     if json:
         print_json(model.to_dict())
     else:
-        typer.echo(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")
+        print_text(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")
