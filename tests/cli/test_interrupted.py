@@ -218,7 +218,7 @@ def test_a_full_disk_under_a_study(tmp_path: Path) -> None:
         store.rate("ann", keys[0], "insight", 5)
     with closing(RatingStore(study)) as store:
         found = {(c, i): score for i in range(12) for c, score in store.show("ann", i).scores.items()}
-    assert len(saved) == 12
+    assert saved
     assert found == saved | {("insight", 0): 5}
 
 
