@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -219,6 +220,24 @@ def test_two_writers_of_one_table(tmp_path: Path) -> None:
         table.add(Path("a"), some_answers(1))
         with pytest.raises(NanoEmoXError, match="another nanoemox answer is writing it"):
             AnswerTable(path, ("eri",), {})
+    with AnswerTable(path, ("eri",), {}) as table:
+        assert table.done == {"a"}
+
+
+def test_a_table_that_another_writer_removes_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer without a row removes its table as it ends, after this one has opened it."""
+    path, flock = tmp_path / "a.csv", fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with AnswerTable(path, ("eri",), {}) as table:
+        table.add(Path("a"), some_answers(1))
     with AnswerTable(path, ("eri",), {}) as table:
         assert table.done == {"a"}
 
