@@ -2,8 +2,8 @@
 
 The child takes a request (JSON), decodes one file and writes a JSON line and raw array bytes to a file. No pickle
 crosses the border: the parent reads counted bytes of known types and believes nothing else. ``python -m
-nanoemox.media.isolated`` is such a child, with the request on its standard input; :mod:`nanoemox.media.forking` has them
-ready sooner.
+nanoemox.media.isolated`` is such a child, with the request on its standard input; :mod:`nanoemox.media.forking` has
+them ready sooner.
 """
 
 from __future__ import annotations
