@@ -35,10 +35,6 @@ def same(one: Clip, two: Clip) -> bool:
     return all(np.array_equal(getattr(one, a), getattr(two, a)) for a in arrays) and one.duration_s == two.duration_s
 
 
-def pids(forkers: Forkers) -> list[int]:
-    return [process.pid for process in forkers._idle.queue]
-
-
 def test_the_clip_is_that_of_a_process_of_its_own(
     forkers: Forkers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -46,7 +42,7 @@ def test_the_clip_is_that_of_a_process_of_its_own(
     wanted = load_clip(SAMPLE.read_bytes(), isolated=run_once)
     for _ in range(3):
         assert same(load_clip(SAMPLE.read_bytes(), isolated=forkers), wanted)
-    assert len(pids(forkers)) == 1
+    assert len(forkers.idle) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -55,14 +51,14 @@ def test_files_at_a_time(forkers: Forkers) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: load_clip(SAMPLE, isolated=forkers), range(6)))
     assert all(same(clip, wanted) for clip in found)
-    assert 1 <= len(pids(forkers)) <= 3
+    assert 1 <= len(forkers.idle) <= 3
 
 
 def test_a_hostile_file_ends_its_own_process_only(forkers: Forkers, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"\0" * 100)
     load_clip(SAMPLE, isolated=forkers)
-    (before,) = pids(forkers)
+    (before,) = forkers.idle
     with pytest.raises(MediaError, match=r"longer than 0\.001 s"):
         load_clip(SAMPLE, isolated=forkers, options=MediaOptions(time_limit_s=0.001))
     with pytest.raises(MediaError, match=r"memory_limit_mb=8|Cannot allocate memory"):
@@ -71,25 +67,25 @@ def test_a_hostile_file_ends_its_own_process_only(forkers: Forkers, tmp_path: Pa
         load_clip(bad, isolated=forkers)
     # Had a limit been set in the process that forks, this would fail.
     assert load_clip(SAMPLE, isolated=forkers).frames is not None
-    assert pids(forkers) == [before]
+    assert forkers.idle == [before]
 
 
 def test_a_process_that_was_killed_is_replaced(forkers: Forkers) -> None:
     load_clip(SAMPLE, isolated=forkers)
-    (before,) = pids(forkers)
+    (before,) = forkers.idle
     os.kill(before, signal.SIGKILL)
     os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)
     assert load_clip(SAMPLE, isolated=forkers).frames is not None
-    assert before not in pids(forkers)
+    assert before not in forkers.idle
 
 
 def test_one_that_dies_at_work_is_a_sentence(forkers: Forkers) -> None:
     load_clip(SAMPLE, isolated=forkers)
-    (before,) = pids(forkers)
+    (before,) = forkers.idle
     with ThreadPoolExecutor(1) as pool:
         os.kill(before, signal.SIGSTOP)
         found = pool.submit(load_clip, SAMPLE, isolated=forkers)
-        while pids(forkers):
+        while forkers.idle:
             time.sleep(0.01)
         os.kill(before, signal.SIGKILL)
         with pytest.raises(MediaError, match="decoding ended abnormally"):
@@ -101,8 +97,8 @@ def test_nothing_is_left_after_closing() -> None:
     forkers = launcher()
     assert isinstance(forkers, Forkers)
     load_clip(SAMPLE, isolated=forkers)
-    (process,) = forkers._idle.queue
+    (process,) = forkers.idle
     forkers.close()
-    assert process.returncode == 0
+    assert not Path(f"/proc/{process}").exists()
     load_clip(SAMPLE, isolated=forkers)  # what is still at work when it closes
-    assert pids(forkers) == []
+    assert forkers.idle == []

@@ -26,6 +26,11 @@ class Forkers:
         self._idle: LifoQueue[subprocess.Popen[bytes]] = LifoQueue()
         self._closed = False
 
+    @property
+    def idle(self) -> list[int]:
+        """Ids of the processes that wait for a request."""
+        return [forker.pid for forker in self._idle.queue]
+
     def __call__(self, request: bytes, time_limit_s: float) -> int:
         """Decode one file and return the exit status of its process.
 

@@ -13,6 +13,7 @@ from nanoemox.faces.detectors import Memory
 from nanoemox.faces.tracks import with_face
 from nanoemox.inference.batch import untrained_branches
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.serving.pictures import is_jpeg
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.work import AnswerWork
@@ -43,7 +44,7 @@ def measures(engine: Engine, config: LiveConfig) -> LoneWork:
 
 def reply(engine: Engine) -> LoneWork:
     """What is asked at the end of an utterance."""
-    return LoneWork(engine, (ERG.key,), think=False)
+    return LoneWork(engine, (ERG.key,), options=AnswerOptions(think=False))
 
 
 def look(engine: Engine, due: Due, config: LiveConfig, memory: Memory) -> list[Clip]:
@@ -61,7 +62,7 @@ def look(engine: Engine, due: Due, config: LiveConfig, memory: Memory) -> list[C
     model = engine.processor.config
     seeks = due.clip.frames is not None and model.looks_for_faces and "face" not in untrained_branches(model)
     clip = with_face(due.clip, memory=memory, hard=False) if seeks else due.clip
-    clip = engine.complete(clip, hear=config.hear and due.trigger == "speech_ended")
+    clip = engine.complete(clip, options=LoadOptions(hear=config.hear and due.trigger == "speech_ended"))
     clips = [clip]
     if config.faces == "all" and clip.face is not None:
         others = range(1, min(clip.face.num_tracks, MAX_PEOPLE))
