@@ -153,7 +153,7 @@ def test_what_was_seen_before_changes_no_reading(
 
     monkeypatch.setattr(measuring, "with_face", noted)
     assert json.dumps(list(replay(engine, stream, config))) == wanted
-    assert looks[-1] > 8  # it was used
+    assert looks[-1] > looks[0] > 0  # it was used
     monkeypatch.setattr(measuring, "Memory", lambda: Memory(most=0))
     assert json.dumps(list(replay(engine, stream, config))) == wanted
     assert looks[-1] == 0
