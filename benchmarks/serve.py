@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import itertools
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -22,7 +24,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,11 @@ class Server:
         """Memory of the server itself; a decoder lives as long as one medium."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmRSS"))
+
+    def processor_s(self) -> float:
+        """Processor time so far, of processes that have ended too."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.terminate()
@@ -207,8 +214,9 @@ def watch_memory(server: Server, seconds: float, done: Callable[[], bool]) -> li
 
 def live(server: Server, streams: int, seconds: float) -> dict[str, Any]:
     """Streams of the sample clip in real time; the latency runs from the last sound of a reading to the reading."""
+    begin = server.processor_s()
     with ThreadPoolExecutor(streams) as pool:
-        workers = [pool.submit(stream, server.url, seconds) for _ in range(streams)]
+        workers = [pool.submit(stream, server.url, seconds, seed) for seed in range(streams)]
         memory = watch_memory(server, seconds, lambda: all(w.done() for w in workers))
         found = [w.result() for w in workers]
     delays = [d for f in found for d in f["delays"]]
@@ -220,18 +228,27 @@ def live(server: Server, streams: int, seconds: float) -> dict[str, Any]:
         "p95_latency_s": percentile(delays, 0.95),
         "dropped": sum(f["dropped"] for f in found),
         "ended_as_asked": sum(f["ended"] for f in found),
+        "processor_s_per_stream_s": round((server.processor_s() - begin) / (streams * seconds), 3),
         "behind_s": round(max(f["behind_s"] for f in found), 2),
         "memory_mb_fifths": memory,
     }
 
 
-def stream(url: str, seconds: float) -> dict[str, Any]:
+def pictures(seed: int) -> Iterator[bytes]:
+    """JPEGs of the sample clip for ever; as from a camera, no two are the same."""
+    frames = load_clip(SAMPLE, num_frames=40).frames
+    assert frames is not None
+    noise = np.random.default_rng(seed)
+    for frame in itertools.cycle(frames):
+        grain = noise.integers(-2, 3, frame.shape, dtype=np.int16)
+        yield cv2.imencode(".jpg", np.clip(frame + grain, 0, 255).astype(np.uint8)[..., ::-1])[1].tobytes()
+
+
+def stream(url: str, seconds: float, seed: int) -> dict[str, Any]:
     """One client: sound every tenth of a second, two pictures a second."""
-    clip = load_clip(SAMPLE)
-    assert clip.frames is not None
-    assert clip.waveform is not None
-    sound = (np.clip(clip.waveform, -1, 1) * 32767).astype("<i2")
-    pictures = [cv2.imencode(".jpg", f[..., ::-1])[1].tobytes() for f in clip.frames]
+    waveform, shown = load_clip(SAMPLE).waveform, pictures(seed)
+    assert waveform is not None
+    sound = (np.clip(waveform, -1, 1) * 32767).astype("<i2")
     size, count = round(16_000 * CHUNK_S), round(seconds / CHUNK_S)
     sent_at: list[float] = []
     found: dict[str, Any] = {"delays": [], "dropped": 0, "ended": False}
@@ -252,7 +269,7 @@ def stream(url: str, seconds: float) -> dict[str, Any]:
         for i in range(count):
             time.sleep(max(0.0, begin + i * CHUNK_S - time.monotonic()))
             if i % 5 == 0:
-                wire.send(pictures[(i // 5) % len(pictures)])
+                wire.send(next(shown))
             wire.send(np.take(sound, range(i * size, (i + 1) * size), mode="wrap").tobytes())
             sent_at.append(time.monotonic())
         found["behind_s"] = sent_at[-1] - begin - (count - 1) * CHUNK_S

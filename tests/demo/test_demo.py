@@ -6,6 +6,9 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -123,6 +126,36 @@ def test_only_this_machine_is_answered_and_reached(address: str) -> None:
     assert config["analytics_enabled"] is False
     assert "https://fonts" not in str(config.get("stylesheets"))
     assert httpx.get(f"{address}/gradio_api/file=/etc/passwd").status_code in (403, 404)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("name", "at_work"), [("SIGTERM", False), ("SIGTERM", True), ("SIGHUP", False)])
+def test_nothing_of_a_clip_stays_on_the_disk(tmp_path: Path, name: str, at_work: bool) -> None:
+    model, temporary = save_tiny(tmp_path / "tiny"), tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-u", "-m", "nanoemox", "demo", "--model", str(model), "--port", "0"]
+    environment = os.environ | {"TMPDIR": str(temporary)}
+
+    def files() -> list[Path]:
+        return [path for path in temporary.rglob("*") if path.is_file()]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as demo:
+        assert demo.stdout is not None
+        url = next(word for word in demo.stdout.readline().split() if word.startswith("http"))
+        client = Client(url, verbose=False, analytics_enabled=False)
+        job = client.submit(handle_file(str(SAMPLE)), None, "", True, api_name="/answer")
+        if at_work:
+            while not any(path.name == "result" for path in files()):  # being decoded
+                time.sleep(0.01)
+        else:
+            job.result(600)
+        assert any(path.suffix == ".mp4" for path in files())
+        demo.send_signal(getattr(signal, name))
+        _, said = demo.communicate(timeout=600)
+    assert demo.returncode == 0, said
+    assert "Traceback" not in said
+    assert files() == []
 
 
 @pytest.mark.slow

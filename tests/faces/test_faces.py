@@ -11,7 +11,7 @@ import pytest
 
 from nanoemox.faces import detectors as face_detectors
 from nanoemox.faces import tracks as faces
-from nanoemox.faces.detectors import yunet_detector
+from nanoemox.faces.detectors import Memory, haar_detector, yunet_detector
 from nanoemox.faces.tracks import crop_faces, find_faces, with_face
 from nanoemox.media.load import load_clip
 from nanoemox.types import Clip, FaceTrack, MediaError
@@ -48,6 +48,70 @@ def test_finds_the_person_and_is_deterministic(portrait: np.ndarray) -> None:
     assert track.boxes.dtype == np.float32
     np.testing.assert_array_equal(track.boxes, again.boxes)
     np.testing.assert_allclose(np.diff(centre(track.boxes)[:, 0]), 8, atol=5)
+
+
+def test_a_memory_saves_looks_and_changes_nothing(portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def counting() -> face_detectors.Detector:
+        detector = haar_detector()
+
+        def detect(image: np.ndarray, least: float) -> np.ndarray:
+            looks.append(len(looks))
+            return detector(image, least)
+
+        return detect
+
+    monkeypatch.setattr(faces, "haar_detector", counting)
+    # The person leaves the picture and comes back: gaps are searched, and that is remembered too.
+    shown = [[(100 + 6 * t, 60), (330, 20)] if t % 4 else [] for t in range(12)]
+    frames = np.concatenate([scene(portrait, corners, 90) for corners in shown])
+    memory = Memory()
+    for start in (0, 2, 4):  # windows that overlap
+        window = frames[start : start + 8]
+        wanted, before = find_faces(window), len(looks)
+        found = find_faces(window, memory=memory)
+        assert [(t.boxes.tobytes(), t.detected.tobytes()) for t in found] == [
+            (t.boxes.tobytes(), t.detected.tobytes()) for t in wanted
+        ]
+        assert len(found) == 2
+    assert len(looks) - before < 8  # the last window alone has as many frames
+    before = len(looks)
+    find_faces(frames[4:12], memory=memory)
+    assert len(looks) == before
+
+
+def test_a_memory_forgets_what_was_not_used_for_longest() -> None:
+    calls: list[float] = []
+
+    def detector(image: np.ndarray, least: float) -> np.ndarray:
+        calls.append(float(image[0, 0, 0]))
+        return np.full((1, 4), image[0, 0, 0], float)
+
+    memory = Memory(most=2)
+    detect = memory.over(detector)
+    one, two, three = (np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 3))
+    detect(one, 5.0)[:] = 9  # a caller may change what it was given
+    np.testing.assert_array_equal(detect(one, 5.0), np.full((1, 4), 1.0))
+    for image in (two, one, three, one, two):
+        detect(image, 5.0)
+    assert calls == [1, 2, 3, 2]
+    detect(two, 6.0)  # another question
+    detect(two.reshape(1, 4, 3), 6.0)  # another picture
+    assert calls == [1, 2, 3, 2, 2, 2]
+    assert len(memory) == 2
+
+
+def test_nobody_upright_is_cheap_where_hard_tries_are_left_out(portrait: np.ndarray) -> None:
+    turned = cv2.warpAffine(
+        scene(portrait, [(150, 60)])[0],
+        cv2.getRotationMatrix2D((210, 120), 25, 1.0),
+        (480, 270),
+        borderValue=(128,) * 3,
+    )
+    frames = np.stack([turned] * 4)
+    assert len(find_faces(frames)) == 1
+    assert find_faces(frames, hard=False) == ()
 
 
 def test_boxes_shift_and_scale_with_the_picture(portrait: np.ndarray) -> None:

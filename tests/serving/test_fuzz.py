@@ -1,22 +1,28 @@
-"""schemathesis sends what the published schema allows and what it forbids: no answer is a 5xx."""
+"""What the published schema allows and forbids, and requests that are nearly right: no answer is a 5xx."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from nanoemox.inference.engine import Engine
 from nanoemox.serving.app import create_app
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.service import Service
+from tests.serving.bodies import FORMS, JSON, requests
 
 schemathesis = pytest.importorskip("schemathesis")
 FEW, MANY = 15, int(os.environ.get("NANOEMOX_FUZZ_CASES", "2000"))
-"""Cases for each route; ten routes."""
+"""Cases of each kind for each route; a route that takes nothing has one."""
+TAKERS = sorted({*JSON, *FORMS})
+Seen = dict[str, Counter[int]]
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +42,63 @@ def app(engine: Engine) -> Iterator[Any]:
     served.state.service.close()
 
 
-def fuzz(app: Any, cases: int) -> dict[str, int]:
-    """Send cases to every route; returns how often each status came."""
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"host": "localhost"})
-    seen: dict[str, int] = {}
-    for operation in schema.get_all_operations():
-        operation = operation.ok()
+def run(cases: int, made: st.SearchStrategy[Any], call: Callable[[Any], Any]) -> Counter[int]:
+    """Send cases; returns how often each status came."""
+    seen: Counter[int] = Counter()
 
-        @settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @_given(operation)
-        def send(case: Any) -> None:
-            response = case.call(headers={"host": "localhost"})
-            seen[str(response.status_code)] = seen.get(str(response.status_code), 0) + 1
-            assert response.status_code < 500, (case.method, case.path, response.text)
+    @settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(made)
+    def send(case: Any) -> None:
+        response = call(case)
+        seen[response.status_code] += 1
+        assert response.status_code < 500, response.text
 
-        send()
+    send()
+    print(dict(sorted(seen.items())), flush=True)  # shown by pytest -s
     return seen
 
 
-def _given(operation: Any) -> Any:
-    from hypothesis import given
+def by_schema(app: Any, cases: int) -> Seen:
+    """Send what schemathesis makes of the schema, right and wrong."""
     from schemathesis import GenerationMode
 
-    both = operation.as_strategy(generation_mode=GenerationMode.POSITIVE) | operation.as_strategy(
-        generation_mode=GenerationMode.NEGATIVE
-    )
-    return given(case=both)
+    schema, out = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"host": "localhost"}), Seen()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        right, wrong = (
+            operation.as_strategy(generation_mode=mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+        )
+        name = f"{operation.method} {operation.path}"
+        out[name] = run(cases, right | wrong, lambda case: case.call(headers={"host": "localhost"}))
+    return out
+
+
+def nearly_right(app: Any, cases: int) -> Seen:
+    """Send bodies that are right but for a few places."""
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    return {
+        path: run(cases, requests(path), lambda case, path=path: client.post(path, **case))  # type: ignore[misc]
+        for path in TAKERS
+    }
 
 
 def test_few_cases(app: Any) -> None:
-    seen = fuzz(app, FEW)
-    assert sum(seen.values()) >= 10 * FEW // 2
-    assert "200" in seen
+    seen = by_schema(app, FEW)
+    assert {f"post {path}" for path in TAKERS} <= set(seen)
+    for path in TAKERS:
+        assert sum(seen[f"post {path}"].values()) >= FEW
+
+
+def test_few_cases_that_are_nearly_right(app: Any) -> None:
+    for path, seen in nearly_right(app, FEW).items():
+        assert sum(seen.values()) >= FEW, path
+        assert seen[200], path
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_many_cases(app: Any) -> None:
-    seen = fuzz(app, MANY)
-    print(seen)
-    assert sum(seen.values()) >= MANY
+    nearly, schema = nearly_right(app, MANY), by_schema(app, MANY)
+    assert sum(sum(seen.values()) for seen in (*schema.values(), *nearly.values())) >= 10 * MANY
+    for path, seen in nearly.items():
+        assert seen[200] >= 0.1 * MANY, path

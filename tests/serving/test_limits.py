@@ -194,6 +194,14 @@ def test_what_is_at_work_is_finished_when_the_server_ends(engine: Engine) -> Non
     assert not service.batcher.alive
 
 
+def test_a_form_that_cannot_be_read_fills_no_log(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    form = b"--x\r\nContent-Disp\rosition: form-data\r\n\r\nwords\r\n--x--\r\n"
+    assert httpx.post(f"{address}/v1/affect", content=form, headers=kind, timeout=60).status_code == 400
+    assert caplog.text == ""
+
+
 def test_a_failure_is_a_sentence_and_its_log_holds_no_words(
     engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

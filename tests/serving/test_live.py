@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -15,8 +16,10 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
+from nanoemox.faces.detectors import Memory
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
+from nanoemox.serving import measuring
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.measuring import Smoother, replay
 from nanoemox.serving.pictures import is_jpeg, jpeg_size
@@ -133,6 +136,38 @@ def test_a_recorded_session_replays_bit_for_bit(address: str, stream: list[bytes
             time.sleep(0.01)
     client.play([])
     assert json.dumps(said()) == json.dumps(wanted)
+
+
+def test_what_was_seen_before_changes_no_reading(
+    stream: list[bytes], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LiveConfig(interval_s=1.5, window_s=3.0, faces="all")
+    wanted = json.dumps(list(replay(engine, stream, config)))
+    looks: list[int] = []
+    inner = measuring.with_face
+
+    def noted(clip: Any, *rest: Any, memory: Memory, **how: Any) -> Any:
+        found = inner(clip, *rest, memory=memory, **how)
+        looks.append(len(memory))
+        return found
+
+    monkeypatch.setattr(measuring, "with_face", noted)
+    assert json.dumps(list(replay(engine, stream, config))) == wanted
+    assert looks[-1] > looks[0] > 0  # it was used
+    monkeypatch.setattr(measuring, "Memory", lambda: Memory(most=0))
+    assert json.dumps(list(replay(engine, stream, config))) == wanted
+    assert looks[-1] == 0
+
+
+def test_windows_that_overlap_hold_the_same_pictures() -> None:
+    rolling = Rolling(LiveConfig(interval_s=2.0, window_s=6.0, fps=5.0), 8, 10**6)
+    pictures = [jpeg(np.full((8, 8, 3), i % 256, np.uint8)) for i in range(100)]
+    due = [e for p in pictures for e in rolling.see(p) if isinstance(e, Due)]
+    times = [d.start_s + d.clip.frame_times_s for d in due if d.clip.frame_times_s is not None]
+    assert [len(t) for t in times[3:]] == [8] * len(times[3:])
+    for before, after in itertools.pairwise(times[3:]):
+        assert len(set(before.round(6)) & set(after.round(6))) >= 5
+        assert np.diff(after).max() <= 1.5 * 6.0 / 8
 
 
 def test_not_enough_evidence_is_a_state(engine: Engine) -> None:

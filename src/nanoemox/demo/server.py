@@ -31,6 +31,8 @@ POLICY: Final = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 """Gradio needs inline scripts; no address but this server's can be reached from the page."""
+SHUTDOWN_S: Final = 5
+"""How long the page's open requests are waited for: a browser holds one as long as it shows the page."""
 
 
 def create_app(engine: Engine, limits: Limits | None = None) -> FastAPI:
@@ -79,8 +81,14 @@ def serve_demo(engine: Engine, port: int, tell: Callable[[str], None], limits: L
         os.environ["GRADIO_TEMP_DIR"] = folder
         app = create_app(engine, limits)
         tell(address)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN_S
+            )
+        )
         # uvicorn raises a signal once more when it is done: the process must not end before the folder is gone.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if hasattr(signal, "SIGHUP"):  # the terminal was closed
+            signal.signal(signal.SIGHUP, server.handle_exit)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])

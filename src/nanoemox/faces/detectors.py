@@ -6,6 +6,9 @@ Letters: ``H``/``W`` pixels, ``N`` faces seen in one picture. A *sight* is one r
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,8 +32,49 @@ PROFILE_TO_FRONTAL: Final = (0.15, 0.02, 0.84)
 """Profile boxes hold the whole head: shift towards the nose, shift down, scale (medians over real clips)."""
 
 
+class Memory:
+    """What a detector saw in pictures that may come again, as those that windows of a stream share.
+
+    It holds digests and boxes, no pictures. Use one memory with one detector; several threads may share it.
+
+    Args:
+        most: Looks that it holds; the longest unused one is forgotten.
+    """
+
+    def __init__(self, most: int = 1024) -> None:
+        self._most = most
+        self._known: OrderedDict[bytes, Sights] = OrderedDict()
+        self._one = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def over(self, detector: Detector) -> Detector:
+        """Return a detector that gives the same sights and looks at no picture twice."""
+
+        def detect(image: Image, min_side_px: float) -> Sights:
+            digest = hashlib.blake2b(f"{image.shape} {min_side_px!r} ".encode(), digest_size=16)
+            digest.update(np.ascontiguousarray(image).data)
+            key = digest.digest()
+            with self._one:
+                if key in self._known:
+                    self._known.move_to_end(key)
+                    return self._known[key].copy()
+            sights = detector(image, min_side_px)
+            with self._one:
+                self._known[key] = sights.copy()
+                while len(self._known) > self._most:
+                    self._known.popitem(last=False)
+            return sights
+
+        return detect
+
+
 def haar_detector() -> Detector:
-    """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those are in doubt."""
+    """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those are in doubt.
+
+    It belongs to the thread that asks for it.
+    """
     frontal = [_cascade("frontalface_alt2"), _cascade("frontalface_default")]
     profile = _cascade("profileface")
 
@@ -77,12 +121,19 @@ def yunet_detector(path: Path) -> Detector:
     return detect
 
 
+_read = threading.local()
+"""Cascades that a thread has read: reading the three takes a fifth of a look, and no two threads may share one."""
+
+
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
-    cascade = cv2.CascadeClassifier(str(path))
-    if cascade.empty():
-        raise MediaError(f"OpenCV {cv2.__version__} lacks {path.name}; install opencv-python-headless>=4.10,<5")
-    return cascade
+    known: dict[str, cv2.CascadeClassifier] = _read.__dict__
+    if name not in known:
+        path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
+        cascade = cv2.CascadeClassifier(str(path))
+        if cascade.empty():
+            raise MediaError(f"OpenCV {cv2.__version__} lacks {path.name}; install opencv-python-headless>=4.10,<5")
+        known[name] = cascade
+    return known[name]
 
 
 def _haar_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) -> list[tuple[float, ...]]:

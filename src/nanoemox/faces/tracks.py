@@ -22,6 +22,7 @@ import numpy.typing as npt
 from nanoemox.faces.detectors import (
     Detector,
     Image,
+    Memory,
     Sights,
     haar_detector,
     overlap,
@@ -79,7 +80,12 @@ class _Track:
 
 
 def find_faces(
-    frames: Image, times_s: npt.NDArray[np.float64] | None = None, *, yunet: Path | None = None
+    frames: Image,
+    times_s: npt.NDArray[np.float64] | None = None,
+    *,
+    yunet: Path | None = None,
+    memory: Memory | None = None,
+    hard: bool = True,
 ) -> tuple[FaceTrack, ...]:
     """Find every person's face in the frames of one clip.
 
@@ -93,6 +99,8 @@ def find_faces(
         times_s: float64[T] presentation times, used to link across gaps of up to a second; without them a track
             survives gaps of up to three frames.
         yunet: A YuNet ONNX file to use instead of the Haar cascades.
+        memory: What was seen in earlier clips that may share frames with this one; the tracks are the same without.
+        hard: Where nobody is seen upright in any frame, try tilted heads and close-ups, at five times the cost.
 
     Returns:
         Tracks, the largest and longest first; empty where no face is convincing.
@@ -105,10 +113,12 @@ def find_faces(
     if not frames.size:
         return ()
     detector = haar_detector() if yunet is None else yunet_detector(yunet)
+    if memory is not None:
+        detector = memory.over(detector)
     seen = [_look(detector, frame) for frame in frames]
     tracks = _convincing(_link(seen, times_s), len(frames))
     close = may_be_crop(frames[0])
-    for look in (_look_tilted, _look_close):
+    for look in (_look_tilted, _look_close) if hard else ():
         if tracks:
             break
         # Every second frame is enough to find out whether somebody is there; the gap search below does the rest.
@@ -123,20 +133,24 @@ def find_faces(
     return tuple(_inside(track, frames[0]) for track in found) if close else found
 
 
-def with_face(clip: Clip, index: int = 0, yunet: Path | None = None) -> Clip:
+def with_face(
+    clip: Clip, index: int = 0, yunet: Path | None = None, *, memory: Memory | None = None, hard: bool = True
+) -> Clip:
     """Return the clip with its ``index``-th face set, or unchanged but for a warning where no face is found.
 
     Args:
         clip: A clip; without a picture it is returned as it is.
         index: Which person, 0 the largest.
         yunet: A YuNet ONNX file to use instead of the Haar cascades.
+        memory: As in :func:`find_faces`.
+        hard: Likewise.
 
     Raises:
         MediaError: There are faces, but none with this index.
     """
     if clip.frames is None:
         return clip
-    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet)
+    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet, memory=memory, hard=hard)
     if not tracks:
         return replace(clip, face=None, warnings=(*clip.warnings, NO_FACE))
     if not 0 <= index < len(tracks):

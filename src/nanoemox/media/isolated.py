@@ -1,8 +1,9 @@
 """Decoding in a child process: a hostile file can crash, hang or fill the child, not the caller.
 
-``python -m nanoemox.media.isolated`` reads a request (JSON) on stdin, decodes one file and writes a JSON line and raw
-array bytes to a file. No pickle crosses the border: the parent reads counted bytes of known types and believes nothing
-else.
+The child takes a request (JSON), decodes one file and writes a JSON line and raw array bytes to a file. No pickle
+crosses the border: the parent reads counted bytes of known types and believes nothing else. ``python -m
+nanoemox.media.isolated`` is such a child, with the request on its standard input; :mod:`nanoemox.media.forking` has
+them ready sooner.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -25,9 +27,37 @@ from nanoemox.types import Clip, MediaError
 _HEADER_MAX_BYTES = 8_000_000
 _MAX_FRAMES_BYTES = 4_000_000_000
 
+Launch = Callable[[bytes, float], int]
+"""Has a child answer a request (one line of JSON) within so many seconds and returns its exit status.
 
-def decode_isolated(source: Source, name: str, opts: MediaOptions) -> Clip:
+Raises:
+    TimeoutError: It took longer and was stopped.
+"""
+
+
+def run_once(request: bytes, time_limit_s: float) -> int:
+    """Start a new process for one request."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "nanoemox.media.isolated"],
+            input=request,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=time_limit_s,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError from error
+
+
+def decode_isolated(source: Source, name: str, opts: MediaOptions, launch: Launch = run_once) -> Clip:
     """Decode in a child process under ``opts.time_limit_s`` and ``opts.memory_limit_mb``.
+
+    Args:
+        source: The file.
+        name: What to call the clip.
+        opts: How it is read.
+        launch: How the child is had.
 
     Raises:
         MediaError: The child refused the file, was ended by a limit, or died.
@@ -36,22 +66,15 @@ def decode_isolated(source: Source, name: str, opts: MediaOptions) -> Clip:
         path, result = _as_path(source, Path(folder) / "source", opts.max_bytes), Path(folder) / "result"
         request = {"path": str(path), "result": str(result), "name": name, "options": asdict(opts)}
         try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "nanoemox.media.isolated"],
-                input=json.dumps(request).encode(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=opts.time_limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
+            status = launch(json.dumps(request).encode(), opts.time_limit_s)
+        except TimeoutError as error:
             raise MediaError(
                 f"{name}: decoding took longer than {opts.time_limit_s:g} s and was stopped: "
                 "raise time_limit_s or choose a part with start_s and end_s"
             ) from error
-        if done.returncode or not result.is_file():
+        if status or not result.is_file():
             raise MediaError(
-                f"{name}: decoding ended abnormally (status {done.returncode}): the file is damaged, "
+                f"{name}: decoding ended abnormally (status {status}): the file is damaged, "
                 f"or needs more than memory_limit_mb={opts.memory_limit_mb}"
             )
         return _read_result(result, name, opts)
@@ -140,9 +163,9 @@ def _write_result(clip: Clip, result: Path) -> None:
             out.write(array.tobytes())
 
 
-def main() -> None:
-    """Serve one request."""
-    request = json.loads(sys.stdin.buffer.read())
+def decode_request(data: bytes) -> None:
+    """Answer one request; this process is limited from then on."""
+    request = json.loads(data)
     opts = MediaOptions(**request["options"])
     _limit(opts)
     result = Path(request["result"])
@@ -153,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    decode_request(sys.stdin.buffer.read())

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from nanoemox.media.decode import MediaOptions, Source, checked_sound, decode
 from nanoemox.media.duration import duration_s
-from nanoemox.media.isolated import decode_isolated
+from nanoemox.media.isolated import Launch, decode_isolated, run_once
 from nanoemox.media.subtitles import read_sidecar, words_between
 from nanoemox.media.tracks import AudioTrack
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Turn
@@ -38,7 +38,7 @@ def load_clip(
     name: str | None = None,
     start_s: float = 0.0,
     end_s: float | None = None,
-    isolated: bool = False,
+    isolated: bool | Launch = False,
     options: MediaOptions | None = None,
 ) -> Clip:
     """Read a clip: frames, sound, words.
@@ -52,7 +52,8 @@ def load_clip(
         name: What to call the clip; default the file's name.
         start_s: Where the clip starts in the file, seconds.
         end_s: Where it ends; None for the end of the file.
-        isolated: Decode in a child process with time and memory limits: a hostile file can kill the child only.
+        isolated: Decode in a child process with time and memory limits: a hostile file can kill the child only. True
+            starts one; :class:`nanoemox.media.forking.Forkers` have them sooner.
         options: Stream choice and limits; ``num_frames``, ``start_s`` and ``end_s`` above replace its own.
 
     Raises:
@@ -62,7 +63,10 @@ def load_clip(
     path = Path(source) if isinstance(source, str | Path) else None
     name = name or (path.name if path else None) or "clip"
     _check_source(source, path, name, opts.max_bytes)
-    clip = decode_isolated(source, name, opts) if isolated else decode(source, name, opts)
+    if isolated:
+        clip = decode_isolated(source, name, opts, run_once if isolated is True else isolated)
+    else:
+        clip = decode(source, name, opts)
     words = _words(clip, path, subtitle, opts)
     warnings = (
         clip.warnings if words and words.strip() else (*clip.warnings, "no words: no subtitle was given or found")

@@ -125,6 +125,11 @@ class NanoEmoXConfig(PreTrainedConfig):
         return "face" in self.branches and self.face.kind == "precomputed"
 
     @property
+    def looks_for_faces(self) -> bool:
+        """Whether the face branch takes the face that a detector finds in the pictures."""
+        return "face" in self.branches and self.face.kind != "precomputed" and self.face.crop == "detector"
+
+    @property
     def num_experts(self) -> int:
         """E: pairs of taps, one expert each."""
         return len(self.vision.taps)

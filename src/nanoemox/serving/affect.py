@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from nanoemox.types import Answer, NanoEmoXError, Turn
 
 routes = APIRouter()
 MAX_FIELDS = 20
+# The parser of forms warns of each byte that it cannot take; the client is told, and the log is not a client's to fill.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class TurnIn(Loose):
@@ -59,13 +62,26 @@ class AffectRequest(Loose):
     timeline: Timeline | None = None
 
 
+_FILE = {"type": "string", "format": "binary"}
+_FILE_FORM = {
+    "type": "object",
+    "properties": {"file": _FILE, "purpose": {"type": "string"}},
+    "required": ["file"],
+}
+_CLIP_FORM = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in AffectRequest.model_fields} | {"file": _FILE},
+}
+"""Of a form: the other fields are those of the JSON object, as text."""
+
+
 @routes.post(
     "/v1/affect",
     openapi_extra={
         "requestBody": {
             "content": {
                 "application/json": {"schema": AffectRequest.model_json_schema()},
-                "multipart/form-data": {"schema": {"type": "object", "properties": {"file": {"format": "binary"}}}},
+                "multipart/form-data": {"schema": _CLIP_FORM},
             },
             "required": True,
         }
@@ -90,7 +106,10 @@ async def affect(request: Request) -> Response:
     return json_response((await service.while_there(request, answer())).to_dict())
 
 
-@routes.post("/v1/files")
+@routes.post(
+    "/v1/files",
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FILE_FORM}}, "required": True}},
+)
 async def upload(request: Request) -> Response:
     """Keep a file in memory for a while."""
     service: Service = request.app.state.service

@@ -20,6 +20,7 @@ from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
+from nanoemox.faces.detectors import Memory
 from nanoemox.inference.batch import make_plan
 from nanoemox.serving.errors import Refusal, body_of, refusal_of
 from nanoemox.serving.measuring import Smoother, look, measures, replied, reply, result, spoken
@@ -71,6 +72,7 @@ class Session:
         # The detector of speech is read from its file here.
         self._rolling = await self._off_loop(lambda: Rolling(config, frames, pixels))
         self._smoother, self._measures = Smoother(config.half_life_s), measures(engine, config)
+        self._memory = Memory()
 
     async def run(self) -> None:
         """Take messages, measure and send, each at its own pace; at the end of the stream finish what waits."""
@@ -165,8 +167,8 @@ class Session:
                 self._say({"type": "error", **body_of(refusal_of(error))})
 
     async def _answer(self, due: Due) -> None:
-        service, config = self.service, self.config
-        clips = await service.in_decoder(lambda: look(service.engine, due, config))
+        service, config, memory = self.service, self.config, self._memory
+        clips = await service.in_decoder(lambda: look(service.engine, due, config, memory))
         answers = [await service.batcher.run(self._measures, clip) for clip in clips]
         self._say(result(due, answers, self._smoother, self._backlog.dropped + self._unsent))
         if config.reply and due.trigger == "speech_ended" and clips:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from nanoemox.faces.detectors import Memory
 from nanoemox.faces.tracks import with_face
+from nanoemox.inference.batch import untrained_branches
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.serving.pictures import is_jpeg
@@ -45,16 +47,26 @@ def reply(engine: Engine) -> LoneWork:
     return LoneWork(engine, (ERG.key,), options=AnswerOptions(think=False))
 
 
-def look(engine: Engine, due: Due, config: LiveConfig) -> list[Clip]:
+def look(engine: Engine, due: Due, config: LiveConfig, memory: Memory) -> list[Clip]:
     """Find who is there, and at the end of an utterance what was said: one clip for each person, none without evidence.
 
-    Evidence is a voice, a face or words; a scene without any of them is too little.
+    Evidence is a voice, a face or words; a scene without any of them is too little. A face must be upright in one of
+    the pictures: trying tilted heads and close-ups as well would cost seconds whenever nobody is there.
+
+    Args:
+        engine: The engine.
+        due: The stretch.
+        config: The session's configuration.
+        memory: What was seen in earlier stretches of the same stream, whose pictures this one shares.
     """
-    clip = engine.complete(due.clip, options=LoadOptions(hear=config.hear and due.trigger == "speech_ended"))
+    model = engine.processor.config
+    seeks = due.clip.frames is not None and model.looks_for_faces and "face" not in untrained_branches(model)
+    clip = with_face(due.clip, memory=memory, hard=False) if seeks else due.clip
+    clip = engine.complete(clip, options=LoadOptions(hear=config.hear and due.trigger == "speech_ended"))
     clips = [clip]
     if config.faces == "all" and clip.face is not None:
         others = range(1, min(clip.face.num_tracks, MAX_PEOPLE))
-        clips += [with_face(replace(clip, face=None), index) for index in others]
+        clips += [with_face(replace(clip, face=None), index, memory=memory, hard=False) for index in others]
     return [c for c in clips if c.waveform is not None or c.face is not None or c.subtitle]
 
 
@@ -130,13 +142,13 @@ def replay(
         max_pixels: Largest picture.
     """
     rolling = Rolling(config, engine.processor.config.vision.num_frames, max_pixels)
-    smoother, asked = Smoother(config.half_life_s), measures(engine, config)
+    smoother, asked, memory = Smoother(config.half_life_s), measures(engine, config), Memory()
     for message in messages:
         for event in rolling.see(message) if is_jpeg(message) else rolling.hear(message):
             if isinstance(event, Speech):
                 yield spoken(event)
                 continue
-            clips = look(engine, event, config)
+            clips = look(engine, event, config, memory)
             yield result(event, [asked.alone(clip) for clip in clips], smoother)
             if config.reply and event.trigger == "speech_ended" and clips:
                 yield replied(event, reply(engine).alone(clips[0]))

@@ -147,8 +147,9 @@ class Rolling:
             raise MediaError(f"a picture of {width}x{height} pixels, limit {self.max_pixels}: scale it down")
         self._pictures += 1
         at_s = self.clock_s
-        spacing_s = self.config.window_s / (2 * self.num_frames)
-        if not self._frames or at_s - self._frames[-1][0] >= spacing_s or not self._samples:
+        # One picture in each slot of the stream's time, so that windows which overlap hold the same pictures.
+        slot_s = self.config.window_s / self.num_frames
+        if not self._frames or at_s // slot_s > self._frames[-1][0] // slot_s:
             self._frames.append((at_s, shrunk(pixels())))
         while self._frames and self._frames[0][0] < at_s - 2 * self.config.window_s:
             self._frames.popleft()
@@ -185,11 +186,9 @@ class Rolling:
         first = self._samples - len(self._sound)
         begin, end = (max(0, round(at_s * SAMPLE_RATE_HZ) - first) for at_s in (start_s, end_s))
         sound = self._sound[begin:end]
-        seen = [(t - start_s, frame) for t, frame in self._frames if start_s <= t <= end_s]
+        picked = [(t - start_s, frame) for t, frame in self._frames if start_s <= t <= end_s][-self.num_frames :]
         frames = times = None
-        if seen:
-            index = np.linspace(0, len(seen) - 1, min(self.num_frames, len(seen))).round().astype(int)
-            picked = [seen[i] for i in index]
+        if picked:
             size = picked[-1][1].shape[:2]
             frames = np.concatenate([fitted(frame[None], size) for _, frame in picked])
             times = np.array([t for t, _ in picked])

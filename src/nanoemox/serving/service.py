@@ -15,6 +15,7 @@ from starlette.requests import Request
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import LoadOptions
 from nanoemox.inference.timeline import NO_ANSWER
+from nanoemox.media.forking import Forkers, launcher
 from nanoemox.media.load import load_clip
 from nanoemox.media.windows import rolling_windows
 from nanoemox.serving.batching import Batcher
@@ -75,6 +76,7 @@ class Service:
         self.batcher = Batcher(self.limits.batch, self.metrics.watch)
         self.decoders = ThreadPoolExecutor(self.limits.decoders, "nanoemox-decode")
         self.streams = ThreadPoolExecutor(self.limits.decoders, "nanoemox-stream")
+        self._launch = launcher()
         self.files = FileStore(self.limits.files_bytes, self.limits.file_s)
         self.live_sessions = 0
         self._at_work = 0
@@ -83,6 +85,8 @@ class Service:
         """Finish what is at work."""
         for pool in (self.decoders, self.streams):
             pool.shutdown(cancel_futures=True)
+        if isinstance(self._launch, Forkers):
+            self._launch.close()
         self.batcher.close()
 
     def check_model(self, name: str | None) -> None:
@@ -160,7 +164,7 @@ class Service:
                 start_s=options.start_s,
                 end_s=options.end_s,
                 name=medium.kind,
-                isolated=True,
+                isolated=self._launch,
                 options=options,
             )
         )

@@ -109,7 +109,7 @@ def test_the_loop_goes_on_while_the_model_works_and_the_newest_reading_counts(
 ) -> None:
     gate, started, seen = threading.Event(), threading.Event(), list[float]()
 
-    def slow(engine: Engine, due: Any, config: LiveConfig) -> list[Any]:
+    def slow(engine: Engine, due: Any, *rest: Any) -> list[Any]:
         started.set()
         assert gate.wait(LONG_S)
         seen.append(due.end_s)
@@ -136,7 +136,7 @@ def test_the_loop_goes_on_while_the_model_works_and_the_newest_reading_counts(
 def test_an_interruption_gives_up_what_waits(reader: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, started, seen = threading.Event(), threading.Event(), list[Any]()
 
-    def slow(engine: Engine, due: Any, config: LiveConfig) -> list[Any]:
+    def slow(engine: Engine, due: Any, *rest: Any) -> list[Any]:
         started.set()
         assert gate.wait(LONG_S)
         seen.append((due.end_s, due.clip.subtitle))

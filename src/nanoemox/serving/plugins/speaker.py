@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from nanoemox.faces.detectors import Memory
 from nanoemox.inference.engine import Engine
 from nanoemox.serving.measuring import Smoother, look, measures, result
 from nanoemox.serving.rolling import MAX_AUDIO_BYTES, Backlog, Due, LiveConfig, Rolling, Speech, Trigger
@@ -125,7 +126,7 @@ class Speaker:
         self._changed = threading.Condition()
         self._closed = False
         self._backlog, self._words, self._clock_s = Backlog(), list[str](), 0.0
-        self._smoother, self._asked = Smoother(config.half_life_s), measures(engine, config)
+        self._smoother, self._asked, self._memory = Smoother(config.half_life_s), measures(engine, config), Memory()
         self._thread = threading.Thread(target=self._run, name="nanoemox-speaker", daemon=True)
         self._thread.start()
 
@@ -279,7 +280,7 @@ class Speaker:
         return []
 
     def _read(self, due: Due) -> None:
-        people = [self._asked.alone(clip) for clip in look(self._engine, due, self._config)[:1]]
+        people = [self._asked.alone(clip) for clip in look(self._engine, due, self._config, self._memory)[:1]]
         context = SpeakerContext.of(result(due, people, self._smoother))
         if not self._closed:
             self._on_loop(self._tell, context)

@@ -1,0 +1,67 @@
+"""What a live stream costs: processor time of each stage for one second of stream. Nothing waits for a clock.
+
+    python benchmarks/streams.py [--model DIR] [--seconds 30] [--json FILE]
+
+The stream is that of ``serve.py --live``: the sample clip's sound, two pictures a second of which no two are the same.
+The number of streams that a machine bears is its cores over the sum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanoemox.faces.detectors import Memory
+from nanoemox.inference.engine import Engine
+from nanoemox.media.load import load_clip
+from nanoemox.serving.measuring import look, measures
+from nanoemox.serving.rolling import Due, LiveConfig, Rolling
+from serve import CHUNK_S, SAMPLE, pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    engine, config, memory = Engine.from_pretrained(args.model), LiveConfig(), Memory()
+    rolling, asked = Rolling(config, engine.processor.config.vision.num_frames, 2**24), measures(engine, config)
+    waveform, shown = load_clip(SAMPLE).waveform, pictures(0)
+    assert waveform is not None
+    sound, size = (np.clip(waveform, -1, 1) * 32767).astype("<i2"), round(16_000 * CHUNK_S)
+    spent: Counter[str] = Counter()
+
+    def timed(stage: str, action: Callable[[], Any]) -> Any:
+        begin = time.process_time()
+        done = action()
+        spent[stage] += time.process_time() - begin
+        return done
+
+    readings = 0
+    for i in range(round(args.seconds / CHUNK_S)):
+        picture = next(shown) if i % 5 == 0 else None
+        chunk = np.take(sound, range(i * size, (i + 1) * size), mode="wrap").tobytes()
+        events = [] if picture is None else timed("pictures", lambda picture=picture: rolling.see(picture))
+        events += timed("sound", lambda chunk=chunk: rolling.hear(chunk))
+        for due in (e for e in events if isinstance(e, Due)):
+            readings += 1
+            clips = timed("faces", lambda due=due: look(engine, due, config, memory))
+            timed("model", lambda clips=clips: [asked.alone(clip) for clip in clips])
+    found = {stage: round(s / args.seconds, 3) for stage, s in spent.items()}
+    found |= {"sum": round(sum(spent.values()) / args.seconds, 3), "readings_per_s": round(readings / args.seconds, 3)}
+    for stage, share in found.items():
+        print(f"{stage:<16}{share}")
+    if args.json:
+        args.json.write_text(json.dumps(found) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""How long after the end of an utterance a voice agent has its reading, and the reply of ``nanoemox`` itself.
+
+    python benchmarks/turns.py [--model DIR] [--turns 10] [--pictures] [--json FILE]
+
+The sample clip's voice is played in real time, 20 ms at a time, then silence. All times run from the last sound of the
+utterance, so the pause that ends an utterance (``min_silence_s``) is part of them. The agent asks for its reading when
+the pause is noticed, as an agent does whose transcript comes at that moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nanoemox.faces.detectors import Memory
+from nanoemox.inference.engine import Engine
+from nanoemox.media.load import load_clip
+from nanoemox.serving.measuring import look, reply
+from nanoemox.serving.plugins.speaker import DEFAULTS, Speaker
+from nanoemox.serving.rolling import Due, Rolling, Speech
+
+SAMPLE = Path(__file__).parents[1] / "src" / "nanoemox" / "assets" / "sample.mp4"
+CHUNK_S, RATE_HZ, LONG_S = 0.02, 16_000, 120.0
+PICTURE_EVERY = 25  # chunks
+
+
+def utterance() -> tuple[npt.NDArray[np.int16], float]:
+    """The sample's voice between silences, and when the detector says that it ends, in seconds."""
+    voice = load_clip(SAMPLE).waveform
+    assert voice is not None
+    rest = np.zeros(RATE_HZ, np.float32)
+    sound = (np.clip(np.concatenate([rest, voice, rest]), -1, 1) * 32767).astype("<i2")
+    rolling = Rolling(DEFAULTS, 8, 2**24)
+    said = [e for at in range(0, len(sound), 320) for e in rolling.hear(sound[at : at + 320].tobytes())]
+    return sound, max(e.at_s for e in said if isinstance(e, Speech) and e.kind == "end")
+
+
+async def turn(
+    engine: Engine, sound: npt.NDArray[np.int16], end_s: float, frames: npt.NDArray[np.uint8] | None
+) -> float:
+    """Play one turn to a new speaker; return the seconds from the end of speech to its reading."""
+    speaker = Speaker(engine)
+    begin, size = time.perf_counter(), round(CHUNK_S * RATE_HZ)
+    noticed = end_s + DEFAULTS.min_silence_s
+    for i in range(round(noticed / CHUNK_S) + 2):
+        await asyncio.sleep(max(0.0, begin + i * CHUNK_S - time.perf_counter()))
+        if frames is not None and i % PICTURE_EVERY == 0:
+            speaker.show(frames[i // PICTURE_EVERY % len(frames)])
+        speaker.hear(sound[i * size : (i + 1) * size].tobytes())
+    context = await speaker.turn(LONG_S)
+    took = time.perf_counter() - begin - end_s
+    await speaker.aclose()
+    assert context.trigger == "speech_ended", context
+    return took
+
+
+def reply_s(engine: Engine, sound: npt.NDArray[np.int16], frames: npt.NDArray[np.uint8] | None) -> float:
+    """Seconds that the reply takes after the reading."""
+    rolling = Rolling(DEFAULTS, engine.processor.config.vision.num_frames, 2**24)
+    for i, at in enumerate(range(0, len(sound), 320)):
+        if frames is not None and i % PICTURE_EVERY == 0:
+            rolling.show(frames[i // PICTURE_EVERY % len(frames)])
+        rolling.hear(sound[at : at + 320].tobytes())
+    due: Due = rolling.utterance()
+    (clip, *_) = look(engine, due, DEFAULTS, Memory())
+    begin = time.perf_counter()
+    reply(engine).alone(clip)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--pictures", action="store_true", help="two pictures a second beside the voice")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    engine = Engine.from_pretrained(args.model)
+    sound, end_s = utterance()
+    frames = load_clip(SAMPLE, num_frames=16).frames if args.pictures else None
+    asyncio.run(turn(engine, sound, end_s, frames))  # warms up
+    to_context = [asyncio.run(turn(engine, sound, end_s, frames)) for _ in range(args.turns)]
+    to_reply = [reply_s(engine, sound, frames) for _ in range(args.turns)]
+    found = {
+        "pause_s": DEFAULTS.min_silence_s,
+        "context_median_s": round(statistics.median(to_context), 3),
+        "context_max_s": round(max(to_context), 3),
+        "reply_after_context_median_s": round(statistics.median(to_reply), 3),
+        "reply_after_context_max_s": round(max(to_reply), 3),
+    }
+    for name, value in found.items():
+        print(f"{name:<32}{value}")
+    if args.json:
+        args.json.write_text(json.dumps(found) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
