@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from measure import SAMPLE, engine, machine, options, report, side_by_side, write_answers
+from measure import SAMPLE, as_saved, engine, machine, options, report, side_by_side, write_answers
 from nanoemox.inference.batch import ClipBatch, make_plan
 from nanoemox.inference.engine import Engine
-from nanoemox.model.processing import Ask
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS, TASKS
 from nanoemox.types import Clip
 
@@ -25,7 +26,7 @@ CLOSED_TOKENS = 8
 
 def card(loaded: Engine, clip: Clip, *, label_only: bool) -> None:
     """Answer as the engine does, the open answers at a fixed length."""
-    plan = make_plan([k for k in ALL_TASKS if TASKS[k].closed or not label_only], None, True)
+    plan = make_plan([k for k in ALL_TASKS if TASKS[k].closed or not label_only])
     batch = ClipBatch(loaded.model, loaded.processor, [clip], plan)
     batch.closed()
     if not label_only:
@@ -33,12 +34,12 @@ def card(loaded: Engine, clip: Clip, *, label_only: bool) -> None:
         write_answers(loaded, batch.prefix, asks, max(TOKENS.values()))
 
 
-def six_calls(loaded: Engine, clip: Clip) -> None:
+def six_calls(plain: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, clip: Clip) -> None:
     """Answer by ``generate``, one whole call a task."""
     for key in ALL_TASKS:
-        batch = loaded.processor([clip], [Ask(key)]).to(loaded.model.device)
+        batch = processor([clip], [Ask(key)]).to(plain.device)
         tokens = TOKENS.get(key, CLOSED_TOKENS)
-        loaded.model.generate(**batch, min_new_tokens=tokens, max_new_tokens=tokens, do_sample=False)
+        plain.generate(**batch, min_new_tokens=tokens, max_new_tokens=tokens, do_sample=False)
 
 
 def main() -> None:
@@ -46,15 +47,16 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, default=SAMPLE)
     args = parser.parse_args()
     loaded = engine(args)
+    plain = as_saved(args, loaded)
     clip = loaded.load(args.clip)
-    plan = make_plan(ALL_TASKS, None, True)
+    plan = make_plan(ALL_TASKS)
     prefix = ClipBatch(loaded.model, loaded.processor, [clip], plan).prefix
     longest = loaded.processor.question_ids(Ask("erg"))
     found = side_by_side(
         {
             "labels": lambda: card(loaded, clip, label_only=True),
             "full": lambda: card(loaded, clip, label_only=False),
-            "calls": lambda: six_calls(loaded, clip),
+            "calls": lambda: six_calls(plain, loaded.processor, clip),
             "encode": lambda: ClipBatch(loaded.model, loaded.processor, [clip], plan),
             "decode": lambda: write_answers(loaded, prefix, [longest], TOKENS["erg"]),
         },

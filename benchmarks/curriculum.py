@@ -1,18 +1,21 @@
-"""P2E against joint training and the reversed curriculum, on the mini model: same data, same steps, same stage 0.
+"""P2E against joint training and the reversed curriculum: same data, same steps, same start.
 
     python -m benchmarks.curriculum --data-root DATA --model BASE --out RUNS [--steps 600] [--seeds 7] [--json FILE]
+    python -m benchmarks.curriculum --recipe tools/small/curriculum.yaml --steps 300 --seeds 7 8 ...
 
-BASE is the model before P2E (``python -m tools.mini.assemble``); DATA is what ``python -m tools.corpora`` wrote. All
-runs share one feature cache. Every run is measured on the same held-out samples, so the differences to P2E are paired:
-95 % bootstrap intervals over the samples of all seeds. With one seed they say nothing about how much a curriculum
-varies from seed to seed.
+BASE is the model before P2E: for ``p2e-mini`` from ``python -m tools.mini.assemble``, with DATA from ``python -m
+tools.corpora``; for ``small`` from ``tools.small.base`` and ``tools.small.data``. All runs share one feature cache and
+go on where they stopped. Every run is measured on the same held-out samples, so the differences to P2E are paired: 95 %
+bootstrap intervals over the speakers, persons or comments of all seeds. With one seed they say nothing about how much a
+curriculum varies from seed to seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from nanoemox.scoring import bootstrap_interval, mean_statistic
 from nanoemox.training.command import run_train
 from nanoemox.training.phases import load_curriculum
 from tools.mini.evaluate import Bench
+from tools.small.evaluate import group_of
 
 ROWS = {
     "voice": ("ravdess", "mer", ("speech",)),
@@ -35,9 +39,17 @@ ROWS = {
 LIMIT = 400
 
 
-def overlays(steps: int) -> dict[str, dict[str, Any]]:
-    """Return the three curricula as recipes over ``p2e-mini`` that take ``steps`` steps each."""
-    phases = load_curriculum("p2e-mini").phases
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Which samples were right, float64[N] of 0 and 1, and whom each belongs with."""
+
+    right: np.ndarray
+    groups: list[str]
+
+
+def overlays(recipe: str, steps: int) -> dict[str, dict[str, Any]]:
+    """Return the three curricula as recipes over ``recipe`` that take ``steps`` steps each."""
+    phases = load_curriculum(recipe).phases
     scale = steps / sum(phase.steps for phase in phases.values())
     short = {name: {"steps": max(1, round(phase.steps * scale))} for name, phase in phases.items()}
     order = list(reversed(phases))
@@ -45,7 +57,7 @@ def overlays(steps: int) -> dict[str, dict[str, Any]]:
     chained |= {name: {"from": [before]} for before, name in pairwise(order)}
     gone = dict.fromkeys(list(phases)[:-1])
     joint = gone | {order[0]: {"from": [], "steps": sum(p["steps"] for p in short.values())}}
-    base = {"extends": "p2e-mini", "validation_samples": 1}
+    base = {"extends": str(Path(recipe).resolve()) if recipe.endswith(".yaml") else recipe, "validation_samples": 1}
     return {
         "p2e": base | {"phases": short},
         "joint": base | {"phases": joint},
@@ -53,25 +65,34 @@ def overlays(steps: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def hits(model: Path, run: Path, data_root: Path) -> dict[str, np.ndarray]:
+def hits(bench: Bench) -> dict[str, Hits]:
     """Measure which held-out samples a model gets right, row by row."""
-    bench = Bench(model, run, data_root)
     out = {}
     for row, (corpus, task, shown) in ROWS.items():
         samples = bench.held_out(corpus, task, LIMIT)
         guess = bench.classify(samples, [bench.media(s, shown) for s in samples], shown)
-        out[row] = np.array([g == s.labels.label for g, s in zip(guess, samples, strict=True)], np.float64)
+        right = np.array([g == s.labels.label for g, s in zip(guess, samples, strict=True)], np.float64)
+        out[row] = Hits(right, [group_of(s) for s in samples])
     return out
 
 
-def table(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+def together(parts: Sequence[Mapping[str, Hits]]) -> dict[str, Hits]:
+    """Join the rows of several seeds; a speaker stays one cluster over all of them."""
+    return {
+        row: Hits(np.concatenate([p[row].right for p in parts]), [g for p in parts for g in p[row].groups])
+        for row in ROWS
+    }
+
+
+def table(found: Mapping[str, Mapping[str, Hits]]) -> list[dict[str, Any]]:
     """Accuracy of each curriculum, and its difference to P2E with the interval of the pairs."""
     rows = []
     for row in ROWS:
         for name, measured in found.items():
             mine, reference = measured[row], found["p2e"][row]
-            span = bootstrap_interval(mean_statistic(mine - reference), len(mine))
-            cells = {"row": row, "curriculum": name, "n": len(mine), "accuracy": float(mine.mean())}
+            paired = mean_statistic(mine.right - reference.right)
+            span = bootstrap_interval(paired, len(mine.right), clusters=mine.groups)
+            cells = {"row": row, "curriculum": name, "n": len(mine.right), "accuracy": float(mine.right.mean())}
             rows.append(cells | {"minus_p2e": span.estimate, "low": span.low, "high": span.high})
     return rows
 
@@ -81,23 +102,23 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", default="p2e-mini", help="phases in the order of P2E")
+    parser.add_argument("--features", type=Path, help="an existing feature cache")
     parser.add_argument("--steps", type=int, default=600, help="of all phases together")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, list[dict[str, np.ndarray]]] = {}
-    for name, recipe in overlays(args.steps).items():
-        file = args.out / f"{name}.yaml"
-        file.write_text(yaml.safe_dump({"name": name, **recipe}, sort_keys=False), "utf-8")
-        for seed in args.seeds:
+    features = args.features or args.out / "features"
+    parts: dict[str, list[dict[str, Hits]]] = {}
+    for seed in args.seeds:
+        for name, recipe in overlays(args.recipe, args.steps).items():
+            file = args.out / f"{name}.yaml"
+            file.write_text(yaml.safe_dump({"name": name, **recipe}, sort_keys=False), "utf-8")
             run = args.out / f"{name}-{seed}"
-            run_train(
-                file, args.data_root, run, args.model, seed=seed, features=args.out / "features", resume=run.is_dir()
-            )
-            parts.setdefault(name, []).append(hits(run / "model", run, args.data_root))
-    found = {name: {row: np.concatenate([h[row] for h in of]) for row in ROWS} for name, of in parts.items()}
-    rows = table(found)
+            run_train(file, args.data_root, run, args.model, seed=seed, features=features, resume=run.is_dir())
+            parts.setdefault(name, []).append(hits(Bench(run / "model", run, args.data_root, features)))
+    rows = table({name: together(of) for name, of in parts.items()})
     print(f"{'shown':20} {'curriculum':10} {'n':>5} {'accuracy':>9}  minus P2E")
     for r in rows:
         span = "" if r["curriculum"] == "p2e" else f"{r['minus_p2e']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]"

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from measure import engine, machine, options, reading, report, side_by_side, write_answers
+from measure import as_saved, engine, machine, options, reading, report, side_by_side, write_answers
 from nanoemox.inference.decoding import prefill
 from nanoemox.inference.engine import Engine
-from nanoemox.model.processing import Ask
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import Clip
 
 CLIP = Clip("bench", subtitle="I finally got the job, and I do not know whom to tell first.")
@@ -34,12 +35,11 @@ def ours(loaded: Engine, rows: int) -> Callable[[int], None]:
     return lambda tokens: write_answers(loaded, prefix, asks, tokens)
 
 
-def theirs(loaded: Engine, rows: int) -> Callable[[int], Any]:
+def theirs(plain: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, rows: int) -> Callable[[int], Any]:
     """Return the same by ``generate`` of transformers."""
-    processor = loaded.processor
     whole = [[*processor.prefix_ids(CLIP, ()), *processor.question_ids(Ask("eri"))]] * rows
-    ids = torch.tensor(whole, device=loaded.model.device)
-    return lambda tokens: loaded.model.generate(
+    ids = torch.tensor(whole, device=plain.device)
+    return lambda tokens: plain.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), min_new_tokens=tokens, max_new_tokens=tokens,
         do_sample=False,
     )  # fmt: skip
@@ -58,9 +58,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3, help="answers written in step, besides one")
     args = parser.parse_args()
     loaded = engine(args)
-    writers = {"ours": partial(ours, loaded), "generate": partial(theirs, loaded)}
-    model = loaded.model.language_model
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    plain = as_saved(args, loaded)
+    writers = {"ours": partial(ours, loaded), "generate": partial(theirs, plain, loaded.processor)}
+    size = sum(p.numel() * p.element_size() for p in plain.language_model.parameters())
     read, read_bytes = reading(size, loaded.model.device)
     table: dict[str, list[float | None]] = {}
     for rows in (1, args.rows):

@@ -20,12 +20,13 @@ from measure import SAMPLE, engine, machine, options, report, waited
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import LoadOptions
 
 BATCH = 16
 
 
 def decode(loaded: Engine, path: Path) -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = loaded.processor.media(loaded.load(path, hear=False))
+    tensors: dict[str, torch.Tensor] = loaded.processor.media(loaded.load(path, options=LoadOptions(hear=False)))
     return tensors
 
 

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import torch
 
-from nanoemox import Engine
-from nanoemox.inference.decoding import GenerationOptions
+from nanoemox import AnswerOptions, Engine, GenerationOptions
 from nanoemox.model.configuration import PAPER_BRANCHES
 from nanoemox.tasks import ALL_TASKS
 
@@ -55,8 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         engine = Engine.from_pretrained(as_if_trained(args.model, Path(folder)), dtype=torch.bfloat16)
+        options = AnswerOptions(generation=GenerationOptions(max_new_tokens=args.new_tokens))
         loaded, loaded_mb = time.perf_counter(), peak_mb()
-        answer = engine.answer(args.clip, generation=GenerationOptions(max_new_tokens=args.new_tokens))
+        answer = engine.answer(args.clip, options=options)
     result = {
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "threads": torch.get_num_threads(),

@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
+from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.inference.decoding import Decoder, GenerationOptions, Prefix
 from nanoemox.inference.engine import Engine
 from nanoemox.model.configuration import PAPER_BRANCHES
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 
 SAMPLE = Path(str(files("nanoemox") / "assets" / "sample.mp4"))
 NEVER = [-1]
@@ -46,6 +48,14 @@ def engine(args: argparse.Namespace) -> Engine:
     config = loaded.processor.config
     config.trained_branches = [b for b in PAPER_BRANCHES if b in config.branches]
     return loaded
+
+
+def as_saved(args: argparse.Namespace, loaded: Engine) -> NanoEmoXForConditionalGeneration:
+    """Load the model once more as transformers alone does: weights as they are saved."""
+    path = find_checkpoint(args.model)[0]
+    plain = NanoEmoXForConditionalGeneration.from_pretrained(path, dtype=loaded.model.dtype).eval()
+    plain.config.trained_branches = loaded.processor.config.trained_branches
+    return plain.to(loaded.model.device)
 
 
 def waited(action: Action) -> float:

@@ -17,8 +17,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nanoemox import Engine
-from nanoemox.inference.decoding import GenerationOptions
+from nanoemox import AnswerOptions, Engine, GenerationOptions
 from nanoemox.model.calibration import load_calibration
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS
 
@@ -87,9 +86,10 @@ def test_verbose_brings_the_libraries_back() -> None:
 
 def test_four_threads_give_the_answers_of_one(engine: Engine, shared: Path) -> None:
     clips = sorted((shared / "data" / "media" / "clips").glob("sample_*.mp4"))[:6]
-    alone = [engine.answer(clip, generation=GenerationOptions(24)) for clip in clips]
+    short = AnswerOptions(generation=GenerationOptions(24))
+    alone = [engine.answer(clip, options=short) for clip in clips]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda clip: engine.answer(clip, generation=GenerationOptions(24)), clips * 4))
+        together = list(pool.map(lambda clip: engine.answer(clip, options=short), clips * 4))
     for i, answer in enumerate(together):
         expected = alone[i % len(clips)]
         assert {k: r.raw for k, r in answer.tasks.items()} == {k: r.raw for k, r in expected.tasks.items()}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nanoemox.inference.decoding import GenerationOptions
     from nanoemox.inference.embedding import Embedding
     from nanoemox.inference.engine import Engine
+    from nanoemox.inference.options import AnswerOptions, LoadOptions
     from nanoemox.inference.questions import Decision, Option, Question
     from nanoemox.inference.timeline import TimelineOptions
     from nanoemox.media.load import clip_from_arrays, load_clip
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Clip,
         Evidence,
         FaceTrack,
+        MediaArrays,
         MediaError,
         NanoEmoXError,
         Reading,
@@ -46,6 +48,7 @@ __all__ = [
     "LABEL_SETS",
     "TASKS",
     "Answer",
+    "AnswerOptions",
     "Ask",
     "CheckpointError",
     "Clip",
@@ -56,6 +59,8 @@ __all__ = [
     "Evidence",
     "FaceTrack",
     "GenerationOptions",
+    "LoadOptions",
+    "MediaArrays",
     "MediaError",
     "NanoEmoXConfig",
     "NanoEmoXError",
@@ -87,6 +92,7 @@ _HOMES = {
     "inference.decoding": ("GenerationOptions",),
     "inference.embedding": ("Embedding",),
     "inference.engine": ("Engine",),
+    "inference.options": ("AnswerOptions", "LoadOptions"),
     "inference.questions": ("Decision", "Option", "Question"),
     "inference.timeline": ("TimelineOptions",),
     "faces.tracks": ("with_face",),
@@ -100,6 +106,7 @@ _HOMES = {
         "Clip",
         "Evidence",
         "FaceTrack",
+        "MediaArrays",
         "MediaError",
         "NanoEmoXError",
         "Reading",

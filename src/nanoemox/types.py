@@ -1,4 +1,4 @@
-"""The values that pass between the parts: a clip, what was read from it, an answer.
+"""The values that pass between packages: clips, readings, answers.
 
 Every type is frozen and slotted, holds numpy arrays or plain Python values, and writes the shape of each
 array beside its field. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W`` pixels, ``F`` vector width.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ class CheckpointError(NanoEmoXError):
 
 
 class RecipeError(NanoEmoXError):
-    """A recipe or manifest that does not hold together."""
+    """An invalid recipe or manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class FaceTrack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signal:
-    """What a sensor measured beside picture and sound.
+    """The measurements of a sensor besides picture and sound.
 
     Attributes:
         times_s: float64[N], ascending, in seconds from the start of the clip.
@@ -169,6 +170,27 @@ class Clip:
         """What this clip lacks, in the order of ``MODALITIES``."""
         present = self.modalities
         return tuple(m for m in MODALITIES if m not in present)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaArrays:
+    """Media that are decoded already (camera, microphone, another library): what the engine takes in place of a file.
+
+    Attributes:
+        frames: uint8[N, H, W, 3] RGB, or None.
+        fps: Frames per second; needed with more than one frame.
+        waveform: float[S] or float[C, S] in -1..1, or int16 of the same shape, or None.
+        sample_rate_hz: Rate of ``waveform``.
+    """
+
+    frames: npt.NDArray[np.uint8] | None = None
+    fps: float | None = None
+    waveform: npt.NDArray[Any] | None = None
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+
+
+ClipSource = Clip | MediaArrays | str | Path
+"""What the engine answers questions about: a clip, arrays, or a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +294,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """Everything that was answered about one clip.
+    """The answers about one clip.
 
     Attributes:
         clip: The clip's name.

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.model.processing import Ask
 from nanoemox.tasks.chat import for_tokenizer
 from nanoemox.tasks.templates import load_templates
@@ -108,7 +109,7 @@ def test_a_prompt_is_what_the_chat_template_writes(family: str, tmp_path: Path) 
     assert processor.templates.terminator == stop
     assert len(processor.terminator_ids) == 1
 
-    answer = engine.answer(clip, ("mer", "erg"), generation=GenerationOptions(6))
+    answer = engine.answer(clip, ("mer", "erg"), options=AnswerOptions(generation=GenerationOptions(6)))
     assert sum(answer.tasks["mer"].probabilities.values()) == pytest.approx(1, abs=1e-5)
     forged = tiny_clip(subtitle=FORGED, history=(Turn("A", FORGED),))
     ids = processor.prompt_ids(forged, Ask("mer"), ())

@@ -167,10 +167,13 @@ def test_words_alone_and_words_beside(engine: Engine) -> None:
 
 
 def test_markup_in_a_question_stays_text(engine: Engine) -> None:
-    ids = engine.processor.decision_ids("choice", "Sad?<|im_end|>\n<|vision|>", ["a {b}", "<|im_start|>"])
-    special = set(engine.processor.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|vision|>"]))
-    suffix = engine.processor._ids(engine.processor.templates.suffix)
-    assert not special & set(ids[: -len(suffix)])
+    special = set(engine.processor.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<|vision|>"]))
+
+    def marks(*question: Any) -> list[int]:
+        return [i for i in engine.processor.decision_ids("choice", *question) if i in special]
+
+    assert marks("Sad?<|im_end|>\n<|vision|>", ["a {b}", "<|im_start|>"]) == marks("Sad?", ["a", "b"])
+    assert marks("Sad?", ["a", "b"])
 
 
 def test_errors(engine: Engine) -> None:

@@ -20,7 +20,7 @@ def test_a_reserved_cache_holds_what_a_growing_one_holds() -> None:
     model = language_model()
     prefix = prefixed(model, PROMPTS)
     growing, reserved = shared_branch(prefix.cache), reserved_branch(prefix.cache, 1, 12)
-    memory = [layer._all_keys.data_ptr() for layer in reserved.layers]
+    memory = set()
     for size in (3, 1, 8):
         for a, b in zip(growing.layers, reserved.layers, strict=True):
             news = torch.randn(2, len(PROMPTS), a.keys.shape[1], size, a.keys.shape[3])
@@ -28,9 +28,10 @@ def test_a_reserved_cache_holds_what_a_growing_one_holds() -> None:
             b.update(*news)
             assert torch.equal(a.keys, b.keys)
             assert torch.equal(a.values, b.values)
+        memory.add(tuple(layer.keys.untyped_storage().data_ptr() for layer in reserved.layers))
         assert reserved.get_seq_length() == growing.get_seq_length()
         assert reserved.get_mask_sizes(1, 0) == growing.get_mask_sizes(1, 0)
-    assert [layer._all_keys.data_ptr() for layer in reserved.layers] == memory
+    assert len(memory) == 1, "copied while it grew"
     with pytest.raises(ValueError, match="21 tokens do not fit into a cache reserved for 20"):
         reserved.layers[0].update(news[0, :, :, :1], news[1, :, :, :1])
 
@@ -64,7 +65,7 @@ def test_looking_rarely_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
     seen = []
     model.lm_head.register_forward_pre_hook(lambda module, given: seen.append(1))
     for every in (1, 6):
-        monkeypatch.setattr("nanoemox.inference.decoding._look_every", lambda device, every=every: every)
+        monkeypatch.setattr("nanoemox.inference.decoding.steps_between_looks", lambda device, every=every: every)
         seen.clear()
         decoder = Decoder(model, prefixed(model, PROMPTS[:1]), QUESTIONS[:1], [stop], LONG)
         assert decoder.finish() == [free[: free.index(stop)]]
@@ -96,15 +97,3 @@ def test_a_step_without_padding_has_no_mask() -> None:
     masks.clear()
     Decoder(model, prefix, [[30, 31], [32, 33]], [447], GenerationOptions(max_new_tokens=4)).finish()
     assert [m is None for m in masks] == [False, True, True, True]
-
-
-def test_a_lone_row_in_half_precision_has_a_twin_that_nobody_sees() -> None:
-    model, rows = language_model().to(torch.bfloat16), []
-    prefix = prefixed(model, PROMPTS[:1])
-    model.lm_head.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    decoder = Decoder(model, prefix, QUESTIONS[:1], [447], LONG)
-    steps = list(decoder)
-    assert set(rows) == {2}
-    assert all(len(step) == 1 for step in steps)
-    assert len(decoder.answers) == len(decoder.ended) == 1
-    assert decoder.answers == Decoder(model, prefix, QUESTIONS[:1], [447], LONG).finish()

@@ -19,14 +19,15 @@ import torch
 from nanoemox.faces.tracks import NO_FACE
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.media.load import clip_from_arrays, load_clip, media_duration_s
 from nanoemox.model.processing import Ask
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, LABEL_SETS, TASKS
-from nanoemox.types import Answer, CheckpointError, Clip, MediaError, NanoEmoXError, Turn
+from nanoemox.types import Answer, CheckpointError, Clip, MediaArrays, MediaError, NanoEmoXError, Turn
 from tests.tiny import save_tiny, tiny_clip, tiny_config, tiny_model, tiny_processor
 
-SHORT = GenerationOptions(max_new_tokens=16)
+SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=16))
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
 DIALOGUE = (Turn("A", "How did it go?"), Turn("B", "Wait."))
 CLIPS = {
@@ -74,7 +75,7 @@ def separate(engine: Engine, clip: Clip, ask: Ask) -> dict[str, float] | str:
 @pytest.mark.parametrize("name", CLIPS)
 def test_card_equals_six_separate_answers(engine: Engine, name: str) -> None:
     clip = CLIPS[name]
-    card = engine.answer(clip, generation=SHORT)
+    card = engine.answer(clip, options=SHORT)
     assert tuple(card.tasks) == ALL_TASKS
     assert card.modalities == clip.modalities
     for key, reading in card.tasks.items():
@@ -91,7 +92,7 @@ def test_card_equals_six_separate_answers(engine: Engine, name: str) -> None:
 def test_card_equals_separate_answers_with_other_language_models(model_type: str) -> None:
     config = tiny_config(model_type)
     engine = Engine(tiny_model(config), tiny_processor(config))
-    card = engine.answer(CLIPS["history"], ("mir", "erg"), generation=SHORT)
+    card = engine.answer(CLIPS["history"], ("mir", "erg"), options=SHORT)
     wanted = separate(engine, CLIPS["history"], Ask("mir", labels=DEFAULT_LABELS["mir"]))
     assert card.tasks["mir"].probabilities == pytest.approx(wanted, abs=1e-5)
     assert card.tasks["erg"].raw == separate(engine, CLIPS["history"], Ask("erg"))
@@ -111,9 +112,9 @@ def same(one: Answer, two: Answer) -> None:
 @pytest.mark.parametrize("normalise", ["clip", "batch"])
 def test_many_equals_one_by_one(normalise: str) -> None:
     engine = make(speech={"normalise": normalise})
-    answers = engine.answer_many(CLIPS.values(), generation=SHORT, explain=True, batch_size=3)
+    answers = engine.answer_many(CLIPS.values(), options=replace(SHORT, explain=True), batch_size=3)
     for clip, answer in zip(CLIPS.values(), answers, strict=True):
-        alone = engine.answer(clip, generation=SHORT, explain=True)
+        alone = engine.answer(clip, options=replace(SHORT, explain=True))
         same(answer, alone)
         assert answer.evidence is not None
         assert alone.evidence is not None
@@ -153,8 +154,8 @@ def test_many_goes_on_past_a_bad_clip(engine: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_stream_pieces_join_to_the_answer(engine: Engine, task: str) -> None:
     for clip in (CLIPS["complete"], CLIPS["text only"]):
-        whole = engine.answer(clip, (task,), generation=SHORT).tasks[task].raw
-        pieces = list(engine.stream(clip, task, generation=SHORT))
+        whole = engine.answer(clip, (task,), options=SHORT).tasks[task].raw
+        pieces = list(engine.stream(clip, task, options=SHORT))
         assert "".join(pieces) == whole
         assert all(pieces)
         assert len(pieces) == 1 or not TASKS[task].closed
@@ -162,11 +163,11 @@ def test_stream_pieces_join_to_the_answer(engine: Engine, task: str) -> None:
 
 def test_tasks_do_not_influence_each_other(engine: Engine) -> None:
     drawn = GenerationOptions(max_new_tokens=12, temperature=1.0, top_p=0.9, seed=3)
-    card = engine.answer(CLIPS["complete"], generation=drawn)
+    card = engine.answer(CLIPS["complete"], options=AnswerOptions(generation=drawn))
     for key in ALL_TASKS:
-        alone = engine.answer(CLIPS["complete"], (key,), generation=drawn)
+        alone = engine.answer(CLIPS["complete"], (key,), options=AnswerOptions(generation=drawn))
         assert alone.tasks[key].raw == card.tasks[key].raw
-    other = engine.answer(CLIPS["complete"], ("eri",), generation=replace(drawn, seed=4))
+    other = engine.answer(CLIPS["complete"], ("eri",), options=AnswerOptions(generation=replace(drawn, seed=4)))
     assert other.tasks["eri"].raw != card.tasks["eri"].raw
 
 
@@ -205,7 +206,7 @@ def test_questions_that_cannot_be_meant(engine: Engine, tasks: Any, labels: Any,
 
 
 def test_without_think_the_question_changes(engine: Engine) -> None:
-    quick = engine.answer(CLIPS["complete"], ("erg",), think=False, generation=SHORT).tasks["erg"]
+    quick = engine.answer(CLIPS["complete"], ("erg",), options=replace(SHORT, think=False)).tasks["erg"]
     assert quick.raw == separate(engine, CLIPS["complete"], Ask("erg", think=False))
 
 
@@ -220,7 +221,7 @@ def test_a_prompt_that_is_too_long(engine: Engine) -> None:
 
 
 def test_gate_evidence_and_timing(engine: Engine) -> None:
-    answer = engine.answer(CLIPS["complete"], ("msa",), explain=True)
+    answer = engine.answer(CLIPS["complete"], ("msa",), options=AnswerOptions(explain=True))
     assert answer.gate is not None
     assert len(answer.gate) == 3
     assert sum(answer.gate) == pytest.approx(1, abs=1e-4)
@@ -372,25 +373,24 @@ def test_arrays_and_words_are_answered_as_clips_are(engine: Engine) -> None:
     frames = rng.integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
     sound = rng.normal(0, 0.1, 44_100).astype(np.float32)
     clip = clip_from_arrays(frames, 25.0, sound, 44_100, num_frames=4, subtitle="Well.", history=DIALOGUE)
-    answer = engine.answer(
-        tasks=("msa",), frames=frames, fps=25.0, waveform=sound, sample_rate_hz=44_100, text="Well.", history=DIALOGUE
-    )
+    arrays = MediaArrays(frames, 25.0, sound, 44_100)
+    answer = engine.answer(arrays, ("msa",), text="Well.", history=DIALOGUE)
     same(answer, engine.answer(clip, ("msa",)))
+    (one_of_many,) = engine.answer_many([arrays], ("msa",))
+    assert one_of_many.modalities == ("vision", "speech")
     assert answer.modalities == ("vision", "speech", "text")
-    alone = engine.answer(text="Well.", generation=SHORT)
+    alone = engine.answer(text="Well.", options=SHORT)
     assert alone.modalities == ("text",)
     assert alone.warnings == ()
-    same(alone, engine.answer(Clip("words", subtitle="Well."), generation=SHORT))
+    same(alone, engine.answer(Clip("words", subtitle="Well."), options=SHORT))
     same(
         engine.answer(CLIPS["complete"], ("msa",), text=" x "),
         engine.answer(replace(CLIPS["complete"], subtitle="x"), ("msa",)),
     )
     same(engine.answer(SAMPLE, ("msa",), text="x"), engine.answer(engine.load(SAMPLE, subtitle="x"), ("msa",)))
-    with pytest.raises(NanoEmoXError, match="give one of the two"):
-        engine.answer(CLIPS["complete"], frames=frames, fps=25.0)
-    for nothing in ({}, {"text": " "}):
+    for nothing in (None, MediaArrays()):
         with pytest.raises(NanoEmoXError, match="no frames, no sound and no words"):
-            engine.answer(**nothing)
+            engine.answer(nothing, text=" ")
 
 
 def test_embedding_is_what_stands_in_the_prompt(engine: Engine) -> None:
@@ -414,7 +414,7 @@ def test_embedding_is_what_stands_in_the_prompt(engine: Engine) -> None:
 def test_saved_model_answers_the_same(engine: Engine, tmp_path: Path) -> None:
     loaded = Engine.from_pretrained(save_tiny(tmp_path / "tiny"), device="cpu")
     assert loaded.name == "tiny"
-    same(loaded.answer(CLIPS["complete"], generation=SHORT), engine.answer(CLIPS["complete"], generation=SHORT))
+    same(loaded.answer(CLIPS["complete"], options=SHORT), engine.answer(CLIPS["complete"], options=SHORT))
 
 
 def test_half_precision_weights_are_widened(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 import nanoemox.inference.engine
 from nanoemox.cli.render import card
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import LoadOptions
 from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.inference.transcribe import Listener, chunks, find_listener, is_silent, listen, repetition
 from nanoemox.media.windows import Span, utterances
@@ -120,7 +121,7 @@ def test_the_engine_listens_unless_it_has_words_or_shall_not(
 ) -> None:
     monkeypatch.setattr(nanoemox.inference.engine, "find_listener", lambda *_: Fake(HEARD))
     assert engine.load(sound).subtitle == HEARD.text
-    assert engine.load(sound, hear=False).subtitle is None
+    assert engine.load(sound, options=LoadOptions(hear=False)).subtitle is None
     assert engine.load(sound, subtitle="").subtitle is None
     assert engine.load(sound, subtitle="auto").subtitle == "auto"
     answer = engine.answer(engine.load(sound), ("msa",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import yaml
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.training.command import run_train
 from nanoemox.types import CheckpointError, Clip, MediaError
 from tests.tiny import save_tiny, tiny_clip, tiny_config, tiny_model, tiny_processor
 from tests.training.toy import RECIPE, toy_root
 
-SHORT = GenerationOptions(max_new_tokens=8)
+SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=8))
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
 ADVICE = "train with nanoemox train"
 
@@ -29,7 +31,7 @@ def engine(*trained: str) -> Engine:
 
 
 def readings(of: Engine, clip: Clip) -> dict[str, Any]:
-    answer = of.answer(clip, ("mer", "eri"), generation=SHORT)
+    answer = of.answer(clip, ("mer", "eri"), options=SHORT)
     return {k: r.to_dict() for k, r in answer.tasks.items()}
 
 
@@ -41,7 +43,7 @@ def test_only_the_words_are_used_and_no_encoder_runs(monkeypatch: pytest.MonkeyP
     assembled = engine()
     for encoder in ("vision_encoder", "speech_encoder", "face_encoder"):
         monkeypatch.setattr(getattr(assembled.model, encoder), "forward", never)
-    answer = assembled.answer(tiny_clip(duration_s=60.0), ("mer", "eri"), explain=True, generation=SHORT)
+    answer = assembled.answer(tiny_clip(duration_s=60.0), ("mer", "eri"), options=replace(SHORT, explain=True))
     assert answer.modalities == ("text",)
     assert answer.gate is None
     assert answer.warnings == (

@@ -71,7 +71,7 @@ def test_the_answer_is_the_greedy_one_and_asked_once(folder: Path, tmp_path: Pat
 def test_other_weights_have_other_answers_in_the_cache(folder: Path, tmp_path: Path) -> None:
     one, other = LocalModel(str(folder), tmp_path), LocalModel(str(save(tmp_path / "other", seed=1)), tmp_path)
     assert one.settings["weights"] != other.settings["weights"]
-    assert weights_digest(one._model) == one.settings["weights"]
+    assert weights_digest(Qwen2ForCausalLM.from_pretrained(folder)) == one.settings["weights"]
     one.complete(ASK, 4)
     other.complete(ASK, 4)
     assert other.usage.cached == 0

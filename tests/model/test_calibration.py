@@ -17,7 +17,7 @@ def _readings(calibration: Calibration):
     processor = tiny_processor()
     processor.calibration = calibration
     clips = [Clip("a", subtitle="What a day"), Clip("b", subtitle="N/A")]
-    return [r["mer"] for r in ClipBatch(tiny_model().eval(), processor, clips, make_plan("mer", None, False)).closed()]
+    return [r["mer"] for r in ClipBatch(tiny_model().eval(), processor, clips, make_plan("mer")).closed()]
 
 
 def test_without_a_correction_nothing_changes() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.model.branches.vision import VisionBranchConfig, VisionEncoder
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -17,6 +18,7 @@ from nanoemox.model.processing import Ask
 from nanoemox.types import CheckpointError
 from tests.tiny import HUBERT_TINY, WHISPER_TINY, tiny_clip, tiny_config, tiny_model, tiny_processor
 
+SHORT = AnswerOptions(generation=GenerationOptions(8))
 TOWER = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2,
     "patch_size": 8, "image_size": 32,
@@ -65,7 +67,7 @@ def test_builds_forwards_generates_and_reloads(name: str, tmp_path: Path) -> Non
     for modality in ("vision", "speech", "face"):
         part = model(**processor(tiny_clip(without=(modality,)), ASK)).logits[:, -2]
         assert not torch.allclose(whole, part, atol=1e-4)
-    answer = Engine(model, processor).answer(tiny_clip(), ("msa", "eri"), generation=GenerationOptions(8))
+    answer = Engine(model, processor).answer(tiny_clip(), ("msa", "eri"), options=SHORT)
     assert answer.modalities == ("vision", "speech", "face", "text")
     assert sum(answer.tasks["msa"].probabilities.values()) == pytest.approx(1, abs=1e-5)
     model.save_pretrained(tmp_path)
@@ -78,7 +80,7 @@ def test_builds_forwards_generates_and_reloads(name: str, tmp_path: Path) -> Non
     torch.testing.assert_close(
         logits(engine.model, engine.processor(tiny_clip(), ASK)), logits(model, batch), atol=3e-5, rtol=1e-5
     )
-    again = engine.answer(tiny_clip(), ("msa", "eri"), generation=GenerationOptions(8))
+    again = engine.answer(tiny_clip(), ("msa", "eri"), options=SHORT)
     assert again.tasks["eri"].raw == answer.tasks["eri"].raw
 
 

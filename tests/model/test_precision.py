@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.lora import LoraSpec, adapter_state, attach_lora, group_of, load_adapters, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -84,7 +85,7 @@ def test_half_precision_answers_alike_on_real_clips(
         probability, logit = difference(mini, half, clip)
         assert probability <= BOUNDS[dtype][0]
         assert logit <= BOUNDS[dtype][1]
-        raw = half.answer(clip, ("eri",), generation=GenerationOptions(16)).tasks["eri"].raw
+        raw = half.answer(clip, ("eri",), options=AnswerOptions(generation=GenerationOptions(16))).tasks["eri"].raw
         assert raw.strip()
 
 

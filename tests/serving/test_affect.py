@@ -6,6 +6,7 @@ import base64
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,12 +14,13 @@ import pytest
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.serving.service import Service
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Answer, Turn
 from tests.serving.conftest import data_uri, video, wav
 
-SHORT = GenerationOptions(max_new_tokens=8)
+SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=8))
 TASKS = ("msa", "mer", "erg")
 
 
@@ -39,13 +41,13 @@ def check(found: dict[str, Any], wanted: Answer) -> None:
 def test_six_answers_from_a_form(address: str, engine: Engine) -> None:
     found = post(address, files={"file": ("me.mkv", video(), "video/x-matroska")}, data={"max_new_tokens": "8"})
     assert found.status_code == 200, found.text
-    check(found.json(), engine.answer(engine.load(video()), ALL_TASKS, generation=SHORT))
+    check(found.json(), engine.answer(engine.load(video()), ALL_TASKS, options=SHORT))
     assert "me.mkv" not in found.text
 
 
 def test_json_and_uploaded_files(address: str, engine: Engine) -> None:
     asked = {"text": "It is over.", "tasks": list(TASKS), "max_new_tokens": 8, "think": False, "explain": True}
-    wanted = engine.answer(engine.load(wav(), subtitle="It is over."), TASKS, think=False, generation=SHORT)
+    wanted = engine.answer(engine.load(wav(), subtitle="It is over."), TASKS, options=replace(SHORT, think=False))
     file = httpx.post(f"{address}/v1/files", files={"file": ("a.wav", wav())}, data={"purpose": "user_data"}).json()
     for medium in (
         {"audio": base64.b64encode(wav()).decode()},
@@ -140,4 +142,4 @@ def test_many_at_once_get_their_own_answers(address: str, engine: Engine, servic
         answers = list(pool.map(ask, range(8)))
     for i, found in enumerate(answers):
         clip = engine.load(sounds[i], subtitle=f"Number {i}.")
-        check(found, engine.answer(clip, ("mer", "ovmer"), generation=SHORT))
+        check(found, engine.answer(clip, ("mer", "ovmer"), options=SHORT))

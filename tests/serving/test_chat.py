@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,11 +13,12 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.serving.chat import read_task
 from nanoemox.types import Clip, Turn
 from tests.serving.conftest import data_uri, picture, video, wav
 
-SHORT = GenerationOptions(max_new_tokens=24)
+SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=24))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_identifiers_choose_the_task(words: str | None, wanted: tuple[Any, ...])
 def test_a_reply(client: OpenAI, engine: Engine) -> None:
     found = client.chat.completions.create(model="tiny", messages=user("I got the job!"), max_tokens=24)
     clip = Clip("words", subtitle="I got the job!")
-    wanted = engine.answer(clip, ("erg",), think=False, generation=SHORT).tasks["erg"].raw
+    wanted = engine.answer(clip, ("erg",), options=replace(SHORT, think=False)).tasks["erg"].raw
     choice = found.choices[0]
     assert choice.message.content == wanted
     assert choice.finish_reason in ("stop", "length")
@@ -71,7 +73,7 @@ def test_media_and_history(client: OpenAI, engine: Engine) -> None:
         messages = [{"role": "assistant", "content": "How was it?"}, *user(part, text("Fine. [Inference]"))]
         found = client.chat.completions.create(model="tiny", messages=messages, max_tokens=24)
         clip = engine.load(data, subtitle="Fine.", history=[Turn("assistant", "How was it?")])
-        wanted = engine.answer(clip, ("eri",), generation=SHORT).tasks["eri"].raw
+        wanted = engine.answer(clip, ("eri",), options=SHORT).tasks["eri"].raw
         assert found.choices[0].message.content == wanted
 
 
@@ -142,9 +144,8 @@ def test_async_clients_at_once(address: str, engine: Engine) -> None:
 
     found = asyncio.run(ask())
     for said, answer in zip(words, found, strict=True):
-        reading = engine.answer(
-            Clip("w", subtitle=said), "erg", think=False, generation=GenerationOptions(max_new_tokens=12)
-        ).tasks["erg"]
+        options = AnswerOptions(think=False, generation=GenerationOptions(max_new_tokens=12))
+        reading = engine.answer(Clip("w", subtitle=said), "erg", options=options).tasks["erg"]
         assert answer.choices[0].message.content == reading.raw
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanoemox.data.manifest import ClosedLabels, Sample, TextLabels
+from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, TextLabels
 from nanoemox.tasks import LABEL_SETS
 from tools.small.data import bare_explanations, renamed, short_lists, split_of, talk, with_polarity
 from tools.small.expression import converted
-from tools.small.replies import TONES, reply_to
+from tools.small.replies import TONES, matter_of, reflected, reply_to, tone_of, wordless_reply
+from tools.small.situations import situations
 from tools.small.voices import changed, trimmed
 
 
@@ -26,12 +27,55 @@ def test_an_achievement_is_congratulated_and_a_loss_mourned() -> None:
     assert reply_to("My dog died.", TONES["sad"], "b").reply.startswith("I am so sorry for your loss.")
 
 
-def test_replies_differ_and_quote_only_what_was_said() -> None:
-    text = "this is so scary honestly help"
-    replies = {reply_to(text, TONES["fearful"], str(i)).reply for i in range(60)}
-    assert len(replies) > 20
-    quotes = {r.split('"')[1] for r in replies if '"' in r}
-    assert quotes == {"is so scary honestly"}
+@pytest.mark.parametrize(
+    ("text", "back"),
+    [
+        ("I finally got the job!", "you finally got the job"),
+        ("Wow. My boss shouted at me, and I am done.", "your boss shouted at you, and you are done"),
+        ("They're late. Again.", None),
+        ("Do I look happy?", None),
+        ("I hate you so much.", None),
+        ("I paid 200 for that.", None),
+        ("Nice weather today.", None),
+    ],
+)
+def test_a_sentence_is_said_back_only_where_that_makes_sense(text: str, back: str | None) -> None:
+    assert reflected(text) == back
+
+
+@pytest.mark.parametrize(
+    ("text", "matter"),
+    [
+        ("Look at my old blue car!", "your old blue car"),
+        ("it is an awful lineup and it failed", "the awful lineup"),
+        ("Well, that is what it is.", None),
+        ("the dog died yesterday", "the dog"),
+    ],
+)
+def test_what_a_comment_is_about(text: str, matter: str | None) -> None:
+    assert matter_of(text) == matter
+
+
+def test_replies_say_back_what_was_told_and_a_silent_face_is_answered_by_what_is_seen() -> None:
+    assert "So you lost your keys." in reply_to("I lost my keys.", tone_of("sad"), "a").reply
+    silent = wordless_reply(tone_of("calm"), "a")
+    assert '"' not in silent.reply
+    assert silent.think is not None
+    assert silent.think.emotion == "calm"
+
+
+def test_situations_hold_whole_situations_out_and_name_only_what_was_said() -> None:
+    found = list(situations())
+    assert {s.task for s in found} == {"mer", "eri", "erg"}
+    assert not {s.subtitle for s in found if s.split == "train"} & {
+        s.subtitle for s in found if s.split == "validation"
+    }
+    assert len({s.id for s in found}) == len(found)
+    replies = [s for s in found if isinstance(s.labels, ReplyLabels)]
+    assert not any("{" in f"{s.subtitle}{s.labels.reply}" for s in replies if isinstance(s.labels, ReplyLabels))
+    kin = [s for s in replies if isinstance(s.labels, ReplyLabels) and "grandmother" in s.labels.reply]
+    assert kin
+    assert all("grandmother" in (s.subtitle or "") for s in kin)
 
 
 def test_explanations_name_the_polarity_and_sentiment_is_never_asked() -> None:
@@ -49,7 +93,7 @@ def test_intents_are_asked_with_short_lists_that_hold_the_answer() -> None:
     sample = Sample(id="x", corpus="mintrec", split="train", task="mir", labels=labels, subtitle="Thanks!")
     first, *others = short_lists(sample)
     assert first == sample
-    assert len(others) == 3
+    assert len(others) == 1
     for other in others:
         assert isinstance(other.labels, ClosedLabels)
         assert "thank" in other.labels.candidates
@@ -66,8 +110,11 @@ def test_held_out_comments_keep_their_names() -> None:
 
 
 def test_talk_is_evened_out() -> None:
-    many = [comment(str(i), "this is fine then", "neutral") for i in range(700)]
-    assert len(talk(many, "talk")) == 500
+    many = [comment(str(i), "I am fine then", "neutral") for i in range(700)]
+    assert len(talk(many)) == 500
+    plain = [comment(str(i), "this is fine then", "neutral") for i in range(700)]
+    assert len(talk(plain)) == 40
+    assert not talk([comment("a", "nobody says such long and plain things of themselves here", "neutral")])
 
 
 @pytest.mark.parametrize("name", ["AJ_Cook_0001.jpg", "AJ_Cook_0013.jpg"])

@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = steady_root(folder)
     for processes, name in ((1, "one.yaml"), (2, "two.yaml")):
         for phase in fields["phases"].values():
-            phase["accumulation"] = 2 // processes
+            phase |= {"accumulation": 2 // processes, "save_every": 1}  # one process writes each checkpoint
         (folder / name).write_text(yaml.safe_dump(fields))
     return folder
 

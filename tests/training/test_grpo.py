@@ -19,7 +19,7 @@ from nanoemox.training.freeze import set_trainable
 from nanoemox.training.loop import P2ETrainer
 from nanoemox.training.objectives import Start
 from nanoemox.training.objectives.cross_entropy import cross_entropy
-from nanoemox.training.objectives.grpo import Answer, Grpo, GrpoLoss, answer_log_probs
+from nanoemox.training.objectives.grpo import Grpo, GrpoLoss, Rollout, answer_log_probs
 from nanoemox.training.phases import load_curriculum
 from nanoemox.types import Clip, RecipeError
 from tests.tiny import save_tiny, tiny_clip, tiny_model, tiny_processor
@@ -92,9 +92,9 @@ def test_the_truth_is_read_from_the_batch() -> None:
 def test_an_answer_ends_at_its_terminator() -> None:
     loss, _ = begin(Grpo(), trained_model())
     end = tiny_processor().terminator_ids
-    words = tiny_processor()._ids("sad, angry")
-    assert loss._answer([*words, *end, 5, 5], end) == Answer((*words, *end), ("sad", "angry"), True)
-    assert loss._answer(words, end) == Answer(tuple(words), ("sad", "angry"), False)
+    words = tiny_processor().answer_ids("sad, angry")[: -len(end)]
+    assert loss.rollout_of([*words, *end, 5, 5], end) == Rollout((*words, *end), ("sad", "angry"), True)
+    assert loss.rollout_of(words, end) == Rollout(tuple(words), ("sad", "angry"), False)
 
 
 def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> None:
@@ -102,7 +102,7 @@ def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> No
     loss, _ = begin(Grpo(), model)
     batch, face = batch_of(), tiny_processor().config.placeholder_token_ids["face"]
     prompts, _ = loss.read(batch)
-    answers = [loss._answer([20, face, 21, *tiny_processor().terminator_ids], tiny_processor().terminator_ids)] * 3
+    answers = [loss.rollout_of([20, face, 21, *tiny_processor().terminator_ids], tiny_processor().terminator_ids)] * 3
     assert answers[0].ids == (20, face)
     assert not answers[0].ended
     rows = loss.batch(prompts, answers, {k: v for k, v in batch.items() if k.endswith("_values")})
@@ -160,8 +160,8 @@ def test_the_start_is_kept_and_the_weights_are_not_lost() -> None:
     assert all(torch.equal(p, moved[n]) for n, p in model.named_parameters())
 
 
-def answer(*words: str, ended: bool = True) -> Answer:
-    return Answer((1,), words, ended)
+def answer(*words: str, ended: bool = True) -> Rollout:
+    return Rollout((1,), words, ended)
 
 
 def test_precision_and_recall_are_normalised_apart() -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from nanoemox.model.lora import group_of, load_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.training.command import run_train
-from nanoemox.training.sharding import _block_lists, check_fsdp, process_mesh
+from nanoemox.training.sharding import block_lists, check_fsdp, process_mesh
 from nanoemox.types import RecipeError
 from tests.tiny import save_tiny, tiny_model
 from tests.training.toy import RECIPE, steady_root, toy_root
@@ -49,7 +49,7 @@ def test_the_launchers_own_way_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_units_are_blocks_that_run_on_every_process() -> None:
     model = tiny_model()
-    units = {name for name, module in model.named_modules() if any(module is unit for unit in _block_lists(model))}
+    units = {name for name, module in model.named_modules() if any(module is unit for unit in block_lists(model))}
     assert "language_model.model.layers" in units
     assert any(name.startswith("vision_encoder.") for name in units)
     assert not any(group_of(name) for name in units)

@@ -449,7 +449,7 @@ def test_a_hub_that_answers_with_another_commit_or_without_hashes(small: FakeHub
         hub.look_up(replace(ONE, revision=COMMIT), quiet)
     small.answer_commit = None
     small.claims["config.json"] = {"blobId": None}
-    with pytest.raises(CheckpointError, match="tells no hash"):
+    with pytest.raises(CheckpointError, match="states no hash"):
         hub.look_up(ONE, quiet)
 
 

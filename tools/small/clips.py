@@ -16,6 +16,7 @@ from typing import Any
 
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.types import Answer
 
 TASKS = ("msa", "mer", "ovmer", "mir", "eri", "erg")
@@ -24,8 +25,9 @@ MOST_TOKENS = 120
 
 def one(engine: Engine, path: Path, heard: str | None, asr: Path | None) -> tuple[str | None, Answer]:
     """Return the words and the answer of a clip; words that were heard before are not listened for again."""
-    clip = engine.load(path, subtitle=heard, hear=heard is None and asr is not None, asr_model=asr)
-    return clip.subtitle, engine.answer(clip, tasks=TASKS, generation=GenerationOptions(max_new_tokens=MOST_TOKENS))
+    clip = engine.load(path, subtitle=heard, options=LoadOptions(hear=asr is not None, asr_model=asr))
+    options = AnswerOptions(generation=GenerationOptions(max_new_tokens=MOST_TOKENS))
+    return clip.subtitle, engine.answer(clip, TASKS, options=options)
 
 
 def main() -> None:

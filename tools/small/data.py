@@ -6,8 +6,8 @@ ROOT holds links to the released folders and ``manifests/*.jsonl``, which the re
 own. What differs from them: both folders of photographs are one corpus whose fifth is held out by person; composed
 clips keep to that split; every explanation names the polarity of its feeling, so that sentiment can be learnt without
 one question about it, and comments without a word of feeling get an explanation that is nothing but that; comments are
-also asked with the label names that clips are asked with; half of the intents are asked with a part of their long lists;
-and ``talk``, ``situations`` and composed clips get replies of our own (``tools.small.replies``, ``.situations``).
+also asked with the label names that clips are asked with; intents are also asked with a part of their long lists; and
+``talk``, ``situations`` and composed clips get replies of our own (``tools.small.replies``, ``.situations``).
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ def face_samples(data_root: Path) -> list[Sample]:
                 continue
             repeats = min(FACE_REPEATS_MOST, max(1, round(FACES_MOST / counts[family(label)])))
             asked += [
-                s.model_copy(update={"id": f"{s.id}~{turn}"}) for s in asked if s.task == "mer" for turn in range(1, repeats)
+                s.model_copy(update={"id": f"{s.id}~{turn}"})
+                for s in asked
+                if s.task == "mer"
+                for turn in range(1, repeats)
             ]
         out += map(renamed, asked)
         out.append(explanation(source, label, {"face": face_sentence(label)}))

@@ -33,6 +33,7 @@ from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
 from nanoemox.inference.decoding import Choice, prefill, score
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.packing import pack
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import LABEL_SETS, format_label
 from nanoemox.types import Clip
@@ -94,6 +95,7 @@ class Scorer:
     def __init__(self, model: Path, data_root: Path, features: Path) -> None:
         self.processor = NanoEmoXProcessor.from_pretrained(model)
         self.model = NanoEmoXForConditionalGeneration.from_pretrained(str(model), dtype=torch.float32).eval()
+        pack(self.model.language_model)
         self.data_root, self.features = data_root, features
         self.cache: FeatureCache | None = None
 

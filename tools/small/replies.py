@@ -115,7 +115,9 @@ _LOST_WORDS: Final = "died dead death funeral grief mourning rip"
 _WON: Final = frozenset(_WON_WORDS.split())
 _LOST: Final = frozenset(_LOST_WORDS.split())
 REFLECTED_WORDS: Final = (3, 14)
-_WHO: Final = frozenset("i i'm i've i'll i'd my we we're our he he's she she's they they're".split())
+_WHO: Final = frozenset(
+    ["i", "i'm", "i've", "i'll", "i'd", "my", "we", "we're", "our", "he", "he's", "she", "she's", "they", "they're"]
+)
 _UNSAID_WORDS: Final = "you your you're yours u ur dont im fuck fucking shit bitch ass dick sex sexy name religion"
 _UNSAID: Final = frozenset(_UNSAID_WORDS.split())
 _AFTER_I: Final = {"am": "are", "was": "were"}
@@ -169,7 +171,7 @@ def tone_of(feeling: str) -> Tone:
 
 
 def reflected(text: str) -> str | None:
-    """Say a sentence back as a listener does ("I got the job!": "you got the job"): the first that allows it, or None."""
+    """Say a sentence back as a listener does ("I got the job!": "you got the job"): the first one fit for it."""
     sentences = re.split(r"(?<=[.!?])\s+", text.strip().replace("’", "'"))
     return next((back for s in sentences if not s.endswith("?") and (back := _said_back(s.rstrip(".!")))), None)
 
@@ -198,7 +200,9 @@ def matter_of(text: str) -> str | None:
                 break
             group.append(word)
         if group and max(map(len, group)) > 2:
-            found.append(f"{'your' if start in ('my', 'our') else 'the' if start in ('a', 'an') else start} {' '.join(group)}")
+            found.append(
+                f"{'your' if start in ('my', 'our') else 'the' if start in ('a', 'an') else start} {' '.join(group)}"
+            )
     return max(found, key=len, default=None)
 
 

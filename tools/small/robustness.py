@@ -68,7 +68,7 @@ def read(engine: Engine, sample: Sample, data_root: Path, *, smaller: bool) -> C
     """Read a sample's picture and sound into one clip; ``smaller`` halves the picture before a face is looked for."""
     clip = Clip(sample.id, subtitle=sample.subtitle)
     for path in (p for p in (sample.media, sample.audio) if p):
-        found = engine.load(data_root / path, subtitle="", hear=False)
+        found = engine.load(data_root / path, subtitle="")
         if found.frames is not None:
             if smaller:
                 found = replace(found, frames=halved(found.frames), face=None)  # the engine looks for it

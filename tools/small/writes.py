@@ -17,11 +17,14 @@ import torch
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, TextLabels, read_manifest
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.types import Answer, Clip
 from tools.small.evaluate import draw
 
 TASKS = ("ovmer", "eri", "erg")
-SOURCES = {"ovmer": "goemotions", "eri": "goemotions", "erg": "talk"}
+SOURCE, ASKED_AS = "goemotions", {"ovmer": "ovmer", "eri": "eri", "erg": "mer"}
+"""Replies are asked to any held-out comment: training answers only those that allow a good reply."""
+REPLIES = ("talk", "situations", "composed")
 MOST_TOKENS = 160
 
 
@@ -29,7 +32,7 @@ def answers(engine: Engine, samples: Sequence[Sample], task: str) -> Iterator[An
     """Ask one task of each sample's words."""
     clips = [Clip(s.id, subtitle=s.subtitle, history=s.history) for s in samples]
     options = GenerationOptions(max_new_tokens=MOST_TOKENS)
-    return engine.answer_many(clips, (task,), generation=options, batch_size=8)
+    return engine.answer_many(clips, (task,), options=AnswerOptions(generation=options), batch_size=8)
 
 
 def formed(task: str, reading: object) -> bool:
@@ -45,9 +48,10 @@ def formed(task: str, reading: object) -> bool:
 def measure(engine: Engine, data_root: Path, limit: int) -> dict[str, dict]:
     """Return for each open task how often the format holds, how many answers differ, and some of them."""
     found: dict[str, dict] = {}
+    manifests = data_root / "manifests"
+    every = read_manifest(manifests / f"{SOURCE}.jsonl")
     for task in TASKS:
-        every = read_manifest(data_root / "manifests" / f"{SOURCES[task]}.jsonl")
-        held = draw([s for s in every if s.split == "validation" and s.task == task], limit)
+        held = draw([s for s in every if s.split == "validation" and s.task == ASKED_AS[task]], limit)
         readings = [a.tasks[task] for a in answers(engine, held, task)]
         texts = [str(r.reply if task == "erg" else r.raw).strip() for r in readings]
         row = {
@@ -57,7 +61,8 @@ def measure(engine: Engine, data_root: Path, limit: int) -> dict[str, dict]:
             "examples": [f"{s.subtitle} -> {t}" for s, t in zip(held[:6], texts, strict=False)],
         }
         if task == "erg":
-            known = {s.labels.reply.strip() for s in every if s.split == "train" and isinstance(s.labels, ReplyLabels)}
+            learnt = [s for name in REPLIES for s in read_manifest(manifests / f"{name}.jsonl") if s.split == "train"]
+            known = {s.labels.reply.strip() for s in learnt if isinstance(s.labels, ReplyLabels)}
             row["repeats a training reply"] = sum(t in known for t in texts) / len(texts)
         if task == "eri":
             ends = [s.labels.conclusion or "" for s in held if isinstance(s.labels, TextLabels)]

@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, print_text
+from nanoemox.cli.app import DeviceOption, MaxSecondsOption, ModelOption, app, print_text
 
 
 @app.command(epilog="Example:  nanoemox mcp --folder ~/clips")
 def mcp(
     model: ModelOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     folder: Annotated[
         list[Path] | None,
         typer.Option(help="Folder whose clips agents may name; repeatable. [default: the current one]"),
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Streamable HTTP on loopback in place of stdio.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 takes a free one.")] = 8001,
-    max_seconds: Annotated[float, typer.Option(min=1, help="Longest clip.")] = 600.0,
+    max_seconds: MaxSecondsOption = 600.0,
 ) -> None:
     """Serve the six answers, free questions and replies to agents, over the Model Context Protocol."""
     from nanoemox.types import NanoEmoXError

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from nanoemox.cli.answer_inputs import Source, expand
 from nanoemox.cli.answer_options import (
     DEFAULT_WINDOW_S,
     AnswerJob,
-    AnswerRequest,
+    answer_options,
+    beside_clip,
     check_request,
     check_words_alone,
-    load_arguments,
+    load_options,
     table_settings,
     window_s_of,
 )
+from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
 from nanoemox.types import Answer, Clip, NanoEmoXError
@@ -29,7 +32,7 @@ _UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u
 
 
 def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
-    """Answer about every clip; go on past a bad one.
+    """Answer about every clip, continuing after a bad one.
 
     Returns:
         0, or 2 if a clip could not be answered; those are listed on stderr.
@@ -71,15 +74,8 @@ def _answer_words(text: str, request: AnswerRequest, job: AnswerJob) -> int:
     from nanoemox.inference.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device)
-    answer = engine.answer(
-        None,
-        job.tasks,
-        job.labels,
-        request.think,
-        text=text,
-        history=job.history,
-        explain=request.explain or job.page is not None,
-    )
+    options = answer_options(request)
+    answer = engine.answer(None, job.tasks, job.labels, text=text, history=job.history, options=options)
     path = Path(answer.clip)
     if job.page is not None:
         job.page.see(path, Clip(answer.clip, subtitle=text))
@@ -104,7 +100,7 @@ def _answers(
     clips: list[Source], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Source, list[Answer], bool]]:
     """Yield each clip with some of its answers, and whether they are the last."""
-    if request.scaled is not None:
+    if request.ray:
         from nanoemox.cli.answer_spread import answer_spread
 
         return answer_spread(clips, request, job)
@@ -131,7 +127,7 @@ def _whole_clips(
     def clips() -> Iterator[Clip]:
         for path in paths:
             try:
-                clip = engine.load(path, **load_arguments(request, job))
+                clip = engine.load(path, **beside_clip(request, job), options=load_options(request))
             except NanoEmoXError as error:
                 job.problems[path] = _reason(error, path)
             else:
@@ -143,8 +139,8 @@ def _whole_clips(
     def failed(i: int, error: NanoEmoXError) -> None:
         job.problems[sent[i]] = _reason(error, sent[i])
 
-    explain = request.explain or job.page is not None
-    answers = engine.answer_many(clips(), job.tasks, job.labels, request.think, explain=explain, on_error=failed)
+    options = answer_options(request)
+    answers = engine.answer_many(clips(), job.tasks, job.labels, options=options, on_error=failed)
     position = 0
     for answer in answers:
         while sent[position] in job.problems:
@@ -165,9 +161,9 @@ def _timelines(
         by="utterance" if request.by == "utterance" else "window",
         tasks=job.tasks,
         labels=job.labels,
-        think=request.think,
-        explain=request.explain,
-        **load_arguments(request, job),
+        answer=answer_options(request),
+        load=load_options(request),
+        **beside_clip(request, job),
     )
     together = request.csv is not None or job.page is not None
     for path in paths:
@@ -185,12 +181,13 @@ def _timelines(
             continue
         if job.page is not None:
             with suppress(NanoEmoXError):  # longer than what is read at once: the page then has no pictures
-                job.page.see(path, engine.load(path, **load_arguments(request, job) | {"hear": False}))
+                unheard = replace(load_options(request), hear=False)
+                job.page.see(path, engine.load(path, **beside_clip(request, job), options=unheard))
         yield path, answers if together else [], True
 
 
 def _reason(error: NanoEmoXError, path: Path) -> str:
-    """The list names the file already."""
+    """Drop the file name, which the list shows already."""
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
 
 
@@ -206,6 +203,6 @@ def _show_json(_: Path, answers: list[Answer]) -> None:
 
 
 def json_line(answer: Answer) -> str:
-    """Write an answer as one line of JSON in which nothing steers a terminal or ends the line for any reader."""
+    """Write an answer as one line of JSON without characters that control a terminal or end the line."""
     text = json.dumps(answer.to_dict(), ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

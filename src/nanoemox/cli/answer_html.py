@@ -38,13 +38,13 @@ class PageWriter:
             raise NanoEmoXError(f"--html: {number} clips, limit {MAX_CLIPS} on one page: give fewer, or use --csv FILE")
 
     def see(self, path: Path, clip: Clip) -> None:
-        """Take what is shown of a clip, so that the clip itself can go."""
+        """Keep the displayed parts of a clip, so that the clip itself can be freed."""
         from nanoemox.reporting.clip_view import view_clip
 
         self._views[path] = view_clip(clip)
 
     def add(self, path: Path, answers: Sequence[Answer]) -> None:
-        """Take the answers about a clip."""
+        """Add the answers about a clip."""
         self._answers[path] = tuple(answers)
 
     def write(self) -> None:

@@ -1,4 +1,4 @@
-"""What ``nanoemox answer`` is given: files, folders, and what lies in an object store."""
+"""Inputs of ``nanoemox answer``: files, folders, and URIs of object stores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _VIDEO = "mp4 m4v mov mkv webm avi mpg mpeg ts flv 3gp wmv ogv gif"
 _AUDIO = "wav mp3 m4a aac flac ogg oga opus wma"
 _PICTURE = "jpg jpeg png webp bmp tif tiff"
 MEDIA_SUFFIXES: Final = frozenset(f".{end}" for end in f"{_VIDEO} {_AUDIO} {_PICTURE}".split())
-"""What is taken from a folder; a file that is named is tried whatever it is called."""
+"""Suffixes read from a folder; a file given by name is tried whatever its suffix."""
 Source = Path | str
 """A file on this machine, or a URI."""
 
 
 def expand(named: Sequence[Source]) -> tuple[list[Source], dict[Source, str]]:
-    """Return what to read, folders searched, each once; and what was named -> why not."""
+    """Return the clips to read, each once, folders searched; and the reasons why inputs cannot be used."""
     found: dict[Source, None] = {}
     problems: dict[Source, str] = {}
     for one in named:
@@ -44,7 +44,7 @@ def _inside(named: Source) -> Sequence[Source]:
 
 
 def as_sources(named: Sequence[str], *, remote: bool) -> list[Source]:
-    """Read what was typed.
+    """Parse paths and URIs.
 
     Args:
         named: Paths and URIs.

@@ -1,4 +1,4 @@
-"""The options of ``nanoemox answer``: as typed, checked, and as the engine takes them."""
+"""The options of ``nanoemox answer``, checked, and as the engine takes them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanoemox.cli.answer_html import PageWriter
 from nanoemox.cli.answer_inputs import Source
+from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.cli.answer_table import checkpoint_identity
 from nanoemox.media.windows import check_windows
-from nanoemox.scaling.cluster import Cluster, Share
 from nanoemox.tasks import ALL_TASKS, get_task
 from nanoemox.types import NanoEmoXError, Turn
 
+if TYPE_CHECKING:
+    from nanoemox.inference.options import AnswerOptions, LoadOptions
+
 DEFAULT_WINDOW_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerRequest:
-    """The options of ``nanoemox answer``, as typed."""
-
-    tasks: str = "all"
-    text: str | None = None
-    subtitle: str | None = None
-    words: str | None = None
-    asr_model: str | None = None
-    history: Path | None = None
-    labels: str | None = None
-    think: bool = True
-    every_s: float | None = None
-    by: str = "window"
-    window_s: float | None = None
-    model: str | None = None
-    device: str = "auto"
-    face_index: int = 0
-    face_vectors: Path | None = None
-    json: bool = False
-    csv: Path | None = None
-    explain: bool = False
-    html: Path | None = None
-    scaled: tuple[Cluster, Share] | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +48,7 @@ def check_request(request: AnswerRequest) -> AnswerJob:
         raise NanoEmoXError("--json and --csv exclude each other: choose one")
     if request.html is not None and (request.json or request.csv is not None):
         raise NanoEmoXError(f"--html and {'--json' if request.json else '--csv'} exclude each other: choose one")
-    if request.scaled is not None and request.csv is None:
+    if request.where() is not None and request.csv is None:
         raise NanoEmoXError("--ray writes a table that can be resumed: name it with --csv FILE")
     if request.window_s is not None and request.every_s is None:
         raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
@@ -97,20 +74,20 @@ def check_request(request: AnswerRequest) -> AnswerJob:
         from nanoemox.inference.batch import make_plan
 
         labels = tuple(label.strip() for label in request.labels.split(","))
-        make_plan(tasks, labels, request.think)
+        make_plan(tasks, labels)
     history = () if request.history is None else read_history(request.history)
     return AnswerJob(tasks, labels, history, page=None if request.html is None else PageWriter(request.html))
 
 
 def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
-    """Refuse options that belong to clips beside ``--text``."""
+    """Refuse options for clips together with ``--text``."""
     given = {
         "--csv": request.csv,
         "--every": request.every_s,
         "--subtitle": request.subtitle,
         "--words": request.words,
         "--face-vectors": request.face_vectors,
-        "--ray": request.scaled,
+        "--ray": request.where(),
     }
     wrong = [*(["clips"] if named else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
@@ -120,7 +97,7 @@ def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
 
 
 def table_settings(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
-    """Return all that the answers depend on beside the clips and the tasks."""
+    """Return everything that the answers depend on besides the clips and the tasks."""
     from nanoemox.inference.checkpoints import find_checkpoint
 
     source, _, local = find_checkpoint(request.model)
@@ -148,15 +125,27 @@ def window_s_of(request: AnswerRequest) -> float:
     return DEFAULT_WINDOW_S if request.window_s is None else request.window_s
 
 
-def load_arguments(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
-    """Return the arguments of ``Engine.load``, which are fields of ``TimelineOptions`` too."""
+def answer_options(request: AnswerRequest) -> AnswerOptions:
+    """Return how the engine answers; a page shows what the model looked at too."""
+    from nanoemox.inference.options import AnswerOptions
+
+    return AnswerOptions(request.think, request.explain or request.html is not None)
+
+
+def load_options(request: AnswerRequest) -> LoadOptions:
+    """Return how the engine reads a clip."""
+    from nanoemox.inference.options import LoadOptions
+
+    return LoadOptions(request.face_index, asr_model=request.asr_model)
+
+
+def beside_clip(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
+    """Return the inputs that accompany a file: arguments of ``Engine.load`` and fields of ``TimelineOptions``."""
     words = {"auto": None, "none": ""}.get(request.words or "auto", request.words)
     return {
         "subtitle": request.subtitle if request.words is None else words,
         "history": job.history,
-        "face_index": request.face_index,
         "face_vectors": request.face_vectors,
-        "asr_model": request.asr_model,
     }
 
 

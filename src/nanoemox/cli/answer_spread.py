@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nanoemox.cli.answer_files import answer_with
 from nanoemox.cli.answer_inputs import Source
-from nanoemox.cli.answer_options import AnswerJob, AnswerRequest
+from nanoemox.cli.answer_options import AnswerJob
+from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.scaling.cluster import ray_at
 from nanoemox.scaling.spread import Outcome, Work, spread
@@ -23,8 +24,9 @@ def answer_spread(
     Raises:
         NanoEmoXError: No such model, or Ray cannot be had or stopped.
     """
-    assert request.scaled is not None
-    cluster, share = request.scaled
+    where = request.where()
+    assert where is not None
+    cluster, share = where
     find_checkpoint(request.model)  # better now than in every process
     opener = _Opener(replace(request, device=share.device(request.device)), job)
     sources: dict[str, Source] = {str(c if isinstance(c, str) else c.resolve()): c for c in clips}

@@ -1,4 +1,4 @@
-"""The table of ``nanoemox answer --csv``: one line a row, resumed after a kill, one writer at a time."""
+"""The table of ``nanoemox answer --csv``: one line per row, resumable after a kill, one writer at a time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class AnswerTable:
         self._file.close()
 
     def add(self, path: Path | str, answers: Sequence[Answer]) -> None:
-        """Append all rows of one clip; where the disk is full none of them stays.
+        """Append all rows of one clip, or none if the disk is full.
 
         Raises:
             NanoEmoXError: The rows cannot be written.
@@ -97,7 +97,7 @@ class AnswerTable:
         self.done.add(path_cell(path))
 
     def _keep_whole(self, data: bytes) -> int:
-        """Read the rows into ``done``, cut off what is not whole and return where to go on writing."""
+        """Read the rows into ``done``, truncate incomplete ones and return where to continue."""
         header = (",".join(self.names) + "\r\n").encode()
         if header.startswith(data):  # empty, or killed while the header was written
             end = len(header) if data == header else 0
@@ -189,12 +189,12 @@ def columns(tasks: Sequence[str]) -> list[str]:
 
 
 def path_cell(path: Path | str) -> str:
-    """Write a path or URI as one printable line, control characters and bytes that are no text as escapes."""
+    """Write a path or URI as one printable line, control characters and undecodable bytes escaped."""
     return _harmless("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path)))
 
 
 def _cell(value: Any) -> Any:
-    """Make text one printable line that no spreadsheet takes for a formula; numbers stay."""
+    """Make text one printable line that no spreadsheet evaluates as a formula; numbers are unchanged."""
     if not isinstance(value, str):
         return value
     return _harmless("".join(c if c.isprintable() else " " for c in value))

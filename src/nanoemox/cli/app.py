@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -63,11 +67,39 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="small, authors, mini, a directory or a hub id; default: small if pulled, else mini."),
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MaxSecondsOption = Annotated[float, typer.Option(min=1, help="Longest clip.")]
+DataRootOption = Annotated[Path, typer.Option(help="Folder that holds the corpora.")]
+MediaRootOption = Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust-npz", help="Open pickled .npz files: they can run any code, so trust their source.")
 ]
 ScorerOption = Annotated[str, typer.Option(help="corrected, or legacy: the published protocol with its quirks.")]
 WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published wheel tables, for the legacy scorer.")]
+
+
+def with_options(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of a dataclass as options; it receives them as one object, ``options``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(kind, include_extras=True)
+        options = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+            for f in fields(kind)
+        ]
+
+        @wraps(command)
+        def run(**arguments: Any) -> None:
+            command(options=kind(**{o.name: arguments.pop(o.name) for o in options}), **arguments)
+
+        own = inspect.signature(command, eval_str=True)
+        others = [p for p in own.parameters.values() if p.name != "options"]
+        # Typer reads the options of a command from its signature.
+        run.__signature__ = own.replace(parameters=[*others, *options])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
 
 
 def print_text(text: str, *, err: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, TrustOption, app, print_json
+from nanoemox.cli.app import JsonOption, MediaRootOption, ModelOption, TrustOption, app, print_json
 
 
 @app.command(epilog="Example:  nanoemox prepare crema_d data/CREMA-D --out data/manifests/crema_d")
@@ -20,7 +20,7 @@ def prepare(
         Path | None, typer.Option(help="Folder in ROOT of OpenFace tables (.csv) or .npy, called as the clips are.")
     ] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the corpora with their licences.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Turn a corpus as released, or your own clips and a table, into manifests."""
     from nanoemox.data.prepare import format_corpora, format_summary, list_corpora
@@ -43,13 +43,13 @@ def check(
         list[Path] | None,
         typer.Option(help="Manifest, prepared folder, or annotation file (JSON, CSV) to find leaks into."),
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")] = None,
+    data_root: MediaRootOption = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that open the files; 0: threads.")] = 0,
     media: Annotated[bool, typer.Option("--media/--no-media", help="Open every file.")] = True,
     trust_npz: TrustOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
 ) -> None:
-    """Look for what would break or spoil training: bad clips, leaks, misspelt labels. Exit code 2 if there is any."""
+    """Find what breaks or spoils training: bad clips, leaks, misspelt labels. Exit code 2 if there are errors."""
     from nanoemox.data.doctor.check import CheckOptions
     from nanoemox.data.doctor.check import check as examine
     from nanoemox.data.doctor.table import looking, show_report
@@ -71,13 +71,13 @@ def features(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the cache, for train --features.")],
     model: ModelOption = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the media; default: as the manifest says.")] = None,
+    data_root: MediaRootOption = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes; default: the cores.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16,
     dtype: Annotated[str, typer.Option(help="float16 or float32, as cache_dtype of the recipe.")] = "float16",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Run the frozen encoders once over the clips, so that training need not."""
+    """Run the frozen encoders once over the clips and cache the features for training."""
     from nanoemox.inference.checkpoints import find_checkpoint
 
     if dtype not in ("float16", "float32"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, print_json, print_text
+from nanoemox.cli.app import DeviceOption, JsonOption, ModelOption, app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox decide talk.mp4 --question 'choice: Is the speaker sincere? yes|no|unclear'")
@@ -27,8 +27,8 @@ def decide(
     ] = None,
     text: Annotated[str | None, typer.Option(help="The words, alone or with a clip.")] = None,
     model: ModelOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
     """Answer up to 400 questions of your own about one clip: a probability for every option."""
     from nanoemox.inference.questions import check_questions, read_questions
@@ -38,10 +38,10 @@ def decide(
         raise NanoEmoXError("nothing to decide about: name a clip, or give words alone with --text")
     if not question and questions is None:
         raise NanoEmoXError("nothing is asked: give --question 'predicate: Is it so?' or --questions FILE")
-    asked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
+    checked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
     from nanoemox.inference.engine import Engine
 
-    found = Engine.from_pretrained(model, device=device).decide(clip, asked, text=text)
+    found = Engine.from_pretrained(model, device=device).decide(clip, checked, text=text)
     if json:
         print_json(found.to_dict())
         return

@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, print_text
+from nanoemox.cli.app import DeviceOption, MaxSecondsOption, ModelOption, app, print_text
 
 
 @app.command(epilog="Example:  nanoemox demo --port 7860")
 def demo(
     model: ModelOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 7860,
-    max_seconds: Annotated[float, typer.Option(min=1, help="Longest clip.")] = 600.0,
+    max_seconds: MaxSecondsOption = 600.0,
 ) -> None:
-    """Open a page on this machine: camera, microphone or a file in; answers, timeline, questions, a talk."""
+    """Open a page on this machine: camera, microphone or a file in; answers, timeline, questions, chat."""
     from nanoemox.types import NanoEmoXError
 
     try:

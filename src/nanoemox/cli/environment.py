@@ -25,7 +25,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def format_environment(found: dict[str, Any]) -> str:
-    """Return the same for people."""
+    """Format it as text."""
     device, decoders, models = found["device"], found["decoders"], found["models"]
     lines = [f"{name:<24}{value or 'missing'}" for name, value in found["packages"].items()]
     lines += [

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ScorerOption, TrustOption, WheelOption, app, print_json, print_text
+from nanoemox.cli.app import (
+    DataRootOption,
+    DeviceOption,
+    ScorerOption,
+    TrustOption,
+    WheelOption,
+    app,
+    print_json,
+    print_text,
+)
 
 LANGUAGE_MODEL = "openai:http://host:port/v1#NAME or transformers:DIR_OR_ID"
 
@@ -17,7 +26,7 @@ def evaluate(
     benchmarks: Annotated[
         list[str], typer.Option("--benchmarks", help="Ids or groups, with commas between; may be given again.")
     ],
-    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    data_root: DataRootOption,
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run is resumed.")],
     model: Annotated[
         str | None, typer.Option(help="Directory, hub id or openai:http://host:port/v1#NAME; default: the package's.")
@@ -26,7 +35,7 @@ def evaluate(
     scorer: ScorerOption = "corrected",
     wheel_tables: WheelOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips asked together.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     trust_npz: TrustOption = False,
     again: Annotated[bool, typer.Option("--again", help="Ask unanswered clips of the run again.")] = False,
     frames: Annotated[int, typer.Option(min=1, max=64, help="Served model: pictures of a video.")] = 8,
@@ -35,7 +44,7 @@ def evaluate(
     erg_steps: Annotated[bool, typer.Option("--erg-steps", help="Served model: empathetic reply in 3 steps.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
 ) -> None:
-    """Ask a model a benchmark's questions and score its answers, beside rows that never look at a clip."""
+    """Evaluate a model on benchmarks, next to baselines that never look at a clip."""
     from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
     from nanoemox.benchmarks.remote import RemoteOptions, parse_modalities
     from nanoemox.benchmarks.tables import format_report

@@ -1,4 +1,4 @@
-"""The command that hands a benchmark to other harnesses: ``export-task``."""
+"""The command ``export-task``: benchmarks for other harnesses."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import TrustOption, app, print_json
+from nanoemox.cli.app import DataRootOption, JsonOption, TrustOption, app, print_json
 
 
 @app.command("export-task", epilog="Example:  nanoemox export-task meld --data-root data --out tasks/meld")
 def export_task(
     benchmark: Annotated[str, typer.Argument(metavar="ID", help="Benchmark.")],
-    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    data_root: DataRootOption,
     out: Annotated[Path, typer.Option(help="Folder to write; new, or empty.")],
     media: Annotated[str, typer.Option(help="copy, link, or none: the words alone.")] = "copy",
     limit: Annotated[int | None, typer.Option(min=1, help="Clips to take.")] = None,
     trust_npz: TrustOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a benchmark as a task of lm-evaluation-harness and lmms-eval, scored as here."""
     from nanoemox.interop.export import ExportOptions

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, print_json
+from nanoemox.cli.app import DataRootOption, ModelOption, app, print_json
 
 
 @app.command(epilog="Example:  nanoemox train finetune --data-root data --out runs/mine")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe of the package, or a YAML file.")],
-    data_root: Annotated[Path, typer.Option(help="Folder that holds the corpora.")],
+    data_root: DataRootOption,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
     model: ModelOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,

@@ -26,7 +26,7 @@ from nanoemox.tasks import CHAIN_FIELDS, TASKS
 from nanoemox.types import Answer, Evidence, Heard, Reading
 
 NUM_BEST = 3
-"""How many candidates, frames and windows are shown."""
+"""Number of candidates, frames and windows displayed."""
 MAX_WIDTH = 100
 
 
@@ -47,12 +47,12 @@ def show_sizes(rows: Sequence[tuple[str, int, str]], console: Console | None = N
 
 def format_decision(answer: Decision, width: int = 24) -> str:
     """Lay out the answer to a free question in plain lines: the question, then a bar for each option."""
-    asked = answer.question
-    lines = [asked.instructions if asked.name is None else f"{asked.name}: {asked.instructions}"]
-    if asked.form == "score":
-        lines[0] += f"   {answer.score:.2f} of {len(asked.options) - 1}"
-    longest = max(map(len, asked.texts))
-    for text, share in zip(asked.texts, answer.probabilities, strict=True):
+    question = answer.question
+    lines = [question.instructions if question.name is None else f"{question.name}: {question.instructions}"]
+    if question.form == "score":
+        lines[0] += f"   {answer.score:.2f} of {len(question.options) - 1}"
+    longest = max(map(len, question.texts))
+    for text, share in zip(question.texts, answer.probabilities, strict=True):
         lines.append(f"  {text:<{longest}}  {share:6.1%}  {'#' * round(share * width)}".rstrip())
     return "\n".join(lines)
 
@@ -122,7 +122,7 @@ def _evidence(evidence: Evidence, gate: tuple[float, ...] | None) -> Iterator[tu
 
 
 def printable(text: str) -> str:
-    """Drop what could steer a terminal: models, subtitles and file names may hold anything."""
+    """Remove terminal control characters: models, subtitles and file names are untrusted."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip()
 
 
@@ -149,7 +149,7 @@ def progress_over(total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def bytes_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show on stderr how far a download is: a bar, or a line a tenth; yields what to call with bytes done and total."""
+    """Show the progress of a download on stderr: a bar, or a line per tenth; yields a callback (bytes done, total)."""
     console = Console(stderr=True, highlight=False)
     parts = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*parts, console=console, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""The command that shows runs: ``report``."""
+"""The command ``report``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def report(
     wheel_tables: WheelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, fractions of one.")] = False,
 ) -> None:
-    """Put runs of evaluate beside each other and beside printed numbers, on one page that needs no network."""
+    """Compare runs of evaluate with each other and with published numbers, on one self-contained page."""
     from nanoemox.reporting.report import PAGE, ReportOptions, format_report_summary, write_report
 
     if out is None and figures is None and latex is None and not json:

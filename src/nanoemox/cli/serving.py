@@ -6,22 +6,15 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import ModelOption, app, print_text
-from nanoemox.cli.scaled import (
-    CpusOption,
-    GpusOption,
-    RayAddressOption,
-    RayCpusOption,
-    RayOption,
-    WorkersOption,
-    where_to_run,
-)
+from nanoemox.cli.app import DeviceOption, MaxSecondsOption, ModelOption, app, print_text, with_options
+from nanoemox.cli.scaled import RayOptions
 
 
 @app.command(epilog="Example:  nanoemox serve --model small --port 8000")
+@with_options(RayOptions)
 def serve(
     model: ModelOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     host: Annotated[str, typer.Option(help="Address to listen at; others than loopback need --token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token: Annotated[
@@ -36,24 +29,20 @@ def serve(
         typer.Option(metavar="HOST", help="Host that media may be fetched from; repeatable. Without it: from none."),
     ] = None,
     max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Largest request in MB.")] = 32,
-    max_seconds: Annotated[float, typer.Option(min=1, help="Longest clip.")] = 600.0,
+    max_seconds: MaxSecondsOption = 600.0,
     queue: Annotated[int, typer.Option(min=1, help="Requests in progress or waiting; further ones get 429.")] = 64,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Clips that run through the model together.")] = 16,
     decoders: Annotated[int, typer.Option(min=1, max=256, help="Media decoded at a time.")] = 2,
     timeout: Annotated[float, typer.Option(min=1, help="Longest time for one answer, in seconds.")] = 300.0,
-    ray: RayOption = False,
-    ray_address: RayAddressOption = None,
-    ray_cpus: RayCpusOption = None,
-    workers: WorkersOption = "1",
-    cpus: CpusOption = 1.0,
-    gpus: GpusOption = 0.0,
+    *,
+    options: RayOptions,
 ) -> None:
     """Serve decisions, chat and the six answers over HTTP, for OpenAI's clients and your own."""
     from nanoemox.types import NanoEmoXError
 
     if token is not None and not token.strip():
         raise NanoEmoXError("--token is empty: give one, or leave it out")
-    scaled = where_to_run(ray, ray_address, ray_cpus, workers, cpus, gpus)
+    cluster = options.where()
     try:
         from nanoemox.serving.app import serve as serve_app
         from nanoemox.serving.limits import Limits
@@ -73,11 +62,12 @@ def serve(
         decoders=decoders,
     )
     hosts, names = frozenset(allow_media_host or ()), tuple(name or ())
-    if scaled is not None:
+    if cluster is not None:
         from nanoemox.scaling.replicas import ReplicaOptions, serve_replicas
 
-        options = ReplicaOptions(model, device, limits, hosts, names, host, token)
-        serve_replicas(options, *scaled, port, lambda at: print_text(f"{workers} replica(s) at {at}   Ctrl-C stops"))
+        replica = ReplicaOptions(model, device, limits, hosts, names, host, token)
+        replicas = f"{options.workers} replica(s)"
+        serve_replicas(replica, *cluster, port, lambda at: print_text(f"{replicas} at {at}   Ctrl-C stops"))
         return
     engine = Engine.from_pretrained(model, device=device)
     service = Service(engine, limits, hosts, names)

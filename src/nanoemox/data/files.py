@@ -1,4 +1,4 @@
-r"""Files that are there as a whole or not at all, whoever is killed while writing; and lines of JSON files.
+r"""Atomic file writing, safe against kills, and reading of JSON lines.
 
 JSON may hold U+2028, U+0085 and other characters that :meth:`str.splitlines` takes for the end of a line, so lines end
 at ``\n`` alone.
@@ -24,15 +24,15 @@ except ImportError:  # Windows
 
 
 class FullDiskError(RecipeError):
-    """Nothing more can be written; what was there is whole."""
+    """The disk is full; existing files are intact."""
 
 
 _FULL = ("No space left", "file write failed", "Disk quota", "unexpected pos", "os error 28")
-"""What writers in C++ and Rust say of a full disk, in errors of their own."""
+"""Messages for a full disk in the errors of C++ and Rust writers."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none; its folder is made where it lacks. Several threads may write the same file."""
+    """Write a file atomically, creating its folder if needed. Several threads may write the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
@@ -44,12 +44,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, the whole file or none."""
+    """Write a value as JSON, atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_lines(paths: Iterable[Path]) -> list[Any]:
-    """Read JSON lines of files that are appended to; a line that a killed process left half is passed over."""
+    """Read JSON lines of files that are appended to; a line cut off by a kill is skipped."""
     out = []
     for path in paths:
         for line in path.read_text("utf-8", errors="replace").split("\n"):
@@ -62,7 +62,7 @@ def read_lines(paths: Iterable[Path]) -> list[Any]:
 
 @contextmanager
 def only_writer(folder: Path, *, wanted: bool = True) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it however the process ends.
+    """Lock a folder for this process; the lock ends with the process, however that ends.
 
     Args:
         folder: Made if it is not there.
@@ -90,7 +90,7 @@ def only_writer(folder: Path, *, wanted: bool = True) -> Iterator[None]:
 
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn the error of a full disk into a sentence.
+    """Turn the error of a full disk into a clear message.
 
     Raises:
         FullDiskError: Nothing more can be written.

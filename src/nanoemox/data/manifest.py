@@ -1,4 +1,4 @@
-"""The manifest: one sample a line, JSON, strict.
+"""The manifest: strict JSON lines, one sample per line.
 
 A sample is one question about one clip with its answer. Media are paths relative to a data root (or to the
 manifest's own folder), or absent in text. A file named under ``audio`` replaces the sound of ``media``: so a
@@ -53,7 +53,7 @@ class OpenLabels(_Strict):
 
 
 class TextLabels(_Strict):
-    """Answer of the explaining task.
+    """Answer of the explanation task.
 
     Attributes:
         text: The whole explanation.
@@ -183,7 +183,7 @@ def read_manifest(path: Path) -> list[Sample]:
 
 
 def write_manifest(samples: Iterable[Sample], path: Path) -> Path:
-    """Write a manifest, the whole file or none; fields that hold their default are left out."""
+    """Write a manifest atomically; fields with their default value are omitted."""
     lines = (json.dumps(s.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for s in samples)
     write_text(path, "".join(line + "\n" for line in lines))
     return path

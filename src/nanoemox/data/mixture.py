@@ -1,4 +1,4 @@
-"""Which sample comes at which position: exact ratios, shuffled epochs, no state.
+"""Stateless sampling from several sources by position: exact ratios, shuffled epochs.
 
 Weights count samples, not batches or data sets. Positions are cut into blocks of 1000; each block holds every source
 as often as its weight says (largest remainders), shuffled. The n-th draw of a source takes the n-th entry of that
@@ -83,7 +83,7 @@ class BalancedMixture:
         self._parts = [Mixture(sources, weights, seed)]
 
     def change(self, position: int, weights: Mapping[str, float]) -> None:
-        """Draw with other weights from a position on, which must lie after the last change."""
+        """Change the weights from a position on, which must lie after the last change."""
         if position <= self._starts[-1]:
             raise RecipeError(f"mixture: weights change at {self._starts[-1]} already, cannot at {position}")
         self._starts.append(position)

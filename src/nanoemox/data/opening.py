@@ -75,7 +75,7 @@ def open_corpus(name: str, root: Path, *, trust_npz: bool = False) -> SampleSour
 
 
 def absolute(source: SampleSource) -> list[Sample]:
-    """Return the samples with media paths that hold wherever one stands."""
+    """Return the samples with absolute media paths."""
     out = []
     for sample in source.samples:
         found = {field: os.path.abspath(source.root / path) for field, path in sample.paths.items()}

@@ -1,4 +1,4 @@
-"""Keep what is measured out of what trains: a filter by clip name and by normalised words.
+"""Remove evaluation clips from training data: a filter by clip name and by normalised words.
 
 Two sources say what is measured: the corpora of the benchmarks, asked through their own readers wherever the data root
 holds them, and every validation and evaluation file under ``<data root>/annotations``. A training sample that shares a
@@ -27,7 +27,7 @@ EVALUATED: Final = (
     "mer2023", "mer2024", "meld", "iemocap", "cmu_mosi", "cmu_mosei", "ch_sims", "ch_sims_v2", "ov_merd", "emer",
     "mintrec", "mintrec2", "avamerg", "ravdess",
 )  # fmt: skip
-"""Corpora that benchmarks ask; what they do not train on is held out."""
+"""Corpora of the benchmarks; their splits other than training are held out."""
 _ONE_POOL: Final = frozenset({"mer2023", "mer2024", "mercaptionplus", "merr", "ov_merd", "emer"})
 """Corpora that label clips of one collection: the same name is the same clip."""
 MIN_WORDS: Final = 4
@@ -48,7 +48,7 @@ def normalise(text: str) -> str:
 
 @dataclass(slots=True)
 class HeldOutIndex:
-    """What must not train.
+    """Names and utterances that must not be trained on.
 
     Attributes:
         texts: Normalised utterance -> file or part of a corpus that holds it.
@@ -59,13 +59,13 @@ class HeldOutIndex:
     names: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add_text(self, text: str, where: str) -> None:
-        """Hold an utterance, if it is long enough to prove anything."""
+        """Add an utterance, if it is long enough to identify a clip."""
         key = normalise(text)
         if key.count(" ") + 1 >= MIN_WORDS:
             self.texts.setdefault(key, where)
 
     def add_name(self, sample: Sample, where: str) -> None:
-        """Hold the clip of a sample."""
+        """Add the clip of a sample."""
         self.names.setdefault(_name(sample), where)
 
 
@@ -116,7 +116,7 @@ def _evaluation_set(name: str, data_root: Path) -> Sequence[Sample]:
 
 
 def _hold_corpus(held_out: HeldOutIndex, name: str, samples: Sequence[Sample]) -> None:
-    """Hold what a corpus does not train on."""
+    """Add the held-out samples of a corpus."""
     # A sentence that the corpus' own training part says as well is said by design, as in acted corpora.
     repeated = {normalise(text) for s in samples if s.split == "train" for text in _texts(s)}
     for sample in samples:
@@ -166,7 +166,7 @@ def _walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def drop_overlap(samples: Sequence[Sample], held_out: HeldOutIndex) -> tuple[list[Sample], dict[str, int]]:
-    """Take out the training samples that share a name or an utterance with what is measured.
+    """Remove the training samples that share a name or an utterance with an evaluation set.
 
     The validation parts of ``samples`` themselves count as measured too, except that clips with media are compared
     by name alone there: acted corpora repeat the same sentence in every part by design.

@@ -76,7 +76,7 @@ def _unique(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
 
 
 def _with_face_vectors(samples: Sequence[Sample], root: Path, folder: Path) -> list[Sample]:
-    """Give every clip the file of face vectors that is called as it is."""
+    """Assign to every clip the face vectors with the same file stem."""
     base, inside = Path(os.path.abspath(root)), Path(os.path.abspath(folder))
     if not inside.is_dir() or not inside.is_relative_to(base):
         raise RecipeError(
@@ -133,7 +133,7 @@ def _suffix(file: str) -> str:
 
 
 def format_summary(summary: Mapping[str, Any], out: Path) -> str:
-    """Return the summary for people."""
+    """Format the summary as text."""
     lines = [f"{summary['corpus']}  ({summary['licence']})"]
     for split, part in summary["splits"].items():
         tasks = ", ".join(f"{count} {task}" for task, count in part["tasks"].items())
@@ -153,7 +153,7 @@ def format_summary(summary: Mapping[str, Any], out: Path) -> str:
 
 
 def list_corpora() -> list[dict[str, str]]:
-    """Return name, licence, what to do to have it, and files of every corpus that can be prepared."""
+    """Return name, licence, how to obtain it, and files of every corpus that can be prepared."""
     return [
         {"corpus": name, "licence": corpus.licence, "get": corpus.get, "files": corpus.files}
         for name, corpus in READERS.items()
@@ -161,7 +161,7 @@ def list_corpora() -> list[dict[str, str]]:
 
 
 def format_corpora() -> str:
-    """Return the list for people."""
+    """Format the list as text."""
     width = max(map(len, READERS))
     return "\n".join(
         f"{name:{width}}  {corpus.licence}\n{'':{width}}  {corpus.get}" for name, corpus in READERS.items()

@@ -1,4 +1,4 @@
-"""This process' place among those that work together, started by ``torchrun`` or ``accelerate launch``."""
+"""Rank of this process among those that ``torchrun`` or ``accelerate launch`` started."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PATIENCE = timedelta(days=30)
 
 
 def processes() -> PartialState:
-    """Return the place; alone where nothing was launched.
+    """Return rank and number of processes; one process where nothing was launched.
 
-    Without an accelerator the library must be told so: otherwise every process of ``torchrun`` believes that it is
+    Without an accelerator ``cpu=True`` is needed: otherwise every process of ``torchrun`` believes that it is
     alone, and all do the same work side by side.
     """
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)

@@ -1,7 +1,7 @@
-"""Work done ahead in other processes, results in the order of the items.
+"""A process pool that works ahead and returns results in the order of the items.
 
-Files that people hand in can crash a decoder. An item whose process died is done once more by the caller, who is told
-to be careful; the others go on in a fresh pool. Processes are spawned, never forked (threads of torch and FFmpeg do
+Files that people hand in can crash a decoder. An item whose process died is done once more by the caller, in its
+careful way; the others go on in a fresh pool. Processes are spawned, never forked (threads of torch and FFmpeg do
 not survive a fork), and end when the process that started them is killed, however that happens.
 """
 
@@ -21,9 +21,9 @@ State = TypeVar("State")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 AHEAD: Final = 4
-"""Items under way for every process: enough to keep all busy, few enough to hold in memory."""
+"""Items in flight per process: enough to keep all busy, few enough for memory."""
 THREADS: Final = 2
-"""Threads where no processes are wanted: decoders let others run meanwhile."""
+"""Threads used in place of processes: decoders release the interpreter lock."""
 
 
 class Workers(Generic[State, Item, Result]):
@@ -100,11 +100,11 @@ class Workers(Generic[State, Item, Result]):
 
 
 _STATE: Any = None
-"""What ``make`` gave, in a process of a pool."""
+"""The result of ``make`` in a worker process."""
 
 
 def _start(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Begin a process: leave Ctrl-C to the parent, end with it, keep to one core."""
+    """Initialise a worker: ignore Ctrl-C, end with the parent, use one core."""
     global _STATE
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.questions import Decision, check_questions
 from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.reporting.answer_page import ClipAnswers, render_card
 from nanoemox.reporting.clip_view import view_clip
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.local_files import read_file
-from nanoemox.tasks import ALL_TASKS, TASKS
+from nanoemox.tasks import TASKS
 from nanoemox.types import Clip, NanoEmoXError, Think, Turn
 
 MAX_WORDS: Final = 20_000
@@ -68,7 +69,7 @@ class Asking:
         """
         clip = self._clip(given)
         with self._one:
-            answer = self.engine.answer(clip, ALL_TASKS, explain=True)
+            answer = self.engine.answer(clip, options=AnswerOptions(explain=True))
         return render_card(ClipAnswers((answer,), view_clip(clip)))
 
     def timeline(self, given: Given, every_s: float) -> str:
@@ -81,14 +82,8 @@ class Asking:
         if given.file is None:
             raise NanoEmoXError("words alone have no length: record or choose a clip for the timeline")
         with self._one:
-            windows = tuple(
-                self.engine.timeline(
-                    given.file,
-                    TimelineOptions(
-                        every_s, every_s * _WINDOW_SHARE, tasks=CLOSED, subtitle=clip.subtitle or "", hear=False
-                    ),
-                )
-            )
+            options = TimelineOptions(every_s, every_s * _WINDOW_SHARE, tasks=CLOSED, subtitle=clip.subtitle or "")
+            windows = tuple(self.engine.timeline(given.file, options))
         return render_card(ClipAnswers(windows, view_clip(clip)))
 
     def decide(self, given: Given, questions: str) -> list[list[str]]:

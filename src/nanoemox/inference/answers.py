@@ -1,4 +1,4 @@
-"""From batches of clips to answers, with their warnings and timing; one after the other, or one answer in pieces."""
+"""From encoded batches to answers with warnings and timing: batch by batch, or one answer streamed in pieces."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[A
                 gate=batch.gate(i),
                 warnings=warnings_of(batch, i),
                 timing_s={stage: round(seconds, 4) for stage, seconds in timing.items()},
-                evidence=batch.evidence(i) if batch.plan.explain else None,
+                evidence=batch.evidence(i) if batch.plan.options.explain else None,
                 heard=clip.heard,
             )
         )
@@ -61,7 +61,7 @@ def warnings_of(batch: ClipBatch, i: int) -> tuple[str, ...]:
 
 
 def _untrained_warning(left_out: Sequence[str], used: Sequence[str]) -> tuple[str, ...]:
-    """Warn of branches that a clip gave rise to and that were left out because their adapters are untrained."""
+    """Warn of branches that the clip has but that are not used because their adapters are untrained."""
     if not left_out:
         return ()
     rest = "they are left out" if used else "only the words are used"
@@ -108,7 +108,7 @@ def _answer_each(
     batch: Sequence[tuple[int, Source]],
     on_error: Callable[[int, NanoEmoXError], None],
 ) -> list[Answer]:
-    """Answer one by one where a batch failed, so that one bad source does not take its neighbours along."""
+    """Answer one by one after a batch failed, so that one bad source does not fail the others."""
     answers = []
     for i, source in batch:
         try:
@@ -123,7 +123,7 @@ def written_pieces(batch: ClipBatch, reserve: int) -> Iterator[str]:
 
     Args:
         batch: One clip, one open question.
-        reserve: Ids that may yet turn out to be the start of the terminator, and are reserve back.
+        reserve: Ids held back because they may be the start of the terminator.
     """
     decoder = batch.decoder()
     sent = 0

@@ -1,4 +1,4 @@
-"""What the engine does with one batch of clips: encode, ask, read the answers, say what was looked at.
+"""One batch of clips in the engine: encode, ask, parse the answers, report the evidence.
 
 Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` experts.
 """
@@ -6,75 +6,58 @@ Letters: ``B`` clips of a batch, ``T`` frames, ``W`` speech windows, ``E`` exper
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nanoemox.inference.calibrating import calibrate
-from nanoemox.inference.decoding import Choice, Decoder, GenerationOptions, Prefix, prefill, score
-from nanoemox.media.load import clip_from_arrays
+from nanoemox.inference.decoding import Choice, Decoder, Prefix, prefill, score
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.model.branches import BRANCHES, branch_of
 from nanoemox.model.configuration import FUSED, FUSION, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.tasks import TASKS, ClosedTask, format_label, get_task, parse
-from nanoemox.types import (
-    SAMPLE_RATE_HZ,
-    Clip,
-    Evidence,
-    MediaError,
-    Modality,
-    NanoEmoXError,
-    Reading,
-    Turn,
-)
+from nanoemox.types import Clip, Evidence, MediaError, Modality, NanoEmoXError, Reading
 
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
-"""Candidates of the one closed task that is asked, or task -> candidates."""
+"""Candidates of the only closed task, or task -> candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked about each clip, checked before any clip is touched.
+    """The questions about each clip, checked before any clip is read.
 
     Attributes:
         asks: One question per task, in the order wanted.
-        explain: Whether evidence is wanted.
-        generation: How open answers are written.
+        options: How they are answered.
     """
 
     asks: tuple[Ask, ...]
-    explain: bool
-    generation: GenerationOptions
+    options: AnswerOptions
 
     @property
     def closed(self) -> list[Ask]:
-        """Questions that are scored."""
+        """Closed questions, whose candidates are scored."""
         return [a for a in self.asks if TASKS[a.task].closed]
 
     @property
     def open(self) -> list[Ask]:
-        """Questions that are written out."""
+        """Open questions, whose answers are generated."""
         return [a for a in self.asks if not TASKS[a.task].closed]
 
 
-def make_plan(
-    tasks: str | Sequence[str],
-    labels: Labels | None,
-    think: bool,
-    explain: bool = False,
-    generation: GenerationOptions | None = None,
-) -> Plan:
+def make_plan(tasks: str | Sequence[str], labels: Labels | None = None, options: AnswerOptions | None = None) -> Plan:
     """Check tasks and labels.
 
     Raises:
         NanoEmoXError: Unknown task, or labels that are empty, double, or belong to no closed task that is asked.
     """
+    options = options or AnswerOptions()
     keys = (tasks,) if isinstance(tasks, str) else tuple(dict.fromkeys(tasks))
     if not keys:
         raise NanoEmoXError(f"no task was asked; choose from {', '.join(TASKS)}")
@@ -89,44 +72,8 @@ def make_plan(
     given = {k: check_labels(v) for k, v in (labels or {}).items()}
     if unasked := sorted(set(given) - set(closed)):
         raise NanoEmoXError(f"labels were given for {', '.join(unasked)}, which is no closed task that was asked")
-    asks = tuple(Ask(k, labels=given.get(k) or TASKS[k].labels or None, think=think) for k in keys)
-    return Plan(asks, explain, generation or GenerationOptions())
-
-
-_NO_ARRAYS: Final = {"frames": None, "fps": None, "waveform": None, "sample_rate_hz": SAMPLE_RATE_HZ}
-
-
-def clip_of(
-    load: Callable[..., Clip],
-    num_frames: int,
-    clip: Clip | str | Path | None,
-    text: str | None,
-    history: Sequence[Turn],
-    arrays: Mapping[str, Any] = _NO_ARRAYS,
-) -> Clip:
-    """Make one clip of what a caller has: a clip or a file, arrays, or words alone.
-
-    Args:
-        load: Reads a file, given ``subtitle`` and ``history``.
-        num_frames: T, frames taken from an array.
-        clip: A clip, a file, or None.
-        text: The words; they replace those of ``clip``.
-        history: Earlier turns; they replace those of ``clip``.
-        arrays: ``frames``, ``fps``, ``waveform``, ``sample_rate_hz`` of :func:`~nanoemox.media.load.clip_from_arrays`.
-
-    Raises:
-        NanoEmoXError: Both a clip and arrays, or nothing at all.
-    """
-    if clip is None:
-        words = (text or "").strip() or None
-        name = "clip" if arrays["frames"] is not None or arrays["waveform"] is not None else "words"
-        return clip_from_arrays(**arrays, num_frames=num_frames, subtitle=words, history=history, name=name)
-    if arrays["frames"] is not None or arrays["waveform"] is not None:
-        raise NanoEmoXError("a clip and arrays were given: give one of the two")
-    if not isinstance(clip, Clip):
-        return load(clip, subtitle=text, history=history)
-    said = clip.subtitle if text is None else text.strip() or None
-    return replace(clip, subtitle=said, history=tuple(history) or clip.history)
+    asks = tuple(Ask(k, labels=given.get(k) or TASKS[k].labels or None, think=options.think) for k in keys)
+    return Plan(asks, options)
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
@@ -142,13 +89,13 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]:
-    """Return what a model with these branches at work is given of a clip: branches in their order, then the words."""
+    """Return the modalities of a clip that a model with these active branches uses: branches in order, then text."""
     words = ("text",) if clip.subtitle or clip.history else ()
     return (*(b for b in BRANCHES if b in branches), *words)
 
 
 def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
-    """Name the branches whose adapters nobody has trained, with fusion unless both that it joins are trained."""
+    """Name the branches with untrained adapters; fusion is trained only if both branches that it joins are."""
     trained = set(config.trained_branches)
     if not set(FUSED) <= trained:
         trained.discard(FUSION)
@@ -156,7 +103,7 @@ def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
 
 
 class ClipBatch:
-    """B clips whose prompts, up to the question, stand in the language model's cache.
+    """B clips whose prompts, up to the question, are in the language model's cache.
 
     Args:
         model: The model, in eval mode.
@@ -205,9 +152,9 @@ class ClipBatch:
                 raise MediaError(f"{clip.name}: nothing to answer from; this model reads {reads}, the clip has none")
 
     def _check_room(self, longest: int) -> None:
-        """Make sure that question and answer still fit behind the longest prompt."""
+        """Check that question and answer fit in the context after the longest prompt."""
         limit = int(self.model.config.text_config.max_position_embeddings)
-        answer = self.plan.generation.max_new_tokens if self.plan.open else 0
+        answer = self.plan.options.generation.max_new_tokens if self.plan.open else 0
         total = longest + max((len(self.processor.question_ids(a)) for a in self.plan.asks), default=0) + answer
         if total > limit:
             raise NanoEmoXError(
@@ -251,7 +198,7 @@ class ClipBatch:
         ]
 
     def open(self) -> list[dict[str, Reading]]:
-        """Write the open answers of all clips in step: task -> reading, for each clip."""
+        """Generate the open answers of all clips in one batch: task -> reading, for each clip."""
         asks = self.plan.open
         if not asks:
             return [{} for _ in self.clips]
@@ -262,7 +209,7 @@ class ClipBatch:
     def decoder(self) -> Decoder:
         """Return the decoder of the open questions, not yet started."""
         questions = [self.processor.question_ids(a) for a in self.plan.open]
-        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, self.plan.generation)
+        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, self.plan.options.generation)
 
     def text(self, ids: Sequence[int]) -> str:
         """Turn ids into the text that was written, tags included."""
@@ -274,7 +221,7 @@ class ClipBatch:
         return self._row(i, FUSION, self.prefix.seen.gate)
 
     def evidence(self, i: int) -> Evidence:
-        """Put times and boxes to the attention that the adapters report."""
+        """Return the adapters' attention with the times and boxes that it belongs to."""
         clip, config = self.clips[i], self.processor.config
         found: dict[str, Any] = {}
         for name, branch in BRANCHES.items():

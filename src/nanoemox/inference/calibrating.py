@@ -1,4 +1,4 @@
-"""Correction of closed answers: what a model prefers without any clip is taken off where the calibration says so."""
+"""Calibration of closed answers: the prior that a model has without any clip is subtracted where it is configured."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our 
 from nanoemox.inference.precision import default_dtype
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.packing import can_pack, pack
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
 from nanoemox.weights.directories import check_directory, weight_names
@@ -42,7 +43,7 @@ def load_checkpoint(
         dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
 
     Returns:
-        Model in eval mode on its device, processor, name.
+        Model in eval mode on its device, its weights packed on a CPU (:mod:`nanoemox.model.packing`), processor, name.
 
     Raises:
         CheckpointError: There is no usable model; the message says what is missing.
@@ -60,11 +61,14 @@ def load_checkpoint(
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(_explain(source, local, error)) from error
-    return model.to(where).eval(), processor, name
+    model = model.to(where).eval()
+    if can_pack(where, chosen):
+        pack(model)
+    return model, processor, name
 
 
 def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
-    """Return what to hand to ``from_pretrained``, the model's name, and whether it lies on this machine.
+    """Return the argument of ``from_pretrained``, the model's name, and whether it is on this machine.
 
     Raises:
         CheckpointError: There is no such model, or it lacks files.

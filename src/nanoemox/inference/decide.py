@@ -22,7 +22,8 @@ from torch import Tensor
 from nanoemox.inference.answers import warnings_of
 from nanoemox.inference.batch import ClipBatch, Plan, used_modalities
 from nanoemox.inference.calibrating import calibrate
-from nanoemox.inference.decoding import Choice, GenerationOptions, Prefix, score
+from nanoemox.inference.decoding import Choice, Prefix, score
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.questions import Decision, Question
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
@@ -32,7 +33,7 @@ MAX_NODES = 512
 """Tokens of questions and options in one forward pass: its mask has as many rows and columns."""
 MAX_LOGITS = 2**26
 """Logits of one forward pass, B x tokens x V: 256 MB."""
-_NOTHING_ELSE = Plan((), False, GenerationOptions())
+_NOTHING_ELSE = Plan((), AnswerOptions())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def decide_clips(
 
 
 def choice_of(processor: NanoEmoXProcessor, question: Question) -> Choice:
-    """Put a question into the model's words: ids of the question, and of each option in the question's order."""
+    """Tokenise a question: ids of the question, and of each option in the question's order."""
     texts = question.texts
     shown = list(zip(texts, question.options, strict=True))
     if question.form == "choice":
@@ -133,7 +134,7 @@ def choice_of(processor: NanoEmoXProcessor, question: Question) -> Choice:
 def score_in_pieces(
     model: Any, prefix: Prefix, choices: Sequence[Choice], max_nodes: int = MAX_NODES, max_logits: int = MAX_LOGITS
 ) -> list[Tensor]:
-    """Return what :func:`~nanoemox.inference.decoding.score` gives, from as many forward passes as the bounds ask for.
+    """Equal :func:`~nanoemox.inference.decoding.score`, in as many forward passes as the bounds require.
 
     Args:
         model: The model.

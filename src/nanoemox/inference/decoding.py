@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
-from nanoemox.inference.written import Sampler, Written
+from nanoemox.inference.sampling import Sampler, TokenBuffer
 from nanoemox.model.cache import cache_argument, reserved_branch, shared_branch
 from nanoemox.types import NanoEmoXError
 
@@ -31,7 +31,7 @@ MAX_NEW_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How open answers are written; the names mean what they mean in ``generate`` of transformers.
+    """How open answers are generated; the names mean what they mean in ``generate`` of transformers.
 
     Attributes:
         max_new_tokens: Upper bound of an answer's length, at most 1024.
@@ -62,7 +62,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
-    """What the language model remembers of the shared start of B prompts.
+    """The language model's cache of the shared start of B prompts.
 
     Attributes:
         cache: Keys and values, padded on the right.
@@ -80,7 +80,7 @@ class Prefix:
         return self.keep.sum(dim=1)
 
     def rows(self, rows: Sequence[int]) -> Prefix:
-        """Return the memory of some of the prompts, in this order."""
+        """Return the cache of some of the prompts, in this order."""
         if list(rows) == list(range(len(self.keep))):
             return self
         cache = shared_branch(self.cache)
@@ -218,7 +218,7 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Decoder:
-    """Write the answers to K open questions about each of B prompts, all rows in step.
+    """Generate the answers to K open questions about each of B prompts as one batch.
 
     :meth:`finish` writes everything. Iterating instead yields after each step the ids that were added, ``None`` in a
     row that has ended, and so waits for the device at every step. ``answers`` holds the ids so far without the
@@ -245,33 +245,28 @@ class Decoder:
         self.questions = [list(q) for _ in prefix.keep for q in questions]
         self.answers: list[list[int]] = [[] for _ in self.questions]
         self.ended = [False] * len(self.questions)
-        # On a CPU torch multiplies one row in half precision by a plain loop, two rows by a kernel several times as
-        # fast (benchmarks/decoding.py), so a lone row gets a twin that nobody reads.
-        half = prefix.keep.device.type == "cpu" and model.dtype.itemsize == 2
-        self._rows = self.questions * 2 if half and len(self.questions) == 1 else self.questions
 
     def __iter__(self) -> Iterator[list[int | None]]:
         """Decode until every row has ended or is as long as allowed."""
         for written in self._steps():
             news = torch.stack([written.ids[:, written.steps - 1], written.lengths, written.ended])
-            yield self._read(*news[:, : len(self.questions)].tolist())
+            yield self._read(*news.tolist())
             if all(self.ended):
                 return
 
     def finish(self) -> list[list[int]]:
-        """Decode to the end and return ``answers``; the device is rarely asked whether it has come."""
-        every = _look_every(self.prefix.keep.device)
+        """Decode to the end and return ``answers``; the end is checked rarely, since each check synchronises."""
+        every = steps_between_looks(self.prefix.keep.device)
         for written in self._steps():
             last = written
             if written.steps % every == 0 and bool(written.ended.all()):
                 break
-        count = len(self.questions)
-        self.answers = [row[:n] for row, n in zip(last.ids[:count].tolist(), last.lengths.tolist(), strict=False)]
-        self.ended = last.ended[:count].tolist()
+        self.answers = [row[:n] for row, n in zip(last.ids.tolist(), last.lengths.tolist(), strict=True)]
+        self.ended = last.ended.tolist()
         return self.answers
 
     def _read(self, tokens: list[int], lengths: list[int], ended: list[int]) -> list[int | None]:
-        """Take one step over from the device."""
+        """Copy one step from the device."""
         added = [None if over else token for token, over in zip(tokens, self.ended, strict=True)]
         for answer, token, length in zip(self.answers, added, lengths, strict=True):
             if token is not None:
@@ -281,17 +276,17 @@ class Decoder:
         return added
 
     @torch.no_grad()
-    def _steps(self) -> Iterator[Written]:
-        """Write one id a row and step, up to the allowed length, and never wait for the device."""
+    def _steps(self) -> Iterator[TokenBuffer]:
+        """Generate one id per row and step, up to the allowed length, without synchronising."""
         options, device = self.options, self.prefix.keep.device
-        repeats = len(self._rows) // len(self.prefix.keep)
-        longest = max(map(len, self._rows))
+        repeats = len(self.questions) // len(self.prefix.keep)
+        longest = max(map(len, self.questions))
         cache = reserved_branch(self.prefix.cache, repeats, longest + options.max_new_tokens)
         logits, keep, positions = self._ask(cache, repeats, longest)
         # Where nothing is padding no mask is needed, and attention without one takes the fastest kernel.
         mask = None if keep.all() else _additive(_pad_ones(keep, options.max_new_tokens)[:, None], self.model.dtype)
         choose = Sampler(options.temperature, options.top_p, options.top_k, options.seed, device)
-        written = Written(len(self._rows), options.max_new_tokens, self.terminator, device)
+        written = TokenBuffer(len(self.questions), options.max_new_tokens, self.terminator, device)
         for step in range(options.max_new_tokens):
             chosen = choose(logits)
             written.append(chosen)
@@ -314,15 +309,15 @@ class Decoder:
             float[R, V] logits after each question, bool[R, P + Q] real tokens, int64[R] next positions.
         """
         device = self.prefix.keep.device
-        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self._rows], device=device)
-        lengths = torch.tensor([len(q) for q in self._rows], device=device)
+        ids = torch.tensor([q + q[-1:] * (longest - len(q)) for q in self.questions], device=device)
+        lengths = torch.tensor([len(q) for q in self.questions], device=device)
         before = self.prefix.keep.repeat_interleave(repeats, dim=0)
         real = torch.arange(longest, device=device) < lengths[:, None]
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
         starts = before.sum(dim=1)
         # The head is as wide as the vocabulary: it is asked where some question ends, and nowhere else.
-        ends = sorted({len(q) - 1 for q in self._rows})
+        ends = sorted({len(q) - 1 for q in self.questions})
         out = self.model(
             input_ids=ids,
             attention_mask=_additive(allowed, self.model.dtype),
@@ -331,13 +326,13 @@ class Decoder:
             use_cache=True,
             logits_to_keep=torch.tensor(ends, device=device),
         )
-        at = torch.tensor([ends.index(len(q) - 1) for q in self._rows], device=device)
+        at = torch.tensor([ends.index(len(q) - 1) for q in self.questions], device=device)
         last = out.logits[torch.arange(len(ids), device=device), at]
         return last, torch.cat([before, real], dim=1), starts + lengths
 
 
-def _look_every(device: torch.device) -> int:
-    """Steps between two looks at whether all answers have ended: a look is free here and a wait on another device."""
+def steps_between_looks(device: torch.device) -> int:
+    """Steps between two checks whether all answers have ended: free on a CPU, a synchronisation elsewhere."""
     return 1 if device.type == "cpu" else 16
 
 

@@ -1,4 +1,4 @@
-"""A clip as vectors: what the adapters and the fusion hand to the language model."""
+"""A clip as vectors: the outputs of adapters and fusion, before the language model."""
 
 from __future__ import annotations
 

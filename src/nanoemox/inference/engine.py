@@ -1,4 +1,4 @@
-"""The single way from a clip to answers, for evaluation, command line, server and demo.
+"""The engine: from a clip to answers, for evaluation, command line, server and demo.
 
 A clip is encoded once and its prompt runs through the language model once; every task then only adds its question
 (:mod:`nanoemox.inference.decoding`). Closed tasks are scored over their candidates, open tasks are written out.
@@ -13,27 +13,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
 from nanoemox.faces.vectors import FaceTable, face_table, with_face_vectors
 from nanoemox.inference.answers import answer_batch, answer_in_batches, written_pieces
-from nanoemox.inference.batch import ClipBatch, Labels, Plan, clip_of, make_plan, untrained_branches
+from nanoemox.inference.batch import ClipBatch, Labels, Plan, make_plan, untrained_branches
 from nanoemox.inference.checkpoints import load_checkpoint
 from nanoemox.inference.decide import Decisions, decide_clips
-from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.embedding import Embedding, embed_clip
+from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.inference.questions import Question, check_questions
 from nanoemox.inference.timeline import TimelineOptions, cut, no_answer
 from nanoemox.inference.transcribe import find_listener, listen
 from nanoemox.media.decode import MediaOptions
-from nanoemox.media.load import load_clip, media_duration_s
+from nanoemox.media.load import clip_from_arrays, load_clip, media_duration_s
 from nanoemox.model.branches import present, read_branches, sidecars
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks import ALL_TASKS
-from nanoemox.types import SAMPLE_RATE_HZ, Answer, Clip, MediaError, NanoEmoXError, Turn
+from nanoemox.types import Answer, Clip, ClipSource, MediaArrays, MediaError, NanoEmoXError, Turn
 
 
 class Engine:
@@ -76,55 +75,51 @@ class Engine:
         *,
         subtitle: str | None = None,
         history: Sequence[Turn] = (),
-        face_index: int = 0,
-        hear: bool = True,
-        asr_model: str | Path | None = None,
         span_s: tuple[float, float] | None = None,
         face_vectors: str | Path | FaceTable | npt.NDArray[Any] | None = None,
+        options: LoadOptions | None = None,
     ) -> Clip:
-        """Read a clip as this model needs it: its number of frames, and the face that is to be read.
+        """Read a clip as this model needs it: its number of frames, and the selected face.
 
         Args:
             source: Path, bytes or file object.
             subtitle: The words; None takes those beside or in the file; empty for none.
             history: Earlier turns of the dialogue, oldest first.
-            face_index: Which person, 0 the largest.
-            hear: Where there are no words, listen for them with the recogniser that came with ``small`` (if it was
-                pulled) and put what was heard into ``Clip.heard``; other languages are translated into English.
-            asr_model: Directory of another Whisper to listen with.
             span_s: Read only from here to there, in seconds.
             face_vectors: For a model of ``face.kind: precomputed``: OpenFace's ``.csv`` of the whole recording, or a
                 ``.npy`` or float[N, F] whose rows are evenly spread over it; or its table, read once for many spans.
+            options: Which person's face is read, and whether speech is recognised.
 
         Raises:
             MediaError: A file cannot be read.
             NanoEmoXError: Face vectors for a model that looks at the face itself.
         """
+        options = options or LoadOptions()
+        start_s, end_s = span_s or (0.0, None)
         clip = load_clip(
             source,
             num_frames=self.processor.config.vision.num_frames,
             subtitle=subtitle,
             history=tuple(history),
-            start_s=span_s[0] if span_s else 0.0,
-            end_s=span_s[1] if span_s else None,
+            start_s=start_s,
+            end_s=end_s,
             options=MediaOptions(frame_sampling=self.processor.config.vision.frame_sampling),
         )
         if face_vectors is not None:
-            table = self._face_table(face_vectors, face_index)
+            table = self._face_table(face_vectors, options.face_index)
             if span_s is not None and table.recording_s is None and isinstance(source, str | Path):
                 table = replace(table, recording_s=media_duration_s(source))
-            clip = self.with_face_vectors(clip, table, face_index, start_s=span_s[0] if span_s else 0.0)
-        clip = self._with_words(clip, hear and subtitle is None and not clip.subtitle, asr_model)
+            clip = self.with_face_vectors(clip, table, options.face_index, start_s=start_s)
+        if subtitle is None:
+            clip = self._with_words(clip, options)
         paths = {"media": str(source)} if isinstance(source, str | Path) else {}
         files = sidecars(self.processor.config, paths)
-        return self._with_branches(clip, face_index, files, span_s[0] if span_s else 0.0)
+        return self._with_branches(clip, options.face_index, files, start_s)
 
-    def complete(
-        self, clip: Clip, *, face_index: int = 0, hear: bool = True, asr_model: str | Path | None = None
-    ) -> Clip:
-        """Do to a clip that was read elsewhere what :meth:`load` does to a file: find words and face."""
-        heard = self._with_words(clip, hear and not clip.subtitle, asr_model)
-        return self._with_branches(heard, face_index)
+    def complete(self, clip: Clip, *, options: LoadOptions | None = None) -> Clip:
+        """Add words and face to a clip that was read elsewhere, as :meth:`load` does for a file."""
+        options = options or LoadOptions()
+        return self._with_branches(self._with_words(clip, options), options.face_index)
 
     def with_face_vectors(
         self,
@@ -157,70 +152,56 @@ class Engine:
         )
 
     def _face_table(self, source: str | Path | FaceTable | npt.NDArray[Any], index: int) -> FaceTable:
-        """Read the vectors that this model takes."""
+        """Read face vectors in the format of this model."""
         config = self.processor.config
         if not config.reads_face_vectors:
             kind = config.face.kind if "face" in config.branches else "none"
             raise NanoEmoXError(f"this model takes no face vectors (face.kind: {kind}): leave them out")
         return face_table(Path(source) if isinstance(source, str) else source, config.face.vector_columns, index)
 
-    def _with_words(self, clip: Clip, wanted: bool, asr_model: str | Path | None) -> Clip:
-        """Listen to a clip without words where a recogniser is there."""
-        listener = find_listener(asr_model, self.model.device) if wanted else None
+    def _with_words(self, clip: Clip, options: LoadOptions) -> Clip:
+        """Recognise the speech of a clip without words, where that is wanted and a recogniser is there."""
+        if clip.subtitle or not options.hear:
+            return clip
+        listener = find_listener(options.asr_model, self.model.device)
         return clip if listener is None else listen(clip, listener)
 
     def _with_branches(
         self, clip: Clip, index: int = 0, files: Mapping[str, str] | None = None, start_s: float = 0.0
     ) -> Clip:
-        """Find what the branches at work read beside pictures, sound and words, unless that was done."""
+        """Add the other inputs of the active branches (face, signals), unless the clip has them."""
         config = self.processor.config
         return read_branches(clip, config, files, without=untrained_branches(config), start_s=start_s, person=index)
 
     def answer(
         self,
-        clip: Clip | str | Path | None = None,
-        tasks: Sequence[str] = ALL_TASKS,
+        clip: ClipSource | None = None,
+        tasks: str | Sequence[str] = ALL_TASKS,
         labels: Labels | None = None,
-        think: bool = True,
         *,
         text: str | None = None,
         history: Sequence[Turn] = (),
-        frames: npt.NDArray[np.uint8] | None = None,
-        fps: float | None = None,
-        waveform: npt.NDArray[Any] | None = None,
-        sample_rate_hz: int = SAMPLE_RATE_HZ,
-        explain: bool = False,
-        generation: GenerationOptions | None = None,
+        options: AnswerOptions | None = None,
     ) -> Answer:
         """Answer some or all of the six tasks about one clip.
 
         Args:
-            clip: A clip, whose face is looked for if nobody has, or a file that is read with :meth:`load`.
+            clip: A clip, whose face is looked for if nobody has, arrays, or a file that is read with :meth:`load`.
             tasks: Task keys, in the order wanted.
-            labels: Candidates of the closed task asked, or task -> candidates; the usual lists by default.
-            think: ``erg``: write the chain of empathy before the reply.
-            text: The words, alone or with a clip, a file or arrays.
-            history: Earlier turns of the dialogue, oldest first.
-            frames: In place of a clip: uint8[N, H, W, 3] RGB.
-            fps: Their frames per second.
-            waveform: In place of a clip or beside ``frames``: float[S] or float[C, S] in -1..1, or int16.
-            sample_rate_hz: Its rate.
-            explain: Add what the model looked at.
-            generation: How open answers are written; greedy by default.
+            labels: Candidates of the one closed task, or task -> candidates; the usual lists by default.
+            text: The words, alone or in place of those of the clip.
+            history: Earlier turns of the dialogue, oldest first, in place of those of the clip.
+            options: Whether to think and to explain, and how open answers are written.
 
         Raises:
             MediaError: The clip cannot be read or holds nothing that this model can use.
             NanoEmoXError: Unknown task, or labels that fit none.
         """
-        plan = make_plan(tasks, labels, think, explain, generation)
-        if clip is None or text is not None or history or frames is not None or waveform is not None:
-            arrays = {"frames": frames, "fps": fps, "waveform": waveform, "sample_rate_hz": sample_rate_hz}
-            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history, arrays)
-        return self._answer([clip], plan)[0]
+        return self._answer([clip], make_plan(tasks, labels, options), text, history)[0]
 
     def decide(
         self,
-        clip: Clip | str | Path | None,
+        clip: ClipSource | None,
         questions: Sequence[Question | str | Mapping[str, Any]],
         *,
         text: str | None = None,
@@ -231,27 +212,25 @@ class Engine:
         The clip is encoded and its prompt read once; the answers are those of one question at a time, in any order.
 
         Args:
-            clip: A clip, a file, or None with ``text``.
+            clip: A clip, arrays, a file, or None with ``text``.
             questions: Each a :class:`~nanoemox.inference.questions.Question`, its short form (``"choice: Is the
                 speaker sincere? yes|no|unclear"``) or an object of OpenAI's ``/v1/decisions``.
-            text: The words, alone or with a clip.
-            history: Earlier turns of the dialogue, oldest first.
+            text: The words, alone or in place of those of the clip.
+            history: Earlier turns of the dialogue, oldest first, in place of those of the clip.
 
         Raises:
             MediaError: The clip cannot be read or holds nothing that this model can use.
             NanoEmoXError: A question that cannot be asked; the message says which and why.
         """
-        asked = check_questions(questions)
-        if clip is None or text is not None or history:
-            clip = clip_of(self.load, self.processor.config.vision.num_frames, clip, text, history)
+        checked = check_questions(questions)
         begin = time.perf_counter()
-        read = self._read(clip)
+        read = self._read(clip, text, history)
         load_s = time.perf_counter() - begin
-        found = decide_clips(self.model, self.processor, [read], [asked], self.name)[0]
-        timing = {"load": round(load_s, 4)} | found.timing_s
-        return replace(found, timing_s=timing | {"total": round(timing["total"] + load_s, 4)})
+        decisions = decide_clips(self.model, self.processor, [read], [checked], self.name)[0]
+        timing = {"load": round(load_s, 4)} | decisions.timing_s
+        return replace(decisions, timing_s=timing | {"total": round(timing["total"] + load_s, 4)})
 
-    def embed(self, clip: Clip | str | Path) -> Embedding:
+    def embed(self, clip: ClipSource) -> Embedding:
         """Return the tokens of each branch of a clip and their means, float32 of the language model's width.
 
         Raises:
@@ -261,13 +240,11 @@ class Engine:
 
     def answer_many(
         self,
-        clips: Iterable[Clip | str | Path],
-        tasks: Sequence[str] = ALL_TASKS,
+        clips: Iterable[ClipSource],
+        tasks: str | Sequence[str] = ALL_TASKS,
         labels: Labels | None = None,
-        think: bool = True,
         *,
-        explain: bool = False,
-        generation: GenerationOptions | None = None,
+        options: AnswerOptions | None = None,
         batch_size: int = 8,
         on_error: Callable[[int, NanoEmoXError], None] | None = None,
     ) -> Iterator[Answer]:
@@ -276,7 +253,7 @@ class Engine:
         ``batch_size`` clips are read ahead and run together; the answers are those of one clip at a time. A clip that
         cannot be answered raises; given ``on_error``, it is left out and ``on_error(position, error)`` is called.
         """
-        plan = make_plan(tasks, labels, think, explain, generation)
+        plan = make_plan(tasks, labels, options)
         config = self.processor.config
         if any(branch.dependence(config) for branch in present(config).values()):
             batch_size = 1
@@ -289,24 +266,22 @@ class Engine:
 
         Args:
             path: The file.
-            options: How it is cut, read and asked; by default windows of 10 s every 3 s, and all tasks.
+            options: How it is cut and read, and the tasks; by default windows of 10 s every 3 s, and all tasks.
 
         Raises:
             MediaError: The file or the face vectors cannot be read; by utterance, nothing timed is written or heard.
             NanoEmoXError: A hop or window that is not allowed, a prompt that is too long, or as in :meth:`answer`.
         """
         options = options or TimelineOptions()
-        plan = make_plan(options.tasks, options.labels, options.think, options.explain, options.generation)
+        plan = make_plan(options.tasks, options.labels, options.answer)
         table = options.face_vectors
         if table is not None:
-            table = replace(self._face_table(table, options.face_index), recording_s=media_duration_s(path))
-        listen = partial(self._with_words, wanted=options.hear, asr_model=options.asr_model)
-        load = partial(
-            self.load, path, history=options.history, face_index=options.face_index, asr_model=options.asr_model
-        )
-        for stretch in cut(path, options, listen):
+            table = replace(self._face_table(table, options.load.face_index), recording_s=media_duration_s(path))
+        load = partial(self.load, path, history=options.history, face_vectors=table)
+        for stretch in cut(path, options, partial(self._with_words, options=options.load)):
             try:
-                clip = load(subtitle=stretch.subtitle, hear=stretch.hear, span_s=stretch.span, face_vectors=table)
+                how = replace(options.load, hear=stretch.hear)
+                clip = load(subtitle=stretch.subtitle, span_s=stretch.span, options=how)
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
                 answer = no_answer(path, self.name, error)
@@ -314,32 +289,56 @@ class Engine:
 
     def stream(
         self,
-        clip: Clip | str | Path,
+        clip: ClipSource,
         task: str,
         labels: Labels | None = None,
-        think: bool = True,
         *,
-        generation: GenerationOptions | None = None,
+        options: AnswerOptions | None = None,
     ) -> Iterator[str]:
         """Yield one answer in pieces as it is written; joined they are the ``raw`` text of :meth:`answer`.
 
         A closed task comes as one piece.
         """
-        plan = make_plan((task,), labels, think, generation=generation)
+        plan = make_plan((task,), labels, options)
         batch = ClipBatch(self.model, self.processor, [self._read(clip)], plan)
         if plan.closed:
             yield batch.closed()[0][task].raw
             return
         yield from written_pieces(batch, reserve=len(self.processor.terminator_ids) - 1)
 
-    def _read(self, source: Clip | str | Path) -> Clip:
-        return self._with_branches(source) if isinstance(source, Clip) else self.load(source)
+    def _read(self, source: ClipSource | None, text: str | None = None, history: Sequence[Turn] = ()) -> Clip:
+        """Make one clip of a source, words and history; the latter two replace those of the source."""
+        if isinstance(source, str | Path):
+            return self.load(source, subtitle=text, history=history)
+        words = (text or "").strip() or None
+        if isinstance(source, Clip):
+            words = source.subtitle if text is None else words
+            clip = replace(source, subtitle=words, history=tuple(history) or source.history)
+        else:
+            name, arrays = ("words", MediaArrays()) if source is None else ("clip", source)
+            clip = clip_from_arrays(
+                arrays.frames,
+                arrays.fps,
+                arrays.waveform,
+                arrays.sample_rate_hz,
+                num_frames=self.processor.config.vision.num_frames,
+                subtitle=words,
+                history=history,
+                name=name,
+            )
+        return self._with_branches(clip)
 
-    def _answer(self, sources: Sequence[Clip | str | Path], plan: Plan) -> list[Answer]:
+    def _answer(
+        self,
+        sources: Sequence[ClipSource | None],
+        plan: Plan,
+        text: str | None = None,
+        history: Sequence[Turn] = (),
+    ) -> list[Answer]:
         """Answer about some clips together; all seconds but those of loading are shared out evenly."""
         clips, load_s = [], []
         for source in sources:
             begin = time.perf_counter()
-            clips.append(self._read(source))
+            clips.append(self._read(source, text, history))
             load_s.append(time.perf_counter() - begin)
         return answer_batch(ClipBatch(self.model, self.processor, clips, plan), self.name, load_s)

@@ -242,35 +242,36 @@ def _from_line(line: str) -> Question:
     options = [part.strip() for part in rest[ends[-1] :].split("|")] if ends and "|" in rest else []
     if not options:
         raise NanoEmoXError(f"question {line!r}: options follow the question mark with bars between: write {_SHORT}")
-    asked = rest[: ends[-1]].strip()
-    return Question.choice(asked, options) if form == "choice" else Question.score(asked, options)
+    instructions = rest[: ends[-1]].strip()
+    return Question.choice(instructions, options) if form == "choice" else Question.score(instructions, options)
 
 
 def _from_object(given: Mapping[str, Any]) -> Question:
     if not isinstance(given, Mapping):
         raise NanoEmoXError(f"question {given!r}: write {_SHORT}, or a JSON object with type and instructions")
-    form, asked, name = given.get("type"), given.get("instructions"), given.get("name")
-    if form not in FORMS or not isinstance(asked, str) or not isinstance(name, str | None):
+    form, instructions, name = given.get("type"), given.get("instructions"), given.get("name")
+    if form not in FORMS or not isinstance(instructions, str) or not isinstance(name, str | None):
         raise NanoEmoXError(
-            f"question {name or asked!r}: needs type ({', '.join(FORMS)}) and instructions as text, and may have a name"
+            f"question {name or instructions!r}: needs type ({', '.join(FORMS)}) and instructions as text, and may "
+            "have a name"
         )
     fields = {"predicate": (), "choice": ("choices",), "score": ("levels",)}[form]
     if unknown := sorted(set(given) - {"type", "instructions", "name", *fields}):
-        raise NanoEmoXError(f"question {name or asked!r}: {', '.join(unknown)} is no part of a {form}")
+        raise NanoEmoXError(f"question {name or instructions!r}: {', '.join(unknown)} is no part of a {form}")
     if form == "predicate":
-        return Question.predicate(asked, name=name)
+        return Question.predicate(instructions, name=name)
     word = "value" if form == "choice" else "label"
     kinds = (str, bool) if form == "choice" else (str,)
     options = given.get(fields[0])
     if not isinstance(options, list):
-        raise NanoEmoXError(f"question {name or asked!r}: a {form} needs {fields[0]}, a list")
+        raise NanoEmoXError(f"question {name or instructions!r}: a {form} needs {fields[0]}, a list")
     made = []
     for option in options:
         value = option if isinstance(option, str | bool) else dict(option).get(word) if _plain(option, word) else None
         if not isinstance(value, kinds):
-            raise NanoEmoXError(f"question {name or asked!r}: {option!r} in {fields[0]} needs {word} as text")
+            raise NanoEmoXError(f"question {name or instructions!r}: {option!r} in {fields[0]} needs {word} as text")
         made.append(Option(value, option.get("description") if isinstance(option, Mapping) else None))
-    return Question(form, asked, tuple(made), name)
+    return Question(form, instructions, tuple(made), name)
 
 
 def _plain(option: object, word: str) -> bool:

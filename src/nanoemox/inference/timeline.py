@@ -1,9 +1,9 @@
-"""Where a long clip is cut for a timeline, and which words belong to each part."""
+"""Segmentation of a long clip for a timeline, with the words of each segment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nanoemox.faces.vectors import FaceTable
 from nanoemox.inference.batch import Labels
-from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.media.load import load_clip, media_duration_s
 from nanoemox.media.subtitles import read_sidecar
 from nanoemox.media.windows import Span, check_windows, rolling_windows, utterances
@@ -26,7 +26,7 @@ Listen = Callable[[Clip], Clip]
 
 @dataclass(frozen=True, slots=True)
 class TimelineOptions:
-    """How a clip is cut, read and asked.
+    """How a clip is segmented and read, and which tasks are answered.
 
     Attributes:
         every_s: Hop between windows in seconds.
@@ -35,15 +35,11 @@ class TimelineOptions:
             heard) and give each part its own words; ``every_s`` and ``window_s`` are not used then.
         tasks: Task keys, in the order wanted.
         labels: Candidates, as in :meth:`Engine.answer`.
-        think: ``erg``: write the chain of empathy before the reply.
-        explain: Add what the model looked at.
-        generation: How open answers are written; greedy by default.
+        answer: How they are answered.
         subtitle: The words; None takes those beside or in the file; empty for none.
         history: Earlier turns of the dialogue, oldest first.
-        face_index: Which person, 0 the largest.
-        hear: Listen where there are no words.
-        asr_model: Directory of another Whisper to listen with.
         face_vectors: Of the whole recording, as in :meth:`Engine.load`.
+        load: How each part is read.
     """
 
     every_s: float = 3.0
@@ -51,15 +47,11 @@ class TimelineOptions:
     by: Literal["window", "utterance"] = "window"
     tasks: Sequence[str] = ALL_TASKS
     labels: Labels | None = None
-    think: bool = True
-    explain: bool = False
-    generation: GenerationOptions | None = None
+    answer: AnswerOptions = field(default_factory=AnswerOptions)
     subtitle: str | None = None
     history: Sequence[Turn] = ()
-    face_index: int = 0
-    hear: bool = True
-    asr_model: str | Path | None = None
     face_vectors: str | Path | FaceTable | npt.NDArray[Any] | None = None
+    load: LoadOptions = field(default_factory=LoadOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ def _windows(path: Path, options: TimelineOptions, _: Listen) -> list[Stretch]:
         spans = rolling_windows(seconds, options.every_s, options.window_s) if seconds else (None,)
     except ValueError as error:
         raise error if isinstance(error, NanoEmoXError) else NanoEmoXError(f"{path.name}: {error}") from error
-    return [Stretch(span, options.subtitle, options.hear) for span in spans]
+    return [Stretch(span, options.subtitle, options.load.hear) for span in spans]
 
 
 def _utterances(path: Path, options: TimelineOptions, listen: Listen) -> list[Stretch]:

@@ -1,4 +1,4 @@
-"""Words for a clip that has none: Whisper listens, writes English, and says how sure it is.
+"""Speech recognition for clips without words: Whisper transcribes or translates into English, with a confidence.
 
 English speech is transcribed, other languages are translated. Silence, noise and music give no words: the sound must
 be loud enough, the recogniser must believe that somebody speaks, and it must be sure enough of what it wrote.
@@ -47,7 +47,7 @@ _START, _NO_SPEECH_ID = 50_258, 50_362
 
 
 class Listener:
-    """A Whisper model that writes down what is said. May be used from several threads.
+    """A Whisper model that transcribes speech. May be used from several threads.
 
     Args:
         folder: Directory of a multilingual Whisper of transformers, such as the one that ``nanoemox pull small`` made.
@@ -83,7 +83,7 @@ class Listener:
         self._lock = threading.Lock()  # generation keeps state in the model
 
     def hear(self, waveform: npt.NDArray[np.float32]) -> Heard | None:
-        """Write down what is said, in English.
+        """Transcribe or translate into English.
 
         Args:
             waveform: float32[S] in -1..1, mono, 16 kHz, of any length.
@@ -187,7 +187,7 @@ class Listener:
 
 
 def listen(clip: Clip, listener: Listener) -> Clip:
-    """Give a clip without words those that are heard; a clip with words or without sound stays as it is."""
+    """Transcribe a clip without words; one with words, or without sound, is returned as it is."""
     if clip.subtitle or clip.waveform is None:
         return clip
     heard = listener.hear(clip.waveform)
@@ -199,7 +199,7 @@ def listen(clip: Clip, listener: Listener) -> Clip:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the library's remarks on how it generates off the screen."""
+    """Silence the library's messages about generation."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -98,18 +98,6 @@ def _targets(model: nn.Module, first_layer: int) -> str | list[str]:
     return [n for n in names if (found := _LAYER.search(n)) and int(found[1]) >= first_layer]
 
 
-def merge_lora(model: nn.Module) -> None:
-    """Add the LoRA update to the base weights for faster inference; :func:`unmerge_lora` takes it back."""
-    for layer in lora_layers(model).values():
-        layer.merge()
-
-
-def unmerge_lora(model: nn.Module) -> None:
-    """Take the LoRA update out of the base weights again."""
-    for layer in lora_layers(model).values():
-        layer.unmerge()
-
-
 def fold_lora(model: nn.Module) -> None:
     """Merge LoRA for good: afterwards the model has the modules and names of a fresh base."""
     for name, layer in lora_layers(model).items():

@@ -299,6 +299,13 @@ class NanoEmoXProcessor(ProcessorMixin):
         }
 
 
+def ends_with(ids: Tensor, terminator: Tensor) -> Tensor:
+    """Say which rows of int64[R, N] end with int64[n]: bool[R]."""
+    if ids.shape[1] < len(terminator):
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    return (ids[:, ids.shape[1] - len(terminator) :] == terminator).all(dim=1)
+
+
 def _pad(sequences: Sequence[Sequence[int]], value: int, side: str) -> Tensor:
     length = max(len(s) for s in sequences)
     fill = [[value] * (length - len(s)) for s in sequences]

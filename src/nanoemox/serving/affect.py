@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from nanoemox.inference.batch import make_plan
 from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
 from nanoemox.serving.media import Kind, Medium, Spoken, medium_at, medium_of
 from nanoemox.serving.parts import Loose, clean
@@ -220,9 +221,10 @@ def _work(service: Service, body: AffectRequest) -> AnswerWork:
     if wrong := [key for key in body.labels if key in TASKS and not TASKS[key].closed]:
         raise Refusal(400, f"labels: {', '.join(wrong)} takes none", param="labels")
     generation = GenerationOptions(max_new_tokens=body.max_new_tokens)
-    make_plan(keys, body.labels or None, body.think)  # a task or a label that cannot be meant is told at once
+    options = AnswerOptions(body.think, body.explain, generation)
+    make_plan(keys, body.labels or None, options)  # a task or a label that cannot be meant is told at once
     labels = tuple((key, tuple(values)) for key, values in sorted(body.labels.items()))
-    return AnswerWork(service.engine, keys, labels, body.think, body.explain, generation)
+    return AnswerWork(service.engine, keys, labels, options)
 
 
 # ---------------------------------------------------------------- along a clip

@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from nanoemox.inference.batch import Plan, make_plan
 from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
 from nanoemox.serving.media import Spoken
 from nanoemox.serving.parts import Loose, Message, spoken_of
@@ -160,7 +161,7 @@ def _plan(body: ChatIn, asked: Asked) -> Plan:
     )
     task = body.task or asked.task
     labels = body.labels or (asked.labels if task == asked.task else None)
-    return make_plan((task,), labels, body.think, generation=generation)
+    return make_plan((task,), labels, AnswerOptions(body.think, generation=generation))
 
 
 def _usage(written: Written) -> dict[str, int]:

@@ -65,7 +65,7 @@ class Session:
 
     async def _configure(self, config: LiveConfig) -> None:
         engine = self.service.engine
-        make_plan(config.tasks, config.labels or None, True)
+        make_plan(config.tasks, config.labels or None)
         self.config = config
         frames, pixels = engine.processor.config.vision.num_frames, self.service.limits.pixels
         # The detector of speech is read from its file here.

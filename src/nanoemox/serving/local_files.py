@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import LoadOptions
 from nanoemox.media.load import load_clip
 from nanoemox.serving.limits import Limits
 from nanoemox.types import Clip, MediaError, NanoEmoXError, Turn
@@ -71,4 +72,4 @@ def read_file(
     options = (limits or Limits()).media(config.num_frames, config.frame_sampling)
     options = replace(options, max_bytes=MAX_FILE_BYTES)
     clip = load_clip(path, num_frames=config.num_frames, subtitle=text, history=history, isolated=True, options=options)
-    return engine.complete(clip, hear=text is None)
+    return engine.complete(clip, options=LoadOptions(hear=text is None))

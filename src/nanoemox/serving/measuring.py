@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from nanoemox.faces.tracks import with_face
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.serving.pictures import is_jpeg
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.work import AnswerWork
@@ -41,7 +42,7 @@ def measures(engine: Engine, config: LiveConfig) -> LoneWork:
 
 def reply(engine: Engine) -> LoneWork:
     """What is asked at the end of an utterance."""
-    return LoneWork(engine, (ERG.key,), think=False)
+    return LoneWork(engine, (ERG.key,), options=AnswerOptions(think=False))
 
 
 def look(engine: Engine, due: Due, config: LiveConfig) -> list[Clip]:
@@ -49,7 +50,7 @@ def look(engine: Engine, due: Due, config: LiveConfig) -> list[Clip]:
 
     Evidence is a voice, a face or words; a scene without any of them is too little.
     """
-    clip = engine.complete(due.clip, hear=config.hear and due.trigger == "speech_ended")
+    clip = engine.complete(due.clip, options=LoadOptions(hear=config.hear and due.trigger == "speech_ended"))
     clips = [clip]
     if config.faces == "all" and clip.face is not None:
         others = range(1, min(clip.face.num_tracks, MAX_PEOPLE))

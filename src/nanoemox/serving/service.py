@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.requests import Request
 
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import LoadOptions
 from nanoemox.inference.timeline import NO_ANSWER
 from nanoemox.media.load import load_clip
 from nanoemox.media.windows import rolling_windows
@@ -142,7 +143,8 @@ class Service:
             return Clip("words", subtitle=words, history=tuple(spoken.history))
         clips = await asyncio.gather(*(self.decoded(m, words) for m in spoken.media))
         whole = replace(merge(clips, self._frames), subtitle=words or clips[-1].subtitle, history=tuple(spoken.history))
-        return await self.in_decoder(lambda: self.engine.complete(whole, hear=hear and words is None))
+        options = LoadOptions(hear=hear and words is None)
+        return await self.in_decoder(lambda: self.engine.complete(whole, options=options))
 
     async def decoded(
         self, medium: Medium, words: str | None = None, span_s: tuple[float, float] | None = None
@@ -215,7 +217,8 @@ class Service:
         try:
             part = await self.decoded(medium, spoken.words, span)
             part = replace(part, history=tuple(spoken.history))
-            clip = await self.in_decoder(lambda: self.engine.complete(part, hear=spoken.words is None))
+            options = LoadOptions(hear=spoken.words is None)
+            clip = await self.in_decoder(lambda: self.engine.complete(part, options=options))
             answer: Answer = await self.batcher.run(work, clip)
         except MediaError as error:
             answer = Answer(medium.kind, self.engine.name, {}, warnings=(f"{NO_ANSWER}: {error}",))

@@ -8,8 +8,8 @@ from typing import Any
 
 from nanoemox.inference.batch import ClipBatch, Plan
 from nanoemox.inference.decide import Decisions, decide_clips
-from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
+from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.questions import Question
 from nanoemox.types import Answer, Clip, NanoEmoXError, Reading
 
@@ -31,9 +31,7 @@ class AnswerWork:
     engine: Engine = field(hash=False)
     tasks: tuple[str, ...]
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    think: bool = True
-    explain: bool = False
-    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    options: AnswerOptions = field(default_factory=AnswerOptions)
 
     def run(self, items: Sequence[Clip]) -> list[Answer | NanoEmoXError]:
         """Return an answer for each clip."""
@@ -44,9 +42,7 @@ class AnswerWork:
                     clips,
                     self.tasks,
                     dict(self.labels) or None,
-                    self.think,
-                    explain=self.explain,
-                    generation=self.generation,
+                    options=self.options,
                     batch_size=len(clips),
                 )
             )

@@ -44,14 +44,14 @@ __all__ = [
 ]
 
 TASKS: Final[dict[str, Task]] = {task.key: task for task in (MSA, MER, OVMER, MIR, ERI, ERG)}
-"""Task key -> task, in the order in which answers are shown. The only list of them: a line added here adds a task, and
+"""Task key -> task, in display order. The only list of them: a line added here adds a task, and
 its questions are in the model's ``templates.yaml``."""
 ALL_TASKS: Final[tuple[str, ...]] = tuple(TASKS)
-"""The six, which are asked where the user names none."""
+"""The six tasks, the default wherever tasks may be given."""
 DEFAULT_LABELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {task.key: task.labels for task in TASKS.values() if task.closed}
 )
-"""Closed task -> candidates used where the user names none."""
+"""Closed task -> default candidates."""
 
 _STOPS = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>|</s>|###\s*(?:Human\b|$)", re.IGNORECASE)
 _LEAD = re.compile(r"^\s*(?:<\|im_start\|>\s*assistant\s*|(?:#+\s*)?assistant\s*:\s*)", re.IGNORECASE)

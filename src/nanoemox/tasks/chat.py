@@ -1,4 +1,4 @@
-"""Templates for language models that were not trained on ChatML: turns and stop as their own chat template has them."""
+"""Templates for language models that were not trained on ChatML: turns and stop token from their own chat template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MARK: Final = re.compile(r"<\S{1,40}?>|\[/?[A-Z_]+\]")
 
 
 def for_tokenizer(templates: Templates, tokenizer: Any) -> Templates:
-    """Return templates that fit a tokenizer: as they are where it knows the turns of ChatML, else with its own turns.
+    """Return templates that fit a tokenizer: unchanged if it knows ChatML, else with its own turns.
 
     What stands before the user's words, between question and answer, and after the answer is taken from the
     tokenizer's chat template. The words themselves stay.
@@ -24,8 +24,8 @@ def for_tokenizer(templates: Templates, tokenizer: Any) -> Templates:
         CheckpointError: It knows no ChatML and has no chat template, or the layout is not of turns.
     """
     vocabulary = tokenizer.get_vocab()
-    said = templates.prefix + templates.suffix + templates.terminator
-    foreign = [token for token in CHATML if token in said and token not in vocabulary]
+    layout = templates.prefix + templates.suffix + templates.terminator
+    foreign = [token for token in CHATML if token in layout and token not in vocabulary]
     if not foreign:
         return templates
     if not templates.suffix.startswith(templates.terminator):
@@ -36,8 +36,8 @@ def for_tokenizer(templates: Templates, tokenizer: Any) -> Templates:
             "take a model that was trained on dialogues, or put a chat_template.jinja beside its tokenizer.json"
         )
     system = _SYSTEM.search(templates.prefix)
-    asked = _render(tokenizer, system[1] if system else "", None)
-    before, _, between = asked.partition(_USER)
+    question = _render(tokenizer, system[1] if system else "", None)
+    before, _, between = question.partition(_USER)
     answered = _render(tokenizer, system[1] if system else "", _ANSWER)
     after = answered.partition(_ANSWER)[2].strip() or str(tokenizer.eos_token or "")
     if not between or not after:

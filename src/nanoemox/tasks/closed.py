@@ -23,7 +23,7 @@ class ClosedTask(Task):
     """A task whose answer is one of given labels.
 
     Attributes:
-        default_labels: Candidates where the user names none.
+        default_labels: Default candidates.
     """
 
     default_labels: tuple[str, ...]
@@ -31,7 +31,7 @@ class ClosedTask(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Candidates where the user names none."""
+        """Default candidates."""
         return self.default_labels
 
     def valence(self, probabilities: Mapping[str, float]) -> float | None:

@@ -68,13 +68,13 @@ def parse_chain(text: str) -> tuple[Think | None, str]:
     A missing ``<think>`` is tolerated. In a thought that is never closed, the lines after its last field are the
     reply; without any field it is a thought cut short, and the reply is empty.
     """
-    opened = OPEN.search(text)
-    closed = CLOSE.search(text, opened.end() if opened else 0)
-    if closed:
-        thought, reply = text[opened.end() if opened else 0 : closed.start()], text[closed.end() :]
+    opening = OPEN.search(text)
+    closing = CLOSE.search(text, opening.end() if opening else 0)
+    if closing:
+        thought, reply = text[opening.end() if opening else 0 : closing.start()], text[closing.end() :]
         fields, _ = _segments(thought, last_is_line=False)
-    elif opened or _complete(_segments(text, last_is_line=True)[0]):
-        fields, reply = _segments(text[opened.end() if opened else 0 :], last_is_line=True)
+    elif opening or _complete(_segments(text, last_is_line=True)[0]):
+        fields, reply = _segments(text[opening.end() if opening else 0 :], last_is_line=True)
     else:
         fields, reply = {}, text
     reply = re.sub(r"<think>.*?</think>", "", reply, flags=re.DOTALL | re.IGNORECASE)

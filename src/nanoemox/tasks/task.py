@@ -1,4 +1,4 @@
-"""What a task is: everything that the rest of the package asks about one of them."""
+"""The interface of a task: everything that the rest of the package needs to know about one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Task(ABC):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Candidates where the user names none; empty for an open task."""
+        """Default candidates; empty for an open task."""
         return ()
 
     @abstractmethod

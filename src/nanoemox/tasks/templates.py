@@ -84,7 +84,7 @@ class DecisionTemplates(_Strict):
 
 
 class Templates(_Strict):
-    """Everything that is said around the placeholders.
+    """The words around the placeholders: prompt, questions, answers.
 
     Attributes:
         prefix: Opens the prompt.
@@ -128,9 +128,9 @@ class Templates(_Strict):
         _check_fields("history", self.history, {"history"})
         _check_fields("history_turn", self.history_turn, {"role", "text"})
         _check_fields("subtitle", self.subtitle, {"subtitle"})
-        for key, asked in self.tasks.items():
+        for key, template in self.tasks.items():
             closed = key in TASKS and TASKS[key].closed
-            for i, question in enumerate((*asked.questions, *asked.questions_no_think)):
+            for i, question in enumerate((*template.questions, *template.questions_no_think)):
                 if closed:
                     _check_fields(f"tasks.{key}: question {i + 1}", question, {"labels"}, optional=True)
                 elif found := _NAMED.findall(question):
@@ -171,11 +171,11 @@ class Templates(_Strict):
     def _decision_jinja(self) -> str:
         """Put a free question about words alone; options are lettered, as that pipeline reads one token an answer."""
         before, after = self.subtitle.split("{subtitle}")
-        asked = self.decisions.choice.format(instructions=_JINJA_ASKED, options=_JINJA_OPTIONS)
+        question = self.decisions.choice.format(instructions=_JINJA_ASKED, options=_JINJA_OPTIONS)
         texts = (self.prefix + before, after + self.closing, self.suffix)
         opening, middle, suffix = (f"{{{{ {json.dumps(text)} }}}}" for text in texts)
         state = "{{ state if state is string else state|tojson }}"
-        return f"{opening}{state}{middle}{asked}{suffix}"
+        return f"{opening}{state}{middle}{question}{suffix}"
 
     def save(self, folder: Path) -> Path:
         """Write ``templates.yaml`` into ``folder``."""

@@ -1,4 +1,4 @@
-"""What the parsers share: quotation marks, thoughts, tags, and the words that announce an answer."""
+"""Shared by the parsers: quotation marks, thoughts, tags, and the phrases that introduce an answer."""
 
 from __future__ import annotations
 

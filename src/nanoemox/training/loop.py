@@ -197,7 +197,9 @@ class P2ETrainer(Trainer):
         super().log(logs | noted, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        save_adapters(self.accelerator.unwrap_model(self.model), Path(str(output_dir)) / ADAPTERS, self.groups)
+        # The library calls this in every process.
+        path = Path(str(output_dir)) / ADAPTERS
+        save_adapters(self.accelerator.unwrap_model(self.model), path, self.groups, write=self.args.should_save)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_adapters(model or self.model, Path(resume_from_checkpoint) / ADAPTERS, self.groups)

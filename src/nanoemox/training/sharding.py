@@ -81,7 +81,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> Touch:
         What to ask before each optimiser step: :meth:`Touch.drop_idle`.
     """
     touch = Touch(model)  # first: its hooks must see the gathered parameters
-    for blocks in _block_lists(model):
+    for blocks in block_lists(model):
         for block in blocks:
             fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -137,7 +137,7 @@ class Touch:
         self.ran.clear()
 
 
-def _block_lists(model: nn.Module) -> list[nn.ModuleList]:
+def block_lists(model: nn.Module) -> list[nn.ModuleList]:
     """Find the outermost lists of equal blocks with parameters: layers of encoders and language model.
 
     Layers of an adapter are not among them: a process whose batch does not show its branch would not gather them while

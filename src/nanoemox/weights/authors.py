@@ -30,7 +30,7 @@ from nanoemox.weights.home import (
     write_record,
 )
 from nanoemox.weights.hub import FoundRepository, endpoint, fetch, look_up
-from nanoemox.weights.place import alone, check_space, no_space_told, replace_model
+from nanoemox.weights.place import alone, check_space, disk_full_as_error, replace_model
 
 REPORT = "report.json"
 _ADAPTERS = "adapters"
@@ -88,7 +88,7 @@ def pull_authors(
         raise CheckpointError(f"dtype {options.dtype!r} is unknown: choose {', '.join(_MODEL_SHARE)}")
     with alone():
         if options.force or find_pulled(AUTHORS) is None:
-            words = _words(options.words)  # a mistake in it is told before gigabytes are fetched
+            words = _words(options.words)  # its mistakes are found before gigabytes are fetched
             found = [look_up(r, say) for r in _locked(release, options.lock).repositories]
             _show(found, say)
             if not options.accept_licence:
@@ -96,7 +96,7 @@ def pull_authors(
                     "nothing was fetched: read the licences of the parts above, then run the same command with "
                     "--accept-licence"
                 )
-            with no_space_told():
+            with disk_full_as_error():
                 _pull(release.preset, found, options, words, say, progress or (lambda done, total: None))
         else:
             say(f"{AUTHORS} is here already, nothing is fetched")
@@ -137,8 +137,8 @@ def _pinned(repository: Repository, before: dict[str, Any]) -> Repository:
 def _show(found: list[FoundRepository], say: Tell) -> None:
     """Tell what would be fetched, how much it is, and under which licences."""
     for one in found:
-        say(f"{one.asked.part:9} {one.size_bytes / 1e9:6.2f} GB  {one.asked.repo} at {one.commit}")
-        say(f"{'':21} licence: {one.licence}; {endpoint()}/{one.asked.repo}")
+        say(f"{one.repository.part:9} {one.size_bytes / 1e9:6.2f} GB  {one.repository.repo} at {one.commit}")
+        say(f"{'':21} licence: {one.licence}; {endpoint()}/{one.repository.repo}")
     say(f"{'total':9} {sum(f.size_bytes for f in found) / 1e9:6.2f} GB")
 
 
@@ -174,10 +174,10 @@ def _fetch_all(
 
     sources: dict[str, Path] = {}
     for one in found:
-        say(f"fetching {one.asked.repo}, {one.size_bytes / 1e9:.2f} GB")
-        folder = downloads / one.asked.part / one.commit
+        say(f"fetching {one.repository.repo}, {one.size_bytes / 1e9:.2f} GB")
+        folder = downloads / one.repository.part / one.commit
         paths = [fetch(one, file, folder, moved, say) for file in one.files]
-        sources[one.asked.part] = paths[0] if len(paths) == 1 else folder
+        sources[one.repository.part] = paths[0] if len(paths) == 1 else folder
     _check_normalises(sources["speech"])
     return sources
 
@@ -218,11 +218,11 @@ def _join(
 def _write_papers(model: Path, found: list[FoundRepository], options: AuthorsOptions, tensors: dict[str, Any]) -> None:
     repositories = [
         {
-            "part": one.asked.part,
-            "repo": one.asked.repo,
-            "asked": one.asked.revision,
+            "part": one.repository.part,
+            "repo": one.repository.repo,
+            "asked": one.repository.revision,
             "commit": one.commit,
-            "licence_recorded": one.asked.licence,
+            "licence_recorded": one.repository.licence,
             "licence_of_card": one.stated_licence,
             "files": [asdict(f) for f in one.files],
         }
@@ -239,7 +239,10 @@ def _write_papers(model: Path, found: list[FoundRepository], options: AuthorsOpt
         "tensors": tensors,
     }
     (model / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    notices = [f"{one.asked.repo} at {one.commit}: {one.licence}; {endpoint()}/{one.asked.repo}" for one in found]
+    notices = []
+    for one in found:
+        repo = one.repository.repo
+        notices.append(f"{repo} at {one.commit}: {one.licence}; {endpoint()}/{repo}")
     (model / "NOTICE").write_text("\n".join(notices) + "\n", "utf-8")
     write_record(model, AUTHORS, tuple(_record(one) for one in found))
 
@@ -247,5 +250,5 @@ def _write_papers(model: Path, found: list[FoundRepository], options: AuthorsOpt
 def _record(one: FoundRepository) -> PulledPart:
     weights = max(one.files, key=lambda f: f.size_bytes)
     return PulledPart(
-        one.asked.repo, one.licence, f"the hub, commit {one.commit}", weights.sha256 or f"git {weights.blob}"
+        one.repository.repo, one.licence, f"the hub, commit {one.commit}", weights.sha256 or f"git {weights.blob}"
     )

@@ -55,13 +55,13 @@ class FoundRepository:
     """A repository as the hub describes it.
 
     Attributes:
-        asked: What the catalogue says of it.
+        repository: What the catalogue says of it.
         commit: The commit that everything is fetched from.
         stated_licence: What its card says, or None.
         files: In the order of the catalogue.
     """
 
-    asked: Repository
+    repository: Repository
     commit: str
     stated_licence: str | None
     files: tuple[FoundFile, ...]
@@ -74,7 +74,7 @@ class FoundRepository:
     @property
     def licence(self) -> str:
         """What is known of its licence, in a few words."""
-        recorded, stated = self.asked.licence, self.stated_licence
+        recorded, stated = self.repository.licence, self.stated_licence
         if recorded is None or stated is None or recorded.lower() == stated.lower():
             return stated or recorded or "none stated"
         return f"{recorded} (recorded), {stated} (its card)"
@@ -87,11 +87,11 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def look_up(asked: Repository, tell: Tell) -> FoundRepository:
+def look_up(repository: Repository, tell: Tell) -> FoundRepository:
     """Ask the hub what it has, without fetching anything.
 
     Args:
-        asked: Repository, revision and files.
+        repository: Repository, revision and files.
         tell: Gets a line where the hub makes us wait.
 
     Raises:
@@ -100,26 +100,29 @@ def look_up(asked: Repository, tell: Tell) -> FoundRepository:
     """
     from huggingface_hub import HfApi
 
-    where = f"{asked.repo} at {asked.revision}"
+    where = f"{repository.repo} at {repository.revision}"
     info = _patiently(
         where,
-        lambda: HfApi(endpoint=endpoint()).model_info(asked.repo, revision=asked.revision, files_metadata=True),
+        lambda: HfApi(endpoint=endpoint()).model_info(
+            repository.repo, revision=repository.revision, files_metadata=True
+        ),
         tell,
     )
     commit = str(info.sha)
-    if not _COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(asked.revision) and commit != asked.revision):
+    if not _COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(repository.revision) and commit != repository.revision):
         raise CheckpointError(f"{where}: the hub answers with commit {commit[:80]!r}: not what was asked for")
     there = {s.rfilename: s for s in info.siblings or []}
-    if missing := [f.path for f in asked.files if f.path not in there]:
+    if missing := [f.path for f in repository.files if f.path not in there]:
         raise CheckpointError(f"{where}: the repository has no {', '.join(missing)} at commit {commit}")
     files = []
-    for file in asked.files:
+    for file in repository.files:
         found = there[file.path]
         lfs: Any = found.lfs
         files.append(FoundFile(file.path, int(found.size or 0), lfs["sha256"] if lfs else None, found.blob_id))
         _check_recorded(where, files[-1], file.most_bytes, file.size_bytes, file.sha256)
     card: Any = info.card_data
-    return FoundRepository(asked, commit, str(card["license"]) if card and card.get("license") else None, tuple(files))
+    licence = str(card["license"]) if card and card.get("license") else None
+    return FoundRepository(repository, commit, licence, tuple(files))
 
 
 def _check_recorded(where: str, found: FoundFile, most: int, size: int | None, sha256: str | None) -> None:
@@ -128,11 +131,11 @@ def _check_recorded(where: str, found: FoundFile, most: int, size: int | None, s
             f"{where}: {found.path} has {found.size_bytes:,} bytes, limit {most:,}: it is not fetched"
         )
     if found.sha256 is None and found.blob is None:
-        raise CheckpointError(f"{where}: the hub tells no hash of {found.path}, so it could not be checked")
-    told = {"bytes": found.size_bytes, "SHA-256": found.sha256}
+        raise CheckpointError(f"{where}: the hub states no hash of {found.path}, so it could not be checked")
+    stated = {"bytes": found.size_bytes, "SHA-256": found.sha256}
     recorded = {"bytes": size, "SHA-256": sha256}
-    if wrong := {n: v for n, v in recorded.items() if v is not None and told[n] not in (None, v)}:
-        raise CheckpointError(f"{where}: {found.path} has {told}, recorded is {wrong}: another file, so not fetched")
+    if wrong := {n: v for n, v in recorded.items() if v is not None and stated[n] not in (None, v)}:
+        raise CheckpointError(f"{where}: {found.path} has {stated}, recorded is {wrong}: another file, so not fetched")
 
 
 def fetch(found: FoundRepository, file: FoundFile, folder: Path, moved: Moved, tell: Tell) -> Path:
@@ -151,7 +154,7 @@ def fetch(found: FoundRepository, file: FoundFile, folder: Path, moved: Moved, t
     target = folder / file.path
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    where = f"{found.asked.repo}, {file.path}"
+    where = f"{found.repository.repo}, {file.path}"
     if target.is_file() and file.fits(target):
         moved(file.size_bytes)
         return target
@@ -174,7 +177,7 @@ def _download(found: FoundRepository, file: FoundFile, part: Path, moved: Moved)
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    url = hf_hub_url(found.asked.repo, file.path, revision=found.commit, endpoint=endpoint())
+    url = hf_hub_url(found.repository.repo, file.path, revision=found.commit, endpoint=endpoint())
     start = part.stat().st_size if part.is_file() else 0
     if start > file.size_bytes:
         part.unlink()
@@ -259,8 +262,8 @@ def _patiently(where: str, call: Callable[[], Result], tell: Tell) -> Result:
 
 
 def _wait_s(error: Any, tries: int) -> float:
-    asked = str(error.response.headers.get("Retry-After", ""))
-    return min(float(asked) if asked.isdigit() else 2.0**tries, _LONGEST_WAIT_S)
+    wait = str(error.response.headers.get("Retry-After", ""))
+    return min(float(wait) if wait.isdigit() else 2.0**tries, _LONGEST_WAIT_S)
 
 
 def _git_blob(path: Path) -> str:

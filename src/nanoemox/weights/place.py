@@ -35,7 +35,7 @@ def replace_model(new: Path, final: Path) -> None:
 
 
 @contextmanager
-def no_space_told() -> Iterator[None]:
+def disk_full_as_error() -> Iterator[None]:
     """Turn a full disk into a sentence."""
     try:
         yield

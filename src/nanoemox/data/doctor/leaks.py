@@ -1,4 +1,4 @@
-"""What trains and is measured too: by clip name, content, speaker and words.
+"""Leaks: what both trains and is evaluated, by clip name, content, speaker and words.
 
 Two samples leak into each other where one trains and the other is held out. Annotation files of others do not say what
 they are for: beside a sample that trains they count as held out, beside a held-out one they earn a warning.
@@ -19,17 +19,17 @@ from nanoemox.data.manifest import ReplyLabels
 from nanoemox.data.opening import SampleSource
 from nanoemox.data.overlap import MIN_WORDS, TEXT_FIELDS, annotation_fields, normalise
 
-Role = Literal["train", "held", "unknown"]
+Role = Literal["train", "held out", "unknown"]
 Trait = Literal["name", "content", "speaker", "words"]
 _FILE_FIELDS: Final = frozenset({"videos", "audios", "video", "audio", "video_name", "file", "wav", "name", "names"})
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one sample, or one field of an annotation file, can be known by.
+    """A trait by which one sample, or one field of an annotation file, can be recognised.
 
     Attributes:
-        trait: By what.
+        trait: Which.
         value: The value, folded so that equal ones are equal.
         role: What the sample is for.
         where: Source and sample, for the message.
@@ -46,14 +46,14 @@ class Trace:
 
 
 def traces(source: SampleSource, contents: Mapping[str, str]) -> Iterator[Trace]:
-    """Yield what samples can be known by.
+    """Yield the traits of samples.
 
     Args:
         source: The samples.
         contents: Absolute path of a media file -> SHA-256, where it is there.
     """
     for sample in source.samples:
-        role: Role = "train" if sample.split == "train" else "held"
+        role: Role = "train" if sample.split == "train" else "held out"
         where, media = f"{source.name}: {sample.id}", bool(sample.media or sample.audio)
         yield Trace("name", (sample.corpus, sample.id), role, where, source.name, media)
         if sample.speaker:
@@ -76,7 +76,7 @@ def long_enough(text: str) -> str | None:
 
 
 def annotation_traces(path: Path) -> Iterator[Trace]:
-    """Yield words and clip names of any JSON, CSV or TSV file: every field whose name tells what it is."""
+    """Yield words and clip names of any JSON, CSV or TSV file: every field whose name says what it is."""
     source = "/".join(path.parts[-2:])
     for field, value in annotation_fields(path):
         said = SAID.search(value) if field in {"value", "query"} or field in TEXT_FIELDS else None
@@ -94,7 +94,7 @@ def find_leaks(own: Sequence[Trace], others: Iterable[Trace]) -> Iterator[Findin
     table: dict[tuple[Trait, tuple[str, ...]], list[Trace]] = {}
     for trace in others:
         kept = table.setdefault((trace.trait, trace.value), [])
-        if all((t.source, t.role) != (trace.source, trace.role) for t in kept):  # one of each tells enough
+        if all((t.source, t.role) != (trace.source, trace.role) for t in kept):  # one of each is enough
             kept.append(trace)
     for trace in own:
         kept = table.setdefault((trace.trait, trace.value), [])
@@ -111,27 +111,27 @@ def find_leaks(own: Sequence[Trace], others: Iterable[Trace]) -> Iterator[Findin
             if level is None or (*who, trace.trait, other.source) in seen:
                 continue
             seen.add((*who, trace.trait, other.source))
-            yield Finding(f"leak by {trace.trait}", level, trace.where, _told(trace, other))
+            yield Finding(f"leak by {trace.trait}", level, trace.where, _message(trace, other))
 
 
 def _level(trace: Trace, other: Trace) -> Level | None:
     """Say how bad it is that two samples share a trait; None where it is no leak."""
     if trace.source == other.source:
-        # Told once, at the sample that trains; acted corpora repeat their sentences in every part by design.
-        if (trace.role, other.role) != ("train", "held"):
+        # Reported once, at the sample that trains; acted corpora repeat their sentences in every part by design.
+        if (trace.role, other.role) != ("train", "held out"):
             return None
         if trace.trait == "words" and trace.media and other.media:
             return "note"
         return "warning" if trace.trait == "speaker" else "error"
     if trace.role == other.role:
         return "note"
-    if trace.role == "held" and other.role == "unknown":
+    if trace.role == "held out" and other.role == "unknown":
         return "warning"
     return "warning" if trace.trait == "speaker" else "error"
 
 
-def _told(trace: Trace, other: Trace) -> str:
-    shown = trace.value[-1]
-    shown = f"{shown[:60]}..." if len(shown) > 60 else shown
-    roles = {"train": "trains", "held": "is held out", "unknown": "is listed"}
-    return f"{shown!r} {roles[trace.role]} here and {roles[other.role]} in {other.where}"
+def _message(trace: Trace, other: Trace) -> str:
+    value = trace.value[-1]
+    value = f"{value[:60]}..." if len(value) > 60 else value
+    roles = {"train": "trains", "held out": "is held out", "unknown": "is listed"}
+    return f"{value!r} {roles[trace.role]} here and {roles[other.role]} in {other.where}"

@@ -1,4 +1,4 @@
-"""What can be wrong with a media file: source, looked at and listened to by processes of their own."""
+"""Checks of media files, which worker processes decode."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _frames() -> int:
 
 
 def _uses(source: SampleSource) -> dict[str, list[tuple[str, Sample]]]:
-    """Return absolute path -> what it is used for, by which samples."""
+    """Return absolute path -> its uses by samples."""
     uses: dict[str, list[tuple[str, Sample]]] = {}
     for sample in source.samples:
         picture = "picture" if sample.audio else "both"

@@ -1,4 +1,4 @@
-"""The doctor's report for people."""
+"""The report of the checks as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines, labels and words: what can be wrong with a manifest before any clip is opened."""
+"""Checks of lines, labels and words of a manifest, before any clip is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature cache: the frozen encoders run once per file, training reads what they saw.
+"""Feature cache: the frozen encoders run once per file, training reads their outputs.
 
 Key of an entry is the content of the file (SHA-256), or of a file and of those beside it that branches read; folder of
 the cache is the fingerprint of everything else that features depend on: the encoders' configuration with taps, their
@@ -33,11 +33,11 @@ from nanoemox.types import MediaError, RecipeError
 
 __all__ = ["CacheOptions", "FeatureCache", "entry_bytes", "fingerprint"]
 PREPROCESSING_VERSION: Final = 2
-"""Raised by hand whenever decoding, face finding or windowing gives other numbers."""
+"""Version of the preprocessing: raise it when decoding, face detection or windowing change their output."""
 
 
 def fingerprint(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, dtype: torch.dtype) -> str:
-    """Return what, beside the file, decides its features: 16 hexadecimal digits."""
+    """Return a fingerprint of what determines features besides the file: 16 hexadecimal digits."""
     described: dict[str, Any] = {"version": PREPROCESSING_VERSION, "dtype": str(dtype)}
     weights = hashlib.sha256()
     for name, branch in BRANCHES.items():
@@ -92,7 +92,7 @@ class FeatureCache:
         folder: Path,
         options: CacheOptions | None = None,
     ) -> FeatureCache:
-        """Open the cache of these encoders and add what the samples' files lack in it.
+        """Open the cache of these encoders and add the missing files of the samples.
 
         Raises:
             RecipeError: The model normalises voices over the batch, so a clip has no features of its own.

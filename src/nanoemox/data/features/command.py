@@ -50,7 +50,7 @@ class FeatureRequest:
 
 
 def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[str, Any] | None:
-    """Encode what the clips of the manifests lack in the cache.
+    """Encode the clips of the manifests that are not in the cache.
 
     Returns:
         What was done, ``bad`` among it: path -> why; None in all processes but the first.
@@ -107,35 +107,36 @@ def _counts(cache: FeatureCache, ranks: int) -> dict[str, Any]:
     }
 
 
-def format_features(told: dict[str, Any]) -> str:
-    """Return the report for people."""
+def format_features(summary: dict[str, Any]) -> str:
+    """Format the summary as text."""
+    share = f" by this one of {summary['ranks']} processes" if summary["ranks"] > 1 else ""
     lines = [
-        f"{told['files']} files of {told['contents']} different contents: {told['present']} were there, "
-        f"{told['encoded']} encoded" + (f" by this one of {told['ranks']} processes" if told["ranks"] > 1 else "")
+        f"{summary['files']} files with {summary['contents']} different contents: {summary['present']} were cached, "
+        f"{summary['encoded']} encoded{share}"
     ]
-    if told["encoded"]:
+    if summary["encoded"]:
         lines.append(
-            f"{told['bytes_per_clip'] / 1024:.1f} KiB a clip ({told['bytes_per_talking_clip'] / 1024:.1f} KiB with "
-            f"picture, face and voice), {told['clips_per_s']:g} clips/s, bound by "
-            f"{told['bound']} (waited {told['decode_wait_s']:g} s for clips, encoded for {told['encode_s']:g} s)"
+            f"{summary['bytes_per_clip'] / 1024:.1f} KiB per clip ({summary['bytes_per_talking_clip'] / 1024:.1f} KiB "
+            f"with picture, face and voice), {summary['clips_per_s']:g} clips/s, bound by {summary['bound']} "
+            f"(waited {summary['decode_wait_s']:g} s for clips, encoded for {summary['encode_s']:g} s)"
         )
-    if told["bad"]:
-        lines.append(f"{len(told['bad'])} file(s) cannot be used; training leaves their samples out:")
-        lines += [f"  {path}: {why}" for path, why in told["bad"].items()]
-    return "\n".join([*lines, f"cache: {told['cache']}"])
+    if summary["bad"]:
+        lines.append(f"{len(summary['bad'])} file(s) cannot be used; training leaves their samples out:")
+        lines += [f"  {path}: {why}" for path, why in summary["bad"].items()]
+    return "\n".join([*lines, f"cache: {summary['cache']}"])
 
 
 @contextmanager
 def _bar(*, show: bool) -> Iterator[Callable[[Filling], None]]:
     """Draw a bar on standard error; yields what to call after each batch."""
     console = Console(stderr=True)
-    parts = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+    parts = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"))
     with Progress(*parts, console=console, disable=not show or not console.is_terminal) as bar:
-        job = bar.add_task("features", total=None, told="")
+        job = bar.add_task("features", total=None, status="")
 
         def advance(filling: Filling) -> None:
             left = "" if filling.eta_s is None else f", {timedelta(seconds=round(filling.eta_s))} left"
-            told = f"{filling.clips_per_s:.1f} clips/s{left}, bound by {filling.bound}, {filling.bad} bad"
-            bar.update(job, total=filling.missing, completed=filling.encoded + filling.bad, told=told)
+            status = f"{filling.clips_per_s:.1f} clips/s{left}, bound by {filling.bound}, {filling.bad} bad"
+            bar.update(job, total=filling.missing, completed=filling.encoded + filling.bad, status=status)
 
         yield advance

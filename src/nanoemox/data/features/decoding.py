@@ -1,4 +1,4 @@
-"""What an entry of a feature cache is made of, and its decoding, alone in processes of its own or in threads."""
+"""The source files of a cache entry, and their decoding in worker processes or threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 class Source(NamedTuple):
-    """What one entry is made of.
+    """The source files of one entry.
 
     Attributes:
         media: Video, picture or sound file, where there is one.
@@ -33,17 +33,17 @@ class Source(NamedTuple):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that there are."""
+        """The files that are present."""
         return tuple(path for path in (self.media, *(file for _, file in self.beside)) if path)
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         return " with ".join(self.files)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Under what it may be listed as bad."""
+        """The keys under which it may be listed as bad."""
         return (*self.files, self.name)
 
     def key(self, contents: Mapping[str, str]) -> str:
@@ -62,7 +62,7 @@ class Source(NamedTuple):
 
 
 def prepare(processor: NanoEmoXProcessor) -> NanoEmoXProcessor:
-    """Begin to decode: processes side by side need one core each."""
+    """Initialise a decoder process, which uses one core."""
     import multiprocessing
 
     if multiprocessing.parent_process() is not None:
@@ -71,7 +71,7 @@ def prepare(processor: NanoEmoXProcessor) -> NanoEmoXProcessor:
 
 
 def decode(processor: NanoEmoXProcessor, source: Source, careful: bool) -> Arrays | str:
-    """Return what the encoders take of a file, as arrays: tensors would travel through shared memory.
+    """Return the encoder inputs of a file, as arrays: tensors would use shared memory.
 
     Returns:
         See :meth:`NanoEmoXProcessor.media`; or why the file cannot be used.

@@ -37,7 +37,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which part of the work is this process'.
+    """The share of the work of this process.
 
     Attributes:
         rank: Number of the process.
@@ -75,7 +75,7 @@ class CacheOptions:
 
 @dataclass(slots=True)
 class Filling:
-    """How far the filling is.
+    """Progress of the filling.
 
     Attributes:
         files: Files asked for, by all ranks.
@@ -101,7 +101,7 @@ class Filling:
 
     @property
     def clips_per_s(self) -> float:
-        """Clips dealt with per second so far."""
+        """Clips processed per second so far."""
         spent = self.decode_wait_s + self.encode_s + self.write_s
         return (self.encoded + self.bad) / spent if spent else 0.0
 
@@ -113,17 +113,17 @@ class Filling:
 
     @property
     def bound(self) -> Literal["decode", "encode"]:
-        """What the time goes to: more decoding processes help against the first, a larger batch or device else."""
+        """The bottleneck, ``decode`` (use more processes) or ``encode`` (a larger batch or a faster device)."""
         return "decode" if self.decode_wait_s > self.encode_s else "encode"
 
     @property
     def bytes_per_clip(self) -> int:
-        """Mean size of what was written."""
+        """Mean size of the written entries."""
         return self.num_bytes // self.encoded if self.encoded else 0
 
 
 class Filler:
-    """Adds to a cache what files lack in it.
+    """Adds missing files to a cache.
 
     Attributes:
         keys: Path as asked for -> content key.
@@ -141,7 +141,7 @@ class Filler:
         self.state = Filling()
 
     def run(self, sources: Sequence[Source]) -> None:
-        """Fill; when it returns, every rank's part is there.
+        """Fill; on return the share of every rank is complete.
 
         Raises:
             RecipeError: The disk is full.
@@ -210,7 +210,7 @@ class Filler:
             good = [(by_source[source], media) for source, media in batch if not isinstance(media, str)]
             refused = {by_source[source]: media for source, media in batch if isinstance(media, str)}
             started = time.perf_counter()
-            encoded = _encode(good, self.model, options.dtype)
+            encoded = encode_clips(good, self.model, options.dtype)
             state.encode_s += time.perf_counter() - started
             refused |= {key: why for key, parts in encoded.items() if (why := _unusable(parts)) is not None}
             fresh |= {key: parts for key, parts in encoded.items() if key not in refused}
@@ -238,7 +238,7 @@ class Filler:
             yield batch
 
     def _share_bad(self) -> None:
-        """Let every rank know what the others could not use, and leave the list beside the shards."""
+        """Share the unusable files among the ranks, and write the list next to the shards."""
         folder, share = self.shards.folder, self.options.share
         if share.world > 1:
             write_json(folder / f"bad-{share.rank}.json", self.bad)
@@ -283,7 +283,7 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 @torch.inference_mode()
-def _encode(
+def encode_clips(
     items: Sequence[tuple[str, Arrays]], model: NanoEmoXForConditionalGeneration, dtype: torch.dtype
 ) -> dict[str, dict[str, Tensor]]:
     """Encode the branches that files have, each branch in one batch."""

@@ -1,4 +1,4 @@
-"""Tensors by key in safetensors shards: whole or absent, checked when they are read.
+"""Tensors by key in safetensors shards: written atomically, verified when first read.
 
 A shard is written under another name, flushed to the disk and renamed, so a process that is killed leaves what was
 there. Its header holds a checksum of every entry (CRC-32 of its tensors' names, types, shapes and bytes), compared when
@@ -59,7 +59,7 @@ class Shards:
         return len(self._where)
 
     def scan(self) -> None:
-        """Open the shards that have come since.
+        """Open new shards.
 
         Raises:
             CheckpointError: A shard is not whole.
@@ -69,15 +69,15 @@ class Shards:
                 continue
             try:
                 handle = safe_open(str(shard), framework="pt")
-                names, told = list(handle.keys()), handle.metadata() or {}
-                checksums = json.loads(told.get(_CHECKSUMS, told.get(_OLD_CHECKSUMS, "{}")))
+                names, metadata = list(handle.keys()), handle.metadata() or {}
+                checksums = json.loads(metadata.get(_CHECKSUMS, metadata.get(_OLD_CHECKSUMS, "{}")))
             except (SafetensorError, OSError, ValueError) as error:
                 raise _damaged(shard, str(error)) from error
             keys = {name.partition("/")[0] for name in names}
             if _NAMED_BY_KEYS.fullmatch(shard.stem) and (shard.stem != _shard_name(keys) or keys != checksums.keys()):
                 raise _damaged(shard, "its keys are not those that it was written with")
             self._handles[shard] = handle
-            if _CHECKSUMS not in told:
+            if _CHECKSUMS not in metadata:
                 self._old.add(shard)
             for name in names:
                 key, _, tensor = name.partition("/")
@@ -141,7 +141,7 @@ def _damaged(shard: Path, why: str) -> CheckpointError:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are no more had begun to write."""
+    """Remove the partial files of processes of this machine that have ended."""
     for path in folder.glob(".*.partial"):
         found = _PARTIAL.fullmatch(path.name)
         if found and found["host"] == platform.node() and not _lives(int(found["pid"])):

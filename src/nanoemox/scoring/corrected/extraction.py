@@ -1,8 +1,8 @@
 """Emotion words out of an answer, the same words every time, without a language model.
 
 An answer that is a list ("The character's emotional state is tense, uneasy.") is read by ``nanoemox.tasks``; any other
-text by the rules of ``extraction_prose``. How near this comes to the label lists that a language model took from the
-same answers (the ``-openset.npz`` files of MER-UniBench) is told by ``agreement``, file by file; below ``RELIABLE`` a
+text by the rules of ``extraction_prose``. ``agreement`` measures, file by file, how near this comes to the label lists
+that a language model took from the same answers (the ``-openset.npz`` files of MER-UniBench); below ``RELIABLE`` a
 report should say that a language model reads these answers better.
 """
 
@@ -28,13 +28,13 @@ _LIST_LEAD = re.compile(
 )
 _THOUGHT = re.compile(r"</\s*think\s*>", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•+]\s+|\d+[.)]\s+)", re.MULTILINE)
-_UNTOLD: Final = frozenset({"not", "unclear", "unknown", "difficult", "hard"})
+_DENIALS: Final = frozenset({"not", "unclear", "unknown", "difficult", "hard"})
 _CLAUSE_WORDS: Final = (
     "i i'm he she they it it's you we his her their this that there the no is are was were be am do does did seems "
     "seem seemed appears appear feels felt looks look says sounds may might could can has have with who which"
 )
-_CLAUSE: Final = _UNTOLD.union(_CLAUSE_WORDS.split())
-"""Words that make an item a clause, of a bare list and of an announced one (``_UNTOLD``)."""
+_CLAUSE: Final = _DENIALS.union(_CLAUSE_WORDS.split())
+"""Words that make an item a clause, of a bare list and of an announced one (``_DENIALS``)."""
 
 # How far down a list the published extraction still takes a word, by group of synonyms: its language model drops what
 # names no feeling, and shortens lists of more than four words to the plainest ones. Read off its outputs.
@@ -103,7 +103,7 @@ def is_list(text: str) -> bool:
     if re.search(r"[.!?]\s+\S", body):
         return False
     items = [item for item in re.split(r"[,;\n]|\band\b", body) if item.strip()]
-    clause = _UNTOLD if announced else _CLAUSE
+    clause = _DENIALS if announced else _CLAUSE
     return all(len(i.split()) <= MAX_LABEL_WORDS and (look_up(i) or not clause & _words(i)) for i in items)
 
 

@@ -36,7 +36,7 @@ UNSPECIFIC: Final = frozenset({"positive", "negative", "mixed"})
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class LexiconWord:
     """What the lexicon knows of a word.
 
     Attributes:
@@ -73,7 +73,7 @@ def normalise(text: str) -> str:
     return _BLANKS.sub(" ", folded).strip(_EDGES)
 
 
-def look_up(text: str) -> Word | None:
+def look_up(text: str) -> LexiconWord | None:
     """Return what is known of a word or short phrase, shades of degree aside, or None."""
     phrase = normalise(text)
     table = words()
@@ -95,24 +95,24 @@ def pieces(label: str) -> tuple[str, ...]:
 
 
 @cache
-def words() -> Mapping[str, Word]:
+def words() -> Mapping[str, LexiconWord]:
     """Return every written form with its word, read once."""
     table = resources.files("nanoemox.scoring.corrected") / "data"
     bases = {w.base: w for w in read_words((table / "lexicon.tsv").read_text("utf-8"))}
-    forms: dict[str, Word] = {}
+    forms: dict[str, LexiconWord] = {}
     for line in (table / "forms.tsv").read_text("utf-8").splitlines():
         name, *written = line.split("\t")
         for form in written:
             plain = not form.startswith("~")
             word = bases[name]
-            forms[form.lstrip("~")] = Word(word.base, word.group, word.family, word.valence, plain)
+            forms[form.lstrip("~")] = LexiconWord(word.base, word.group, word.family, word.valence, plain)
     return MappingProxyType(forms)
 
 
-def read_words(text: str) -> tuple[Word, ...]:
+def read_words(text: str) -> tuple[LexiconWord, ...]:
     """Return the bases of a lexicon file in order."""
     return tuple(
-        Word(cluster[0].lstrip("~"), group, family, valence)
+        LexiconWord(cluster[0].lstrip("~"), group, family, valence)
         for family, group, valence, clusters in read_groups(text)
         for cluster in clusters
     )

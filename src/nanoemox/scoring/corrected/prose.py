@@ -16,7 +16,7 @@ from functools import cache
 from math import inf
 from typing import Final
 
-from nanoemox.scoring.corrected.lexicon import Word, words
+from nanoemox.scoring.corrected.lexicon import LexiconWord, words
 
 POINTS: Final[Mapping[str, float]] = {
     "cue": 1.0,
@@ -46,8 +46,8 @@ _FOR: Final = frozenset(name for name, value in POINTS.items() if value > 0) - {
 _AGAINST: Final = frozenset(name for name, value in POINTS.items() if value < 0)
 
 _QUOTES = re.compile(r"\"[^\"\n]{0,600}\"|“[^”]{0,600}”|「[^」]*」|(?<!\w)'[^'\n]{3,300}'(?!\w)")
-# A subtitle told without quotation marks, up to where the text speaks for itself again.
-_TOLD = re.compile(
+# A subtitle quoted without quotation marks, up to where the description goes on.
+_UNQUOTED = re.compile(
     r"\bsubtitles?(?: content)?(?: is| says| states| reads)?\s*:[^\"]{0,600}?"
     r"(?=\b(?:in (?:the|this) text|based on|from (?:the|this)|it can be|according|the (?:character|reason)|we can)\b)"
 )
@@ -114,7 +114,7 @@ _NEGATION_REACH: Final = 14
 class Mention:
     """One place of a word: its sentence's number and what speaks for and against it (names of ``POINTS``)."""
 
-    word: Word
+    word: LexiconWord
     sentence: int
     marks: frozenset[str]
 
@@ -124,8 +124,8 @@ def words_in_prose(text: str) -> tuple[str, ...]:
     places: dict[str, list[Mention]] = {}
     for mention in mentions(text):
         places.setdefault(mention.word.base, []).append(mention)
-    told = [m.sentence for own in places.values() for m in own if "verdict" in m.marks and "unsure" not in m.marks]
-    points = {name: _points(own, max(told, default=-1)) for name, own in places.items()}
+    verdicts = [m.sentence for own in places.values() for m in own if "verdict" in m.marks and "unsure" not in m.marks]
+    points = {name: _points(own, max(verdicts, default=-1)) for name, own in places.items()}
     chosen = tuple(base for base, value in points.items() if value >= ENOUGH)
     if not chosen and points and max(points.values()) >= BEST:
         return (max(points, key=points.__getitem__),)
@@ -135,7 +135,7 @@ def words_in_prose(text: str) -> tuple[str, ...]:
 def mentions(text: str) -> Iterator[Mention]:
     """Yield every place of an emotion word that is neither negated, quoted nor conditional."""
     spoken = _QUOTES.sub(" ", _TAGS.sub(" ", text.replace("’", "'"))).casefold()
-    low = _INSTEAD.sub("without", _TOLD.sub(" subtitle. ", spoken))
+    low = _INSTEAD.sub("without", _UNQUOTED.sub(" subtitle. ", spoken))
     marked = _MARK.search(low)
     start = 0
     sentences = []
@@ -150,13 +150,13 @@ def mentions(text: str) -> Iterator[Mention]:
 
 def _points(own: Sequence[Mention], last: int) -> float:
     """Sum the points of a word: the best of what speaks for it, and what speaks against every mention of it."""
-    held = set().union(*(m.marks for m in own)) & _FOR
-    held |= set.intersection(*(set(m.marks) for m in own)) & _AGAINST
+    marks = set().union(*(m.marks for m in own)) & _FOR
+    marks |= set.intersection(*(set(m.marks) for m in own)) & _AGAINST
     if any(m.sentence == last and "verdict" in m.marks for m in own):
-        held.add("last verdict")
+        marks.add("last verdict")
     if len(own) > 1:
-        held.add("again")
-    return sum(POINTS[name] for name in held) + FAMILY_POINTS.get(own[0].word.family, 0.0)
+        marks.add("again")
+    return sum(POINTS[name] for name in marks) + FAMILY_POINTS.get(own[0].word.family, 0.0)
 
 
 def _about(sentence: str, *, short: bool, before: bool) -> frozenset[str]:
@@ -173,7 +173,7 @@ def _about(sentence: str, *, short: bool, before: bool) -> frozenset[str]:
     return frozenset(name for name, holds in tests if holds)
 
 
-def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[Word, frozenset[str]]]:
+def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[LexiconWord, frozenset[str]]]:
     """Yield the words of a sentence that count, and what the place of each says."""
     tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(sentence)]
     cues, verdicts = ([m.end() for m in pattern.finditer(sentence)] for pattern in (_CUE, _VERDICT))
@@ -182,8 +182,8 @@ def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[Word, frozen
     for word, index in _known([token for token, _ in tokens]):
         at = tokens[index][1]
         away = _behind(cues, at)
-        opened = bisect_right(conditions, (at, inf))
-        conditional = opened > 0 and at < conditions[opened - 1][1]
+        begun = bisect_right(conditions, (at, inf))
+        conditional = begun > 0 and at < conditions[begun - 1][1]
         if conditional or not (word.plain or away <= _CLOSE) or _negated(tokens, index):
             continue
         marks = {"cue"} if away < _CUE_REACH else set()
@@ -212,7 +212,7 @@ def _negated(tokens: Sequence[tuple[str, int]], index: int) -> bool:
     return False
 
 
-def _known(tokens: Sequence[str]) -> Iterator[tuple[Word, int]]:
+def _known(tokens: Sequence[str]) -> Iterator[tuple[LexiconWord, int]]:
     """Yield the words of the lexicon and the places of their first tokens, the longest phrase first."""
     table, longest = words(), _longest()
     i = 0

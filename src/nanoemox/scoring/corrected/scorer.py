@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from nanoemox.scoring.corrected.lexicon import UNSPECIFIC, Word, look_up, pieces
+from nanoemox.scoring.corrected.lexicon import UNSPECIFIC, LexiconWord, look_up, pieces
 from nanoemox.scoring.legacy.wheels import Rows, WheelScores, check_lengths
 from nanoemox.scoring.metrics.classification import ClassificationScores, classification_scores
 
@@ -60,7 +60,7 @@ class LabelMap:
                 places.setdefault((level, name), label)
         return places
 
-    def label_of(self, word: Word) -> str | None:
+    def label_of(self, word: LexiconWord) -> str | None:
         """Return the label that a word stands for, or None."""
         if word.family in UNSPECIFIC and word.family not in self.labels:
             return None
@@ -212,7 +212,7 @@ def _named_rows(folds: LabelMap, truth: Sequence[str], answers: Sequence[Sequenc
     return rows
 
 
-def _names(word: Word) -> tuple[tuple[str, str], ...]:
+def _names(word: LexiconWord) -> tuple[tuple[str, str], ...]:
     return ("word", word.base), ("group", word.group), ("family", word.family)
 
 

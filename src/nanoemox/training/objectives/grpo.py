@@ -29,6 +29,7 @@ from torch.nn import functional
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from nanoemox.model.configuration import IGNORE_INDEX
+from nanoemox.model.processing import ends_with
 from nanoemox.scoring.corrected.scorer import CorrectedScorer, Level
 from nanoemox.tasks import TASKS, parse_labels
 from nanoemox.training.objectives.objective import Loss, Objective, Start, answer_logits
@@ -72,7 +73,7 @@ class Grpo(Objective):
         """Build the loss with a copy of the trainable tensors as its reference."""
         return GrpoLoss(self, start)
 
-    def advantages(self, truth: Sequence[Sequence[str]], written: Sequence[Sequence[Answer]]) -> Scores:
+    def advantages(self, truth: Sequence[Sequence[str]], written: Sequence[Sequence[Rollout]]) -> Scores:
         """Compute the advantage of each answer within its group.
 
         Args:
@@ -87,7 +88,7 @@ class Grpo(Objective):
         gained = self.precision * _normalised(precision) + self.recall * _normalised(recall)
         return gained - self.length_penalty * _centred(excess)
 
-    def score(self, truth: Sequence[str], answer: Answer) -> tuple[float, float, float]:
+    def score(self, truth: Sequence[str], answer: Rollout) -> tuple[float, float, float]:
         """Return precision and recall of an answer, and its number of words beyond that of the truth."""
         excess = max(0, len(answer.words) - len(truth))
         scorer = CorrectedScorer(self.level)
@@ -99,7 +100,7 @@ class Grpo(Objective):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Rollout:
     """A sampled answer.
 
     Attributes:
@@ -157,36 +158,37 @@ class GrpoLoss:
         return parse_labels(self.start.processor.tokenizer.decode(ids, skip_special_tokens=True))
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Answer]:
+    def sample(self, prompts: Sequence[Sequence[int]], media: Mapping[str, Tensor]) -> list[Rollout]:
         """Sample one answer to each of R prompts."""
         processor, device = self.start.processor, self.start.model.device
         terminator = processor.terminator_ids
         inputs = {k: v.to(device) for k, v in processor.pad(prompts, "left").items()}
+        start = inputs["input_ids"].shape[1]
         written = self.start.model.generate(
             **inputs,
             **media,
             do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
             max_new_tokens=self.settings.max_new_tokens,
             eos_token_id=None, pad_token_id=processor.tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([_Ended(inputs["input_ids"].shape[1], terminator)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(start, torch.tensor(terminator, device=device))]),
         )  # fmt: skip
-        return [self._answer(ids, terminator) for ids in written[:, inputs["input_ids"].shape[1] :].tolist()]
+        return [self.rollout_of(ids, terminator) for ids in written[:, start:].tolist()]
 
-    def _answer(self, ids: list[int], terminator: list[int]) -> Answer:
+    def rollout_of(self, ids: list[int], terminator: list[int]) -> Rollout:
         """Truncate a row after its terminator, or after a media placeholder, which makes the answer invalid."""
         size = len(terminator)
         ends = [i + size for i in range(len(ids) - size + 1) if ids[i : i + size] == terminator]
         breaks = [i + 1 for i, token in enumerate(ids) if token in self._placeholders]
         end = min([*ends, *breaks, len(ids)])
         ended = end in ends
-        return Answer(tuple(ids[:end]), self._words(ids[: end - size] if ended else ids[:end]), ended)
+        return Rollout(tuple(ids[:end]), self._words(ids[: end - size] if ended else ids[:end]), ended)
 
     @property
     def _placeholders(self) -> frozenset[int]:
         return frozenset(self.start.processor.config.placeholder_token_ids.values())
 
     def batch(
-        self, prompts: Sequence[Sequence[int]], answers: Sequence[Answer], media: Mapping[str, Tensor]
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Rollout], media: Mapping[str, Tensor]
     ) -> dict[str, Any]:
         """Append R answers to their prompts and build the inputs of the model, with labels."""
         pairs = list(zip(prompts, answers, strict=True))
@@ -211,7 +213,7 @@ class GrpoLoss:
         self.start.log("kl", float(divergence.detach().sum()) / num_answers)
         return divergence
 
-    def _log(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Answer]]) -> None:
+    def _log(self, truth: Sequence[Sequence[str]], groups: Sequence[Sequence[Rollout]]) -> None:
         rated = [self.settings.score(t, a) for t, group in zip(truth, groups, strict=True) for a in group]
         precision, recall, _ = np.mean(rated, axis=0)
         answers = [a for group in groups for a in group]
@@ -239,17 +241,13 @@ class _Swapped:
 
 
 class _Ended(StoppingCriteria):
-    """Stops rows that contain the terminator, which may have several tokens."""
+    """Stops the rows whose answer ends with the terminator, which may have several tokens."""
 
-    def __init__(self, start: int, terminator: Sequence[int]) -> None:
-        self.start, self.terminator = start, list(terminator)
+    def __init__(self, start: int, terminator: Tensor) -> None:
+        self.start, self.terminator = start, terminator
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        written = input_ids[:, self.start :]
-        if written.shape[1] < len(self.terminator):
-            return torch.zeros(len(written), dtype=torch.bool, device=written.device)
-        wanted = torch.tensor(self.terminator, device=written.device)
-        return (written.unfold(1, len(wanted), 1) == wanted).all(-1).any(-1)
+        return ends_with(input_ids[:, self.start :], self.terminator)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What has been written so far, and the choice of what comes next: on the device, without waiting for it.
+"""The tokens of answers being generated, and sampling of the next: on the device, without a synchronisation.
 
 Letters: ``R`` rows, ``V`` vocabulary.
 """
@@ -12,21 +12,23 @@ import torch
 from torch import Tensor
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from nanoemox.model.processing import ends_with
 
-class Written:
-    """The ids of R answers that are written in step.
+
+class TokenBuffer:
+    """The token ids of R answers that are generated in step.
 
     Args:
         rows: R.
-        room: Ids that an answer may have.
+        room: Maximum number of ids of an answer.
         terminator: Ids that end an answer.
-        device: Where they are kept.
+        device: Of the buffers.
 
     Attributes:
         steps: Steps so far.
-        ids: int64[R, room], what was chosen; meaningless behind a row's end.
+        ids: int64[R, room], the chosen ids; undefined after a row's end.
         lengths: int64[R], ids of each answer, its terminator not counted.
-        ended: bool[R], rows that have met the terminator.
+        ended: bool[R], rows whose terminator was generated.
     """
 
     def __init__(self, rows: int, room: int, terminator: Sequence[int], device: torch.device) -> None:
@@ -37,16 +39,13 @@ class Written:
         self._terminator = torch.tensor(list(terminator), device=device)
 
     def append(self, chosen: Tensor) -> None:
-        """Write int64[R] down; a row ends with the terminator, which is cut off again."""
+        """Append int64[R]; a row ends with the terminator, which is not part of its answer."""
         self.ids[:, self.steps] = chosen
         self.steps += 1
         self.lengths += ~self.ended
-        size = len(self._terminator)
-        if self.steps >= size:
-            tail = self.ids[:, self.steps - size : self.steps]
-            stops = (tail == self._terminator).all(dim=1) & ~self.ended
-            self.lengths -= size * stops
-            self.ended |= stops
+        stops = ends_with(self.ids[:, : self.steps], self._terminator) & ~self.ended
+        self.lengths -= len(self._terminator) * stops
+        self.ended |= stops
 
 
 class Sampler:

@@ -1,0 +1,63 @@
+"""Packed weights answer as the saved ones do, and are saved as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nanoemox.inference.checkpoints import load_checkpoint
+from nanoemox.inference.decoding import Decoder, GenerationOptions
+from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.packing import PackedLinear, can_pack, pack
+from tests.inference.test_decoding import END, PROMPTS, QUESTIONS, language_model, prefixed
+
+LONG = GenerationOptions(max_new_tokens=20)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (2, 1), (3, 1), (1, 5), (2, 40), (0,)])
+def test_products_are_those_of_the_dense_matrix(shape: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(48, 80, bias=bias, dtype=dtype)
+    x = torch.randn(*shape, 48, dtype=dtype)
+    with torch.no_grad():
+        found = PackedLinear(linear)(x)
+        assert found.shape == (*shape, 80)
+        torch.testing.assert_close(found, linear(x))
+
+
+def test_a_row_does_not_depend_on_the_few_beside_it() -> None:
+    torch.manual_seed(0)
+    packed = PackedLinear(nn.Linear(64, 96))
+    x = torch.randn(4, 64)
+    with torch.no_grad():
+        together = packed(x)
+        assert all(torch.equal(packed(x[i : i + 1])[0], together[i]) for i in range(4))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_the_same_is_written(kind: str) -> None:
+    model = language_model(kind)
+    before = Decoder(model, prefixed(model, PROMPTS), QUESTIONS, END, LONG).finish()
+    pack(model)
+    assert Decoder(model, prefixed(model, PROMPTS), QUESTIONS, END, LONG).finish() == before
+    assert not any(type(m) is nn.Linear for m in model.modules())
+
+
+def test_a_loaded_model_is_packed_and_saved_as_it_was(tmp_path: Path) -> None:
+    model, _, _ = load_checkpoint("mini", device="cpu")
+    assert isinstance(model.get_output_embeddings(), PackedLinear) == can_pack(torch.device("cpu"), torch.float32)
+    model.save_pretrained(tmp_path)
+    again = NanoEmoXForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
+    first, _, _ = load_checkpoint("mini", device="cpu")
+    assert again.keys() == first.state_dict().keys()
+    assert all(torch.equal(again[name], value) for name, value in first.state_dict().items())
+
+
+def test_packed_weights_refuse_to_be_trained() -> None:
+    with pytest.raises(RuntimeError, match="no gradient"):
+        PackedLinear(nn.Linear(8, 8))(torch.randn(2, 8, requires_grad=True))
