@@ -114,11 +114,11 @@ def test_it_is_cached_trained_and_answered_from(tmp_path: Path, base: Path) -> N
     assert ["physiology" in a.modalities for a in answers] == [True, True, False]
     assert [NO_RECORDING in a.warnings for a in answers] == [False, False, True]
     chances = [a.tasks["mer"].probabilities["afraid"] for a in answers]
-    assert abs(chances[1] - chances[2]) > 1e-6, "its tokens are read"
+    slower, faster, absent = np.log(chances)
+    assert min(abs(slower - faster), abs(faster - absent)) > 1e-4, "its tokens are read"
     together = list(engine.answer_many([none, fast, slow], ("mer",), CANDIDATES))
-    assert [a.tasks["mer"].probabilities["afraid"] for a in together] == pytest.approx(
-        [chances[2], chances[1], chances[0]], abs=1e-5
-    )
+    beside = [a.tasks["mer"].probabilities["afraid"] for a in together]
+    assert np.log(beside) == pytest.approx([absent, faster, slower], abs=1e-3)
     tokens = [engine.embed(clip).tokens["physiology"] for clip in (slow, fast)]
     assert tokens[0].shape == (2, 32)
     assert np.abs(np.asarray(tokens[0]) - np.asarray(tokens[1])).max() > 1e-3, "a faster heart is another token"
@@ -128,8 +128,8 @@ def test_it_is_cached_trained_and_answered_from(tmp_path: Path, base: Path) -> N
 def test_without_a_recording_a_model_with_it_is_the_model_without_it(tmp_path: Path, base: Path) -> None:
     file = tmp_path / clip_file(tmp_path, "a", None)
     plain, wider = engine_of(base / "plain"), engine_of(base / "wider")
-    tasks = ("msa", "mer", "erg")
-    wanted, found = (e.answer(e.load(file, subtitle="Well."), tasks, CANDIDATES) for e in (plain, wider))
+    tasks = ("msa", "mir", "erg")
+    wanted, found = (e.answer(e.load(file, subtitle="Well."), tasks) for e in (plain, wider))
     assert {k: r.to_dict() for k, r in found.tasks.items()} == {k: r.to_dict() for k, r in wanted.tasks.items()}
     clip = wider.load(file, subtitle="Well.")
     rows = [e.model(**e.processor(clip, Ask("mer"))).logits for e in (plain, wider)]
