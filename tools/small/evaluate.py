@@ -56,6 +56,9 @@ ROWS = {
     "meld test, never seen: words": ("meld", "mer", ("text",)),
     "meld test sentiment, never seen: words": ("meld", "msa", ("text",)),
 }
+NEVER_TRAINED = ("msa",)
+"""Tasks that lean to one label by themselves; the others learnt how often each occurs, and a prior costs time."""
+STRENGTHS = tuple(np.linspace(0, 1, 11))
 UNSEEN = "never seen"
 """In the name of a row that calibration is not fitted on either."""
 MELD = Path("annotations/meld/MELD/test_sent_emo.csv")
@@ -201,8 +204,8 @@ def calibrations(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
     found = {}
     for task in sorted({r.task for r in rows.values()}):
         halves = [r.half(True) for n, r in rows.items() if r.task == task and UNSEEN not in n]
-        # With the content-free prior no row was better by more than its interval, and it costs a second scoring.
-        found[task] = fit(halves, strengths=(0.0,)) if halves else {"strength": 0.0, "temperature": 1.0}
+        strengths = STRENGTHS if task in NEVER_TRAINED else (0.0,)
+        found[task] = fit(halves, strengths) if halves else {"strength": 0.0, "temperature": 1.0}
     return found
 
 

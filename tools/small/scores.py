@@ -75,7 +75,7 @@ def corrected(row: Scores, correction: Mapping[str, float]) -> np.ndarray:
     return softmax((row.scores - correction["strength"] * row.prior) / correction["temperature"])
 
 
-def fit(rows: Sequence[Scores], strengths: Sequence[float] = tuple(np.linspace(0, 1, 11))) -> dict[str, float]:
+def fit(rows: Sequence[Scores], strengths: Sequence[float]) -> dict[str, float]:
     """Choose strength of the prior and temperature by the likelihood of the truth, rows weighing the same."""
     best = (np.inf, 0.0, 1.0)
     for strength in strengths:
