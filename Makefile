@@ -61,7 +61,7 @@ lock:  ## write constraints.txt: the newest versions that the ranges allow today
 	$(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet '.[all,dev]'
 	.lock/bin/python -m pip list --format=freeze --exclude nanoemox --exclude pip --exclude setuptools \
-		| sed 's/+.*//' > constraints.txt
+		| sed 's/+.*//' | LC_ALL=C sort > constraints.txt
 	rm -rf .lock
 
 wheel: dev  ## build dist/ and let the wheel answer in a bare environment

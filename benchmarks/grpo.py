@@ -1,19 +1,23 @@
-"""GRPO with our reward and with recall alone, on the embedded model, on a CPU.
+"""GRPO with precision and recall, and with recall alone, on the embedded model, on a CPU.
 
     OMP_NUM_THREADS=1 python -m benchmarks.grpo --data-root DATA --out RUNS [--steps 200] [--seeds 7] [--json FILE]
 
-Three models answer the same held-out samples of `tools/mini` (open vocabulary, greedy): the embedded one, the same
-after the recipe `grpo-mini`, and after that recipe with recall as its only reward. F1 is that of the corrected scorer
-over families of emotion words. Intervals are 95 % bootstrap intervals over clusters: the samples of an actor are one
-cluster, other samples are resampled individually; differences to the start are paired. DATA is what
-``python -m tools.corpora`` wrote. Run the command again to resume.
+Three models answer the same held-out comments of GoEmotions (open vocabulary, greedy): the embedded one, the same after
+the recipe `grpo-mini`, and after that recipe with recall as its only reward. Truth are the labels as released, so DATA
+is the folder of the corpora and not what ``python -m tools.corpora`` wrote. F1 is that of the corrected scorer over
+families of emotion words. Intervals are 95 % bootstrap intervals over comments; differences to the start are paired.
+The two trainings run side by side. Run the command again to resume.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from nanoemox.data.corpora.goemotions import EKMAN
 from nanoemox.data.manifest import Sample
 from nanoemox.scoring import Statistic, bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.scoring.corrected.scorer import CorrectedScorer
@@ -29,24 +34,46 @@ from nanoemox.training.command import run_train
 from tools.mini.evaluate import Bench
 
 MINI = Path(str(files("nanoemox") / "assets" / "mini"))
-CORPORA = ("goemotions", "ravdess", "composed", "facial_expressions")
-LIMIT = 400
-SHOWN = ("vision", "speech", "face", "text")
+CORPUS = "goemotions"
+SHOWN = ("text",)
 NAIVE = {"precision": 0.0, "length_penalty": 0.0}
 START, OURS, RECALL = "start", "precision and recall", "recall alone"
+SETTINGS: dict[str, dict[str, float]] = {OURS: {}, RECALL: NAIVE}
+Answers = list[tuple[str, ...]]
 
 
-def held_out(bench: Bench) -> list[Sample]:
-    """At most LIMIT held-out samples of each corpus, always the same ones."""
-    return [s for corpus in CORPORA for s in bench.held_out(corpus, "ovmer", LIMIT)]
+def name_of(model: str, seed: int) -> str:
+    """Folder of a run."""
+    return f"{'grpo' if model == OURS else 'naive'}-{seed}"
 
 
-def measure(bench: Bench, samples: list[Sample]) -> npt.NDArray[np.float64]:
-    """Return precision, recall and number of words of each greedy answer: float64[N, 3]."""
-    written = bench.write(samples, [bench.media(s, SHOWN) for s in samples], SHOWN)
-    answers = [parse_labels(text) for text, _ in written]
-    scores = CorrectedScorer().set_scores([s.labels.labels for s in samples], answers).rows[0]
-    return np.column_stack([scores, [len(a) for a in answers]])
+def train(data_root: Path, out: Path, model: str, seed: int, steps: int) -> None:
+    """Run the recipe with other settings of its reward, or go on with it."""
+    name = name_of(model, seed)
+    recipe = {
+        "extends": "grpo-mini",
+        "name": name,
+        "phases": {"words": {"steps": steps, "objective_settings": SETTINGS[model]}},
+    }
+    file, run = out / f"{name}.yaml", out / name
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
+    run_train(file, data_root, run, MINI, seed=seed, resume=run.is_dir(), show=False)
+
+
+def answer(data_root: Path, run: Path, model: Path, limit: int) -> tuple[list[Sample], Answers]:
+    """Return held-out samples, always the same ones, and the greedy answer of a model to each."""
+    bench = Bench(model, run, data_root)
+    samples = bench.held_out(CORPUS, "ovmer", limit)
+    if strange := {w for s in samples for w in s.labels.labels} - set(EKMAN):
+        raise SystemExit(f"{data_root}: {min(strange)} is no label of the release: give the corpora as released")
+    written = bench.write(samples, [{} for _ in samples], SHOWN)
+    return samples, [parse_labels(text) for text, _ in written]
+
+
+def scores(samples: Sequence[Sample], answers: Answers) -> npt.NDArray[np.float64]:
+    """Return precision, recall and number of words of each answer: float64[N, 3]."""
+    rows = CorrectedScorer().set_scores([s.labels.labels for s in samples], answers).rows[0]
+    return np.column_stack([rows, [len(a) for a in answers]])
 
 
 def f1(rows: npt.NDArray[np.float64]) -> Statistic:
@@ -67,34 +94,18 @@ STATISTICS = {
 }
 
 
-def table(samples: list[Sample], found: dict[str, npt.NDArray[np.float64]]) -> list[dict[str, Any]]:
-    """Every measure of every model, on all samples and on each corpus, with the difference to the start."""
+def table(found: dict[str, npt.NDArray[np.float64]], comments: Sequence[str]) -> list[dict[str, Any]]:
+    """Every measure of every model, with the difference to the start; a comment is one cluster over all seeds."""
     out = []
-    clusters = np.array([s.speaker or f"{s.corpus}/{s.id}" for s in samples])
-    corpora = np.array([s.corpus for s in samples])
-    for corpus in ("all", *CORPORA):
-        chosen = np.flatnonzero((corpora == corpus) | (corpus == "all"))
-        units = clusters[chosen].tolist()
-        for model, rows in found.items():
-            for name, statistic in STATISTICS.items():
-                mine, first = statistic(rows[chosen]), statistic(found[START][chosen])
-                span = bootstrap_interval(mine, len(chosen), clusters=units)
-                change = bootstrap_difference(mine, first, len(chosen), clusters=units).interval
-                cells = {"samples": corpus, "n": len(chosen), "clusters": span.num_clusters, "model": model}
-                cells |= {"measure": name, "value": span.estimate, "low": span.low, "high": span.high}
-                out.append(cells | {"minus_start": [change.estimate, change.low, change.high]})
+    for model, rows in found.items():
+        for name, statistic in STATISTICS.items():
+            mine, first = statistic(rows), statistic(found[START])
+            span = bootstrap_interval(mine, len(rows), clusters=comments)
+            change = bootstrap_difference(mine, first, len(rows), clusters=comments).interval
+            cells = {"model": model, "measure": name, "n": len(rows), "value": span.estimate}
+            cells |= {"low": span.low, "high": span.high}
+            out.append(cells | {"minus_start": [change.estimate, change.low, change.high]})
     return out
-
-
-def train(args: argparse.Namespace, name: str, settings: dict[str, float], seed: int) -> Path:
-    """Run the recipe with other settings of its reward, or go on with it."""
-    phase = {"steps": args.steps, "objective_settings": settings}
-    recipe = {"extends": "grpo-mini", "name": name, "phases": {"words": phase}}
-    file, run = args.out / f"{name}.yaml", args.out / f"{name}-{seed}"
-    file.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
-    features = args.out / "features"
-    run_train(file, args.data_root, run, MINI, seed=seed, features=features, resume=run.is_dir())
-    return run
 
 
 def main() -> None:
@@ -103,28 +114,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
+    parser.add_argument("--limit", type=int, default=2000, help="held-out comments")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[npt.NDArray[np.float64]]] = {START: [], OURS: [], RECALL: []}
-    samples: list[Sample] = []
-    for seed in args.seeds:
-        runs = {OURS: train(args, "grpo", {}, seed), RECALL: train(args, "naive", NAIVE, seed)}
-        models = {START: MINI} | {name: run / "model" for name, run in runs.items()}
-        for name, model in models.items():
-            bench = Bench(model, runs[OURS], args.data_root, args.out / "features")
-            chosen = held_out(bench)
-            found[name].append(measure(bench, chosen))
-        samples += chosen
-    joined = {name: np.concatenate(parts) for name, parts in found.items()}
-    counted = np.flatnonzero(~np.isnan(joined[START]).any(1))  # a truth without a family cannot be right or wrong
-    rows = table([samples[i] for i in counted], {name: part[counted] for name, part in joined.items()})
-    print(f"{'samples':20} {'n':>5} {'clusters':>8} {'measure':10} {'model':22} value [95 %]           minus start")
+    arms = [(model, seed) for seed in args.seeds for model in SETTINGS]
+    first = args.out / name_of(OURS, args.seeds[0])
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(train, args.data_root, args.out, model, seed, args.steps) for model, seed in arms]
+        for job in jobs:
+            job.result()
+        models = [(START, first, MINI)]
+        models += [(m, args.out / name_of(m, s), args.out / name_of(m, s) / "model") for m, s in arms]
+        answered = [(m, pool.submit(answer, args.data_root, run, place, args.limit)) for m, run, place in models]
+        given = [(model, *job.result()) for model, job in answered]
+    found: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for model, samples, answers in given:
+        # The start is one model, compared with every seed.
+        found.setdefault(model, []).extend([scores(samples, answers)] * (len(args.seeds) if model == START else 1))
+        common = Counter(", ".join(a) for a in answers).most_common(6)
+        print(f"{model}: " + "; ".join(f"{text} ({count})" for text, count in common))
+    comments = [s.id for s in given[0][1]] * len(args.seeds)
+    rows = table({model: np.concatenate(parts) for model, parts in found.items()}, comments)
+    print(f"{'model':22} {'measure':10} {'n':>6} value [95 %]           minus start")
     for r in rows:
-        span, change = (r["value"], r["low"], r["high"]), r["minus_start"]
-        told = "" if r["model"] == START else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*change)
-        print(f"{r['samples']:20} {r['n']:5} {r['clusters']:8} {r['measure']:10} {r['model']:22} "
-              f"{span[0]:.3f} [{span[1]:.3f}, {span[2]:.3f}]  {told}")  # fmt: skip
+        change = "" if r["model"] == START else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*r["minus_start"])
+        print(
+            f"{r['model']:22} {r['measure']:10} {r['n']:6} {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]  {change}"
+        )
     if args.json:
         args.json.write_text(json.dumps({"steps": args.steps, "seeds": args.seeds, "rows": rows}, indent=1))
 

@@ -17,6 +17,7 @@ PACKAGE = Path(nanoemox.__file__).parent
 # Left may not import right.
 ORDER = (
     ("types",),
+    ("printing",),
     ("tasks",),
     ("scoring",),
     ("listening",),

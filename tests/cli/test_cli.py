@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -223,6 +224,24 @@ def test_two_writers_of_one_table(tmp_path: Path) -> None:
         assert table.done == {"a"}
 
 
+def test_a_table_that_another_writer_removes_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer without a row removes its table as it ends, after this one has opened it."""
+    path, flock = tmp_path / "a.csv", fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with AnswerTable(path, ("eri",), {}) as table:
+        table.add(Path("a"), some_answers(1))
+    with AnswerTable(path, ("eri",), {}) as table:
+        assert table.done == {"a"}
+
+
 def test_a_full_disk_leaves_whole_clips(tmp_path: Path) -> None:
     whole = fill(tmp_path / "whole.csv")
     path = tmp_path / "full.csv"
@@ -309,8 +328,8 @@ def test_words_alone(run, model: str, tmp_path: Path) -> None:
     (answer,) = done.objects
     assert (answer["clip"], answer["modalities"], list(answer["tasks"])) == ("words", ["text"], list(ALL_TASKS))
     for args, says in (
-        ([SAMPLE, "--text", "x"], "does not go with clips"),
-        (["--text", "x", "--csv", tmp_path / "a.csv", "--every", 2], "does not go with --csv, --every"),
+        ([SAMPLE, "--text", "x"], "cannot be combined with clips"),
+        (["--text", "x", "--csv", tmp_path / "a.csv", "--every", 2], "cannot be combined with --csv, --every"),
         (["--text", " "], "--text is empty"),
         ([], "name clips or folders, or give words alone with --text"),
     ):
@@ -334,7 +353,7 @@ def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: 
     ("args", "says"),
     [
         (["--task", "joy"], "unknown task 'joy'"),
-        (["--labels", "a,b"], "3 are asked"),
+        (["--labels", "a,b"], "there are 3"),
         (["--task", "mer", "--labels", "a,,b"], "none that is empty"),
         (["--task", "mer", "--labels", "a,A"], "given twice"),
         (["--json", "--csv", "x.csv"], "exclude each other"),
@@ -394,7 +413,7 @@ def test_decide(run, model: str, folder: Path, tmp_path: Path) -> None:
     ("args", "says"),
     [
         ((), "nothing to decide about"),
-        (("--text", "Hm."), "nothing is asked"),
+        (("--text", "Hm."), "no question"),
         (("--text", "Hm.", "--question", "Sad?"), "write 'predicate"),
         (("--text", "Hm.", "--questions", "gone.txt"), "gone.txt: cannot be read"),
         (("gone.mp4", "--question", "predicate: Sad?"), "gone.mp4: no such file"),

@@ -6,6 +6,7 @@ import errno
 import json
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -64,11 +65,11 @@ def evaluate(data_root: Path, out: Path) -> dict[str, Any] | None:
     def opened(*_: object) -> Iterator[Any]:
         yield Echo(), ProcessRank(), lambda: None
 
-    before, run_module._open = run_module._open, opened
+    before, run_module.open_answerer = run_module.open_answerer, opened
     try:
         return evaluate_run(EvaluateOptions(benchmarks=("meld",), data_root=data_root, out=out, batch=2))
     finally:
-        run_module._open = before
+        run_module.open_answerer = before
 
 
 @pytest.fixture
@@ -164,6 +165,61 @@ def test_a_study_is_never_written_over_another(tmp_path: Path, monkeypatch: pyte
     with closing(RatingStore(study)) as store:
         assert store.digest == theirs.digest
     assert not list(tmp_path.glob("*.part"))
+
+
+NEW_STUDY = """
+import os, signal, sys
+from pathlib import Path
+from nanoemox.study.plan import plan_study
+from nanoemox.study.store import create_study
+link = Path.hardlink_to
+def dying(self, target):
+    if sys.argv[2] == "after":
+        link(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+Path.hardlink_to = dying
+create_study(Path(sys.argv[1]), plan_study([Path(run) for run in sys.argv[3:]], 200, 0))
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_kill_nine_while_a_study_is_made(tmp_path: Path, when: str) -> None:
+    study, runs = tmp_path / "study.sqlite", two_runs(tmp_path)
+    command = [sys.executable, "-c", NEW_STUDY, str(study), when, *map(str, runs)]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-300:]
+    assert study.exists() == (when == "after")
+    plan = plan_study(runs, 200, 0)
+    create_study(study, plan)
+    with closing(RatingStore(study)) as store:
+        assert store.digest == plan.digest
+
+
+def test_a_full_disk_under_a_study(tmp_path: Path) -> None:
+    study, plan = tmp_path / "study.sqlite", plan_study(two_runs(tmp_path), 200, 0)
+    with small_files(4096), pytest.raises(NanoEmoXError, match="cannot be written"):
+        create_study(study, plan)
+    assert not list(tmp_path.glob("study*"))
+    create_study(study, plan)
+    with small_files(1000), pytest.raises(NanoEmoXError, match=r"cannot be opened .*: make room"):
+        RatingStore(study)
+    saved: dict[tuple[str, int], int] = {}
+    with closing(RatingStore(study)) as store:
+        store.join("ann")
+        keys = [store.show("ann", position).key for position in range(12)]
+
+        def rate(number: int) -> None:
+            for i in range(number):
+                store.rate("ann", keys[i % 12], "empathy", 1 + i % 5)
+                saved["empathy", i % 12] = 1 + i % 5
+
+        with small_files(60_000), pytest.raises(sqlite3.Error, match=r"full|disk I/O"):
+            rate(500)
+        store.rate("ann", keys[0], "insight", 5)
+    with closing(RatingStore(study)) as store:
+        found = {(c, i): score for i in range(12) for c, score in store.show("ann", i).scores.items()}
+    assert saved
+    assert found == saved | {("insight", 0): 5}
 
 
 def test_a_full_disk_leaves_the_old_table_of_ratings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,5 +207,5 @@ def test_without_the_line_a_model_that_has_it_says_so(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setitem(BRANCHES, "pulse", PulseBranch())
         folder = base_model(tmp_path / "base")
-    with pytest.raises(ValueError, match=r"branches: pulse is none of vision, speech, face, fusion"):
+    with pytest.raises(ValueError, match=r"branches: pulse is none of vision, speech, face, physiology, fusion"):
         NanoEmoXConfig.from_pretrained(folder)

@@ -48,7 +48,7 @@ def test_short_forms(line: str, wanted: Question) -> None:
         ({"type": "score", "instructions": "Sad?", "levels": [True, False]}, "needs label as text"),
         ({"type": "score", "instructions": "Sad?", "levels": ["a"]}, "1 option"),
         ({"type": "choice", "instructions": "Sad?", "choices": [str(i) for i in range(256)]}, "256 option"),
-        ({"type": "predicate", "instructions": " "}, "nothing is asked"),
+        ({"type": "predicate", "instructions": " "}, "no question"),
         ({"type": "predicate", "instructions": "a" * 8001}, "characters with its options, limit 8000"),
         (3, "question 3"),
     ],

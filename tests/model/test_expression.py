@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nanoemox.model.branches.face import FaceAdapter, FaceBranchConfig, FaceEncoder
+from nanoemox.model.adapters import VectorAdapter
+from nanoemox.model.branches.face import FaceBranchConfig, FaceEncoder
 from nanoemox.model.expression import EXPRESSION_SIZE, DenseBlock, ExpressionNet, Separable
 
 
@@ -37,7 +38,7 @@ def test_a_dense_block_sums_before_it_rectifies() -> None:
 def test_the_face_encoder_gives_a_vector_a_frame_and_the_adapter_reads_it() -> None:
     config = FaceBranchConfig(kind="expression", image_size=112, normalise="colour", num_queries=2, projector_size=8)
     assert (config.encoder, config.feature_size) == (None, EXPRESSION_SIZE)
-    encoder, adapter = FaceEncoder(config), FaceAdapter(config, 16)
+    encoder, adapter = FaceEncoder(config), VectorAdapter(config, 16)
     frames = torch.randn(2, 3, 3, 112, 112)
     vectors = encoder(frames)
     assert vectors.shape == (2, 3, EXPRESSION_SIZE)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nanoemox.model.branches.face import FaceAdapter, FaceBranchConfig, FaceEncoder
+from nanoemox.model.adapters import VectorAdapter
+from nanoemox.model.branches.face import FaceBranchConfig, FaceEncoder
 from tests.tiny import SWIN_TINY
 
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -41,9 +42,9 @@ def encoder_of(name: str = "swin", **fields: Any) -> FaceEncoder:
     return encoder
 
 
-def adapter_of(**fields: Any) -> FaceAdapter:
+def adapter_of(**fields: Any) -> VectorAdapter:
     torch.manual_seed(0)
-    return FaceAdapter(face_config(**fields), 24).eval()
+    return VectorAdapter(face_config(**fields), 24).eval()
 
 
 def crops(*size: int, batch: int = 2, frames: int = 3) -> Tensor:
@@ -116,7 +117,7 @@ def test_stages_are_joined_deepest_first_and_pooled() -> None:
 
 def test_precomputed_vectors_pass_through_and_need_no_weights() -> None:
     config = FaceBranchConfig(kind="precomputed", vector_size=20, num_queries=2, projector_size=48)
-    encoder, adapter = FaceEncoder(config), FaceAdapter(config, 24)
+    encoder, adapter = FaceEncoder(config), VectorAdapter(config, 24)
     vectors = torch.randn(2, 5, 20)
     assert encoder(vectors) is vectors
     assert not list(encoder.parameters())

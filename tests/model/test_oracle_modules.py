@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nanoemox.model.adapters import TokenAdapter
-from nanoemox.model.branches.face import FaceAdapter, FaceEncoder
+from nanoemox.model.adapters import TokenAdapter, VectorAdapter
+from nanoemox.model.branches.face import FaceEncoder
 from nanoemox.model.branches.speech import SpeechEncoder
 from nanoemox.model.branches.vision import VisionEncoder
 from nanoemox.model.configuration import NanoEmoXConfig
@@ -161,7 +161,7 @@ def test_face(suffix: str, tensors: dict[str, Tensor], cases: dict[str, Any]) ->
         },
     )
     state = convert_state(state_of(tensors, "face"), config)
-    encoder, adapter = FaceEncoder(config.face), FaceAdapter(config.face, case["llm_dim"])
+    encoder, adapter = FaceEncoder(config.face), VectorAdapter(config.face, case["llm_dim"])
     load(encoder, state, "face_encoder.")
     load(adapter, state, "face_adapter.")
     pictures = tensors[f"face/in/raw_frames{suffix}_uint8"].float()

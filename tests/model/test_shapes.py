@@ -11,8 +11,8 @@ import torch
 from jaxtyping import TypeCheckError, jaxtyped
 from torch import nn
 
-from nanoemox.model.adapters import TokenAdapter
-from nanoemox.model.branches.face import FaceAdapter, FaceBranchConfig, FaceEncoder
+from nanoemox.model.adapters import TokenAdapter, VectorAdapter
+from nanoemox.model.branches.face import FaceBranchConfig, FaceEncoder
 from nanoemox.model.branches.speech import SpeechEncoder
 from nanoemox.model.branches.vision import VisionEncoder
 from nanoemox.model.fusion import build_fusion
@@ -81,7 +81,7 @@ WRONG: dict[str, tuple[Callable[[], Callable[..., Any]], tuple[Any, ...]]] = {
     "one window": (lambda: SpeechEncoder(tiny_config().speech), (F(2, 2000),)),
     "vectors without a batch": (vectors, (F(3, 20),)),
     "crops of one colour": (vectors, (F(2, 3, 1, 32, 32),)),
-    "a face without frames": (lambda: FaceAdapter(tiny_config().face, 32), (F(2, 32),)),
+    "a face without frames": (lambda: VectorAdapter(tiny_config().face, 32), (F(2, 32),)),
     "features without a batch": (lambda: TokenAdapter(tiny_config().vision, 32), (F(3, 32),)),
     "features with heads": (lambda: QFormer(tiny_config().vision), (F(2, 2, 3, 32),)),
     "taps that do not pair up": (lambda: fusion(pairing="cross"), (F(2, 2, 4, 32), F(2, 3, 4, 32))),

@@ -81,7 +81,7 @@ def run(*args: object) -> int:
         (("answer", "a.mp4", "--ray"), "name it with --csv FILE"),
         (("answer", "a.mp4", "--csv", "t.csv", "--ray-cpus", 2), "--ray-cpus: only with --ray"),
         (("answer", "s3://bucket/clips", "--json"), "are read with --ray and --csv FILE"),
-        (("answer", "--text", "hello", "--ray", "--csv", "t.csv"), "does not go with --csv, --ray"),
+        (("answer", "--text", "hello", "--ray", "--csv", "t.csv"), "cannot be combined with --csv, --ray"),
     ],
 )
 def test_options_that_cannot_be_meant(

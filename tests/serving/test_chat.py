@@ -168,7 +168,7 @@ def test_models(client: OpenAI) -> None:
         ({"temperature": 3}, "temperature"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"extra_body": {"task": "guess"}}, "unknown task"),
-        ({"extra_body": {"labels": ["happy"]}}, "labels go with one closed task"),
+        ({"extra_body": {"labels": ["happy"]}}, "labels belong to one closed task"),
         ({"messages": user(text("a" * 9000))}, "the model takes 1024"),
     ],
 )

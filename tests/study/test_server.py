@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import socket
 import threading
@@ -21,7 +22,7 @@ from fastapi.testclient import TestClient
 
 from nanoemox.study import server as rating_server
 from nanoemox.study.plan import plan_study
-from nanoemox.study.server import MAX_BODY_BYTES, create_app, serve_study
+from nanoemox.study.server import MAX_BODY_BYTES, ImpatientProtocol, create_app, serve_study
 from nanoemox.study.store import RatingStore, create_study
 from nanoemox.types import NanoEmoXError
 from tests.study.rated_runs import TALK, reply_row, two_runs, write_run
@@ -283,26 +284,43 @@ def test_a_port_in_use(study: Path) -> None:
         serve_study(study, "no such host", 0, stop)
 
 
-def test_a_connection_that_never_finishes_its_head_is_closed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rating_server, "HEADER_TIMEOUT_S", 0.3)
-    with closing(RatingStore(study)) as store, socket.create_server((HOST.split(":")[0], 0)) as listening:
-        address = listening.getsockname()
-        config = uvicorn.Config(create_app(store), log_level="warning", http=rating_server.ImpatientProtocol)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        whole = f"GET /page.css HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode()
-        try:
-            for sent in (b"", b"GET / HTTP/1.1\r\nHost: a", whole + b"GET / HTTP/1.1\r\nHos"):
-                with socket.create_connection(address, timeout=20) as connection:
-                    connection.sendall(sent)
-                    got = b""
-                    while piece := connection.recv(65536):  # ends when the server closes
-                        got += piece
-                    assert got.startswith(b"HTTP/1.1 200") == (sent[: len(whole)] == whole)
-        finally:
-            server.should_exit = True
-            thread.join(20)
+class HastyProtocol(ImpatientProtocol):
+    """Waits as long as the first request takes, but hardly for a second."""
+
+    def on_response_complete(self) -> None:
+        rating_server.HEADER_TIMEOUT_S = 0.05
+        super().on_response_complete()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize("part", [b"", b"GET / HTTP/1.1\r\nHost: a", b"GET / HTTP/1.1\r\nX: " + b"x" * 9000])
+def test_a_connection_that_never_finishes_a_head_is_closed(
+    study: Path, monkeypatch: pytest.MonkeyPatch, part: bytes, whole: bool
+) -> None:
+    servers: list[uvicorn.Server] = []
+
+    class Server(uvicorn.Server):
+        def __init__(self, config: uvicorn.Config) -> None:
+            super().__init__(config)
+            servers.append(self)
+
+    monkeypatch.setattr(uvicorn, "Server", Server)
+    monkeypatch.setattr(rating_server, "ImpatientProtocol", HastyProtocol)
+    monkeypatch.setattr(rating_server, "HEADER_TIMEOUT_S", 600 if whole else 0.05)
+    ready: queue.Queue[str] = queue.Queue()
+    thread = threading.Thread(target=serve_study, args=(study, "127.0.0.1", 0, ready.put), daemon=True)
+    thread.start()
+    port = int(ready.get(timeout=60).rsplit(":", 1)[1])
+    head = f"GET /page.css HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall((head if whole else b"") + part)
+        got = b""
+        while piece := connection.recv(65536):  # ends when the server closes
+            got += piece
+    servers[0].should_exit = True
+    thread.join(60)
+    assert got.startswith(b"HTTP/1.1 200") == whole
+    assert not thread.is_alive()
 
 
 def test_a_full_disk_is_told_and_loses_nothing(study: Path, client: TestClient) -> None:

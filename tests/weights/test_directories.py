@@ -49,6 +49,12 @@ def test_code_of_a_part_is_refused(folder: Path) -> None:
     assert "auto_map" in refused(folder)
 
 
+@pytest.mark.parametrize("key", ["gguf_file", "transformers_weights"])
+def test_keys_that_name_other_files_are_refused(folder: Path, key: str) -> None:
+    edit(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer", **{key: str(folder.parent / "secret")})
+    assert f"({key}), which is never run or read" in refused(folder)
+
+
 class Runs:
     def __reduce__(self) -> tuple[Any, ...]:
         return (exec, ("raise SystemExit('ran')",))
@@ -78,6 +84,25 @@ def test_links_out_are_refused(folder: Path, name: str) -> None:
     (folder / name).rename(folder.parent / name)
     (folder / name).symlink_to(folder.parent / name)
     assert "is a link out of the model directory" in refused(folder)
+
+
+def test_links_out_of_folders_below_are_refused(folder: Path) -> None:
+    """Libraries read chat templates from there."""
+    (folder.parent / "secret").write_text("mine")
+    templates = folder / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "x.jinja").symlink_to(folder.parent / "secret")
+    assert "is a link out of the model directory" in refused(folder)
+    shutil.rmtree(templates)
+    templates.symlink_to(folder.parent)
+    assert "is a link out of the model directory" in refused(folder)
+
+
+def test_a_folder_called_as_the_cache_of_the_hub_reaches_no_neighbour(tiny: Path, tmp_path: Path) -> None:
+    snapshot = Path(shutil.copytree(tiny, tmp_path / "snapshots/model"))
+    (snapshot / "templates.yaml").rename(tmp_path / "private.yaml")
+    (snapshot / "templates.yaml").symlink_to(tmp_path / "private.yaml")
+    assert "is a link out of the model directory" in refused(snapshot)
 
 
 def test_the_cache_of_the_hub_is_links_and_is_read(tiny: Path, tmp_path: Path) -> None:
@@ -111,6 +136,16 @@ def test_sizes_beyond_the_weights_are_refused(folder: Path, part: str, fields: d
     started = time.monotonic()
     assert "do not belong together" in refused(folder)
     assert time.monotonic() - started < 20
+
+
+def test_weights_beyond_the_memory_are_refused(folder: Path) -> None:
+    """A sparse file takes no disk, but would take all memory, and its configuration may fit it."""
+    number = 10**12
+    header = json.dumps({"a": {"dtype": "F32", "shape": [number], "data_offsets": [0, 4 * number]}}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 4 * number)
+    assert "its weights have 4,000.0 GB, this machine's memory" in refused(folder)
 
 
 def test_files_too_large_or_no_json_are_refused(folder: Path) -> None:

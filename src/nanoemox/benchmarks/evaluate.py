@@ -172,7 +172,7 @@ def _evaluate(options: EvaluateOptions, progress: ProgressBar | None) -> dict[st
         read_eval_set(b, options.data_root, options.limit, trust_npz=options.trust_npz)
         for b in expand(options.benchmarks)
     ]
-    with _open(options, eval_sets) as (model, process, wait):
+    with open_answerer(options, eval_sets) as (model, process, wait):
         first = process.rank == 0
         if first:
             _settings(options.out, model.settings)
@@ -241,13 +241,13 @@ def _add_sensitivity(benchmark: Benchmark, row: dict[str, Any], first: RowsByCli
 
 
 @contextmanager
-def _open(
+def open_answerer(
     options: EvaluateOptions, eval_sets: Sequence[EvalSet]
 ) -> Iterator[tuple[Model, ProcessRank, Callable[[], None]]]:
     """Open a model: yields it, this process' rank, and a barrier. A served model needs no torch."""
     if (options.model or "").startswith(PREFIX):
         if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise NanoEmoXError("a served model is asked by one process: start without torchrun and raise --batch")
+            raise NanoEmoXError("a served model is queried by one process: start without torchrun and raise --batch")
         endpoint = Endpoint(parse_address(options.model or ""), options.out / CACHE, options.remote.call)
         try:
             yield RemoteAnswerer(endpoint, options.data_root, eval_sets, options.remote), ProcessRank(), lambda: None
@@ -256,7 +256,7 @@ def _open(
         return
     if options.remote != RemoteOptions():
         raise NanoEmoXError(
-            f"--frames, --modalities, --shots and --erg-steps go with --model {PREFIX}...; a local model is asked with "
+            f"--frames, --modalities, --shots and --erg-steps go with --model {PREFIX}...; a local model uses "
             "the prompts that it was trained on"
         )
     from nanoemox.benchmarks.engine_answerer import load_local

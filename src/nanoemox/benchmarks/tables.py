@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from nanoemox.benchmarks.clusters import clusters_text
+from nanoemox.printing import one_line
 
 NO_SHARES: Final = ("labels_per_answer", "clue_overlap", "label_overlap")
 """Scores that are no share of one: words an answer, and points of a judge."""
-_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 _MARKS: Final = re.compile(r"[\\`|<>&]|(?<=\])\(|!(?=\[)")
 _ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _SHOWN: Final = 50
@@ -42,13 +42,12 @@ def format_report(metrics: Mapping[str, Any]) -> str:
 
 def markdown(text: object) -> str:
     """Return text that Markdown shows as it stands, in a paragraph or the cell of a table, as one line without HTML."""
-    line = _CONTROL.sub(" ", str(text)).strip()
-    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), line)
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), one_line(str(text)))
 
 
 def _code(text: object) -> str:
     """Return text for a span of code, in which only its own quote means something."""
-    return _CONTROL.sub(" ", str(text)).replace("`", "'")
+    return one_line(str(text)).replace("`", "'")
 
 
 def settings_lines(settings: Mapping[str, Any], cost: Mapping[str, int]) -> list[str]:

@@ -58,7 +58,7 @@ def main(args: list[str] | None = None) -> None:
 
         if not isinstance(error, NanoEmoXError):
             raise
-        from nanoemox.cli.render import printable
+        from nanoemox.printing import one_line
 
-        typer.echo(f"nanoemox: {printable(str(error))}", err=True)
+        typer.echo(f"nanoemox: {one_line(str(error))}", err=True)
         sys.exit(2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -26,9 +24,8 @@ from nanoemox.cli.answer_options import (
 from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
+from nanoemox.printing import json_text
 from nanoemox.types import Answer, Clip, NanoEmoXError
-
-_UNPRINTABLE = re.compile("[\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff]")
 
 
 def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
@@ -48,7 +45,7 @@ def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
         raise NanoEmoXError("nothing to answer about: name clips or folders, or give words alone with --text")
     clips, missing = expand(named)
     if request.face_vectors is not None and len(clips) > 1:
-        raise NanoEmoXError(f"--face-vectors goes with one clip, {len(clips)} are named: answer about one at a time")
+        raise NanoEmoXError(f"--face-vectors takes one clip, {len(clips)} are given: answer about one at a time")
     job.problems |= missing
     if job.page is not None:
         job.page.check_number(len(clips))
@@ -204,5 +201,4 @@ def _show_json(_: Path, answers: list[Answer]) -> None:
 
 def json_line(answer: Answer) -> str:
     """Write an answer as one line of JSON without characters that control a terminal or end the line."""
-    text = json.dumps(answer.to_dict(), ensure_ascii=False)
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return json_text(answer.to_dict())

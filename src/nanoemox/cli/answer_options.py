@@ -91,7 +91,7 @@ def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
     }
     wrong = [*(["clips"] if named else []), *(name for name, value in given.items() if value is not None)]
     if wrong:
-        raise NanoEmoXError(f"--text is words alone and does not go with {', '.join(wrong)}: leave one out")
+        raise NanoEmoXError(f"--text cannot be combined with {', '.join(wrong)}: leave one out")
     if not (request.text or "").strip():
         raise NanoEmoXError("--text is empty: give the words")
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from nanoemox.printing import escaped, no_formula
 from nanoemox.tasks import TASKS
 from nanoemox.types import Answer, NanoEmoXError
 
-_FORMULA: Final = tuple("=+-@＝＋－＠")
 _OTHER_FILE: Final = "choose another file for --csv"
 _WHOLE_BYTES: Final = 64 * 2**20
 _PIECE_BYTES: Final = 2**16
@@ -46,12 +46,8 @@ class AnswerTable:
             raise NanoEmoXError(f"{path}: not a file: {_OTHER_FILE}")
         if not path.parent.is_dir():
             raise NanoEmoXError(f"{path}: the folder {path.parent} does not exist: create it, or {_OTHER_FILE}")
+        self._file = _open_locked(path)
         try:
-            self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-        except OSError as error:
-            raise NanoEmoXError(f"{path}: cannot be written ({error.strerror}): {_OTHER_FILE}") from error
-        try:
-            _lock(self._file.fileno(), path)
             self._end = self._keep_whole(self._file.read())
         except BaseException:
             self._file.close()
@@ -134,6 +130,25 @@ class AnswerTable:
         return whole
 
 
+def _open_locked(path: Path) -> io.FileIO:
+    """Open a file for this process alone; a writer that ends may remove it before it is locked here."""
+    while True:
+        try:
+            file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+        except OSError as error:
+            raise NanoEmoXError(f"{path}: cannot be written ({error.strerror}): {_OTHER_FILE}") from error
+        try:
+            _lock(file.fileno(), path)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
 def _lock(descriptor: int, path: Path) -> None:
     """Refuse a second writer; where the system has no ``flock`` (Windows) nothing is checked."""
     try:
@@ -190,18 +205,14 @@ def columns(tasks: Sequence[str]) -> list[str]:
 
 def path_cell(path: Path | str) -> str:
     """Write a path or URI as one printable line, control characters and undecodable bytes escaped."""
-    return _harmless("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path)))
+    return no_formula(escaped(str(path)))
 
 
 def _cell(value: Any) -> Any:
     """Make text one printable line that no spreadsheet evaluates as a formula; numbers are unchanged."""
     if not isinstance(value, str):
         return value
-    return _harmless("".join(c if c.isprintable() else " " for c in value))
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+    return no_formula("".join(c if c.isprintable() else " " for c in value))
 
 
 def table_row(path: Path | str, answer: Answer) -> dict[str, Any]:

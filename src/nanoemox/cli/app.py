@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
+from typer.core import TyperGroup
+
+from nanoemox.printing import escaped, json_text
+
+
+class Commands(TyperGroup):
+    """The group of all commands; what stands in an error of usage, such as a file called ``--x``, is escaped."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options before the command."""
+        with _usage_escaped():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read a command's own options, and run it."""
+        with _usage_escaped():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_escaped() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):  # click's errors, whoever brings click
+            error.message = escaped(message, keep="\n")  # type: ignore[attr-defined]
+        raise
+
 
 app = typer.Typer(
     name="nanoemox",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,6 +90,7 @@ def _options(
     ] = False,
 ) -> None:
     """Read a talking person: six affective answers from a clip."""
+    logging.getLogger("nanoemox").addHandler(_LOG)
     if not verbose:
         quieten_libraries()
 
@@ -104,11 +136,20 @@ def with_options(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..
 
 def print_text(text: str, *, err: bool = False) -> None:
     """Print text; names and answers are untrusted, so control characters are escaped."""
-    typer.echo("".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text), err=err)
+    typer.echo(escaped(text, keep="\n"), err=err)
 
 
 def print_json(value: object, indent: int | None = None) -> None:
     """Print JSON."""
-    from json import dumps
+    typer.echo(json_text(value, indent))
 
-    typer.echo(dumps(value, indent=indent, ensure_ascii=False))
+
+class TerminalLog(logging.Handler):
+    """Prints the package's log on stderr, a line a record: messages hold names of files."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        typer.echo(escaped(self.format(record)), err=True)
+
+
+_LOG: Final = TerminalLog()

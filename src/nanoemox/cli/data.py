@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import JsonOption, MediaRootOption, ModelOption, TrustOption, app, print_json
+from nanoemox.cli.app import JsonOption, MediaRootOption, ModelOption, TrustOption, app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox prepare crema_d data/CREMA-D --out data/manifests/crema_d")
@@ -27,12 +27,12 @@ def prepare(
     from nanoemox.data.prepare import prepare as write_manifests
 
     if show_list:
-        print_json(list_corpora(), 1) if json else typer.echo(format_corpora())
+        print_json(list_corpora(), 1) if json else print_text(format_corpora())
         return
     if not corpus or root is None or out is None:
         raise typer.BadParameter("give a corpus, its folder and --out FOLDER; --list shows the corpora")
     summary = write_manifests(corpus, root, out, trust_npz=trust_npz, face_vectors=face_vectors)
-    print_json(summary, 1) if json else typer.echo(format_summary(summary, out))
+    print_json(summary, 1) if json else print_text(format_summary(summary, out))
 
 
 @app.command(epilog="Example:  nanoemox check manifests/calls --against manifests/meld/test.jsonl")
@@ -89,4 +89,4 @@ def features(
     request = FeatureRequest(base, out, data_root, workers, batch, dtype, show=not json)
     summary = make_features(manifests, request)
     if summary is not None:
-        print_json(summary) if json else typer.echo(format_features(summary))
+        print_json(summary) if json else print_text(format_features(summary))

@@ -37,7 +37,7 @@ def decide(
     if clip is None and not (text or "").strip():
         raise NanoEmoXError("nothing to decide about: name a clip, or give words alone with --text")
     if not question and questions is None:
-        raise NanoEmoXError("nothing is asked: give --question 'predicate: Is it so?' or --questions FILE")
+        raise NanoEmoXError("no question: give --question 'predicate: Is it so?' or --questions FILE")
     checked = check_questions([*(question or ()), *(read_questions(questions) if questions else ())])
     from nanoemox.inference.engine import Engine
 

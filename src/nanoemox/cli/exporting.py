@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import DataRootOption, JsonOption, TrustOption, app, print_json
+from nanoemox.cli.app import DataRootOption, JsonOption, TrustOption, app, print_json, print_text
 
 
 @app.command("export-task", epilog="Example:  nanoemox export-task meld --data-root data --out tasks/meld")
@@ -30,4 +30,4 @@ def export_task(
     if json:
         print_json(written)
     else:
-        typer.echo(f"{written['out']}: {written['clips']} clips, {written['media']} media files; see its README.md")
+        print_text(f"{written['out']}: {written['clips']} clips, {written['media']} media files; see its README.md")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanoemox.cli.app import DataRootOption, ModelOption, app, print_json
+from nanoemox.cli.app import DataRootOption, ModelOption, app, print_json, print_text
 
 
 @app.command(epilog="Example:  nanoemox train finetune --data-root data --out runs/mine")
@@ -33,7 +33,7 @@ def train(
     if json:
         print_json(result)
     else:
-        typer.echo(f"trained: {result['model']}")
+        print_text(f"trained: {result['model']}")
 
 
 @app.command(epilog="Example:  nanoemox assemble nanoemox --out base")
@@ -62,7 +62,7 @@ def assemble(
     else:
         from nanoemox.cli.render import show_sizes
 
-        typer.echo(report.text())
+        print_text(report.text())
         show_sizes(report.sizes.rows())
 
 
@@ -87,4 +87,4 @@ def convert(
     if json:
         print_json(report.to_dict())
     else:
-        typer.echo(report.text())
+        print_text(report.text())

@@ -47,7 +47,7 @@ def pull(
     if json:
         print_json(model.to_dict())
     else:
-        typer.echo(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")
+        print_text(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")
 
 
 @app.command(epilog="Example:  nanoemox models --json")
@@ -60,14 +60,14 @@ def models(
 
     if remove is not None:
         freed = remove_pulled(remove)
-        typer.echo(f"{remove} is removed, {freed / 1e6:.0f} MB are free again", err=True)
+        print_text(f"{remove} is removed, {freed / 1e6:.0f} MB are free again", err=True)
     found = pulled_models()
     if json:
         print_json({"folder": str(models_folder()), "models": [m.to_dict() for m in found]}, 2)
         return
     if not found:
-        typer.echo(f"no model was pulled to {models_folder()}: run nanoemox pull small")
+        print_text(f"no model was pulled to {models_folder()}: run nanoemox pull small")
     for model in found:
-        typer.echo(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")
+        print_text(f"{model.name}: {model.size_bytes / 1e6:.0f} MB in {model.folder}")
         for part in model.parts:
-            typer.echo(f"  {part.part}, {part.licence}, from {part.source}, sha256 {part.sha256}")
+            print_text(f"  {part.part}, {part.licence}, from {part.source}, sha256 {part.sha256}")

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nanoemox.inference.questions import Decision
+from nanoemox.printing import one_line, printable
 from nanoemox.tasks import CHAIN_FIELDS, TASKS
 from nanoemox.types import Answer, Evidence, Heard, Reading
 
@@ -79,7 +80,7 @@ def card(answer: Answer) -> Panel:
     foot = f"{printable(answer.model)} read {', '.join(answer.modalities) or 'nothing'}"
     foot += "" if seconds is None else f" in {seconds:.1f} s"
     return Panel(
-        Group(*lines), title=Text(_one_line(answer.clip) + span, style="bold"), subtitle=Text(foot, style="dim")
+        Group(*lines), title=Text(one_line(answer.clip) + span, style="bold"), subtitle=Text(foot, style="dim")
     )
 
 
@@ -119,15 +120,6 @@ def _evidence(evidence: Evidence, gate: tuple[float, ...] | None) -> Iterator[tu
     if evidence.face_boxes is not None:
         x0, y0, x1, y1 = np.median(evidence.face_boxes, axis=0).round().astype(int)
         yield "face", Text(f"about x {x0}-{x1}, y {y0}-{y1} px")
-
-
-def printable(text: str) -> str:
-    """Remove terminal control characters: models, subtitles and file names are untrusted."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip()
-
-
-def _one_line(text: str) -> str:
-    return printable(text.replace("\n", " "))
 
 
 @contextmanager
@@ -182,4 +174,4 @@ def show_problems(problems: Mapping[Path | str, str]) -> None:
     if problems:
         show_line(f"nanoemox: {len(problems)} clip(s) could not be answered:")
     for path, reason in problems.items():
-        show_line(f"  {_one_line(str(path))}: {reason}")
+        show_line(f"  {one_line(str(path))}: {reason}")

@@ -60,18 +60,18 @@ def make_plan(tasks: str | Sequence[str], labels: Labels | None = None, options:
     options = options or AnswerOptions()
     keys = (tasks,) if isinstance(tasks, str) else tuple(dict.fromkeys(tasks))
     if not keys:
-        raise NanoEmoXError(f"no task was asked; choose from {', '.join(TASKS)}")
+        raise NanoEmoXError(f"no task is given: choose from {', '.join(TASKS)}")
     closed = [k for k in keys if get_task(k).closed]
     if labels is not None and not isinstance(labels, Mapping):
         if len(closed) != 1:
             raise NanoEmoXError(
-                f"labels go with one closed task but {len(closed)} are asked ({', '.join(closed) or 'none'}): "
-                "ask one of msa, mer, mir alone; in Python, task -> labels serves several"
+                f"labels belong to one closed task, but there are {len(closed)} ({', '.join(closed) or 'none'}): "
+                "choose one of msa, mer, mir; in Python, give task -> labels for several"
             )
         labels = {closed[0]: labels}
     given = {k: check_labels(v) for k, v in (labels or {}).items()}
     if unasked := sorted(set(given) - set(closed)):
-        raise NanoEmoXError(f"labels were given for {', '.join(unasked)}, which is no closed task that was asked")
+        raise NanoEmoXError(f"labels for {', '.join(unasked)}: not among the closed tasks of this request")
     asks = tuple(Ask(k, labels=given.get(k) or TASKS[k].labels or None, think=options.think) for k in keys)
     return Plan(asks, options)
 

@@ -69,16 +69,16 @@ class Question:
         return cls("score", instructions, _options(levels), name)
 
     def __post_init__(self) -> None:
-        """Check what is asked.
+        """Check the question.
 
         Raises:
-            NanoEmoXError: Nothing is asked, there are too few or too many options, or two that are the same.
+            NanoEmoXError: There is no question, there are too few or too many options, or two that are the same.
         """
         what = f"question {self.name or self.instructions[:60]!r}"
         if self.form not in FORMS:
             raise NanoEmoXError(f"{what}: form {self.form!r} is unknown: choose {', '.join(FORMS)}")
         if not self.instructions.strip():
-            raise NanoEmoXError(f"{what}: nothing is asked: give instructions")
+            raise NanoEmoXError(f"{what}: no question: give instructions")
         if not 2 <= len(self.options) <= MAX_OPTIONS:
             raise NanoEmoXError(f"{what}: {len(self.options)} option(s): give between 2 and {MAX_OPTIONS}")
         if any(isinstance(o.value, str) and not o.value.strip() for o in self.options):

@@ -1,12 +1,12 @@
 """From frozen features to tokens of the language model: position table, Q-Former, projection.
 
 Letters: ``B`` batch, ``T`` frames or windows, ``V`` vectors read (k a frame or window), ``D`` width of a feature,
-``Q`` tokens, ``H`` width of the language model.
+``C`` width of a vector of a :class:`VectorAdapter`, ``Q`` tokens, ``H`` width of the language model.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,3 +43,50 @@ class TokenAdapter(nn.Module):
         hidden, share = self.qformer(features + self.positions(steps))
         per_step = share.unflatten(1, (-1, self.vectors_per_step)).sum(dim=2)
         return AdapterOutput(self.projection(hidden), per_step)
+
+
+@runtime_checkable
+class VectorSection(Protocol):
+    """The sizes of a :class:`VectorAdapter`, fields of a branch's section."""
+
+    num_queries: int
+    num_attention_heads: int
+    projector_size: int
+    time_position: bool
+    dropout: float
+    max_positions: int
+
+    @property
+    def feature_size(self) -> int:
+        """C, the width of a vector."""
+
+
+class VectorAdapter(nn.Module):
+    """Learned queries attend to vectors over time; an MLP brings them to the language model's width."""
+
+    def __init__(self, section: VectorSection, llm_size: int) -> None:
+        super().__init__()
+        size = section.feature_size
+        # Reference: no position, so the order of the frames is invisible; the paper claims temporal relations.
+        self.positions = nn.Embedding(section.max_positions, size) if section.time_position else None
+        self.queries = nn.Parameter(torch.empty(section.num_queries, size))
+        self.attention = nn.MultiheadAttention(size, section.num_attention_heads, batch_first=True)
+        self.projector = nn.Sequential(
+            nn.Linear(size, section.projector_size),
+            nn.GELU(),
+            nn.Dropout(section.dropout),
+            nn.Linear(section.projector_size, llm_size),
+        )
+        self.reset_own_parameters()
+
+    def reset_own_parameters(self) -> None:
+        """Draw the queries from N(0, 1), as the authors do."""
+        nn.init.normal_(self.queries)
+
+    def forward(self, vectors: Float[Tensor, "B T C"]) -> AdapterOutput:
+        """Turn vectors of frames or windows into tokens; no residual, no norm (Reference: one is created, unused)."""
+        if self.positions is not None:
+            vectors = vectors + self.positions(torch.arange(vectors.shape[1], device=vectors.device))
+        queries = self.queries.expand(vectors.shape[0], -1, -1)
+        attended, weights = self.attention(queries, vectors, vectors)
+        return AdapterOutput(self.projector(attended), weights.mean(dim=1))

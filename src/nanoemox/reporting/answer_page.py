@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from nanoemox import __version__
 from nanoemox.data.files import write_text
+from nanoemox.printing import printable
 from nanoemox.reporting import answer_chart
 from nanoemox.reporting.clip_view import ClipView
 from nanoemox.tasks import CHAIN_FIELDS, TASKS
@@ -68,7 +69,7 @@ def render_page(clips: Sequence[ClipAnswers]) -> str:
     """
     if not 0 < len(clips) <= MAX_CLIPS:
         raise NanoEmoXError(f"a page of {len(clips)} clips: give 1 to {MAX_CLIPS}, or write a table with --csv")
-    names = dict.fromkeys(_printable(c.answers[0].clip) for c in clips)
+    names = dict.fromkeys(printable(c.answers[0].clip) for c in clips)
     title = next(iter(names)) if len(names) == 1 else f"{len(clips)} clips"
     css = style_sheet()
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -113,7 +114,7 @@ def _pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"plain": _printable, "percent": lambda share: f"{share:.0%}"}
+    pages.filters |= {"plain": lambda text: printable(str(text)), "percent": lambda share: f"{share:.0%}"}
     pages.globals |= {
         "chart": answer_chart,
         "palette": PALETTE,
@@ -124,8 +125,3 @@ def _pages() -> Environment:
         "signed": lambda value: round(value, 2) + 0.0,  # no -0.00
     }
     return pages
-
-
-def _printable(text: object) -> str:
-    """Drop what no reader can see and what turns the direction of writing: file names and subtitles hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in str(text)).strip()

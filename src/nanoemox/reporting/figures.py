@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from nanoemox.printing import one_line
 from nanoemox.reporting.cases import Confusions, Reliability
 from nanoemox.types import NanoEmoXError
 
@@ -138,7 +139,7 @@ def wheel_bars(
                 middles, [100 * v for v in values], width * 0.92, color=OKABE_ITO[place % len(OKABE_ITO)],
                 edgecolor="black", linewidth=0.4, hatch=("", "//", "..", "xx")[place % 4], label=_short(label),
             )  # fmt: skip
-        axes.set_xticks(range(len(groups)), groups)
+        axes.set_xticks(range(len(groups)), [_short(group) for group in groups])
         axes.set_ylim(0, 100)
         axes.set_ylabel(axis)
         axes.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
@@ -203,7 +204,7 @@ def _figure(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:
 
 
 def _short(text: str, most: int = 30) -> str:
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nanoemox import __version__
 from nanoemox.benchmarks.tables import ROW_NOTES, cell, settings_lines
+from nanoemox.printing import printable
 from nanoemox.reporting.build import Section
 from nanoemox.reporting.data import EvaluatedRun
 from nanoemox.reporting.figures import Drawing, svg_of
@@ -25,7 +26,12 @@ def render(runs: Sequence[EvaluatedRun], sections: Sequence[Section], drawings: 
         sections: What was gathered, benchmark by benchmark.
         drawings: Benchmark -> its figures.
     """
-    pages = Environment(loader=PackageLoader("nanoemox.reporting", "page"), autoescape=True, undefined=StrictUndefined)
+    pages = Environment(
+        loader=PackageLoader("nanoemox.reporting", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # markup of ours is no plain str
+    )
     baselines = dict.fromkeys(
         line.name for section in sections for line in section.lines if line.baseline and line.run == runs[0].name
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from nanoemox.benchmarks.tables import NO_SHARES
+from nanoemox.printing import one_line
 from nanoemox.reporting.build import Line, Section
 
 _ESCAPES: Final = {
@@ -18,9 +19,8 @@ _SPECIAL: Final = re.compile("[" + re.escape("".join(_ESCAPES)) + "]")
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints as it stands; line breaks and control characters become spaces."""
-    line = re.sub(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+", " ", text).strip()
-    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], line)
+    """Return text that LaTeX prints as it stands; line breaks and unprintable characters become spaces."""
+    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], one_line(text))
 
 
 def latex_table(runs: Sequence[str], sections: Sequence[Section]) -> str:

@@ -77,6 +77,11 @@ def connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise NanoEmoXError(
+            f"{path}: cannot be opened ({error}): make room on its disk, or allow writing there"
+        ) from error
     except (sqlite3.Error, ValueError) as error:
         db.close()
         raise NanoEmoXError(f"{path}: not a study ({error}): give another --out") from error

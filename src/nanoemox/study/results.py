@@ -23,13 +23,13 @@ import numpy.typing as npt
 from nanoemox.benchmarks.clusters import clusters_of
 from nanoemox.benchmarks.records import get_benchmark
 from nanoemox.data.files import write_text
+from nanoemox.printing import escaped, no_formula
 from nanoemox.scoring.metrics.agreement import fleiss_kappa, krippendorff_alpha
 from nanoemox.scoring.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.study.store import Rating, RatingStore
 from nanoemox.types import NanoEmoXError
 
 COLUMNS: Final = ("rater", "benchmark", "clip", "run", "criterion", "score", "rated_at")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
 
 ClipKey = tuple[str, str]
 Scores = dict[str, dict[ClipKey, float]]
@@ -60,7 +60,10 @@ def export_ratings(study: Path, path: Path) -> int:
 
 
 def _cell(value: str | int) -> str | int:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """Write text so that no spreadsheet evaluates it; less the first apostrophe it is as it was."""
+    if not isinstance(value, str):
+        return value
+    return f"'{value}" if value.startswith("'") else no_formula(escaped(value))
 
 
 def measure_study(study: Path) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def create_app(store: RatingStore, host: str = "127.0.0.1") -> FastAPI:
 
     @app.exception_handler(sqlite3.Error)
     async def database_error(request: Request, error: sqlite3.Error) -> Response:
-        return _problem(507, f"not saved ({error}): on_ready whoever runs the study, then rate this reply again")
+        return _problem(507, f"not saved ({error}): tell whoever runs the study, then rate this reply again")
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, error: RequestValidationError) -> Response:

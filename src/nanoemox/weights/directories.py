@@ -1,12 +1,13 @@
 """Whether a model directory may be opened: nothing in it runs code, reads other files, or claims more than it holds.
 
 Model directories are handed around, so they are checked before any library reads them. Links out of the directory are
-refused, but for those of the hub's cache, whose snapshots are links into the same repository.
+refused, but for those of the hub's cache, whose snapshots are links into its blobs.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,12 @@ INDEX: Final = f"{WEIGHTS}.index.json"
 MAX_TEXT_BYTES: Final = 200_000_000
 """Largest JSON or YAML file; the tokenizers of the largest vocabularies have 40 MB."""
 _TEXTS: Final = frozenset({".json", ".yaml", ".txt", ".jinja"})
+_FOREIGN: Final = {
+    "auto_map": "code of its own",
+    "gguf_file": "a file of another kind",
+    "transformers_weights": "weights of another name",
+}
+"""Keys that make a library run code or read files which are not checked here."""
 _SLACK: Final = 1.5
 """Parameters that a configuration may claim for each one in the files: a subset of branches may lack its weights."""
 
@@ -51,24 +58,26 @@ def check_directory(folder: Path) -> None:
     """Check what a directory holds before a library reads it; its files must be there.
 
     Raises:
-        CheckpointError: A file lies elsewhere, is too large, asks for code, or the configuration describes a model far
-            larger than the weights.
+        CheckpointError: A file lies elsewhere, is too large, asks for code, the weights do not fit this machine's
+            memory, or the configuration describes a model far larger than they are.
     """
     home = folder.resolve()
-    if home.parent.name == "snapshots":  # of the hub's cache
-        home = home.parent.parent
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink() and not path.resolve().is_relative_to(home):
+    homes = (home, home.parent.parent / "blobs") if home.parent.name == "snapshots" else (home,)
+    for path in sorted(folder.rglob("*")):  # templates may lie deeper
+        if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in homes):
             raise CheckpointError(f"{path}: is a link out of the model directory: copy the file itself here")
+        if path.parent != folder:
+            continue
         if path.suffix in _TEXTS and path.is_file() and path.stat().st_size > MAX_TEXT_BYTES:
             raise CheckpointError(
                 f"{path}: {path.stat().st_size:,} bytes, limit {MAX_TEXT_BYTES:,}: this is no file of a model"
             )
-        if path.suffix == ".json" and path.name not in {INDEX, "tokenizer.json"} and "auto_map" in _keys(path):
-            raise CheckpointError(
-                f"{path}: asks for code of its own (auto_map), which is never run: remove that key if the model works "
-                "without it"
-            )
+        if path.suffix == ".json" and path.name not in {INDEX, "tokenizer.json"}:
+            for key in _FOREIGN.keys() & _keys(path):
+                raise CheckpointError(
+                    f"{path}: asks for {_FOREIGN[key]} ({key}), which is never run or read: remove that key if the "
+                    "model works without it"
+                )
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
             f"{folder}: holds adapter_config.json, so its weights are another model's: fold the adapter into it first"
@@ -96,6 +105,12 @@ def _walk(value: Any) -> Iterator[str]:
 def _check_size(folder: Path) -> None:
     """Compare the model that the configuration describes, built without memory, with what the files hold."""
     held, tensors = 0, 0
+    size = sum((folder / name).stat().st_size for name in weight_names(folder))
+    if (memory := _memory_bytes()) is not None and size > memory:
+        raise CheckpointError(
+            f"{folder}: its weights have {size / 1e9:,.1f} GB, this machine's memory {memory / 1e9:,.1f} GB: name a "
+            "smaller model, or use a larger machine"
+        )
     for name in weight_names(folder):
         try:
             with safe_open(str(folder / name), framework="pt") as file:
@@ -115,6 +130,14 @@ def _check_size(folder: Path) -> None:
             f"{folder}: config.json describes a model of {what}, but the weights are {tensors:,} tensors with {held:,} "
             "parameters: they do not belong together"
         )
+
+
+def _memory_bytes() -> int | None:
+    """Return the size of this machine's memory, where the system tells it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _layers(value: Any) -> Iterator[Any]:

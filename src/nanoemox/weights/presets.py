@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 from transformers import AutoConfig, PreTrainedConfig
 
 from nanoemox.model.backbones import SIZES
+from nanoemox.model.branches import BRANCHES
 from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks.templates import Layout
 from nanoemox.types import RecipeError
 
 Part = Literal["vision", "speech", "face", "text"]
-Branch = Literal["vision", "speech", "face", "fusion"]
 PARTS: tuple[Part, ...] = ("vision", "speech", "face", "text")
 """Parts of the model that have a public backbone."""
 
@@ -38,19 +38,35 @@ class ModelRecipe(Strict):
     """A model as data.
 
     Attributes:
-        vision, speech, face, fusion: Fields of the configuration's section of that name.
+        vision, speech, face, fusion: Fields of the configuration's section of that name; another branch of
+            :data:`nanoemox.model.branches.BRANCHES` has one under its own name.
         branches: Media branches of the model.
         backbones: Where the frozen parts come from.
         templates: Layout of the prompt.
     """
 
+    model_config = ConfigDict(extra="allow")
+
     vision: dict[str, Any] = Field(default_factory=dict)
     speech: dict[str, Any] = Field(default_factory=dict)
     face: dict[str, Any] = Field(default_factory=dict)
     fusion: dict[str, Any] = Field(default_factory=dict)
-    branches: tuple[Branch, ...] = ("vision", "speech", "face", "fusion")
+    branches: tuple[str, ...] = PAPER_BRANCHES
     backbones: Backbones = Backbones()
     templates: Layout = "chatml"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        sections = self.model_extra or {}
+        if unknown := sorted(set(sections) - set(BRANCHES)):
+            raise ValueError(f"{', '.join(unknown)}: no field of a model recipe, and no branch")
+        if wrong := sorted(name for name, section in sections.items() if not isinstance(section, dict)):
+            raise ValueError(f"{', '.join(wrong)}: a section holds fields by name")
+        return self
+
+    def section(self, branch: str) -> dict[str, Any]:
+        """Return the fields of a branch's section."""
+        return dict(getattr(self, branch, {}))
 
     def parts(self) -> tuple[Part, ...]:
         """Name the parts that need a backbone."""
@@ -77,7 +93,7 @@ def model_config(
         RecipeError: A section does not fit, or the sizes of a backbone are not known without its files.
     """
     known = dict(encoders or {})
-    sections: dict[str, Any] = {b: dict(getattr(recipe, b)) for b in PAPER_BRANCHES}
+    sections: dict[str, Any] = {b: recipe.section(b) for b in dict.fromkeys([*PAPER_BRANCHES, *recipe.branches])}
     for part in recipe.parts():
         config = known.get(part)
         if config is None and (part == "text" or "encoder" not in sections[part]):

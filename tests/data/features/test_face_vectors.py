@@ -187,7 +187,7 @@ def test_the_command_line_takes_a_file(place: Path) -> None:
     assert "face" in json.loads(given.stdout)["modalities"]
     assert "face" not in json.loads(command(clip, "--model", base, "--json").stdout)["modalities"]
     for wrong, why in (
-        ((clip, place / "c1.mp4", "--face-vectors", table), "goes with one clip, 2 are named"),
+        ((clip, place / "c1.mp4", "--face-vectors", table), "takes one clip, 2 are given"),
         ((clip, "--face-vectors", place / "no.csv"), "no such file"),
         (("--text", "Hm.", "--face-vectors", table), "--text is words alone"),
     ):

@@ -92,6 +92,21 @@ def test_a_second_run_encodes_nothing_and_a_killed_one_goes_on(
     assert not encoded
 
 
+def test_a_second_run_beside_the_first_fills_the_same_cache(root: Path, tmp_path: Path) -> None:
+    beside: list[FeatureCache] = []
+
+    def meanwhile(_: Filling) -> None:
+        if not beside:
+            beside.append(build(root, tmp_path / "c"))
+
+    first = build(root, tmp_path / "c", progress=meanwhile)
+    again, whole = build(root, tmp_path / "c"), build(root, tmp_path / "whole")
+    assert again.filling == Filling(files=8, present=8)
+    for sample in toy_samples(4):
+        for cache in (first, *beside, again):
+            torch.testing.assert_close(cache.media(sample), whole.media(sample), rtol=0, atol=1e-5)
+
+
 def test_bad_files_are_listed_and_not_replaced(root: Path, tmp_path: Path) -> None:
     (root / "bad.png").write_bytes(b"no picture")
     good = toy_samples(4)[0]

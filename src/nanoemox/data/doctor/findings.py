@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 Level = Literal["error", "warning", "note"]
 LEVELS: Final[tuple[Level, ...]] = ("error", "warning", "note")
-"""``error``: training would break on it or be spoilt by it; ``warning``: look at it; ``note``: good to know."""
+"""``error``: it breaks or spoils training; ``warning``: check it; ``note``: for information."""
 
 REMEDIES: Final = MappingProxyType(
     {
@@ -16,17 +16,17 @@ REMEDIES: Final = MappingProxyType(
         "missing": "download or unpack the file, or correct the path (is --data-root right?)",
         "unreadable": "download it again (git lfs pull for LFS pointers), else remove the sample",
         "truncated": "download it again or recut it, else remove the sample",
-        "long": "look whether it was cut wrongly; remove the sample if so",
-        "silent": "nothing, if that is as recorded: the voice is left out; else extract the sound again",
-        "faceless": "nothing, if nobody is in the picture: the face is left out; else recut it",
+        "long": "check whether it was cut wrongly; if so, remove the sample",
+        "silent": "none if it was recorded so: the voice is left out; else extract the sound again",
+        "faceless": "none if nobody is visible: the face is left out; else recut it",
         "duplicate": "keep one of the copies; where their labels differ, find out which is right",
-        "leak by name": "remove the clip from what trains",
-        "leak by content": "remove the clip from what trains, whatever it is called there",
-        "leak by speaker": "split by speaker, or say with the result that speakers are shared",
-        "leak by words": "remove the sample from what trains",
+        "leak by name": "remove the clip from the training part",
+        "leak by content": "remove the clip from the training part, whatever its name there",
+        "leak by speaker": "split by speaker, or report with the result that speakers are shared",
+        "leak by words": "remove the sample from the training part",
         "label": "correct the spelling",
         "encoding": "save the source as UTF-8 and prepare it again; take lost characters from the original",
-        "known": "see the sample's line: remove it from what trains, keep it in official test sets",
+        "known": "see the sample's line: remove it from the training part, keep it in official test sets",
     }
 )
 """Kind of finding -> remedy."""

@@ -14,7 +14,7 @@ from typing import Final
 from nanoemox.data.doctor.findings import Finding
 from nanoemox.data.manifest import Sample
 
-_OUT: Final = "remove it from what trains"
+_OUT: Final = "remove it from the training part"
 _KEEP: Final = "keep it, the protocol counts it"
 _NOISE: Final = f"loud disturbance in the sound (MELD issue 9): {_OUT}"
 _APART: Final = f"picture and words do not belong together (MELD issue 9): {_OUT}"

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nanoemox.data.doctor.check import Report, problems_of
+from nanoemox.printing import printable
 
 _COLOURS: Final = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -25,18 +26,13 @@ def show_report(report: Report, console: Console | None = None) -> None:
         table.columns[2].justify = "right"
         for kind, level, count, examples, remedy in rows:
             table.add_row(
-                kind, Text(level, style=_COLOURS[level]), str(count), Text(_plain(examples), overflow="fold"), remedy
+                kind, Text(level, style=_COLOURS[level]), str(count), Text(printable(examples), overflow="fold"), remedy
             )
         console.print(table)
     compared = f", compared with {', '.join(report.against)}" if report.against else ""
-    console.print(Text(_plain(f"{report.samples} samples, {report.files} files in {report.root}{compared}")))
+    console.print(Text(printable(f"{report.samples} samples, {report.files} files in {report.root}{compared}")))
     verdict = "nothing that would break or spoil training" if report.sound else "this would break or spoil training"
     console.print(Text(verdict, style="green" if report.sound else "bold red"))
-
-
-def _plain(text: str) -> str:
-    """Drop what could steer a terminal: names and words may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 @contextmanager

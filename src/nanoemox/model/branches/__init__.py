@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from nanoemox.model.branches.branch import Branch
 from nanoemox.model.branches.face import FACE
+from nanoemox.model.branches.physiology import PHYSIOLOGY
 from nanoemox.model.branches.speech import SPEECH
 from nanoemox.model.branches.vision import VISION
 from nanoemox.types import Clip
 
 __all__ = ["BRANCHES", "Branch", "branch_of", "media_keys", "present", "read_branches", "sidecars"]
 
-BRANCHES: Final[dict[str, Branch]] = {b.name: b for b in (VISION, SPEECH, FACE)}
+BRANCHES: Final[dict[str, Branch]] = {b.name: b for b in (VISION, SPEECH, FACE, PHYSIOLOGY)}
 """Name -> branch; a line added here adds a modality."""
 
 

@@ -21,7 +21,7 @@ from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, SwinModel
 
 from nanoemox.faces.tracks import NO_FACE, crop_faces, with_face
 from nanoemox.faces.vectors import check_rows, width_of, with_face_vectors
-from nanoemox.model.adapters import AdapterOutput
+from nanoemox.model.adapters import VectorAdapter
 from nanoemox.model.backbones import SWIN_B
 from nanoemox.model.branches.branch import Branch, FrozenEncoder, check_finite, spread, spread_index
 from nanoemox.model.expression import COLOUR, EXPRESSION_SIZE, ExpressionNet
@@ -198,37 +198,6 @@ class FaceEncoder(FrozenEncoder):
         return fused.mean(dim=(2, 3)).unflatten(0, face_values.shape[:2])
 
 
-class FaceAdapter(nn.Module):
-    """Learned queries attend to the frame vectors; an MLP brings them to the language model's width."""
-
-    def __init__(self, config: FaceBranchConfig, llm_size: int) -> None:
-        super().__init__()
-        size = config.feature_size
-        # Reference: no position, so the order of the frames is invisible; the paper claims temporal relations.
-        self.positions = nn.Embedding(config.max_positions, size) if config.time_position else None
-        self.queries = nn.Parameter(torch.empty(config.num_queries, size))
-        self.attention = nn.MultiheadAttention(size, config.num_attention_heads, batch_first=True)
-        self.projector = nn.Sequential(
-            nn.Linear(size, config.projector_size),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.projector_size, llm_size),
-        )
-        self.reset_own_parameters()
-
-    def reset_own_parameters(self) -> None:
-        """Draw the queries from N(0, 1), as the authors do."""
-        nn.init.normal_(self.queries)
-
-    def forward(self, vectors: Float[Tensor, "B T C"]) -> AdapterOutput:
-        """Turn frame vectors into tokens; no residual, no norm (Reference: one is created, unused)."""
-        if self.positions is not None:
-            vectors = vectors + self.positions(torch.arange(vectors.shape[1], device=vectors.device))
-        queries = self.queries.expand(vectors.shape[0], -1, -1)
-        attended, weights = self.attention(queries, vectors, vectors)
-        return AdapterOutput(self.projector(attended), weights.mean(dim=1))
-
-
 class FaceBranch(Branch):
     """The face."""
 
@@ -244,9 +213,9 @@ class FaceBranch(Branch):
         """Build the encoder of crops."""
         return FaceEncoder(config.face)
 
-    def build_adapter(self, config: Any) -> FaceAdapter:
+    def build_adapter(self, config: Any) -> VectorAdapter:
         """Build queries, attention over time and MLP."""
-        return FaceAdapter(config.face, config.text_config.hidden_size)
+        return VectorAdapter(config.face, config.text_config.hidden_size)
 
     def prepare(self, clip: Clip, config: Any, extractor: Any) -> Tensor | None:
         """Return float32[T, 3, S, S] or, precomputed, float32[T, F]."""
