@@ -1,6 +1,6 @@
 """Continual learning on the embedded model: emotion, then intent, with and without replay or separate adapters.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.continual --data-root DATA --out RUNS [--steps 150] [--seed 7] [--json FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.continual --data-root DATA --out RUNS [--steps 150] [--seed 7] [--limit 1500]
 
 Starting from the embedded model, a phase on emotions is followed by a phase on intents, without and with replay (text
 only). All adapter sets are loaded onto one base by name and evaluated on the same held-out samples; differences are
@@ -30,7 +30,6 @@ from tools.mini.evaluate import Bench
 MINI = Path(str(files("nanoemox") / "assets" / "mini"))
 COLUMNS = (("goemotions", "mer"), ("mintrec2", "mir"), ("mintrec", "mir"))
 SHOWN = ("text",)
-LIMIT = 1500
 REPLAY = (0.0, 0.2)
 Hits = dict[str, npt.NDArray[np.float64]]
 
@@ -47,11 +46,11 @@ def recipe(steps: int, replay: float) -> dict[str, Any]:
     return fields | {"phases": {"emotion": emotion, "intent": intent}}
 
 
-def hits(bench: Bench) -> Hits:
+def hits(bench: Bench, limit: int) -> Hits:
     """Say of every held-out sample whether it is answered right."""
     out = {}
     for corpus, task in COLUMNS:
-        samples = bench.held_out(corpus, task, LIMIT)
+        samples = bench.held_out(corpus, task, limit)
         guess = bench.classify(samples, [{} for _ in samples], SHOWN)
         right = [g == s.labels.label for g, s in zip(guess, samples, strict=True)]
         out[f"{corpus}/{task}"] = np.array(right, np.float64)
@@ -77,6 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=150, help="of each phase")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--limit", type=int, default=1500, help="held-out samples of each corpus")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def main() -> None:
     found: dict[str, Hits] = {}
     for name in (None, *sets):
         named.use(name)
-        found[name or "start"] = hits(bench)
+        found[name or "start"] = hits(bench, args.limit)
     began = time.perf_counter()
     for name in sets:
         named.use(name)

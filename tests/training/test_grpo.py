@@ -61,9 +61,12 @@ def test_its_log_probabilities_are_those_of_the_other_loss() -> None:
     torch.testing.assert_close(-log_probs.mean(), cross_entropy(model, batch))
 
 
-def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 1.6])
+def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(
+    monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
     model = trained_model().eval()
-    loss, _ = begin(Grpo(group=2, max_new_tokens=5), model)
+    loss, _ = begin(Grpo(group=2, max_new_tokens=5, temperature=temperature), model)
     drawn_from: list[torch.Tensor] = []
     real = NanoEmoXForConditionalGeneration.generate
 
@@ -79,7 +82,8 @@ def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(monkeypat
     assert len({len(p) for p in prompts}) > 1  # so that padding matters
     media = {k: v for k, v in batch_of().items() if k.endswith("_values")}
     answers = loss.sample(prompts, media)
-    learnt = answer_log_probs(model, loss.batch(prompts, answers, media)).split([len(a.ids) for a in answers])
+    rows = loss.batch(prompts, answers, media)
+    learnt = answer_log_probs(model, rows, temperature).split([len(a.ids) for a in answers])
     for one, other, answer in zip(learnt, drawn_from, answers, strict=True):
         torch.testing.assert_close(one, other[: len(answer.ids)], atol=1e-4, rtol=1e-4)
 

@@ -1,6 +1,6 @@
 """Group relative policy optimisation (GRPO) for the open-vocabulary task.
 
-For each prompt the model samples a group of answers at temperature 1, without thinking. Precision and recall against
+For each prompt the model samples a group of answers, without thinking. Precision and recall against
 the true words are normalised within the group separately, so that the one with the larger variance does not dominate;
 words beyond the number of true words are penalised. Each batch of samples is used for one update, so the importance
 ratio is 1 and clipping is not needed. A KL term keeps the policy close to the start of the phase.
@@ -49,6 +49,8 @@ class Grpo(Objective):
         recall: Weight of recall.
         length_penalty: Penalty for each word beyond the number of true words, in standard deviations of a score.
         kl: Weight of the KL divergence from the start of the phase.
+        temperature: Divides the logits, in sampling and in the loss alike. Above 1, groups hold answers that the
+            model would hardly give, and it can only learn what it has tried.
         level: The level at which words are compared (:class:`~nanoemox.scoring.corrected.scorer.CorrectedScorer`).
     """
 
@@ -60,6 +62,7 @@ class Grpo(Objective):
     recall: float = Field(1.0, ge=0)
     length_penalty: float = Field(0.2, ge=0)
     kl: float = Field(0.05, ge=0)
+    temperature: float = Field(1.0, gt=0, le=10)
     level: Level = "family"
 
     def check(self, tasks: Collection[str]) -> None:
@@ -138,7 +141,7 @@ class GrpoLoss:
             groups = [answers[i : i + self.settings.group] for i in range(0, len(answers), self.settings.group)]
             gained = torch.from_numpy(self.settings.advantages(truth, groups)).float().flatten()
             rows = self.batch(repeated, answers, media)
-            log_probs = answer_log_probs(model, rows)
+            log_probs = answer_log_probs(model, rows, self.settings.temperature)
             of = rows["logits_to_keep"].nonzero()[:, 0]
             costs = -gained.to(log_probs.device)[of] * (log_probs - log_probs.detach()).exp()
             if self.reference:
@@ -167,7 +170,7 @@ class GrpoLoss:
         written = self.start.model.generate(
             **inputs,
             **media,
-            do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+            do_sample=True, temperature=self.settings.temperature, top_k=0, top_p=1.0,
             max_new_tokens=self.settings.max_new_tokens,
             eos_token_id=None, pad_token_id=processor.tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([_Ended(start, torch.tensor(terminator, device=device))]),
@@ -207,7 +210,8 @@ class GrpoLoss:
     def _divergence(self, log_probs: Tensor, rows: Mapping[str, Any], num_answers: int) -> Tensor:
         """Estimate the KL divergence from the start at every token (Schulman's k3 estimator): float[N], >= 0."""
         with torch.no_grad():
-            before = answer_log_probs(_Swapped(self.start.model, self.reference), rows)
+            start = _Swapped(self.start.model, self.reference)
+            before = answer_log_probs(start, rows, self.settings.temperature)
         drift = before - log_probs
         divergence = drift.exp() - drift - 1
         self.start.log("kl", float(divergence.detach().sum()) / num_answers)
@@ -223,10 +227,10 @@ class GrpoLoss:
         self.start.log("ended", float(np.mean([a.ended for a in answers])))
 
 
-def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> Tensor:
+def answer_log_probs(model: Any, batch: Mapping[str, Any], temperature: float = 1.0) -> Tensor:
     """Return the log-probability float32[N] of every answer token, computed as in the other losses."""
     logits, targets = answer_logits(model, batch)
-    return -functional.cross_entropy(logits.float(), targets, reduction="none")
+    return -functional.cross_entropy(logits.float() / temperature, targets, reduction="none")
 
 
 @dataclass(frozen=True, slots=True)
