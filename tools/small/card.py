@@ -30,7 +30,7 @@ adapters, fusion and LoRA ({megabytes:.1f} MB, float16), which lie here.
 {note}
 
 Trained on: RAVDESS speech, actors 01-16; facial expression photographs of two draws less a fifth of the people; GoEmotions
-train (CC BY 4.0); MIntRec and MIntRec2.0 train; ESConv development file (CC BY-NC 4.0); replies of our own grammar. The scene
+train (CC BY 4.0); MIntRec and MIntRec2.0 train; ESConv development file (CC BY-NC 4.0); situations and replies written by us. The scene
 encoder is that of `mini`, which saw some of the people held out here: rows with a scene are too kind by that much. The face
 encoder saw none of our photographs. Sentiment is never trained; explanations name the polarity of a feeling.
 
