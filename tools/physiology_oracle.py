@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import neurokit2
 import numpy as np
 
 ECG_HZ, PPG_HZ, EDA_HZ = 256, 128, 16
@@ -17,6 +16,8 @@ ECG_HZ, PPG_HZ, EDA_HZ = 256, 128, 16
 
 def main() -> None:
     """Simulate, measure, write."""
+    import neurokit2
+
     ecg = neurokit2.ecg_simulate(30, sampling_rate=ECG_HZ, heart_rate=75, noise=0.02, random_state=1)
     ppg = neurokit2.ppg_simulate(30, sampling_rate=PPG_HZ, heart_rate=90, random_state=2)
     eda = neurokit2.eda_simulate(60, sampling_rate=EDA_HZ, scr_number=4, noise=0.0, random_state=3) + 4.0

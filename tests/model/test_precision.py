@@ -230,6 +230,7 @@ def test_loading_maps_the_file(heavy: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (stored, half), (widened, full) = (map(int, line.split()) for line in done.stdout.splitlines())
-    # As stored, pages are read when they are used. Widened, there is the wide model, and the pages that were read.
+    # As stored, pages are read when they are used. Widened, there are the wide model, the pages that were read, and the
+    # head, packed beside the word embeddings that it shares its values with.
     assert stored <= 0.5 * half
-    assert widened <= 1.75 * full
+    assert widened <= 2.5 * full

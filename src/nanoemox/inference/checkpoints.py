@@ -43,7 +43,8 @@ def load_checkpoint(
         dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
 
     Returns:
-        Model in eval mode on its device, its weights packed on a CPU (:mod:`nanoemox.model.packing`), processor, name.
+        Model in eval mode on its device, on a CPU with its language model packed
+        (:mod:`nanoemox.model.packing`), processor, name.
 
     Raises:
         CheckpointError: There is no usable model; the message says what is missing.
@@ -63,7 +64,7 @@ def load_checkpoint(
         raise CheckpointError(_explain(source, local, error)) from error
     model = model.to(where).eval()
     if can_pack(where, chosen):
-        pack(model)
+        pack(model.language_model)
     return model, processor, name
 
 

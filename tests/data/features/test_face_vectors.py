@@ -189,7 +189,7 @@ def test_the_command_line_takes_a_file(place: Path) -> None:
     for wrong, why in (
         ((clip, place / "c1.mp4", "--face-vectors", table), "takes one clip, 2 are given"),
         ((clip, "--face-vectors", place / "no.csv"), "no such file"),
-        (("--text", "Hm.", "--face-vectors", table), "--text is words alone"),
+        (("--text", "Hm.", "--face-vectors", table), "--text cannot be combined with --face-vectors"),
     ):
         refused = command(*wrong)
         assert isinstance(refused.exception, NanoEmoXError)
