@@ -101,7 +101,6 @@ def machine(loaded: Engine | None = None) -> dict[str, Any]:
     if loaded is not None:
         model = loaded.model
         told |= {"model": loaded.name, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
-        told["parameters_m"] = round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
     return told
 
 

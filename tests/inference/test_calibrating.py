@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from nanoemox.inference.engine import Engine
 from nanoemox.model.calibration import Calibration, TaskCalibration
@@ -33,3 +34,18 @@ def test_a_temperature_keeps_the_order_and_needs_no_second_scoring(
 
 def test_the_prior_is_taken_off(engine: Engine) -> None:
     assert _calibrate(engine, 1.0, 1.0) != pytest.approx(_calibrate(engine, 0.0, 1.0), abs=1e-6)
+
+
+def test_a_prior_is_computed_once_for_the_weights_as_they_are() -> None:
+    engine = Engine(tiny_model(), tiny_processor(), "tiny")
+    first = _calibrate(engine, 1.0, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nanoemox.inference.calibrating.prefill", None)
+        assert _calibrate(engine, 1.0, 1.0) == first
+    with torch.no_grad():
+        engine.model.get_input_embeddings().weight.mul_(1.5)
+    changed = _calibrate(engine, 1.0, 1.0)
+    assert changed != pytest.approx(first, abs=1e-6)
+    fresh = tiny_model()
+    fresh.load_state_dict(engine.model.state_dict())
+    assert _calibrate(Engine(fresh, tiny_processor(), "tiny"), 1.0, 1.0) == pytest.approx(changed, abs=1e-6)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -11,6 +13,10 @@ from nanoemox.inference.decoding import Choice, Prefix, prefill
 from nanoemox.model.calibration import TaskCalibration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import Clip
+
+PRIORS_KEPT: Final = 256
+"""Questions of one model whose priors are kept."""
+Key = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 
 def calibrate(
@@ -29,17 +35,52 @@ def calibrate(
         corrections: For each question its correction, or None for none.
         choices: The questions.
         scores: float[B, candidates] of each question.
-        score: Scores choices behind a prefix. It runs once more, without a clip, if a correction takes the prior off.
+        score: Scores choices behind a prefix. It runs once more, without a clip, for a question whose correction takes
+            the prior off and which this model has not been asked yet.
 
     Returns:
         float64[B, candidates] of each question; None where it has no correction.
     """
     weighed = [i for i, c in enumerate(corrections) if c is not None and c.strength > 0]
-    priors: dict[int, Tensor] = {}
-    if weighed:
-        nothing = [processor.prefix_ids(Clip("", subtitle=t), ()) for t in processor.calibration.content_free]
+    words = processor.calibration.content_free if weighed else ()
+    nothing = [processor.prefix_ids(Clip("", subtitle=t), ()) for t in words]
+    known = _known_priors(model, nothing)
+    keys = {i: _key(choices[i]) for i in weighed}
+    new = [i for i in weighed if keys[i] not in known]
+    if new:
         padded = {k: v.to(model.device) for k, v in processor.pad(nothing, "right").items()}
         prefix = prefill(model, padded["input_ids"], padded["attention_mask"])
-        found = score(model, prefix, [choices[i] for i in weighed])
-        priors = {i: p.double().log_softmax(dim=1).mean(dim=0) for i, p in zip(weighed, found, strict=True)}
+        found = score(model, prefix, [choices[i] for i in new])
+        known = known | {keys[i]: p.double().log_softmax(dim=1).mean(dim=0) for i, p in zip(new, found, strict=True)}
+        if len(known) <= PRIORS_KEPT:
+            _PRIORS[model] = _Priors(_weights_version(model), nothing, known)
+    priors = {i: known[keys[i]] for i in weighed}
     return [None if c is None else c.apply(scores[i], priors.get(i, 0.0)) for i, c in enumerate(corrections)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Priors:
+    """Priors of the questions asked so far, which no clip can change, and what they were computed with."""
+
+    version: int
+    nothing: list[list[int]]
+    by_question: dict[Key, Tensor]
+
+
+_PRIORS: WeakKeyDictionary[Any, _Priors] = WeakKeyDictionary()
+
+
+def _known_priors(model: Any, nothing: list[list[int]]) -> dict[Key, Tensor]:
+    """Return the priors that were computed with the weights as they are."""
+    kept = _PRIORS.get(model)
+    same = kept is not None and kept.nothing == nothing and kept.version == _weights_version(model)
+    return kept.by_question if kept is not None and same else {}
+
+
+def _weights_version(model: Any) -> int:
+    """Count the changes of the weights in place: torch counts them for each tensor."""
+    return sum(p._version for p in model.parameters())
+
+
+def _key(choice: Choice) -> Key:
+    return tuple(choice.question), tuple(map(tuple, choice.candidates))
