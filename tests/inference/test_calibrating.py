@@ -49,3 +49,19 @@ def test_a_prior_is_computed_once_for_the_weights_as_they_are() -> None:
     fresh = tiny_model()
     fresh.load_state_dict(engine.model.state_dict())
     assert _calibrate(Engine(fresh, tiny_processor(), "tiny"), 1.0, 1.0) == pytest.approx(changed, abs=1e-6)
+
+
+def test_a_model_made_in_inference_mode_is_calibrated_too() -> None:
+    with torch.inference_mode():
+        engine = Engine(tiny_model(), tiny_processor(), "tiny")
+        made = _calibrate(engine, 1.0, 1.0)
+    assert made == pytest.approx(_calibrate(Engine(tiny_model(), tiny_processor(), "tiny"), 1.0, 1.0), abs=1e-6)
+
+
+def test_a_prior_goes_with_the_type_of_the_weights() -> None:
+    engine = Engine(tiny_model(), tiny_processor(), "tiny")
+    single = _calibrate(engine, 1.0, 1.0)
+    engine.model.double()
+    double = _calibrate(engine, 1.0, 1.0)
+    assert double == _calibrate(Engine(tiny_model().double(), tiny_processor(), "tiny"), 1.0, 1.0)
+    assert double == pytest.approx(single, abs=1e-4)

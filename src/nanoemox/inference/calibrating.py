@@ -17,6 +17,7 @@ from nanoemox.types import Clip
 PRIORS_KEPT: Final = 256
 """Questions of one model whose priors are kept."""
 Key = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
+State = tuple[str, str, int]
 
 
 def calibrate(
@@ -53,7 +54,7 @@ def calibrate(
         found = score(model, prefix, [choices[i] for i in new])
         known = known | {keys[i]: p.double().log_softmax(dim=1).mean(dim=0) for i, p in zip(new, found, strict=True)}
         if len(known) <= PRIORS_KEPT:
-            _PRIORS[model] = _Priors(_weights_version(model), nothing, known)
+            _PRIORS[model] = _Priors(_state_of(model), nothing, known)
     priors = {i: known[keys[i]] for i in weighed}
     return [None if c is None else c.apply(scores[i], priors.get(i, 0.0)) for i, c in enumerate(corrections)]
 
@@ -62,7 +63,7 @@ def calibrate(
 class _Priors:
     """Priors of the questions asked so far, which no clip can change, and what they were computed with."""
 
-    version: int
+    state: State
     nothing: list[list[int]]
     by_question: dict[Key, Tensor]
 
@@ -73,13 +74,17 @@ _PRIORS: WeakKeyDictionary[Any, _Priors] = WeakKeyDictionary()
 def _known_priors(model: Any, nothing: list[list[int]]) -> dict[Key, Tensor]:
     """Return the priors that were computed with the weights as they are."""
     kept = _PRIORS.get(model)
-    same = kept is not None and kept.nothing == nothing and kept.version == _weights_version(model)
+    same = kept is not None and kept.nothing == nothing and kept.state == _state_of(model)
     return kept.by_question if kept is not None and same else {}
 
 
-def _weights_version(model: Any) -> int:
-    """Count the changes of the weights in place: torch counts them for each tensor."""
-    return sum(p._version for p in model.parameters())
+def _state_of(model: Any) -> State:
+    """Return where and of what type the weights are, and how often they were changed in place.
+
+    torch counts the changes of each tensor, but for tensors made in inference mode, which only that mode may change.
+    """
+    changes = sum(p._version for p in model.parameters() if not p.is_inference())
+    return str(model.device), str(model.dtype), changes
 
 
 def _key(choice: Choice) -> Key:
