@@ -42,3 +42,10 @@ def test_replies_are_measured_as_they_are_trained(
     assert validator.measure({"said/erg": samples}, 40, 0)["said/erg/n"] == 40
     assert all(e.ask.think == e.ask.answer.startswith("<think>") for e in measured)
     assert least <= sum(e.ask.think for e in measured) <= most
+
+
+def test_a_run_may_measure_nothing(tmp_path: Path) -> None:
+    model, processor, samples = tiny_model(), tiny_processor(), replies(think=False)
+    cache = FeatureCache.open_or_build(samples, model, processor, tmp_path, CacheOptions(root=tmp_path))
+    phase = Curriculum.model_validate(yaml.safe_load(RECIPE)).phases["second"]
+    assert Validator(model, processor, cache, phase).measure({"said/erg": samples}, 0, 0) == {}

@@ -119,8 +119,8 @@ def _asks_to_think(sample: Sample, phase: Phase) -> bool:
 
 
 def _drawn(sources: Mapping[str, Sequence[Sample]], limit: int, seed: int) -> dict[str, list[Sample]]:
-    """Pick at most ``limit`` samples of each source, the same ones every time; sources without any are left out."""
-    orders = {k: seeded(seed, "validation", k).permutation(len(of))[:limit] for k, of in sources.items() if of}
+    """Pick at most ``limit`` samples of each source, the same ones every time; sources that give none are left out."""
+    orders = {k: seeded(seed, "validation", k).permutation(len(of))[:limit] for k, of in sources.items() if of[:limit]}
     return {k: [sources[k][int(i)] for i in order] for k, order in orders.items()}
 
 
