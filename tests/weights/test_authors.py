@@ -213,7 +213,7 @@ def test_the_users_words_are_taken_and_kept(served: FakeHub, release: Release, t
 def test_the_command_asks_for_the_licences_before_it_fetches(
     served: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pull_authors, "__kwdefaults__", {**pull_authors.__kwdefaults__, "release": release})
+    monkeypatch.setattr("nanoemox.weights.authors.RELEASE", release)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["pull", "authors"])
     assert stopped.value.code == 2

@@ -176,7 +176,7 @@ def test_space_that_runs_out_on_the_way_is_told(shop: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch, "_take_out", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(CheckpointError, match="no space left in"):
         pull.pull("small")
     assert home.pulled_models() == []

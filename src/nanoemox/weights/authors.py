@@ -66,7 +66,7 @@ def pull_authors(
     *,
     tell: Tell | None = None,
     progress: Progress | None = None,
-    release: Release = RELEASE,
+    release: Release | None = None,
 ) -> PulledModel:
     """Fetch the authors' weights and the public backbones, check, join and convert them.
 
@@ -74,7 +74,7 @@ def pull_authors(
         options: How.
         tell: Gets a line per step; by default nothing is said.
         progress: Gets the progress of the download.
-        release: What is joined.
+        release: What is joined; None for :data:`RELEASE`.
 
     Returns:
         The model as ``nanoemox models`` lists it.
@@ -84,6 +84,7 @@ def pull_authors(
             what the hub says, a tensor is missing or unknown, there is no room, another pull is at work.
     """
     options, say = options or AuthorsOptions(), tell or (lambda line: None)
+    release = release or RELEASE
     if options.dtype not in _MODEL_SHARE:
         raise CheckpointError(f"dtype {options.dtype!r} is unknown: choose {', '.join(_MODEL_SHARE)}")
     with alone():

