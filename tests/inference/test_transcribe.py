@@ -21,7 +21,7 @@ from nanoemox.inference.options import LoadOptions
 from nanoemox.inference.timeline import TimelineOptions
 from nanoemox.inference.transcribe import Listener, chunks, find_listener, is_silent, listen, repetition
 from nanoemox.media.windows import Span, utterances
-from nanoemox.types import Answer, Heard, MediaError, Word
+from nanoemox.types import Answer, MediaError, Transcript, Word
 from nanoemox.weights.ctranslate2 import WhisperSizes
 from nanoemox.weights.parts import write_whisper
 from tests.tiny import tiny_clip, tiny_config, tiny_model, tiny_processor
@@ -29,7 +29,7 @@ from tests.weights.small_parts import container
 
 RATE = 16_000
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
-HEARD = Heard(
+HEARD = Transcript(
     "I got it. So happy!", "zh", 0.9, "translate", 0.8, 0.01,
     (Word(0.2, 0.5, "I"), Word(0.5, 0.9, "got"), Word(0.9, 1.3, "it."), Word(1.5, 2.0, "So"), Word(2.0, 2.6, "happy!")),
 )  # fmt: skip
@@ -42,10 +42,10 @@ def noise(seconds: float, level: float = 0.1, seed: int = 0) -> np.ndarray:
 class Fake:
     """A recogniser that always hears the same."""
 
-    def __init__(self, heard: Heard | None) -> None:
+    def __init__(self, heard: Transcript | None) -> None:
         self.heard, self.calls = heard, 0
 
-    def hear(self, waveform: np.ndarray) -> Heard | None:
+    def hear(self, waveform: np.ndarray) -> Transcript | None:
         self.calls += 1
         return self.heard
 

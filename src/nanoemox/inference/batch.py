@@ -112,7 +112,7 @@ class ClipBatch:
         plan: What is asked about each of them.
 
     Attributes:
-        branches: Branches at work for each clip.
+        branches: Active branches of each clip.
         left_out: Branches that each clip would give rise to, were their adapters trained.
         encode_s: Seconds of encoding and prefill for each clip.
 

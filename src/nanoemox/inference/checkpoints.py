@@ -1,4 +1,4 @@
-"""Find and load a model for answering: the pulled one, the embedded one, a directory, or a hub id."""
+"""Find and load a model for inference: the pulled one, the embedded one, a directory, or a hub id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 
 import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
-from nanoemox.inference.precision import default_dtype
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.packing import can_pack, pack
@@ -133,3 +132,25 @@ def _explain(source: str, local: bool, error: Exception) -> str:
         f"fetched. On a machine with network run `hf download {source} --local-dir DIR`, copy DIR here and pass "
         f"--model DIR ({first})"
     )
+
+
+def default_dtype(device: torch.device, stored: torch.dtype | None) -> torch.dtype:
+    """Choose bfloat16 or float32.
+
+    On CUDA bfloat16. On a CPU float32, but bfloat16 for weights that are stored so where the processor multiplies it:
+    half the bytes a token, half the memory, and the same rounding that the weights have been through.
+
+    Args:
+        device: Where the model goes.
+        stored: Format of its weights on disk.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16
+    if device.type == "cpu" and stored == torch.bfloat16 and multiplies_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def multiplies_bfloat16() -> bool:
+    """Say whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -186,7 +186,7 @@ class Engine:
         """Answer some or all of the six tasks about one clip.
 
         Args:
-            clip: A clip, whose face is looked for if nobody has, arrays, or a file that is read with :meth:`load`.
+            clip: A clip (faces are detected unless that was done), arrays, or a file that is read with :meth:`load`.
             tasks: Task keys, in the order wanted.
             labels: Candidates of the one closed task, or task -> candidates; the usual lists by default.
             text: The words, alone or in place of those of the clip.

@@ -16,7 +16,7 @@ from nanoemox.media.load import load_clip, media_duration_s
 from nanoemox.media.subtitles import read_sidecar
 from nanoemox.media.windows import Span, check_windows, rolling_windows, utterances
 from nanoemox.tasks import ALL_TASKS
-from nanoemox.types import Answer, Clip, Heard, MediaError, NanoEmoXError, Turn
+from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError, Transcript, Turn
 
 NO_ANSWER: Final = "no answer for this window"
 """How the warning of a window begins that could not be answered."""
@@ -68,7 +68,7 @@ class Stretch:
     span: Span | None
     subtitle: str | None = None
     hear: bool = False
-    heard: Heard | None = None
+    heard: Transcript | None = None
 
     def place(self, answer: Answer) -> Answer:
         """Return the answer about this part with its time, and what was heard."""
@@ -129,7 +129,7 @@ def _utterances(path: Path, options: TimelineOptions, listen: Listen) -> list[St
 _CUTS: Final = {"window": _windows, "utterance": _utterances}
 
 
-def _heard_between(heard: Heard | None, span: Span) -> Heard | None:
+def _heard_between(heard: Transcript | None, span: Span) -> Transcript | None:
     """Return the words whose middle lies in a part of the clip, or None."""
     if heard is None:
         return None

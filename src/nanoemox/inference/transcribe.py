@@ -1,7 +1,7 @@
 """Speech recognition for clips without words: Whisper transcribes or translates into English, with a confidence.
 
 English speech is transcribed, other languages are translated. Silence, noise and music give no words: the sound must
-be loud enough, the recogniser must believe that somebody speaks, and it must be sure enough of what it wrote.
+be loud enough, the recogniser must detect speech, and its transcript must be confident enough.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from nanoemox.types import SAMPLE_RATE_HZ, Clip, Heard, MediaError, Word
+from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Transcript, Word
 from nanoemox.weights.home import find_whisper
 
 QUIET_DBFS = -55.0
 """A clip whose loudest tenth of 30 ms frames stays below this is silent."""
 NO_SPEECH = 0.6
-"""From this probability on that nobody speaks, nothing is written (Whisper's own threshold)."""
+"""Probability of no speech from which there is no transcript (Whisper's own threshold)."""
 LEAST_LOG_PROBABILITY = -1.0
-"""Mean log-probability of a token below which a transcript is not believed (Whisper's own threshold)."""
+"""Mean log-probability of a token below which a transcript is rejected (Whisper's own threshold)."""
 MOST_REPETITION = 2.4
 """Ratio of zlib's compression above which a transcript repeats itself (Whisper's own threshold)."""
 
@@ -76,24 +76,24 @@ class Listener:
             first = str(error).strip().split("\n")[0]
             raise MediaError(f"{folder}: cannot be loaded as a multilingual Whisper model: {first}") from error
         encoding = copy.deepcopy(model.config)
-        encoding._attn_implementation = "sdpa"  # twice as quick, and nobody reads the encoder's attention
+        encoding._attn_implementation = "sdpa"  # twice as fast, and the encoder's attention is not used
         for layer in model.model.encoder.layers:
             layer.self_attn.config = encoding
         self._model: Any = model.to(device).eval()
         self._lock = threading.Lock()  # generation keeps state in the model
 
-    def hear(self, waveform: npt.NDArray[np.float32]) -> Heard | None:
+    def hear(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
         """Transcribe or translate into English.
 
         Args:
             waveform: float32[S] in -1..1, mono, 16 kHz, of any length.
 
         Returns:
-            Text, word times and how sure they are; None where nobody speaks.
+            Text, word times and confidence; None without speech.
         """
         if is_silent(waveform):
             return None
-        pieces: list[tuple[float, Heard]] = []
+        pieces: list[tuple[float, Transcript]] = []
         with self._lock, torch.inference_mode(), _quietly():
             for start, stop in chunks(waveform):
                 if not is_silent(waveform[start:stop]):
@@ -104,7 +104,7 @@ class Listener:
                         pieces.append(((stop - start) / SAMPLE_RATE_HZ, replace(heard, words=words)))
         return _joined(pieces)
 
-    def _hear_chunk(self, waveform: npt.NDArray[np.float32]) -> Heard | None:
+    def _hear_chunk(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
         model, device = self._model, self._model.device
         # Padded to 30 s as in training; what shorter padding does to the transcript was not measured.
         features = self._extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
@@ -126,7 +126,7 @@ class Listener:
         text = " ".join(self._tokenizer.decode(tokens).split())
         if not any(c.isalnum() for c in text) or sureness < LEAST_LOG_PROBABILITY or repetition(text) > MOST_REPETITION:
             return None
-        return Heard(
+        return Transcript(
             text=text,
             language=language,
             language_probability=round(float(shares.max()), 4),
@@ -259,7 +259,7 @@ def repetition(text: str) -> float:
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def _joined(pieces: list[tuple[float, Heard]]) -> Heard | None:
+def _joined(pieces: list[tuple[float, Transcript]]) -> Transcript | None:
     """Put the chunks of a clip together; language and task are those of the longest, sureness is weighted by length."""
     if not pieces:
         return None

@@ -28,8 +28,14 @@ __all__ = [
     "ALL_TASKS",
     "CHAIN_FIELDS",
     "DEFAULT_LABELS",
+    "ERG",
+    "ERI",
     "LABEL_SETS",
     "MAX_LABEL_WORDS",
+    "MER",
+    "MIR",
+    "MSA",
+    "OVMER",
     "TASKS",
     "ClosedTask",
     "Task",
@@ -47,7 +53,7 @@ TASKS: Final[dict[str, Task]] = {task.key: task for task in (MSA, MER, OVMER, MI
 """Task key -> task, in display order. The only list of them: a line added here adds a task, and
 its questions are in the model's ``templates.yaml``."""
 ALL_TASKS: Final[tuple[str, ...]] = tuple(TASKS)
-"""The six tasks, the default wherever tasks may be given."""
+"""The six tasks, the default of every ``tasks`` argument."""
 DEFAULT_LABELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {task.key: task.labels for task in TASKS.values() if task.closed}
 )

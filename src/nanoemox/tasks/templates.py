@@ -61,7 +61,7 @@ class _Strict(BaseModel):
 
 
 class TaskTemplate(_Strict):
-    """Questions of one task (the first is asked at inference) and the pattern of its answer."""
+    """Questions of one task (the first is used at inference) and the pattern of its answer."""
 
     questions: tuple[str, ...] = Field(min_length=1)
     answer: str

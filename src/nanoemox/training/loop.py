@@ -47,7 +47,7 @@ class NonFiniteError(NanoEmoXError):
 class Guard(TrainerCallback):
     """Stops before an optimiser step whose losses or gradients are not finite.
 
-    The device is asked once a step, for everything together: asked after every micro-batch it would stand idle while
+    The device is synchronised once a step, for everything together: after every micro-batch it would be idle while
     the next one is prepared.
 
     Attributes:
@@ -208,7 +208,7 @@ class P2ETrainer(Trainer):
         return self._run_dir or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write the checkpoint beside the others under another name, then rename it and drop old ones."""
+        """Write the checkpoint under a temporary name, then rename it and drop old ones."""
         folder = Path(self.args.output_dir)
         partial = folder / _PARTIAL
         if self.args.should_save:

@@ -142,7 +142,7 @@ class Phase(Strict):
         }
 
     def draw(self, samples: Mapping[str, Sequence[Sample]], seed: int) -> Mixture | BalancedMixture:
-        """Build the training mixture; it can change its weights where ``balance`` asks for it."""
+        """Build the training mixture; its weights can change if ``balance`` is set."""
         sources = self.sources(samples, "train")
         for selector, share in self.subset.items():
             of = sources[selector]
@@ -157,7 +157,7 @@ class Curriculum(Strict):
     Attributes:
         name: What the recipe calls itself.
         seed: Of everything random.
-        corpora: Corpora that ``*`` stands for; named ones are read in any case.
+        corpora: Corpora for ``*``; named ones are read in any case.
         validation_samples: At most so many samples of each selector are measured after a phase.
         cache_dtype: Precision of cached features.
         precision: Of the arithmetic; trained weights are float32 either way.
@@ -244,10 +244,10 @@ class Curriculum(Strict):
                 mixture[selector] = mixture.get(selector, 0.0) + share * weight / sum(other.mixture.values())
         return phase.model_copy(update={"mixture": mixture, "subset": subset})
 
-    def held(self, name: str) -> frozenset[str]:
+    def saved_groups(self, name: str) -> frozenset[str]:
         """Name the groups that a phase's weights hold: its own and those of all it starts from."""
         phase = self.phases[name]
-        return frozenset(phase.trainable).union(*(self.held(p) for p in phase.start_from))
+        return frozenset(phase.trainable).union(*(self.saved_groups(p) for p in phase.start_from))
 
 
 def _modalities() -> tuple[str, ...]:

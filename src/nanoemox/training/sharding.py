@@ -36,7 +36,7 @@ def check_fsdp(wanted: bool) -> None:
         wanted: Whether the recipe says ``fsdp: true``.
 
     Raises:
-        RecipeError: The launcher asks for FSDP, or the recipe does where it cannot be.
+        RecipeError: The launcher requests FSDP, or the recipe does where it is not possible.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise RecipeError(
@@ -55,7 +55,7 @@ def process_mesh() -> DeviceMesh:
     """
     if not torch.cuda.is_available():
         raise RecipeError(
-            "fsdp: true splits the model over CUDA devices, and none is here: leave fsdp out of the recipe, "
+            "fsdp: true splits the model over CUDA devices, and there is none: leave fsdp out of the recipe, "
             "then every process trains on a copy of the model"
         )
     count = processes().num_processes

@@ -18,9 +18,8 @@ from nanoemox.data.corpora import MANIFESTS
 from nanoemox.data.doctor.findings import LEVELS, REMEDIES, Finding, Level
 from nanoemox.data.doctor.known import known_bad
 from nanoemox.data.doctor.leaks import Trace, annotation_traces, find_leaks, traces
-from nanoemox.data.doctor.media import check_media
+from nanoemox.data.doctor.media import check_face_vectors, check_media
 from nanoemox.data.doctor.text import check_labels, check_words, read_lines
-from nanoemox.data.doctor.vectors import check_face_vectors
 from nanoemox.data.opening import SampleSource, content_key, manifest_files, media_root, open_corpus, open_manifests
 from nanoemox.types import RecipeError
 

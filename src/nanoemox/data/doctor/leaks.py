@@ -1,7 +1,7 @@
 """Leaks: what both trains and is evaluated, by clip name, content, speaker and words.
 
-Two samples leak into each other where one trains and the other is held out. Annotation files of others do not say what
-they are for: beside a sample that trains they count as held out, beside a held-out one they earn a warning.
+A leak is a pair of a training and a held-out sample. Annotation files of others do not say what
+they are for: against a training sample they count as held out; against a held-out one they give a warning.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def long_enough(text: str) -> str | None:
 
 
 def annotation_traces(path: Path) -> Iterator[Trace]:
-    """Yield words and clip names of any JSON, CSV or TSV file: every field whose name says what it is."""
+    """Yield words and clip names of any JSON, CSV or TSV file: every field with a known name."""
     source = "/".join(path.parts[-2:])
     for field, value in annotation_fields(path):
         said = SAID.search(value) if field in {"value", "query"} or field in TEXT_FIELDS else None
