@@ -17,18 +17,13 @@ from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.files import FullDiskError, sole_writer
 from nanoemox.training.command import run_train
 from nanoemox.types import NanoEmoXError, RecipeError
-from tests.tiny import save_tiny, tiny_model, tiny_processor
-from tests.training.toy import RECIPE, toy_root, toy_samples
+from tests.tiny import tiny_model, tiny_processor
+from tests.training.toy import toy_place, toy_samples
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interrupted")
-    (folder / "data").mkdir()
-    toy_root(folder / "data")
-    save_tiny(folder / "base")
-    (folder / "toy.yaml").write_text(RECIPE)
-    return folder
+    return toy_place(tmp_path_factory.mktemp("interrupted"))
 
 
 @pytest.fixture

@@ -36,9 +36,9 @@ def load_checkpoint(
     """Load model and processor for inference.
 
     Args:
-        path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` where it was
+        path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` if it was
             pulled, else ``mini`` with a warning that names the command.
-        device: ``auto`` takes CUDA where there is one, or any name that torch knows.
+        device: ``auto`` takes CUDA if available; or any device name of torch.
         dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
 
     Returns:
@@ -101,12 +101,12 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
 
 
 def _missing(folder: Path) -> list[str]:
-    """Name the files that a model directory lacks; the weights may lie in several files that an index names."""
+    """Return the files that a model directory lacks; the weights may be in several files listed in an index."""
     return [f for f in (*_NEEDED, *weight_names(folder)) if not (folder / f).is_file()]
 
 
 def pick_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device that this machine has."""
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, if this machine has it."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -138,10 +138,10 @@ def default_dtype(device: torch.device, stored: torch.dtype | None) -> torch.dty
     """Choose bfloat16 or float32.
 
     On CUDA bfloat16. On a CPU float32, but bfloat16 for weights that are stored so where the processor multiplies it:
-    half the bytes a token, half the memory, and the same rounding that the weights have been through.
+    half the memory and memory traffic, and no further rounding of the weights.
 
     Args:
-        device: Where the model goes.
+        device: Device of the model.
         stored: Format of its weights on disk.
     """
     if device.type == "cuda":
@@ -152,5 +152,5 @@ def default_dtype(device: torch.device, stored: torch.dtype | None) -> torch.dty
 
 
 def multiplies_bfloat16() -> bool:
-    """Say whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
+    """Return whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -46,12 +46,12 @@ _TEXT_IDS = 50_257  # ids from here on are languages, tasks and times
 _START, _NO_SPEECH_ID = 50_258, 50_362
 
 
-class Listener:
+class Transcriber:
     """A Whisper model that transcribes speech. May be used from several threads.
 
     Args:
-        folder: Directory of a multilingual Whisper of transformers, such as the one that ``nanoemox pull small`` made.
-        device: Where it runs.
+        folder: Directory of a multilingual Whisper of transformers, such as the one of ``nanoemox pull small``.
+        device: Device of the model.
 
     Raises:
         MediaError: The directory holds no usable model.
@@ -82,7 +82,7 @@ class Listener:
         self._model: Any = model.to(device).eval()
         self._lock = threading.Lock()  # generation keeps state in the model
 
-    def hear(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
+    def transcribe(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
         """Transcribe or translate into English.
 
         Args:
@@ -97,14 +97,14 @@ class Listener:
         with self._lock, torch.inference_mode(), _quietly():
             for start, stop in chunks(waveform):
                 if not is_silent(waveform[start:stop]):
-                    heard = self._hear_chunk(waveform[start:stop])
+                    heard = self._transcribe_chunk(waveform[start:stop])
                     if heard is not None:
                         offset_s = start / SAMPLE_RATE_HZ
                         words = tuple(Word(w.start_s + offset_s, w.end_s + offset_s, w.text) for w in heard.words)
                         pieces.append(((stop - start) / SAMPLE_RATE_HZ, replace(heard, words=words)))
         return _joined(pieces)
 
-    def _hear_chunk(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
+    def _transcribe_chunk(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
         model, device = self._model, self._model.device
         # Padded to 30 s as in training; what shorter padding does to the transcript was not measured.
         features = self._extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
@@ -139,7 +139,7 @@ class Listener:
     def _write(
         self, states: Tensor, features: Tensor, language: str, task: str, seconds: float
     ) -> tuple[list[int], list[float]]:
-        """Return the ids of the text, and when each of them and its end is said."""
+        """Return the ids of the text and their times."""
         limit = min(_MOST_TOKENS, _FEWEST_TOKENS + round(_TOKENS_PER_S * seconds))
         out = self._model.generate(
             input_features=features.to(states.device),
@@ -186,11 +186,11 @@ class Listener:
         return tuple(out)
 
 
-def listen(clip: Clip, listener: Listener) -> Clip:
-    """Transcribe a clip without words; one with words, or without sound, is returned as it is."""
+def add_transcript(clip: Clip, transcriber: Transcriber) -> Clip:
+    """Transcribe a clip; one that has a transcript, or no sound, is returned unchanged."""
     if clip.subtitle or clip.waveform is None:
         return clip
-    heard = listener.hear(clip.waveform)
+    heard = transcriber.transcribe(clip.waveform)
     if heard is None:
         return replace(clip, warnings=(*clip.warnings, "no speech was heard in the sound"))
     warnings = tuple(w for w in clip.warnings if not w.startswith("no words:"))
@@ -209,12 +209,12 @@ def _quietly() -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def _loaded(folder: str, device: str) -> Listener:
-    return Listener(folder, device)
+def _loaded(folder: str, device: str) -> Transcriber:
+    return Transcriber(folder, device)
 
 
-def find_listener(model: str | Path | None = None, device: str | torch.device = "cpu") -> Listener | None:
-    """Return the recogniser that the user names, else the pulled one, loaded once; None where there is none.
+def find_transcriber(model: str | Path | None = None, device: str | torch.device = "cpu") -> Transcriber | None:
+    """Return the recogniser that the user names, else the pulled one, loaded once; None if there is none.
 
     Raises:
         MediaError: The one that the user names cannot be loaded.
@@ -227,7 +227,7 @@ def find_listener(model: str | Path | None = None, device: str | torch.device = 
 
 
 def is_silent(waveform: npt.NDArray[np.float32]) -> bool:
-    """Tell whether the loudest tenth of the 30 ms frames of float32[S] stays below ``QUIET_DBFS``."""
+    """Return whether the loudest tenth of the 30 ms frames of float32[S] stays below ``QUIET_DBFS``."""
     if not len(waveform):
         return True
     frames = _energies(waveform)
@@ -254,13 +254,13 @@ def _energies(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def repetition(text: str) -> float:
-    """Return how many times smaller zlib makes a text."""
+    """Return zlib's compression ratio of a text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 def _joined(pieces: list[tuple[float, Transcript]]) -> Transcript | None:
-    """Put the chunks of a clip together; language and task are those of the longest, sureness is weighted by length."""
+    """Join the chunks of a clip; language and task are those of the longest, confidence is weighted by length."""
     if not pieces:
         return None
     seconds = sum(s for s, _ in pieces)

@@ -1,7 +1,7 @@
 """The six affective tasks, one file each: identifier, labels, answer format, parser, columns of a table.
 
 The wording of questions lives in ``templates.yaml``. The parsers read our formats, the sentences of the paper's
-authors, and the disorder that language models add to both.
+authors, and common deviations of language models from both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def parse(task: str, raw: str, labels: Sequence[str] | None = None) -> Reading:
 
     Args:
         task: Task key.
-        raw: The generated text; our formats, the authors' formats, or either in disorder.
+        raw: The generated text; our formats, the authors' formats, or deviations from them.
         labels: Candidates of a closed task (default: its own); the label is returned in this spelling.
 
     Returns:

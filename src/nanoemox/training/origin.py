@@ -1,8 +1,8 @@
-"""What a run started from, and whether the run that resumes it starts from the same.
+"""Inputs of a run, and the check that a resumed run has the same inputs.
 
 ``run.json`` holds the resolved recipe, a digest of the base model and the number of processes; ``data/`` holds the
 samples and ``data/media.json`` the content of every media file. A resumed run gives the result of an uninterrupted one
-only if all of these are equal, so anything else is refused. What leaves the result alone may change
+only if all of these are equal, so anything else is refused. Fields that do not affect the result may change
 (:data:`FREE_FIELDS`).
 """
 
@@ -27,7 +27,7 @@ from nanoemox.types import RecipeError
 RUN: Final = "run.json"
 MEDIA: Final = "media.json"
 FREE_FIELDS: Final = frozenset({"fsdp", "log_every", "report_to", "keep_checkpoints", "save_every"})
-"""Fields of a recipe that do not change what a run ends with."""
+"""Fields of a recipe that do not affect the result."""
 _FILES: Final = ("config.json", "templates.yaml", "tokenizer.json", "preprocessor_config.json")
 _NUMBERS: Final = 64
 _SHOWN: Final = 4

@@ -38,9 +38,9 @@ class Finding:
 
     Attributes:
         kind: One of :data:`REMEDIES`.
-        level: How bad it is.
+        level: Severity.
         where: Sample, file or line.
-        what: What was found, with the value.
+        what: Description, with the value.
     """
 
     kind: str

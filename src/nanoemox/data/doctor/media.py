@@ -71,11 +71,11 @@ def check_media(
 
     Args:
         source: The samples.
-        processes: How many processes look; 0 for threads.
+        processes: Number of decoding processes; 0 for threads.
         done: Called after each file.
 
     Returns:
-        What is wrong, and absolute path -> content key of the files that are there.
+        The findings, and absolute path -> content key of the existing files.
     """
     uses = _uses(source)
     found: list[Finding] = []

@@ -28,7 +28,7 @@ _LOST: Final = re.compile("\ufffd|锟斤拷|ï¿½")
 
 
 def read_lines(path: Path) -> tuple[list[Sample], list[Finding]]:
-    """Read a manifest past its mistakes; return what could be read and every mistake."""
+    """Read a manifest, skipping invalid lines; return the samples and every mistake."""
     raw = path.read_bytes()
     found: list[Finding] = []
     if raw.startswith(b"\xef\xbb\xbf"):
@@ -65,7 +65,7 @@ def read_lines(path: Path) -> tuple[list[Sample], list[Finding]]:
 
 
 def _invalid(row: Any, where: str, message: str) -> Finding:
-    """Tell a label that is none of its candidates from other mistakes."""
+    """Distinguish a label outside its candidates from other mistakes."""
     labels = row.get("labels") if isinstance(row, dict) else None
     if isinstance(labels, dict) and isinstance(labels.get("label"), str):
         candidates = [c for c in labels.get("candidates") or () if isinstance(c, str)]
@@ -117,7 +117,7 @@ def check_labels(samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _fits(counter: Counter[str], known: Sequence[str]) -> bool:
-    """Say whether the corpus' label set is that of this task: most samples must have a label of it."""
+    """Return whether the corpus' label set belongs to this task: most samples must have a label of it."""
     return sum(counter[word] for word in known) * 2 > sum(counter.values())
 
 
