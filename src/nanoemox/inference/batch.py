@@ -169,10 +169,7 @@ class ClipBatch:
         padded = processor.pad(prompts, "right")
         keys = dict.fromkeys(k for m in media for k in m)
         stacked = {k: torch.stack([m[k] for m in media if k in m]).to(device) for k in keys}
-        prefix: Prefix = prefill(
-            self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked
-        )
-        return prefix
+        return prefill(self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked)
 
     def closed(self) -> list[dict[str, Reading]]:
         """Score the candidates of all closed tasks in one pass: task -> reading, for each clip."""
@@ -213,8 +210,7 @@ class ClipBatch:
 
     def text(self, ids: Sequence[int]) -> str:
         """Decode ids, tags included."""
-        text: str = self.processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        return text
+        return self.processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
     def gate(self, i: int) -> tuple[float, ...] | None:
         """Fusion weights of clip i, one per expert; None where nothing was fused."""

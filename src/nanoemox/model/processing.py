@@ -147,8 +147,7 @@ class NanoEmoXProcessor(ProcessorMixin):
     # ---------------------------------------------------------------- words
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _plain(self, text: str) -> str:
         """Make a user's words one line without special tokens, so that they can forge neither a turn nor media."""

@@ -240,8 +240,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     """Train one phase, or return its result if it is finished."""
     phase, folder = run.curriculum.with_replay(name), run.out / name
     if run.resume and (folder / RESULT).is_file():
-        finished: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-        return finished
+        return json.loads((folder / RESULT).read_text("utf-8"))
     started = time.monotonic()
     if processes().is_main_process:
         write_resolved(run.curriculum, folder / "resolved.yaml")
@@ -270,8 +269,7 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
         trainer.add_callback(Balancer(data.mixture, phase.mixture, phase.balance, measure, folder / "balance.jsonl"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
     _finish(run, name, model, trainable, time.monotonic() - started)
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-    return result
+    return json.loads((folder / RESULT).read_text("utf-8"))
 
 
 def _finish(

@@ -268,5 +268,4 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
 
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest whole checkpoint of a phase."""
-    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return found
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

@@ -138,8 +138,7 @@ def check_media(out: Path, keys: Mapping[str, str]) -> None:
 def _recorded(out: Path, curriculum: Curriculum) -> dict[str, Any] | None:
     """Read the inputs of a run; versions without ``run.json`` stored the recipe in each phase's folder."""
     if (out / RUN).is_file():
-        found: dict[str, Any] = json.loads((out / RUN).read_text("utf-8"))
-        return found
+        return json.loads((out / RUN).read_text("utf-8"))
     resolved = [out / name / "resolved.yaml" for name in curriculum.phases]
     old = next((file for file in resolved if file.is_file()), None)
     return None if old is None else {"recipe": yaml.safe_load(old.read_text("utf-8"))}

@@ -169,8 +169,7 @@ class ShardedTrainer(P2ETrainer):
         prepare = self.accelerator.prepare_model
 
         def prepare_split(model: nn.Module, **_: Any) -> nn.Module:
-            prepared: nn.Module = prepare(model, device_placement=False, evaluation_mode=True)
-            return prepared
+            return prepare(model, device_placement=False, evaluation_mode=True)
 
         self.accelerator.prepare_model = prepare_split
 

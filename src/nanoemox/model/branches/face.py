@@ -178,8 +178,7 @@ class FaceEncoder(FrozenEncoder):
         if self.kind == "precomputed":
             return face_values
         if self.kind == "expression":
-            vectors: Tensor = self.net(face_values.flatten(0, 1)).unflatten(0, face_values.shape[:2])
-            return vectors
+            return self.net(face_values.flatten(0, 1)).unflatten(0, face_values.shape[:2])
         stages = self.backbone(face_values.flatten(0, 1))
         size = stages[0].shape[-2:]
         maps = []

@@ -136,10 +136,7 @@ class SpeechEncoder(FrozenEncoder):
 
 def window_starts(section: SpeechBranchConfig, num_samples: int) -> npt.NDArray[np.int64]:
     """First sample of each speech window, int64[W]."""
-    starts: npt.NDArray[np.int64] = speech_window_starts(
-        num_samples, section.num_windows, _window_samples(section), section.grid
-    )
-    return starts
+    return speech_window_starts(num_samples, section.num_windows, _window_samples(section), section.grid)
 
 
 def _window_samples(section: SpeechBranchConfig) -> int:
