@@ -14,10 +14,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
+from typing import Final
 
 import numpy as np
 
-from nanoemox.scoring.corrected.extraction import RELIABLE, Agreement, agreement, as_published, extract_words
+from nanoemox.scoring.corrected.extraction import RELIABLE, Agreement, agreement, extract_words
+from nanoemox.scoring.corrected.lexicon import look_up
+
+# How far down a list the published extraction still takes a word, by group of synonyms: its language model drops what
+# names no feeling, and shortens lists of more than four words to the plainest ones. Read off its outputs.
+_LONG_LIST: Final = 5
+_PLACES: Final = {
+    "telling": 0, "asking": 2, "admiration": 3, "contempt": 3, "shame": 3, "casualness": 3, "disgust": 3,
+    "desire": 3, "hostility": 3, "reason": 3, "professionalism": 3, "cooperation": 3, "calm": 5, "friendliness": 5,
+    "optimism": 5, "hurt": 5, "shock": 5, "jealousy": 5, "annoyance": 6, "disappointment": 6, "confidence": 6,
+    "gratitude": 6, "loneliness": 6, "anger": 99, "happiness": 99, "sadness": 99, "fear": 99, "anxiety": 99,
+    "despair": 99, "pride": 99, "contentment": 99, "excitement": 99, "relief": 99, "hate": 99,
+}  # fmt: skip
+_WORD_PLACES: Final = {
+    "affirmation": 2, "apathetic": 3, "challenged": 3, "complain": 2, "concern": 4, "contemplative": 3,
+    "encouraging": 3, "energetic": 4, "frustrated": 99, "important": 3, "joke": 3, "passionate": 4,
+    "questioning": 2, "serious": 6, "stressed": 99, "uneasy": 5, "uninterested": 3,
+}  # fmt: skip
+_USUAL_PLACES: Final = 4
 
 Pair = tuple[list[str], list[tuple[str, ...]]]
 
@@ -36,6 +55,22 @@ def split_list(text: str) -> tuple[str, ...]:
     """``[a, 'b']`` as the evaluator reads it."""
     items = (item.strip().strip("'\"").strip() for item in text.strip().strip("[]").split(","))
     return tuple(item for item in items if item)
+
+
+def as_published(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a list that the published extraction would have kept, as in AffectGPT's evaluator.
+
+    For comparison only: scores should see the whole list, or long lists would cost nothing.
+    """
+    kept = []
+    for place, label in enumerate(labels):
+        known = look_up(label)
+        if known is None:
+            continue
+        places = _WORD_PLACES.get(known.base, _PLACES.get(known.group, _USUAL_PLACES))
+        if place < places or (places and len(labels) < _LONG_LIST):
+            kept.append(label)
+    return tuple(kept)
 
 
 def measure(path: Path) -> tuple[Agreement, Agreement]:

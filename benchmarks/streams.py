@@ -1,15 +1,14 @@
-"""What a live stream costs: processor time of each stage for one second of stream. Nothing waits for a clock.
+"""Processor time of a live stream by stage, per second of stream, as fast as it can be processed.
 
     python benchmarks/streams.py [--model DIR] [--seconds 30] [--json FILE]
 
 The stream is that of ``serve.py --live``: the sample clip's sound, two pictures a second of which no two are the same.
-The number of streams that a machine bears is its cores over the sum.
+A machine can process as many streams as its number of cores divided by the sum.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from measure import machine, report
 from nanoemox.faces.detectors import Memory
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
@@ -57,10 +57,7 @@ def main() -> None:
             timed("model", lambda clips=clips: [asked.alone(clip) for clip in clips])
     found = {stage: round(s / args.seconds, 3) for stage, s in spent.items()}
     found |= {"sum": round(sum(spent.values()) / args.seconds, 3), "readings_per_s": round(readings / args.seconds, 3)}
-    for stage, share in found.items():
-        print(f"{stage:<16}{share}")
-    if args.json:
-        args.json.write_text(json.dumps(found) + "\n", "utf-8")
+    report(machine(engine), ["share"], {stage: [share] for stage, share in found.items()}, args.json)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""How long after the end of an utterance a voice agent has its reading, and the reply of ``nanoemox`` itself.
+"""Latency of a voice agent's reading after the end of an utterance, and of the reply of ``nanoemox`` itself.
 
     python benchmarks/turns.py [--model DIR] [--turns 10] [--pictures] [--json FILE]
 
 The sample clip's voice is played in real time, 20 ms at a time, then silence. All times run from the last sound of the
 utterance, so the pause that ends an utterance (``min_silence_s``) is part of them. The agent asks for its reading when
-the pause is noticed, as an agent does whose transcript comes at that moment. Processor time does not depend on what
-else the machine does: the pause and it are what an idle core would take.
+the pause is noticed, as an agent does whose transcript comes at that moment. Processor time does not depend on other
+processes: added to the pause it gives the latency on an idle core.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from measure import machine, report
 from nanoemox.faces.detectors import Memory
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--turns", type=int, default=10)
-    parser.add_argument("--pictures", action="store_true", help="two pictures a second beside the voice")
+    parser.add_argument("--pictures", action="store_true", help="two pictures a second with the voice")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     engine = Engine.from_pretrained(args.model)
@@ -103,10 +103,7 @@ def main() -> None:
         "context_processor_s": round(statistics.median(reading for reading, _ in spent), 3),
         "reply_processor_s": round(statistics.median(written for _, written in spent), 3),
     }
-    for name, value in found.items():
-        print(f"{name:<32}{value}")
-    if args.json:
-        args.json.write_text(json.dumps(found) + "\n", "utf-8")
+    report(machine(engine), ["seconds"], {name: [value] for name, value in found.items()}, args.json)
 
 
 if __name__ == "__main__":

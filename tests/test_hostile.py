@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import struct
@@ -21,7 +22,6 @@ from hypothesis import strategies as st
 
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.timeline import TimelineOptions
-from nanoemox.media import decode as _decode
 from nanoemox.media.load import clip_from_arrays, load_clip
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import MediaError, Turn
@@ -61,23 +61,35 @@ def test_playlists_are_refused_before_libav_sees_them(
     def never(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("libav was asked")
 
-    monkeypatch.setattr(_decode.av, "open", never)
+    monkeypatch.setattr(av, "open", never)
     with pytest.raises(MediaError, match="names other files or hosts"):
         load_clip(path.read_bytes() if as_bytes else path)
 
 
+class Pipe(io.BytesIO):
+    """A source that cannot be sought, so that nothing is read of it before libav opens it."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def test_a_source_that_cannot_be_sought_is_read() -> None:
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 2036, b"WAVE", b"fmt ", 16, 1, 1, 16_000, 32_000, 2, 16, b"data", 2000
+    )
+    clip = load_clip(Pipe(head + struct.pack("<1000h", *range(1000))))
+    assert clip.waveform is not None
+    assert len(clip.waveform) == 1000
+
+
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_playlists_that_are_not_recognised_reach_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_playlists_that_are_not_recognised_reach_nothing(name: str) -> None:
     """The second wall alone: the list of formats and protocols that libav gets."""
-    monkeypatch.setattr(_decode, "_is_playlist", lambda _: False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        path = tmp_path / name
-        path.write_bytes(PLAYLISTS[name].format(file=SAMPLE, url=URL.format(port=port), port=port).encode())
-        with pytest.raises(MediaError):
-            load_clip(path)
+        text = PLAYLISTS[name].format(file=SAMPLE, url=URL.format(port=port), port=port)
+        with pytest.raises(MediaError, match=r"cannot be read|holds neither"):
+            load_clip(Pipe(text.encode()), name=name)
         server.settimeout(0.05)
         with pytest.raises(TimeoutError):
             server.accept()

@@ -19,7 +19,7 @@ from nanoemox.printing import one_line, printable
 from nanoemox.reporting.answer_page import ClipAnswers, render_page
 from nanoemox.reporting.clip_view import ClipView
 from nanoemox.reporting.report import ReportOptions, write_report
-from nanoemox.types import Answer, Heard, Reading, Think
+from nanoemox.types import Answer, Reading, Think, Transcript
 from tests.reporting.report_runs import NUM, write_run
 from tests.tiny import PLACEHOLDERS, SPECIAL
 
@@ -109,7 +109,7 @@ def test_a_page_of_answers(text: str) -> None:
             "eri": Reading("eri", words, text=words),
             "erg": Reading("erg", words, think=Think(words, words, words, words), reply=words),
         }
-        heard = Heard(words, "en", 0.9, "transcribe", 0.8, 0.1, ())
+        heard = Transcript(words, "en", 0.9, "transcribe", 0.8, 0.1, ())
         answer = Answer(words, words, readings, ("text",), warnings=(words,), heard=heard)
         return render_page([ClipAnswers((answer,), ClipView(1.0, subtitle=words))])
 

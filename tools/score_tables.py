@@ -83,7 +83,7 @@ def steps_of(path: Path, options: argparse.Namespace, benchmark: Benchmark) -> l
     truth = read_truth(Path(options.truths[benchmark.id]), benchmark, trust_npz=True)
     felt = {name: value for name, value in truth.items() if value != "neutral"}
     predictions = read_predictions(path)
-    aligned = align(benchmark, felt, predictions, asked=frozenset(predictions.names))
+    aligned = align(benchmark, felt, predictions, clips=frozenset(predictions.names))
     words = measure(benchmark, aligned, CorrectedMeasures()).metrics["recall"]
     assert words is not None
     return [old["hit_rate"], words, new["recall"], new["hit_rate"]]

@@ -6,7 +6,8 @@ array beside its field. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -40,6 +41,21 @@ class RecipeError(NanoEmoXError):
     """An invalid recipe or manifest."""
 
 
+@contextmanager
+def needs_extra(extra: str, what: str, error: type[NanoEmoXError] = NanoEmoXError) -> Iterator[None]:
+    """Say which extra of the package to install where an import inside the block fails.
+
+    Args:
+        extra: Name of the extra.
+        what: What needs it, with which the message begins.
+        error: Class that is raised.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        raise error(f"{what} needs {missing.name}: pip install 'nanoemox[{extra}]'") from missing
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One utterance of a dialogue; a manifest holds it with no other fields."""
@@ -59,8 +75,8 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a speech recogniser heard in a clip.
+class Transcript:
+    """The transcript of a clip by the speech recogniser.
 
     Attributes:
         text: The words, in English.
@@ -68,8 +84,8 @@ class Heard:
         language_probability: Of that language, in 0..1.
         task: ``transcribe``, or ``translate`` where another language than English is spoken.
         confidence: Geometric mean of the tokens' probabilities, in 0..1.
-        no_speech_probability: That nobody speaks, in 0..1.
-        words: The words with their times; of a translation, about when what they say is said.
+        no_speech_probability: Probability that there is no speech, in 0..1.
+        words: The words with their times; approximate for a translation.
     """
 
     text: str
@@ -151,7 +167,7 @@ class Clip:
     face: FaceTrack | None = None
     face_vectors: npt.NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
-    heard: Heard | None = None
+    heard: Transcript | None = None
     signals: Mapping[str, Signal] = field(default_factory=dict)
 
     @property
@@ -217,7 +233,7 @@ class Reading:
         valence: ``msa`` only: P(positive) - P(negative), in -1..1.
         labels: ``ovmer`` only: emotion words in the order written.
         text: ``eri`` only: the explanation.
-        think: ``erg`` only: the chain, or None where it was not asked for or not complete.
+        think: ``erg`` only: the chain; None if it was not requested or is incomplete.
         reply: ``erg`` only: the empathetic reply.
     """
 
@@ -299,12 +315,12 @@ class Answer:
     Attributes:
         clip: The clip's name.
         model: Name of the model that answered.
-        tasks: Task key -> reading, in the order asked.
+        tasks: Task key -> reading, in the requested order.
         modalities: What the model was given.
         gate: Fusion gate weights, one per expert, summing to 1; None where nothing was fused.
         warnings: Sentences for the user.
         timing_s: Stage -> seconds.
-        evidence: Where the model looked, if asked for.
+        evidence: Evidence of the answer, if requested.
         span_s: Start and end of the window in the source, for a timeline.
         heard: What a speech recogniser heard, where the words come from it.
     """
@@ -318,7 +334,7 @@ class Answer:
     timing_s: Mapping[str, float] = field(default_factory=dict)
     evidence: Evidence | None = None
     span_s: tuple[float, float] | None = None
-    heard: Heard | None = None
+    heard: Transcript | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the command line and the server."""

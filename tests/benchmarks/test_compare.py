@@ -53,8 +53,8 @@ def test_differences_are_those_of_the_two_scores(tmp_path: Path) -> None:
     found = compare_files(a, b, ScoreOptions())
     ours, theirs = (score_files(path, ScoreOptions())["metrics"] for path in (a, b))
     assert (found["benchmark"], found["n"], found["notes"]) == ("mintrec", 120, [
-        "first: 120 clips are scored; the part that is asked has 445",
-        "second: 120 clips are scored; the part that is asked has 445",
+        "first: 120 clips are scored; the evaluated split has 445",
+        "second: 120 clips are scored; the evaluated split has 445",
     ])  # fmt: skip
     assert set(found["metrics"]) == set(ours)
     for name, row in found["metrics"].items():
@@ -117,7 +117,7 @@ def test_only_clips_that_both_were_asked(tmp_path: Path) -> None:
     found = compare_files(a, b, ScoreOptions())
     assert found["n"] == 3
     assert found["metrics"]["accuracy"]["first"] == pytest.approx(1 / 3)  # c, unanswered, is wrong
-    assert found["notes"][0] == "only clips asked of both are compared; 1 of the first and 1 of the second go"
+    assert found["notes"][0] == "only clips of both are compared; left out: 1 of the first, 1 of the second"
     legacy = compare_files(a, b, ScoreOptions(scorer="legacy"))
     assert (legacy["n"], legacy["metrics"]["accuracy"]["first"]) == (2, 0.5)
     assert "answered by both" in legacy["notes"][0]

@@ -48,8 +48,8 @@ def in_files(folder: Path, key: str) -> tuple[Path, Path]:
 )
 def test_two_dicts_are_scored_as_the_command_scores_two_files(tmp_path: Path, key: str, scorer: str) -> None:
     truth, answers = CASES[key]
-    asked = [name for name, value in answers.items() if value is not None] if scorer == "legacy" else None
-    found = score(truth, answers, key, scorer=scorer, asked=asked)
+    clips = [name for name, value in answers.items() if value is not None] if scorer == "legacy" else None
+    found = score(truth, answers, key, scorer=scorer, clips=clips)
     label_file, result_file = in_files(tmp_path, key)
     wanted = score_files(result_file, ScoreOptions(key, truth=label_file, scorer=scorer))
     assert json.dumps(found.to_dict()) == json.dumps(wanted)
@@ -112,7 +112,7 @@ def test_a_model_is_evaluated_without_a_folder() -> None:
     model = Parrot()
     answers = evaluate(model, "mintrec", samples(), batch_size=3)
     assert model.batches == [3, 3, 1]
-    assert answers.asked == tuple(f"c{i}" for i in range(7))
+    assert answers.clips == tuple(f"c{i}" for i in range(7))
     assert set(answers.predictions.texts) == {f"c{i}" for i in range(6)}
     found = score(answers.truth, answers, "mintrec")
     assert found.num_unanswered == 1

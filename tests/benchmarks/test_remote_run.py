@@ -171,7 +171,7 @@ def test_rows_that_would_repeat_the_models_own_are_not_asked(
     for name in ("text-only", "shuffled-media"):
         assert (out / "baselines" / name / "predictions.jsonl").read_text() == own.read_text()
         assert found[name]["metrics"] == found[f"{fake.address}#m"]["metrics"]
-        assert "not asked again" in found[name]["notes"][-1]
+        assert "a copy of the model's" in found[name]["notes"][-1]
 
 
 def test_no_order_is_measured_where_nothing_was_answered_twice(data_root: Path, tmp_path: Path) -> None:

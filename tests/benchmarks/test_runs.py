@@ -80,7 +80,7 @@ def test_a_killed_run_is_told_to_go_on(tmp_path: Path) -> None:
         score_files(tmp_path, ScoreOptions())
     assert "download" not in str(told.value)
     file.write_text(json.dumps(row) + "\n", "utf-8")
-    unfinished = "the run has not ended: these are scores of the 1 clips asked so far"
+    unfinished = "the run has not ended: these are scores of the 1 clips so far"
     assert unfinished in score_files(tmp_path, ScoreOptions())["notes"]
     (tmp_path / "metrics.json").write_text("{}", "utf-8")
     assert unfinished not in score_files(tmp_path, ScoreOptions())["notes"]

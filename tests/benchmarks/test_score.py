@@ -49,7 +49,7 @@ def test_every_published_figure(shared: Path) -> None:
         benchmark = get_benchmark(IDS[record["dataset"].split("(")[0]])
         truth = read_truth(shared / "data" / record["ground_truth"], benchmark, trust_npz=True)
         predictions = read_predictions(shared / "data" / record["prediction"])
-        aligned = align(benchmark, truth, predictions, asked=predictions.names)
+        aligned = align(benchmark, truth, predictions, clips=predictions.names)
         assert len(aligned.names) == record["n_samples"]
         check(record, measure(benchmark, aligned, legacy))
 
@@ -89,12 +89,12 @@ def test_only_what_was_asked_counts_and_nothing_else_is_dropped() -> None:
     assert whole.notes == (
         "3 answered clips are not in the truth and are not scored",
         "3 clips have no answer and are counted as wrong",
-        "5 clips are scored; the part that is asked has 3",
+        "5 clips are scored; the evaluated split has 3",
     )
-    part = align(benchmark, truth, words(a="sad", b="sad"), asked=("a", "b", "c"))
+    part = align(benchmark, truth, words(a="sad", b="sad"), clips=("a", "b", "c"))
     assert (part.names, part.answers[2]) == (("a", "b", "c"), None)
     assert part.notes == (
-        "2 clips of the truth were not asked: left out",
+        "2 clips of the truth were not evaluated: left out",
         "1 clips have no answer and are counted as wrong",
     )
     with pytest.raises(

@@ -220,7 +220,7 @@ def test_changed_data_do_not_go_on_with_a_run(run: Path, model: Path, data_root:
     manifest = root / "manifests" / "meld.jsonl"
     assert evaluate_run(request(model, root, out)) is not None
     manifest.write_text(manifest.read_text("utf-8").replace("number 2", "another number"), "utf-8")
-    with pytest.raises(NanoEmoXError, match="1 clips such as 'c2' were asked about other words"):
+    with pytest.raises(NanoEmoXError, match="1 clips such as 'c2' were answered for another transcript"):
         evaluate_run(request(model, root, out))
 
 

@@ -22,7 +22,7 @@ from nanoemox.benchmarks.answerer import Reply
 from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
 from nanoemox.benchmarks.predict import ProcessRank
 from nanoemox.benchmarks.records import Benchmark
-from nanoemox.benchmarks.run_lock import sole_writer
+from nanoemox.data.files import sole_writer
 from nanoemox.data.manifest import Sample
 from nanoemox.study.plan import plan_study
 from nanoemox.study.results import export_ratings
@@ -128,7 +128,7 @@ def small_files(limit: int) -> Iterator[None]:
 
 def test_a_second_writer_is_refused(data_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with sole_writer(out), pytest.raises(NanoEmoXError, match="another nanoemox evaluate writes this run"):
+    with sole_writer(out), pytest.raises(NanoEmoXError, match="another process is writing here"):
         evaluate(data_root, out)
     assert evaluate(data_root, out) is not None
 

@@ -65,7 +65,7 @@ def test_looking_rarely_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
     seen = []
     model.lm_head.register_forward_pre_hook(lambda module, given: seen.append(1))
     for every in (1, 6):
-        monkeypatch.setattr("nanoemox.inference.decoding.steps_between_looks", lambda device, every=every: every)
+        monkeypatch.setattr("nanoemox.inference.decoding.steps_between_checks", lambda device, every=every: every)
         seen.clear()
         decoder = Decoder(model, prefixed(model, PROMPTS[:1]), QUESTIONS[:1], [stop], LONG)
         assert decoder.finish() == [free[: free.index(stop)]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nanoemox.inference.precision import default_dtype
+from nanoemox.inference.checkpoints import default_dtype
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,5 @@ from nanoemox.inference.precision import default_dtype
 def test_format_by_device_and_processor(
     device: str, stored: torch.dtype | None, native: bool, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanoemox.inference.precision.multiplies_bfloat16", lambda: native)
+    monkeypatch.setattr("nanoemox.inference.checkpoints.multiplies_bfloat16", lambda: native)
     assert default_dtype(torch.device(device), stored) == wanted

@@ -19,9 +19,9 @@ from nanoemox.cli.render import card
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import LoadOptions
 from nanoemox.inference.timeline import TimelineOptions
-from nanoemox.inference.transcribe import Listener, chunks, find_listener, is_silent, listen, repetition
+from nanoemox.inference.transcribe import Transcriber, add_transcript, chunks, find_transcriber, is_silent, repetition
 from nanoemox.media.windows import Span, utterances
-from nanoemox.types import Answer, Heard, MediaError, Word
+from nanoemox.types import Answer, MediaError, Transcript, Word
 from nanoemox.weights.ctranslate2 import WhisperSizes
 from nanoemox.weights.parts import write_whisper
 from tests.tiny import tiny_clip, tiny_config, tiny_model, tiny_processor
@@ -29,7 +29,7 @@ from tests.weights.small_parts import container
 
 RATE = 16_000
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
-HEARD = Heard(
+HEARD = Transcript(
     "I got it. So happy!", "zh", 0.9, "translate", 0.8, 0.01,
     (Word(0.2, 0.5, "I"), Word(0.5, 0.9, "got"), Word(0.9, 1.3, "it."), Word(1.5, 2.0, "So"), Word(2.0, 2.6, "happy!")),
 )  # fmt: skip
@@ -42,10 +42,10 @@ def noise(seconds: float, level: float = 0.1, seed: int = 0) -> np.ndarray:
 class Fake:
     """A recogniser that always hears the same."""
 
-    def __init__(self, heard: Heard | None) -> None:
+    def __init__(self, heard: Transcript | None) -> None:
         self.heard, self.calls = heard, 0
 
-    def hear(self, waveform: np.ndarray) -> Heard | None:
+    def transcribe(self, waveform: np.ndarray) -> Transcript | None:
         self.calls += 1
         return self.heard
 
@@ -90,12 +90,12 @@ def test_words_become_utterances() -> None:
 
 def test_only_a_clip_without_words_is_listened_to() -> None:
     bare = replace(tiny_clip(without=("text",)), warnings=("no words: no subtitle was given or found",))
-    clip = listen(bare, Fake(HEARD))
+    clip = add_transcript(bare, Fake(HEARD))
     assert (clip.subtitle, clip.heard, clip.warnings) == (HEARD.text, HEARD, ())
-    assert listen(bare, Fake(None)).warnings[-1] == "no speech was heard in the sound"
+    assert add_transcript(bare, Fake(None)).warnings[-1] == "no speech was heard in the sound"
     spoken = Fake(HEARD)
-    assert listen(tiny_clip(), spoken).heard is None
-    assert listen(tiny_clip(without=("speech", "text")), spoken).subtitle is None
+    assert add_transcript(tiny_clip(), spoken).heard is None
+    assert add_transcript(tiny_clip(without=("speech", "text")), spoken).subtitle is None
     assert spoken.calls == 0
 
 
@@ -119,7 +119,7 @@ def sound(tmp_path: Path) -> Path:
 def test_the_engine_listens_unless_it_has_words_or_shall_not(
     engine: Engine, sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nanoemox.inference.engine, "find_listener", lambda *_: Fake(HEARD))
+    monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: Fake(HEARD))
     assert engine.load(sound).subtitle == HEARD.text
     assert engine.load(sound, options=LoadOptions(hear=False)).subtitle is None
     assert engine.load(sound, subtitle="").subtitle is None
@@ -134,7 +134,7 @@ def test_the_engine_listens_unless_it_has_words_or_shall_not(
 
 def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = Fake(HEARD)
-    monkeypatch.setattr(nanoemox.inference.engine, "find_listener", lambda *_: recogniser)
+    monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: recogniser)
     answers = list(engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance")))
     assert [a.span_s for a in answers] == [(0.2, 1.3), (1.5, 2.6)]
     assert [a.heard.text for a in answers if a.heard] == ["I got it.", "So happy!"]
@@ -146,7 +146,7 @@ def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytes
 
 
 def test_words_without_times_are_not_cut_at(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nanoemox.inference.engine, "find_listener", lambda *_: Fake(HEARD))
+    monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: Fake(HEARD))
     # Its words lie in a stream of the file.
     answers = list(engine.timeline(SAMPLE, TimelineOptions(tasks=("msa",), by="utterance")))
     assert [a.span_s for a in answers] == [(0.2, 1.3), (1.5, 2.6)]
@@ -168,12 +168,12 @@ def test_the_card_tells_language_task_and_sureness() -> None:
 
 
 def test_no_listener_where_nothing_was_pulled(tmp_path: Path) -> None:
-    assert find_listener() is None
+    assert find_transcriber() is None
     with pytest.raises(MediaError, match="no directory of a Whisper model"):
-        find_listener(tmp_path)
+        find_transcriber(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(MediaError, match="cannot be loaded"):
-        Listener(tmp_path)
+        Transcriber(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -202,12 +202,12 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_gates_and_times_of_a_random_whisper(whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    listener = Listener(whisper)
-    assert listener.hear(np.zeros(RATE, np.float32)) is None
-    assert listener.hear(noise(2)) is None, "a random model is sure of nothing"
+    transcriber = Transcriber(whisper)
+    assert transcriber.transcribe(np.zeros(RATE, np.float32)) is None
+    assert transcriber.transcribe(noise(2)) is None, "a random model is sure of nothing"
     monkeypatch.setattr("nanoemox.inference.transcribe.LEAST_LOG_PROBABILITY", -1e9)
     monkeypatch.setattr("nanoemox.inference.transcribe.MOST_REPETITION", 1e9)
-    heard = listener.hear(noise(2))
+    heard = transcriber.transcribe(noise(2))
     assert heard is not None
     assert heard.language in ("en", "zh")
     assert heard.task == ("transcribe" if heard.language == "en" else "translate")
@@ -215,10 +215,10 @@ def test_gates_and_times_of_a_random_whisper(whisper: Path, monkeypatch: pytest.
     assert times == sorted(times)
     assert 0 <= times[0] <= times[-1] <= 2
     assert " ".join(w.text for w in heard.words).split() == heard.text.split()
-    again = Listener(whisper).hear(noise(2))
+    again = Transcriber(whisper).transcribe(noise(2))
     assert again == heard
     monkeypatch.setattr("nanoemox.inference.transcribe.NO_SPEECH", 0.0)
-    assert listener.hear(noise(2)) is None
+    assert transcriber.transcribe(noise(2)) is None
 
 
 def test_a_recogniser_of_one_language_is_refused(whisper: Path, tmp_path: Path) -> None:
@@ -226,4 +226,4 @@ def test_a_recogniser_of_one_language_is_refused(whisper: Path, tmp_path: Path) 
     shutil.copytree(whisper, folder)
     (folder / "generation_config.json").unlink()
     with pytest.raises(MediaError, match="multilingual"):
-        Listener(folder)
+        Transcriber(folder)

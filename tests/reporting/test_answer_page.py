@@ -21,10 +21,10 @@ from nanoemox.types import (
     Clip,
     Evidence,
     FaceTrack,
-    Heard,
     NanoEmoXError,
     Reading,
     Think,
+    Transcript,
     Word,
 )
 
@@ -71,7 +71,7 @@ def clip(words: str = "I got the job!") -> Clip:
         duration_s=4.0,
         subtitle=words,
         face=FaceTrack(boxes, np.ones(4, np.bool_)),
-        heard=Heard(words, "en", 0.9, "transcribe", 0.8, 0.1, (Word(0.5, 0.9, words),)),
+        heard=Transcript(words, "en", 0.9, "transcribe", 0.8, 0.1, (Word(0.5, 0.9, words),)),
     )
 
 

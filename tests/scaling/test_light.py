@@ -6,12 +6,12 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nanoemox import cli
-from nanoemox.scaling import cluster
 from nanoemox.scaling.cluster import Cluster, Share, parse_workers, ray_at
 from nanoemox.scaling.spread import Answering
 from nanoemox.scaling.unanswered import PROXY_VARIABLES, Unanswered, middlewares
@@ -50,12 +50,19 @@ def test_a_worker_takes_no_gpu_that_ray_does_not_count() -> None:
     assert Share().device("cuda:1") == "cuda:1"
 
 
-def test_more_than_there_is_is_refused_at_once() -> None:
-    cluster._check_room({"CPU": 2.0, "GPU": 1.0}, Share(2, 4, cpus=0.5, gpus=0.25))
+def test_more_than_there_is_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(share: Share, **resources: float) -> None:
+        there = SimpleNamespace(address_info={"node_ip_address": "127.0.0.1"})
+        ray = SimpleNamespace(init=lambda **_: there, shutdown=lambda **_: None, cluster_resources=lambda: resources)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        with ray_at(Cluster(), share) as found:
+            assert found is ray
+
+    start(Share(2, 4, cpus=0.5, gpus=0.25), CPU=2.0, GPU=1.0)
     with pytest.raises(NanoEmoXError, match=r"3 worker\(s\) of 1 cores each want 3, there are 2: .* --cpus"):
-        cluster._check_room({"CPU": 2.0}, Share(3, 3))
+        start(Share(3, 3), CPU=2.0)
     with pytest.raises(NanoEmoXError, match=r"of 0.5 GPUs each want 1, there are 0: .* --gpus"):
-        cluster._check_room({"CPU": 2.0}, Share(2, 2, gpus=0.5))
+        start(Share(2, 2, gpus=0.5), CPU=2.0)
 
 
 def test_without_ray_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

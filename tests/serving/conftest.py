@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import threading
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import av
 import cv2
+import httpx
 import numpy as np
 import pytest
 import uvicorn
@@ -48,6 +52,46 @@ def running(service: Service, token: str | None = None) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+class _Hold:
+    """Work that keeps the model's thread busy until its gate opens."""
+
+    def __init__(self) -> None:
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def run(self, items: Sequence[Any]) -> Sequence[Any]:
+        self.begun.set()
+        assert self.gate.wait(60)
+        return items
+
+
+@contextmanager
+def busy_model(service: Service) -> Iterator[threading.Event]:
+    """Keep the model's thread busy until the event is set."""
+    hold = _Hold()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(asyncio.run, service.batcher.run(hold, None))
+        try:
+            assert hold.begun.wait(60)
+            yield hold.gate
+        finally:
+            hold.gate.set()
+            done.result(60)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def metric(url: str, name: str) -> float:
+    """Read a metric without labels."""
+    lines = httpx.get(f"{url}/metrics", timeout=60).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 @pytest.fixture(scope="package")

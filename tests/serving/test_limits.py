@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,9 +25,10 @@ from nanoemox.serving.files import FileStore
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.service import Service
 from nanoemox.types import NanoEmoXError
-from tests.serving.conftest import picture, running, wav
+from tests.serving.conftest import busy_model, metric, picture, running, until, wav
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+AT_WORK = "nanoemox_requests_at_work"
 
 
 def test_health_and_metrics(address: str) -> None:
@@ -90,40 +91,16 @@ def test_a_token_guards_what_others_can_reach(engine: Engine) -> None:
         serve(Service(engine), "127.0.0.1", taken.getsockname()[1], None, print)
 
 
-class Held:
-    """Holds the model's thread until it is let go, and counts what it was asked."""
-
-    def __init__(self, service: Service) -> None:
-        self.asked: list[int] = []
-        self.gate = threading.Event()
-        inner = service.batcher._answer
-
-        def answer(jobs: Any) -> None:
-            self.asked.append(len(jobs))
-            assert self.gate.wait(60)
-            inner(jobs)
-
-        service.batcher._answer = answer  # type: ignore[method-assign]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_full_queue_says_when_to_come_back(engine: Engine) -> None:
     service = Service(engine, Limits(queue=2))
-    held = Held(service)
-    with running(service) as url, ThreadPoolExecutor(2) as pool:
+    with running(service) as url, busy_model(service) as gate, ThreadPoolExecutor(2) as pool:
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         first = [pool.submit(client.chat.completions.create, **CHAT) for _ in range(2)]
-        until(lambda: service._at_work == 2)
+        until(lambda: metric(url, AT_WORK) == 2)
         with pytest.raises(RateLimitError) as full:
             client.chat.completions.create(**CHAT)
         assert full.value.response.headers["retry-after"] == "1"
-        held.gate.set()
+        gate.set()
         assert all(f.result(60).choices for f in first)
         # The client that comes back as it is told gets its answer.
         assert client.with_options(max_retries=3).chat.completions.create(**CHAT).choices
@@ -131,13 +108,11 @@ def test_a_full_queue_says_when_to_come_back(engine: Engine) -> None:
 
 def test_too_slow_an_answer_is_given_up(engine: Engine) -> None:
     service = Service(engine, Limits(request_s=0.3))
-    held = Held(service)
-    with running(service) as url:
+    with running(service) as url, busy_model(service):
         for body in (CHAT, CHAT | {"stream": True}):
             answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
             assert answer.status_code == 504
             assert "took too long" in answer.json()["error"]["message"]
-        held.gate.set()
 
 
 def test_too_slow_a_body_is_given_up(engine: Engine) -> None:
@@ -156,18 +131,14 @@ def test_too_slow_a_body_is_given_up(engine: Engine) -> None:
 
 def test_a_client_that_leaves_is_forgotten(engine: Engine) -> None:
     service = Service(engine)
-    held = Held(service)
-    with running(service) as url, ThreadPoolExecutor(1) as pool:
-        first = pool.submit(httpx.post, f"{url}/v1/chat/completions", json=CHAT, timeout=60)
-        until(lambda: held.asked == [1])
-        for _ in range(3):  # they wait behind the first, and leave
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.post(f"{url}/v1/decisions", json=DECISION, timeout=0.3)
-        until(lambda: service._at_work == 1)
-        held.gate.set()
-        assert first.result(60).status_code == 200
+    with running(service) as url:
+        with busy_model(service):
+            for _ in range(3):  # they wait for the model, and leave
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.post(f"{url}/v1/decisions", json=DECISION, timeout=0.3)
+            until(lambda: metric(url, AT_WORK) == 0)
         assert httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=60).status_code == 200
-        assert held.asked == [1, 1]
+        assert metric(url, "nanoemox_batch_size_sum") == 2  # what kept it busy, and the last client
 
 
 DECISION = {"model": "tiny", "input": "Hm.", "questions": [{"type": "predicate", "instructions": "So?"}]}
@@ -179,18 +150,17 @@ def test_a_reader_that_leaves_a_stream_ends_the_writing(engine: Engine) -> None:
         body = CHAT | {"stream": True, "max_tokens": 900, "temperature": 2.0}
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
             next(answer.iter_lines())
-        until(lambda: service._at_work == 0)
+        until(lambda: metric(url, AT_WORK) == 0)
 
 
 def test_what_is_at_work_is_finished_when_the_server_ends(engine: Engine) -> None:
     service = Service(engine)
-    held = Held(service)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, busy_model(service) as gate:
         with running(service) as url:
-            found = pool.submit(httpx.post, f"{url}/v1/chat/completions", json=CHAT, timeout=60)
-            until(lambda: held.asked == [1])
-            threading.Timer(0.3, held.gate.set).start()
-        assert found.result(60).status_code == 200
+            answer = pool.submit(httpx.post, f"{url}/v1/chat/completions", json=CHAT, timeout=60)
+            until(lambda: metric(url, AT_WORK) == 1)
+            threading.Timer(0.3, gate.set).start()
+        assert answer.result(60).status_code == 200
     assert not service.batcher.alive
 
 

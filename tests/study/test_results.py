@@ -139,7 +139,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
     code = "import sys\nsys.modules['fastapi'] = None\nfrom nanoemox.cli import main\nmain(['rate'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "nanoemox: the page needs fastapi and uvicorn: pip install 'nanoemox[serve]'\n"
+    assert done.stderr == "nanoemox: the page needs fastapi: pip install 'nanoemox[serve]'\n"
 
 
 def test_results_need_no_torch_and_no_server(tmp_path: Path) -> None:

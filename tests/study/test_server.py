@@ -6,6 +6,7 @@ import json
 import queue
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -323,9 +324,15 @@ def test_a_connection_that_never_finishes_a_head_is_closed(
     assert not thread.is_alive()
 
 
-def test_a_full_disk_is_told_and_loses_nothing(study: Path, client: TestClient) -> None:
+def test_a_full_disk_is_told_and_loses_nothing(
+    study: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kw: opened.append(connect(*args, **kw)) or opened[-1])
+    client = request.getfixturevalue("client")
+    db = opened[0]
     client.post("/api/raters", json={"name": "ann"})
-    db = client.app.state.store._db
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {pages}")
     kept = ["ann"]

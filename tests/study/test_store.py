@@ -91,17 +91,6 @@ def test_a_score_survives_a_kill_right_after_it(study: Path) -> None:
         assert [(r.rater, r.criterion, r.score) for r in store.ratings()] == [("a", "empathy", 3)]
 
 
-def test_the_tables_hold_themselves_together(study: Path) -> None:
-    with closing(RatingStore(study)) as store:
-        rate_all(store, store.join("a"), 0, 4)
-        assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        for values in ("(9, 1, 1, 3, 'now')", "(1, 999, 1, 3, 'now')", "(1, 1, 9, 3, 'now')"):
-            with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
-                store._db.execute(f"INSERT INTO rating VALUES {values}")
-        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-            store._db.execute("INSERT INTO rating SELECT * FROM rating")
-
-
 def test_unanswered_replies_are_not_shown(tmp_path: Path) -> None:
     first = write_run(tmp_path / "x", [reply_row("a", "A"), reply_row("b", "B")])
     second = write_run(tmp_path / "y", [reply_row("a", None), reply_row("b", "BB")])

@@ -21,19 +21,14 @@ from nanoemox.training.freeze import lighten
 from nanoemox.training.loop import NonFiniteError, P2ETrainer
 from nanoemox.training.phases import load_curriculum
 from nanoemox.types import RecipeError
-from tests.tiny import save_tiny, tiny_model, tiny_processor
-from tests.training.toy import RECIPE, toy_root, toy_samples
+from tests.tiny import tiny_model, tiny_processor
+from tests.training.toy import RECIPE, toy_place, toy_samples
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data root, base model and recipe."""
-    folder = tmp_path_factory.mktemp("train")
-    (folder / "data").mkdir()
-    toy_root(folder / "data")
-    save_tiny(folder / "base")
-    (folder / "toy.yaml").write_text(RECIPE)
-    return folder
+    return toy_place(tmp_path_factory.mktemp("train"))
 
 
 def train(place: Path, name: str, *, resume: bool = False, max_steps: int | None = None) -> dict:

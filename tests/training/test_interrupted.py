@@ -14,21 +14,16 @@ import torch
 from safetensors.torch import load_file
 
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
-from nanoemox.data.files import FullDiskError, only_writer
+from nanoemox.data.files import FullDiskError, sole_writer
 from nanoemox.training.command import run_train
-from nanoemox.types import RecipeError
-from tests.tiny import save_tiny, tiny_model, tiny_processor
-from tests.training.toy import RECIPE, toy_root, toy_samples
+from nanoemox.types import NanoEmoXError, RecipeError
+from tests.tiny import tiny_model, tiny_processor
+from tests.training.toy import toy_place, toy_samples
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interrupted")
-    (folder / "data").mkdir()
-    toy_root(folder / "data")
-    save_tiny(folder / "base")
-    (folder / "toy.yaml").write_text(RECIPE)
-    return folder
+    return toy_place(tmp_path_factory.mktemp("interrupted"))
 
 
 @pytest.fixture
@@ -56,7 +51,7 @@ def train(place: Path, out: Path, *, resume: bool = False) -> dict:
 
 
 def test_two_runs_in_one_folder_are_refused(place: Path, tmp_path: Path) -> None:
-    with only_writer(tmp_path), pytest.raises(RecipeError, match="another process is writing here"):
+    with sole_writer(tmp_path), pytest.raises(NanoEmoXError, match="another process is writing here"):
         train(place, tmp_path)
 
 

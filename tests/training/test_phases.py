@@ -20,7 +20,7 @@ def test_the_paper_in_numbers() -> None:
     ]  # fmt: skip
     last = p2e.phases["multitask"]
     assert (last.lora.r, last.lora.alpha) == (32, 16)
-    assert p2e.held("multitask") == {"vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"}
+    assert p2e.saved_groups("multitask") == {"vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora"}
 
 
 def test_the_fast_recipe_sees_as_many_samples() -> None:
@@ -39,7 +39,7 @@ def test_the_controls_of_the_paper() -> None:
     assert joint.phases["multitask"].mixture == p2e.phases["multitask"].mixture
     assert list(reverse.phases) == ["multitask", "fusion", "vision", "speech"]
     assert [p.start_from for p in reverse.phases.values()] == [(), ("multitask",), ("fusion",), ("vision",)]
-    assert reverse.held("speech") == p2e.held("multitask")
+    assert reverse.saved_groups("speech") == p2e.saved_groups("multitask")
     for name in ("p2e-msa", "joint-msa"):
         mixture = load_curriculum(name).phases["multitask"].mixture
         level_one = sum(w for s, w in mixture.items() if s.split("/")[1] in {"msa", "mer"})

@@ -13,17 +13,13 @@ import yaml
 from nanoemox.training.command import run_train
 from nanoemox.types import RecipeError
 from tests.tiny import save_tiny
-from tests.training.toy import RECIPE, toy_root, write_wav
+from tests.training.toy import RECIPE, toy_place, write_wav
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one step a phase, with its data, base model and recipe."""
-    folder = tmp_path_factory.mktemp("resume")
-    (folder / "data").mkdir()
-    toy_root(folder / "data")
-    save_tiny(folder / "base")
-    (folder / "toy.yaml").write_text(RECIPE)
+    folder = toy_place(tmp_path_factory.mktemp("resume"))
     train(folder)
     return folder
 

@@ -94,3 +94,12 @@ phases:
     accumulation: 2
     save_every: 2
 """
+
+
+def toy_place(folder: Path) -> Path:
+    """Write data root, base model and recipe for a training run into a folder."""
+    (folder / "data").mkdir()
+    toy_root(folder / "data")
+    save_tiny(folder / "base")
+    (folder / "toy.yaml").write_text(RECIPE)
+    return folder

@@ -18,9 +18,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.lora import LoraSpec, attach_lora, save_adapters
-from nanoemox.weights import ctranslate2
 from nanoemox.weights.catalogue import Member, Part, Wheel
-from nanoemox.weights.ctranslate2 import WhisperSizes
+from nanoemox.weights.ctranslate2 import TYPES, WhisperSizes, layout_of
 from tests.tiny import WHISPER_TINY, text_config, tiny_config, tiny_model, tiny_processor, tiny_tokenizer
 
 SIZES = WhisperSizes(
@@ -31,11 +30,11 @@ SIZES = WhisperSizes(
 def container(path: Path, sizes: WhisperSizes = SIZES, *, drop: str = "", seed: int = 0, **other: Any) -> Path:
     """Write a CTranslate2 container of random weights; ``other`` replaces a value, a shape or a name."""
     rng = np.random.default_rng(seed)
-    layout = {n: v for n, v in ctranslate2._layout(sizes).items() if n != drop}
+    layout = {n: v for n, v in layout_of(sizes).items() if n != drop}
     out = struct.pack("<I", other.get("version", 6)) + _name(other.get("spec", "WhisperSpec"))
     out += struct.pack("<II", other.get("revision", 3), len(layout))
     for name, (shape, kind, value) in layout.items():
-        dtype = ctranslate2._TYPES[kind]
+        dtype = TYPES[kind]
         array = rng.normal(0, 0.2, shape).astype(dtype) if value is None else np.array(value, dtype)
         if name.endswith("linear_0/bias") and "self_attention" in name:
             array[sizes.width : 2 * sizes.width] = other.get("key_bias", 0)

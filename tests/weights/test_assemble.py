@@ -42,8 +42,8 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError, RecipeError
 from nanoemox.weights.assemble import Assembly, WriteOptions, assemble, parse_size
-from nanoemox.weights.matching import OURS, match
-from nanoemox.weights.presets import Part, load_preset, model_config
+from nanoemox.weights.matching import match, prefix_of
+from nanoemox.weights.presets import load_preset, model_config
 from nanoemox.weights.sizes import tensor_table
 from nanoemox.weights.sources import Weights
 from tests.tiny import CLIP_TINY, HUBERT_TINY, QFORMER_TINY, WHISPER_TINY, text_config, tiny_clip, tiny_tokenizer
@@ -111,7 +111,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def given(parts: dict[str, Path], **other: Path | str) -> dict[Part, str]:
+def given(parts: dict[str, Path], **other: Path | str) -> dict[str, str]:
     names = {"vision": parts["vision"], "speech": parts["speech"], "face": parts["swin"], "text": parts["text"]}
     return {p: str(s) for p, s in (names | other).items()}  # type: ignore[misc]
 
@@ -392,7 +392,7 @@ def test_published_names_at_full_size() -> None:
     config = model_config(recipe)
     table = tensor_table(config)
     with torch.device("meta"):
-        models: dict[Part, PreTrainedModel] = {
+        models: dict[str, PreTrainedModel] = {
             "vision": CLIPModel(CLIPConfig(vision_config=fields_of(CLIP_VIT_L14))),
             "speech": HubertModel(HubertConfig(**fields_of(HUBERT_LARGE))),
             "text": Qwen2ForCausalLM(Qwen2Config(**fields_of(QWEN25_15B))),
@@ -405,7 +405,7 @@ def test_published_names_at_full_size() -> None:
             for n, t in model.state_dict().items() if n != "lm_head.weight"
         } | {n: torch.Size([1, 50]) for n in extra.get(part, [])}  # fmt: skip
         found = match(part, Weights(Path("published"), shapes), table, config)
-        assert found.used.keys() == {n for n in table if n.startswith(OURS[part])}
+        assert found.used.keys() == {n for n in table if n.startswith(prefix_of(part))}
         assert not found.initialised
         dropped = [n for names in found.dropped.values() for n in names]
         assert len(found.used) + len(dropped) == len(shapes)
@@ -426,7 +426,7 @@ def test_published_names_of_the_librarys_swin() -> None:
             name = name.replace(new, published)
         shapes[name] = tensor.shape
     found = match("face", Weights(Path("published"), shapes), swin, model_config(recipe))
-    assert found.used.keys() == {n for n in swin if n.startswith(OURS["face"])}
+    assert found.used.keys() == {n for n in swin if n.startswith(prefix_of("face"))}
 
 
 def test_a_cached_id_serves_like_a_folder(

@@ -213,7 +213,7 @@ def test_the_users_words_are_taken_and_kept(served: FakeHub, release: Release, t
 def test_the_command_asks_for_the_licences_before_it_fetches(
     served: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pull_authors, "__kwdefaults__", {**pull_authors.__kwdefaults__, "release": release})
+    monkeypatch.setattr("nanoemox.weights.authors.RELEASE", release)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["pull", "authors"])
     assert stopped.value.code == 2
@@ -404,7 +404,7 @@ def test_a_truncated_and_a_changed_file_are_refused_and_the_next_pull_is_clean(s
     with pytest.raises(CheckpointError, match=rf"not what the hub has at commit {COMMIT}.*deleted"):
         bring(tmp_path)
     small.served = {"config.json": b'{"a": 2}'}
-    with pytest.raises(CheckpointError, match=r"config\.json: what came is not"):
+    with pytest.raises(CheckpointError, match=r"config\.json: the download differs"):
         bring(tmp_path)
     small.served = {}
     assert bring(tmp_path)[0].read_bytes() == CONTENT
@@ -445,7 +445,7 @@ def test_what_the_hub_does_not_have_as_recorded_is_told_before_anything_is_fetch
 
 def test_a_hub_that_answers_with_another_commit_or_without_hashes(small: FakeHub) -> None:
     small.answer_commit = "e" * 40
-    with pytest.raises(CheckpointError, match="not what was asked for"):
+    with pytest.raises(CheckpointError, match="not the requested one"):
         hub.look_up(replace(ONE, revision=COMMIT), quiet)
     small.answer_commit = None
     small.claims["config.json"] = {"blobId": None}
@@ -455,7 +455,7 @@ def test_a_hub_that_answers_with_another_commit_or_without_hashes(small: FakeHub
 
 def test_no_network_is_one_sentence(small: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match=r"not to be had from http://127\.0\.0\.1:9: .*Check the network"):
+    with pytest.raises(CheckpointError, match=r"cannot be fetched from http://127\.0\.0\.1:9: .*Check the network"):
         hub.look_up(ONE, quiet)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE"):

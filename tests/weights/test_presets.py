@@ -27,7 +27,7 @@ CHOICES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_a_configuration(name: str) -> None:
     config = model_config(load_preset(name))
-    for branch, section in ((b, getattr(load_preset(name), b)) for b in CHOICES):
+    for branch, section in ((b, load_preset(name).section(b)) for b in CHOICES):
         for field, value in section.items():
             assert getattr(getattr(config, branch), field) == value
 
@@ -36,7 +36,7 @@ def test_every_preset_is_a_configuration(name: str) -> None:
 def test_the_three_presets_name_every_choice(name: str) -> None:
     recipe = load_preset(name)
     for branch, fields in CHOICES.items():
-        assert set(fields) <= set(getattr(recipe, branch))
+        assert set(fields) <= set(recipe.section(branch))
 
 
 def test_ours_is_the_default_of_the_configuration() -> None:
@@ -73,14 +73,14 @@ def test_the_paper_and_the_code_disagree_where_the_fields_say_so() -> None:
         "speech.normalise", "speech.remove_mean", "face.crop", "face.normalise", "face.time_position",
         "fusion.shared_projection",
     }  # fmt: skip
-    assert load_preset("reference").backbones.speech != load_preset("paper").backbones.speech
+    assert load_preset("reference").backbones["speech"] != load_preset("paper").backbones["speech"]
     assert load_preset("reference").templates == "reference"
 
 
 def test_the_embedded_model_still_fits_its_preset() -> None:
     recipe = load_preset("mini")
     sizes = {"model_type": "clip_vision_model", "num_hidden_layers": 6}
-    config = NanoEmoXConfig(vision=recipe.vision | {"encoder": sizes})
+    config = NanoEmoXConfig(vision=recipe.section("vision") | {"encoder": sizes})
     assert config.vision.taps == [3, 4, 5]
     with pytest.raises(RecipeError, match="names no backbone for vision"):
         model_config(recipe)
@@ -108,5 +108,5 @@ def test_a_mistake_in_an_overlay_is_named(fields: dict[str, object], message: st
 def test_small_differs_from_mini_in_how_it_hears_and_in_few_tokens() -> None:
     recipe = load_preset("small")
     assert recipe.templates == "compact"
-    assert recipe.speech["pooling"] == "mean_std"
-    assert [getattr(recipe, b)["num_queries"] for b in ("vision", "speech", "face")] == [2, 4, 4]
+    assert recipe.section("speech")["pooling"] == "mean_std"
+    assert [recipe.section(b)["num_queries"] for b in ("vision", "speech", "face")] == [2, 4, 4]

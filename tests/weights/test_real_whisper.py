@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from nanoemox.inference.transcribe import Listener
+from nanoemox.inference.transcribe import Transcriber
 from nanoemox.media.load import load_clip
 from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import SPEECH
@@ -54,7 +54,7 @@ def converted(source: Path) -> Path:
 def test_the_sample_clip_is_heard_right(converted: Path) -> None:
     clip = load_clip(SAMPLE)
     assert clip.waveform is not None
-    heard = Listener(converted).hear(clip.waveform)
+    heard = Transcriber(converted).transcribe(clip.waveform)
     assert heard is not None
     assert heard.text == "I finally got the job. I can't believe it. I'm so happy."
     assert (heard.language, heard.task) == ("en", "transcribe")
@@ -64,7 +64,7 @@ def test_the_sample_clip_is_heard_right(converted: Path) -> None:
 
 
 def test_nobody_speaks_in_silence_noise_tones_and_a_melody(converted: Path) -> None:
-    listener = Listener(converted)
+    transcriber = Transcriber(converted)
     rng, time = np.random.default_rng(0), np.arange(5 * RATE) / RATE
     notes = [np.sin(2 * np.pi * f * time[: RATE // 2]) * np.exp(-6 * time[: RATE // 2]) for f in range(262, 522, 26)]
     sounds = {
@@ -76,7 +76,7 @@ def test_nobody_speaks_in_silence_noise_tones_and_a_melody(converted: Path) -> N
         "melody": 0.3 * np.concatenate(notes),
         "chord": sum(0.1 * np.sin(2 * np.pi * f * time) * (1 + np.sin(4 * np.pi * time)) for f in (262, 330, 392)),
     }
-    heard = {name: listener.hear(np.asarray(s, np.float32)) for name, s in sounds.items()}
+    heard = {name: transcriber.transcribe(np.asarray(s, np.float32)) for name, s in sounds.items()}
     assert heard == dict.fromkeys(sounds)
 
 
@@ -94,6 +94,6 @@ def test_encoder_and_transcript_are_those_of_ctranslate2(source: Path, converted
         found = ours.model.encoder(features).last_hidden_state.numpy()
     assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
     segments, _ = theirs.transcribe(clip.waveform, language="en", beam_size=1, condition_on_previous_text=False)
-    heard = Listener(converted).hear(clip.waveform)
+    heard = Transcriber(converted).transcribe(clip.waveform)
     assert heard is not None
     assert heard.text == " ".join(" ".join(s.text for s in segments).split())

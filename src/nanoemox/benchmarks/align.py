@@ -10,6 +10,7 @@ from nanoemox.benchmarks.official_files import Predictions
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.truth import Truth, Value
 from nanoemox.benchmarks.words import as_sentiment, as_words
+from nanoemox.tasks import ERI, MER, MSA, OVMER
 from nanoemox.types import NanoEmoXError
 
 AnswerValue = tuple[str, ...] | str | None
@@ -42,16 +43,16 @@ def align(
     truth: Truth,
     predictions: Predictions,
     *,
-    asked: Collection[str] | None = None,
+    clips: Collection[str] | None = None,
     speakers: Mapping[str, str] | None = None,
 ) -> AlignedAnswers:
-    """Pair truths with answers: a clip that was asked and has no answer stays, and is wrong.
+    """Pair truths with answers: an evaluated clip without an answer is kept, and counts as wrong.
 
     Args:
         benchmark: What is scored.
         truth: What is right.
         predictions: What was answered.
-        asked: The clips that were asked, None for every clip of the truth. Clips of the truth that were not asked are
+        clips: The evaluated clips; None for every clip of the truth. Clips of the truth that were not evaluated are
             left out, and a note says so.
         speakers: Clip -> speaker, where known.
 
@@ -59,7 +60,7 @@ def align(
         NanoEmoXError: No clip of the truth has an answer.
     """
     answers = _answers(benchmark, predictions)
-    names = tuple(name for name in truth if asked is None or name in asked)
+    names = tuple(name for name in truth if clips is None or name in clips)
     unknown = [name for name in answers if name not in truth]
     unanswered = sum(name not in answers for name in names)
     if unanswered == len(names):
@@ -69,13 +70,13 @@ def align(
         )
     candidates = [
         (len(unknown), f"{len(unknown)} answered clips are not in the truth and are not scored"),
-        (len(truth) - len(names), f"{len(truth) - len(names)} clips of the truth were not asked: left out"),
+        (len(truth) - len(names), f"{len(truth) - len(names)} clips of the truth were not evaluated: left out"),
         (unanswered, f"{unanswered} clips have no answer and are counted as wrong"),
     ]
     notes = [note for number, note in candidates if number]
     size = benchmark.num_samples
     if size is not None and len(names) != size:
-        notes.append(f"{len(names)} clips are scored; the part that is asked has {size}")
+        notes.append(f"{len(names)} clips are scored; the evaluated split has {size}")
     return AlignedAnswers(
         names=names,
         truth=tuple(truth[name] for name in names),
@@ -88,9 +89,9 @@ def align(
 
 def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, AnswerValue]:
     """Return clip -> answer in the form that the benchmark's task needs."""
-    if benchmark.task in ("mer", "ovmer", "eri"):
+    if benchmark.task in (MER.key, OVMER.key, ERI.key):
         return as_words(predictions)
-    if benchmark.task == "msa":
+    if benchmark.task == MSA.key:
         return as_sentiment(predictions)
     if predictions.kind == "words":
         return {name: ", ".join(words) for name, words in predictions.words.items()}

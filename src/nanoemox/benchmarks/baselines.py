@@ -1,4 +1,4 @@
-"""Baselines beside a model: blind answers, and the same model with other input or another question."""
+"""Baselines: blind answers, and the same model with modified input or a modified question."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAJORITY: Final = "majority"
 TEXT_ONLY: Final = "text-only"
 SHUFFLED: Final = "shuffled-media"
 OTHER_ORDER: Final = "other-order"
-"""Of closed tasks alone."""
+"""Only for closed tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Majority:
     """The most common answer, to every clip.
 
     Attributes:
-        text: The answer, written as a model writes it.
-        source: Where it was counted: ``train``, ``validation``, or the part that is asked where a corpus has no
-            other. The last knows more than a model may, so it is a harder row to beat.
+        text: The answer in the format of a model.
+        source: Where it was counted: ``train``, ``validation``, or the evaluated split if a corpus has no
+            other. The last uses the test labels, so it is a harder baseline.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Majority:
         return cls("", benchmark.split)
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch, the same to all."""
+        """Answer a batch with the same answer."""
         labels = benchmark.labels if TASKS[benchmark.task].closed else None
         parsed = parse(benchmark.task, self.text, labels).to_dict()
         return [Reply(self.text, parsed) for _ in samples]
@@ -62,8 +62,8 @@ class CopiedRow:
     """A copy of the model's own row, for baselines whose input would be the same.
 
     Args:
-        folder: Of the model's row, which is answered first.
-        name: What to call the row.
+        folder: Folder of the model's row, which is filled first.
+        name: Name of the row.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -74,7 +74,7 @@ class CopiedRow:
         return kept_rows(self.folder)
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch from the disk."""
+        """Answer a batch from disk."""
         rows = [self._rows[benchmark.id, s.id] for s in samples]
         return [Reply(row["raw"], row["parsed"], row["prompt"], row["error"], row["timing_s"]) for row in rows]
 
@@ -84,9 +84,9 @@ class ModifiedInput:
 
     Args:
         inner: The model.
-        name: What to call the row.
-        sample: What is done to a clip before it is shown, such as taking its media away.
-        benchmark: What is done to the question.
+        name: Name of the row.
+        sample: Changes a clip before it is shown, such as by removing its media.
+        benchmark: Changes the question.
     """
 
     def __init__(
@@ -100,21 +100,21 @@ class ModifiedInput:
         self.inner, self.name, self.sample, self.benchmark = inner, name, sample, benchmark
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
-        """Answer a batch about the changed clips."""
+        """Answer a batch about the modified clips."""
         return self.inner.answer(self.benchmark(benchmark), [self.sample(s) for s in samples])
 
 
 def text_only(model: Answerer) -> ModifiedInput:
-    """Return the model with picture and sound withheld; a clip without words stays unanswered."""
+    """Return the model without image and audio input; a clip without a transcript stays unanswered."""
     return ModifiedInput(model, TEXT_ONLY, sample=lambda s: s.model_copy(update=dict.fromkeys(PATHS)))
 
 
 def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> ModifiedInput:
-    """Return the model with picture and sound of another clip, its own words kept.
+    """Return the model with the images and audio of another clip and the transcript of its own.
 
     Args:
         model: The model.
-        samples: All clips that are asked. Who gets whose media depends on them alone, not on batches or processes.
+        samples: All evaluated clips. The permutation depends on them only, not on batches or processes.
     """
     media = media_of(samples)
     other = dict(zip(media, media[1:] + media[:1], strict=True))
@@ -127,7 +127,7 @@ def shuffled_media(model: Answerer, samples: Sequence[Sample]) -> ModifiedInput:
 
 
 def other_order(model: Answerer) -> ModifiedInput:
-    """Return the model asked with the labels in another order, the same for every clip of a benchmark."""
+    """Return the model with the labels of the question in another order, the same for every clip of a benchmark."""
     return ModifiedInput(model, OTHER_ORDER, benchmark=lambda b: replace(b, labels=reordered(b.labels)))
 
 
@@ -142,12 +142,12 @@ def order_sensitivity(
     second: Mapping[str, str | None],
     clusters: Callable[[Sequence[str]], Sequence[Hashable]] | None = None,
 ) -> Interval | None:
-    """Return how often the answer changes with the order of the labels, of clips answered both times; None of none.
+    """Return how often the answer changes with the order of the labels, over clips answered twice; None without any.
 
     Args:
-        first: Clip -> label in the benchmark's order, None where the answer names none.
-        second: Clip -> label in the other order.
-        clusters: Returns the cluster of each clip, for the interval; by default clips are drawn.
+        first: Clip -> label with the benchmark's order; None if the answer has none.
+        second: Clip -> label with the other order.
+        clusters: Returns the cluster of each clip for the interval; by default clips are resampled.
     """
     names = [name for name in first if name in second]
     if not names:
@@ -157,32 +157,32 @@ def order_sensitivity(
 
 
 def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) -> str | None:
-    """Return why a row is the model's own, or None where it is not.
+    """Return why a row equals the model's own, or None if it does not.
 
     Args:
         name: The row.
-        samples: All clips that are asked.
-        words_alone: Neither picture nor sound is sent of any clip.
+        samples: All evaluated clips.
+        words_alone: Whether only transcripts are sent.
     """
     if name not in (TEXT_ONLY, SHUFFLED):
         return None
     if words_alone:
-        return "neither picture nor sound was sent, so this is the model's own row, not asked again"
+        return "neither picture nor sound was sent, so this row is a copy of the model's"
     found = len(media_of(samples))
     if not found:
-        return "no clip has picture or sound, so this is the model's own row, not asked again"
+        return "no clip has picture or sound, so this row is a copy of the model's"
     if name == SHUFFLED and found < 2:
-        return "no other clip has picture or sound, so this is the model's own row, not asked again"
+        return "no other clip has picture or sound, so this row is a copy of the model's"
     return None
 
 
 def media_of(samples: Sequence[Sample]) -> list[tuple[str | None, ...]]:
-    """Return the files of the clips, each set once, in an order drawn by hash; below two none is shuffled."""
+    """Return the distinct sets of media files of the clips, in an order given by a hash."""
     return sorted({_files(s) for s in samples if s.paths}, key=_draw)
 
 
 def _files(sample: Sample) -> tuple[str | None, ...]:
-    """Return picture and sound, and face vectors where there are any."""
+    """Return the paths of media and audio, and of face vectors if there are any."""
     files = tuple(getattr(sample, field) for field in PATHS)
     return files if sample.face_vectors else files[:2]
 

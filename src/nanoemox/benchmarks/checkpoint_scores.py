@@ -1,7 +1,7 @@
 """Scores of several checkpoints, as the printed numbers of MER-UniBench were made: the best one, chosen on test clips.
 
 The published evaluator scores every checkpoint on the test part and prints the best, one set at a time, so that one
-row of a table mixes checkpoints. Here the best stands beside mean and standard deviation over the checkpoints.
+row of a table mixes checkpoints. Here the best is listed with mean and standard deviation over the checkpoints.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 from nanoemox.benchmarks.published import OTHER_CLIPS, PRINTED
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.score import Score
+from nanoemox.tasks import MER, MSA, OVMER
 from nanoemox.types import NanoEmoXError
 
 _FILE: Final = re.compile(r"^checkpoint_0*(?P<epoch>\d+)_.*?(?P<kind>(?:-openset)?(?:-sentiment)?)\.npz$")
-_KINDS: Final = {"mer": "-openset", "ovmer": "-openset", "msa": "-openset-sentiment"}
+_KINDS: Final = {MER.key: "-openset", OVMER.key: "-openset", MSA.key: "-openset-sentiment"}
 
 
 def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
@@ -42,7 +43,7 @@ def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
 
 
 def summarise_checkpoints(benchmark: Benchmark, scores: Mapping[int, Score]) -> dict[str, Any]:
-    """Return every checkpoint's scores, and the best on test beside mean, standard deviation and the printed number.
+    """Return the scores of every checkpoint, and the best on test with mean, standard deviation and the printed number.
 
     Args:
         benchmark: What was scored.

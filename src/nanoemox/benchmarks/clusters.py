@@ -14,7 +14,7 @@ from nanoemox.benchmarks.records import Benchmark
 from nanoemox.types import NanoEmoXError
 
 By = Literal["auto", "clip"]
-"""What is drawn: ``auto`` the largest unit that is known, ``clip`` every clip on its own."""
+"""Resampled unit: ``auto`` for the largest known one, ``clip`` for single clips."""
 BY: Final[tuple[By, ...]] = get_args(By)
 CLIP: Final = "clip"
 SPEAKER: Final = "speaker"
@@ -27,8 +27,8 @@ class Clusters:
     """The cluster of every clip.
 
     Attributes:
-        unit: What a cluster is, such as ``speaker``; ``speaker, else dialogue`` where not every speaker is known.
-        keys: One a clip; equal keys are one cluster.
+        unit: Unit of a cluster, such as ``speaker``; ``speaker, else dialogue`` if not every speaker is known.
+        keys: One per clip; equal keys are one cluster.
     """
 
     unit: str
@@ -36,7 +36,7 @@ class Clusters:
 
     @property
     def size(self) -> int:
-        """How many clusters there are."""
+        """Number of clusters."""
         return len(set(self.keys))
 
     def of(self, places: Sequence[int]) -> list[Hashable]:
@@ -44,11 +44,11 @@ class Clusters:
         return [self.keys[place] for place in places]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return unit and number, as results hold them."""
+        """Return unit and number in the format of results."""
         return {"unit": self.unit, "n": self.size}
 
     def notes(self) -> list[str]:
-        """Return a warning where there are too few clusters for the intervals to be trusted."""
+        """Return a warning if there are too few clusters for reliable intervals."""
         if self.unit == CLIP or self.size >= FEW:
             return []
         return [f"intervals are drawn from {self.size} clusters ({self.unit}): with fewer than {FEW} they are rough"]
@@ -62,9 +62,9 @@ def clusters_of(
     A level that would put all clips into one cluster is skipped for the next one.
 
     Args:
-        benchmark: The benchmark, whose record says what clip names tell.
+        benchmark: The benchmark; its record has the patterns of clip names.
         names: The clips.
-        speakers: Clip -> speaker, where known; else the name of the clip may tell.
+        speakers: Clip -> speaker, where known; else it is taken from the clip's name if possible.
         by: ``auto`` or ``clip``.
 
     Raises:
@@ -88,7 +88,7 @@ def clusters_of(
 
 
 def clusters_text(clusters: Mapping[str, Any] | None) -> str:
-    """Return what intervals were drawn over, for people: ``speaker (4)``; of results without it, ``clip``."""
+    """Format the resampled unit: ``speaker (4)``; ``clip`` for results without it."""
     return CLIP if clusters is None else f"{clusters['unit']} ({clusters['n']})"
 
 
@@ -97,7 +97,7 @@ def _key(name: str, levels: Sequence[tuple[str, Mapping[str, str]]]) -> tuple[st
 
 
 def _in_names(pattern: str | None, names: Sequence[str]) -> dict[str, str]:
-    """Return clip -> what a pattern finds in its name; its groups joined."""
+    """Return clip -> match of a pattern in its name, groups joined."""
     if pattern is None:
         return {}
     found = {name: re.search(pattern, name) for name in names}

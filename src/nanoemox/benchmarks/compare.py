@@ -1,4 +1,4 @@
-"""Compare two systems on the clips that both were asked: differences with intervals and p-values."""
+"""Compare two systems on their common clips: differences with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -115,8 +115,10 @@ def compare_inputs(first: ScoringInput, second: ScoringInput, measures: Measures
     notes = []
     left_out = [len(side.names) - len(names) for side in (one, other)]
     if any(left_out):
-        which = "answered by both" if measures.name == PROTOCOL else "asked of both"
-        notes.append(f"only clips {which} are compared; {left_out[0]} of the first and {left_out[1]} of the second go")
+        which = "answered by both" if measures.name == PROTOCOL else "of both"
+        notes.append(
+            f"only clips {which} are compared; left out: {left_out[0]} of the first, {left_out[1]} of the second"
+        )
     notes += [f"first: {note}" for note in one.notes] + [f"second: {note}" for note in other.notes]
     clusters = clusters_of(first.benchmark, names, {**b.speakers, **a.speakers}, by)
     notes += clusters.notes()
@@ -132,9 +134,9 @@ def compare_inputs(first: ScoringInput, second: ScoringInput, measures: Measures
 
 
 def common_clips(one: AlignedAnswers, other: AlignedAnswers, measures: Measures) -> list[str]:
-    """Return the clips that both can be compared on, in the order of the first: those that both were asked.
+    """Return the clips on which both can be compared, in the order of the first.
 
-    The published protocol drops clips without an answer, each side its own, so by it both must have answered.
+    The published protocol drops clips without an answer, so with it both must have answered.
     """
     first, second = (dict(zip(side.names, side.answers, strict=True)) for side in (one, other))
     names = [name for name in first if name in second]

@@ -1,4 +1,4 @@
-"""Our scores: what is asked for is what is scored, and a clip without answer is a wrong one.
+"""Metrics of the ``corrected`` scorer: the answer to the question is scored, and a clip without an answer is wrong.
 
 Differences from the published protocol, task by task: emotion words are mapped by a lexicon of our own (``fear`` is
 fear, ``neutral`` counts, naming everything loses); a ``neutral`` sentiment is neither positive nor negative; intents
@@ -18,7 +18,7 @@ from nanoemox.scoring.legacy.tasks import EIGHT_CLASSES
 from nanoemox.scoring.metrics.bootstrap import Statistic, mean_statistic
 from nanoemox.scoring.metrics.classification import classification_scores
 from nanoemox.scoring.metrics.diversity import corpus_distinct_n, distinct_n, distinct_statistic
-from nanoemox.tasks import LABEL_SETS, format_label, parse, parse_label
+from nanoemox.tasks import ERG, LABEL_SETS, format_label, parse, parse_label
 
 _CLASS_OF_FAMILY: Final = {
     "joy": "happy", "pride": "happy", "love": "happy", "calm": "happy", "interest": "happy", "surprise": "surprised",
@@ -61,7 +61,7 @@ class CorrectedMeasures:
         return replace(found, per_wheel=rows, notes=[*found.notes, *_unknown(unknown_words(given))])
 
     def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> TaskScores:
-        """Return scores over three classes, and beside them over the clips that are not neutral (``_nonzero``)."""
+        """Return scores over three classes, and over the clips that are not neutral (``_nonzero``)."""
         labels = LABEL_SETS["sentiment"]
         read = [parse_label(a, labels) if a else None for a in answers]
         pairs = list(zip(truth, read, strict=True))
@@ -87,7 +87,7 @@ class CorrectedMeasures:
     def replies(self, truth: Sequence[str], answers: Sequence[str | None], strays: Sequence[str]) -> TaskScores:
         """Return accuracy of the emotion word, the hit rate of its class, and variety; strays do not count."""
         del strays
-        readings = [parse("erg", a) if a else None for a in answers]
+        readings = [parse(ERG.key, a) if a else None for a in answers]
         named = [format_label(r.think.emotion) if r and r.think else "" for r in readings]
         wanted = [format_label(word) for word in truth]
         right = [w == n for w, n in zip(wanted, named, strict=True)]

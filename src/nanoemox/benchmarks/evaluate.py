@@ -30,7 +30,6 @@ from nanoemox.benchmarks.clusters import clusters_of
 from nanoemox.benchmarks.predict import EvalSet, ProcessRank, answer_row, merge, predict, read_eval_set
 from nanoemox.benchmarks.records import Benchmark, expand, get_benchmark
 from nanoemox.benchmarks.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
-from nanoemox.benchmarks.run_lock import sole_writer
 from nanoemox.benchmarks.runs import (
     BASELINES,
     METRICS,
@@ -45,7 +44,7 @@ from nanoemox.benchmarks.runs import (
 from nanoemox.benchmarks.score import measures_of, score
 from nanoemox.benchmarks.tables import format_report
 from nanoemox.data.corpora.releases import read_json
-from nanoemox.data.files import write_json, write_text
+from nanoemox.data.files import sole_writer, write_json, write_text
 from nanoemox.data.manifest import Sample
 from nanoemox.judging.endpoint import PREFIX, Endpoint, cached_usage, parse_address
 from nanoemox.tasks import TASKS
@@ -126,7 +125,7 @@ class EvaluateOptions:
         device: As of the engine.
         trust_npz: Open pickled files, which can run any code.
         again: Ask again about clips that the run holds without an answer.
-        remote: How a served model is asked.
+        remote: Settings for a served model.
     """
 
     benchmarks: tuple[str, ...]
@@ -154,12 +153,12 @@ def evaluate_run(options: EvaluateOptions, progress: ProgressBar | None = None) 
         The contents of ``metrics.json``; None in all processes but the first.
 
     Raises:
-        NanoEmoXError: An unusable option or file, before any clip is asked; another process writing the same run; or a
-            full disk, which keeps the answers so far.
+        NanoEmoXError: An unusable option or file, before any clip is processed; another process writing the run; or
+            a full disk, which keeps the answers so far.
     """
     first = os.environ.get("RANK", "0") == "0"
     try:
-        with sole_writer(options.out) if first else nullcontext():
+        with sole_writer(options.out, wanted=first):
             return _evaluate(options, progress)
     except OSError as error:
         reason = f"{error.filename or options.out}: {error.strerror or error}"

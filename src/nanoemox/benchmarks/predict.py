@@ -17,10 +17,11 @@ from nanoemox.benchmarks.truth import label_value, read_truth
 from nanoemox.data.corpora import read_corpora, reader
 from nanoemox.data.corpora.releases import parse_json
 from nanoemox.data.manifest import Sample
+from nanoemox.tasks import ERG
 from nanoemox.types import NanoEmoXError
 
 SPEAKER: Final = "speaker"
-"""Role of the person who is replied to."""
+"""Role of the person to whom the model replies."""
 _KEYS: Final = {"benchmark", "id", "truth", "raw", "parsed", "error", "prompt", "timing_s"}
 
 
@@ -83,19 +84,19 @@ def predict(
     advance: Callable[[int], None] | None = None,
     again: bool = False,
 ) -> None:
-    """Ask what the run does not hold yet, in batches that stay the same however often the run is resumed.
+    """Answer the clips that the run lacks, in batches that do not depend on how often the run was resumed.
 
     Args:
-        answerer: Who answers.
+        answerer: The answerer.
         eval_set: The benchmark and its clips.
-        out: Folder of the run. Alone, a process writes ``predictions.jsonl``; of several, each its own file.
-        batch: Clips asked together; after each batch the rows are on the disk.
-        process: This process among those that share the run.
-        advance: Called with 0 for every clip that is done.
-        again: Ask anew what the run holds without an answer.
+        out: Folder of the run. A single process writes ``predictions.jsonl``; several write one file each.
+        batch: Clips per batch; after each batch the rows are on disk.
+        process: Rank of this process.
+        advance: Called with 0 after every clip.
+        again: Repeat clips that the run holds without an answer.
 
     Raises:
-        NanoEmoXError: The run answered another question about a clip, or its data have changed since.
+        NanoEmoXError: The run holds answers to other questions or data.
     """
     process = process or ProcessRank()
     rows = [row for row in _rows(out) if row["benchmark"] == eval_set.benchmark.id]
@@ -123,9 +124,9 @@ def predict(
 
 
 def merge(out: Path, order: Sequence[EvalSet]) -> None:
-    """Put the rows of all processes into ``predictions.jsonl``, each clip once, in the order of the corpora.
+    """Merge the rows of all processes into ``predictions.jsonl``, each clip once, in the order of the corpora.
 
-    Of a clip that was asked again, the answer stays.
+    For a repeated clip, the answer is kept.
     """
     rows = kept_rows(out)
     first = [(eval_set.benchmark.id, s.id) for eval_set in order for s in eval_set.samples]
@@ -141,7 +142,7 @@ def merge(out: Path, order: Sequence[EvalSet]) -> None:
 
 
 def kept_rows(out: Path) -> dict[Key, Row]:
-    """Return what a run holds, of all processes; of a clip that was asked again, the answer.
+    """Return the rows of a run from all processes; for a repeated clip, the answer.
 
     Raises:
         NanoEmoXError: A file that is none of a run.
@@ -168,11 +169,11 @@ def answer_row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
     }
     if sample.speaker is not None:
         row["speaker"] = sample.speaker
-    return row | {"context": dialogue(sample)} if benchmark.task == "erg" else row
+    return row | {"context": dialogue(sample)} if benchmark.task == ERG.key else row
 
 
 def _digest(benchmark: Benchmark, sample: Sample) -> str:
-    """Return a fingerprint of what is asked about a clip: words, media paths and truth, question and labels."""
+    """Return a fingerprint of a clip's input: transcript, media paths, truth, question and labels."""
     question = [benchmark.id, benchmark.version, benchmark.question, list(benchmark.labels)]
     # Left out where there is none: runs of versions without this field can be resumed.
     fields = sample.model_dump(mode="json", exclude=None if sample.face_vectors else {"face_vectors"})
@@ -180,13 +181,13 @@ def _digest(benchmark: Benchmark, sample: Sample) -> str:
 
 
 def _check_unchanged(out: Path, rows: Iterable[Row], digests: Mapping[str, str]) -> None:
-    """Raise where a row answers something else than is asked now; rows of older versions do not tell."""
+    """Raise if a row belongs to another input; rows of older versions have no fingerprint."""
     recorded = [(str(row["id"]), row["asked"]) for row in rows if "asked" in row]
     changed = [name for name, digest in recorded if digests.get(name, digest) != digest]
     if changed:
         raise NanoEmoXError(
-            f"{out}: {len(changed)} clips such as {changed[0]!r} were asked about other words, media or labels than "
-            "the data tell now: give another --out, or bring the old data back"
+            f"{out}: {len(changed)} clips such as {changed[0]!r} were answered for another transcript, other "
+            "media or labels than the data have now: give another --out, or restore the old data"
         )
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from nanoemox.data.manifest import Split
-from nanoemox.tasks import LABEL_SETS, TASKS
+from nanoemox.tasks import ERG, ERI, LABEL_SETS, MER, MIR, MSA, OVMER, TASKS
 from nanoemox.types import NanoEmoXError
 
 HIT_RATE: Final = ("hit_rate", "precision", "labels_per_answer")
@@ -21,6 +21,8 @@ SENTIMENT: Final = ("weighted_f1", "accuracy", "unweighted_average_recall")
 INTENT: Final = ("accuracy", "weighted_f1", "weighted_precision", "macro_f1", "unweighted_average_recall")
 REASONS: Final = ("clue_overlap", "label_overlap", *SETS)
 """The first two come from a judge; the others are computed from the emotion words of the explanation."""
+WORD_TASKS: Final = (MER.key, OVMER.key, MSA.key)
+"""Tasks whose written answers are read as emotion words, as in MER-UniBench."""
 REPLIES: Final = ("accuracy", "hit_rate", "distinct_1", "distinct_2")
 
 
@@ -64,13 +66,13 @@ class Benchmark:
 
     @property
     def question(self) -> str:
-        """Task whose question is asked; the wording is the model's (``templates.yaml``)."""
+        """Task of the question; the wording is the model's (``templates.yaml``)."""
         return self.task
 
     @property
     def published_question(self) -> str:
-        """Task whose question the published protocol asks: open vocabulary for all of MER-UniBench."""
-        return "ovmer" if self.id in GROUPS["mer-unibench"] else self.task
+        """Task of the question in the published protocol: open vocabulary for all of MER-UniBench."""
+        return OVMER.key if self.id in GROUPS["mer-unibench"] else self.task
 
     @property
     def identifier(self) -> str:
@@ -84,12 +86,12 @@ _EPISODE: Final = r"^S\d+_E\d+"
 
 
 def _emotion(key: str, title: str, num_samples: int, published_name: str, **fields: str) -> Benchmark:
-    return Benchmark(key, title, "mer", key, HIT_RATE, LABEL_SETS[key], num_samples, published_name, **fields)  # type: ignore[arg-type]
+    return Benchmark(key, title, MER.key, key, HIT_RATE, LABEL_SETS[key], num_samples, published_name, **fields)  # type: ignore[arg-type]
 
 
 def _sentiment(key: str, title: str, num_samples: int, published_name: str) -> Benchmark:
     return Benchmark(
-        key, title, "msa", key, SENTIMENT, LABEL_SETS["sentiment"], num_samples, published_name,
+        key, title, MSA.key, key, SENTIMENT, LABEL_SETS["sentiment"], num_samples, published_name,
         recording="video", recording_pattern=_VIDEO,
     )  # fmt: skip
 
@@ -110,27 +112,27 @@ BENCHMARKS: Final[dict[str, Benchmark]] = (
             _sentiment("ch_sims", "CH-SIMS", 457, "sims"),
             _sentiment("ch_sims_v2", "CH-SIMS v2", 1034, "simsv2"),
             # Published numbers use more clips (``published.OTHER_CLIPS``); these are the released ones.
-            Benchmark("ov_merd", "OV-MERD", "ovmer", "ov_merd", SETS, (), 332, "ovmerdplus"),
-            Benchmark("emer", "EMER", "eri", "emer", REASONS, (), 100, "emer"),
+            Benchmark("ov_merd", "OV-MERD", OVMER.key, "ov_merd", SETS, (), 332, "ovmerdplus"),
+            Benchmark("emer", "EMER", ERI.key, "emer", REASONS, (), 100, "emer"),
             Benchmark(
-                "mintrec", "MIntRec", "mir", "mintrec", INTENT, LABEL_SETS["mintrec"], 445, "mintrec",
+                "mintrec", "MIntRec", MIR.key, "mintrec", INTENT, LABEL_SETS["mintrec"], 445, "mintrec",
                 recording="episode", recording_pattern=_EPISODE,
             ),
             Benchmark(
-                "mintrec2", "MIntRec2.0", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"], 2033, "mintrec2",
+                "mintrec2", "MIntRec2.0", MIR.key, "mintrec2", INTENT, LABEL_SETS["mintrec2"], 2033, "mintrec2",
                 recording_pattern=_DIALOGUE,
             ),
             Benchmark(
-                "mintrec2_paper", "MIntRec2.0, the paper's subset", "mir", "mintrec2", INTENT, LABEL_SETS["mintrec2"],
+                "mintrec2_paper", "MIntRec2.0, the paper's subset", MIR.key, "mintrec2", INTENT, LABEL_SETS["mintrec2"],
                 1044, "mintrec2", list_file="test_MIntRec2_ann.json", recording_pattern=_DIALOGUE,
             ),
             Benchmark(
-                "avamerg", "AvaMERG", "erg", "avamerg", REPLIES, LABEL_SETS["avamerg"], None, "avamerg",
+                "avamerg", "AvaMERG", ERG.key, "avamerg", REPLIES, LABEL_SETS["avamerg"], None, "avamerg",
                 recording_pattern=_DIALOGUE,
             ),
             # There is no official split; actors 21 to 24, our test split, are not always available.
             Benchmark(
-                "ravdess", "RAVDESS, actors 17-20", "mer", "ravdess", HIT_RATE, LABEL_SETS["ravdess"], 240, "ravdess",
+                "ravdess", "RAVDESS, actors 17-20", MER.key, "ravdess", HIT_RATE, LABEL_SETS["ravdess"], 240, "ravdess",
                 split="validation", note="none of these actors trained the shipped model, but it was chosen on them",
                 speaker_pattern=r"^\d\d(?:-\d\d){5}-(\d\d)$",
             ),

@@ -32,8 +32,8 @@ from nanoemox.judging.endpoint import CallOptions, Completion, Endpoint, Endpoin
 from nanoemox.judging.judge_prompts import THOUGHT_ENDS
 from nanoemox.judging.language_models import MAX_TOKENS
 from nanoemox.media.load import load_clip
-from nanoemox.scoring.corrected.extraction import spoken
-from nanoemox.tasks import TASKS, parse
+from nanoemox.scoring.corrected.extraction import after_thought
+from nanoemox.tasks import ERG, TASKS, parse
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, NanoEmoXError
 
 SentPart = Literal["text", "frames", "audio"]
@@ -96,7 +96,7 @@ class RemoteAnswerer:
         self, endpoint: Endpoint, data_root: Path, eval_sets: Sequence[EvalSet], options: RemoteOptions
     ) -> None:
         self.endpoint, self.data_root, self.options, self.name = endpoint, data_root, options, str(endpoint.address)
-        stepwise = {a.benchmark.id: a for a in eval_sets if options.erg_steps and a.benchmark.task == "erg"}
+        stepwise = {a.benchmark.id: a for a in eval_sets if options.erg_steps and a.benchmark.task == ERG.key}
         self._exemplars = {key: ExemplarIndex(a.benchmark, a.corpus) for key, a in stepwise.items()}
         single = [a for a in eval_sets if a.benchmark.id not in stepwise]
         self._shots = {a.benchmark.id: draw_examples(a.benchmark, a.corpus, options.shots) for a in single}
@@ -164,7 +164,7 @@ class RemoteAnswerer:
         if isinstance(reading, EndpointError):
             return messages, reading
         exemplars, num = self._exemplars[benchmark.id], self.options.shots or EXEMPLARS
-        read = spoken(reading.text)
+        read = after_thought(reading.text)
         plan = prompts.strategy_step(exemplars.nearest(read, clip, benchmark.labels, num))
         messages = [prompts.system_message(), prompts.clip_message(clip, (), first), *_turns(read, plan)]
         strategy = self._call(messages)
@@ -172,7 +172,7 @@ class RemoteAnswerer:
             return messages, strategy
         messages = [
             *messages,
-            *_turns(spoken(strategy.text), prompts.last_step(benchmark)),
+            *_turns(after_thought(strategy.text), prompts.last_step(benchmark)),
         ]
         return messages, self._call(messages)
 
@@ -266,7 +266,7 @@ def _read(
         reason = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
         return Reply(answer.text, prompt=prompt, error=reason, timing_s=timing_s)
     text = answer.text
-    if task == "erg" and text.count(THOUGHT_ENDS) > 1:
+    if task == ERG.key and text.count(THOUGHT_ENDS) > 1:
         text = text.partition(THOUGHT_ENDS)[2].strip()  # the model's own reasoning before the requested chain
     parsed = parse(task, text, benchmark.labels if closed else None).to_dict()
     return Reply(text, parsed, prompt, timing_s=timing_s)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.data.manifest import Sample
-from nanoemox.tasks import format_labels
+from nanoemox.tasks import ERG, ERI, MER, MIR, MSA, OVMER, format_labels
 from nanoemox.types import Clip, Turn
 
 VERSION: Final = 1
@@ -26,15 +26,15 @@ SYSTEM: Final = (
     "nothing else."
 )
 _QUESTIONS: Final[Mapping[str, str]] = {
-    "msa": "Which sentiment does the person express? Answer with exactly one of: {labels}.",
-    "mer": "Which emotion does the person show? Answer with exactly one of: {labels}.",
-    "mir": "What does the person want to do by saying this? Answer with exactly one of: {labels}.",
-    "ovmer": "Which emotions does the person show? Answer with a few emotion words in English, with commas between.",
-    "eri": (
+    MSA.key: "Which sentiment does the person express? Answer with exactly one of: {labels}.",
+    MER.key: "Which emotion does the person show? Answer with exactly one of: {labels}.",
+    MIR.key: "What does the person want to do by saying this? Answer with exactly one of: {labels}.",
+    OVMER.key: "Which emotions does the person show? Answer with a few emotion words in English, with commas between.",
+    ERI.key: (
         "Why does the person seem to feel this way? Explain in one paragraph in English: name the evidence in voice, "
         "face, gestures and words, and conclude with the emotions."
     ),
-    "erg": "Reply to the person with empathy. {form}",
+    ERG.key: "Reply to the person with empathy. {form}",
 }
 _FORM: Final = (
     "First write what you understood, one line each, between <think> and </think>; then, on a new line, the reply "

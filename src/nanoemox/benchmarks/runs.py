@@ -2,7 +2,7 @@
 
 Keys that scoring reads: ``benchmark`` and ``id``; ``truth`` (a label, a list of words or a text); ``raw``, what the
 model wrote; ``parsed``, the answer object of the command line (``label`` and ``probabilities``, ``labels``, ``text`` or
-``reply``), null where the clip could not be answered; ``speaker``, where known. Replies are judged and rated beside
+``reply``), null where the clip could not be answered; ``speaker``, where known. Replies are judged and rated with
 ``context``, the dialogue before: a list of ``{"role", "text"}``, or one text. Other fields are ignored.
 """
 
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nanoemox.benchmarks.official_files import Predictions
-from nanoemox.benchmarks.records import Benchmark, get_benchmark
+from nanoemox.benchmarks.records import WORD_TASKS, Benchmark, get_benchmark
 from nanoemox.benchmarks.truth import Truth, Value, checked_value
 from nanoemox.data.corpora.releases import parse_json, read_json_lines
 from nanoemox.recipes import describe
@@ -41,15 +41,15 @@ class BenchmarkAnswers:
     """The answers of a run to one benchmark.
 
     Attributes:
-        asked: The clips asked, answered or not.
-        truth: What is right of every clip asked; empty where the run does not tell.
+        clips: The clips of the run, answered or not.
+        truth: Clip -> correct answer; empty if the run does not contain it.
         predictions: The answers; unanswered clips are absent.
         labels: Clip -> label, of closed answers.
         confidences: Clip -> probability of that label.
         speakers: Clip -> speaker, where known.
     """
 
-    asked: tuple[str, ...]
+    clips: tuple[str, ...]
     truth: Truth
     predictions: Predictions
     labels: Mapping[str, str]
@@ -208,10 +208,10 @@ def _parsed(row: Row, source: Path | str) -> _Parsed:
 def _predictions(
     benchmark: Benchmark, parsed: Mapping[str, _Parsed], written: Mapping[str, str], labels: Mapping[str, str]
 ) -> Predictions:
-    if benchmark.task in ("mer", "msa", "ovmer"):
+    if benchmark.task in WORD_TASKS:
         listed = {name: answer.labels for name, answer in parsed.items()}
         if all(words is None for words in listed.values()):
             return Predictions("sentiment", {}, dict(labels))
-        # What was written is read anew: a list gives the words that were parsed, running text gives its own.
+        # The text is parsed again: a list gives the same words, running text its own.
         written = {name: written[name] or ", ".join(words or ()) for name, words in listed.items()}
     return Predictions("text", {}, dict(written))

@@ -16,7 +16,7 @@ from nanoemox.benchmarks.clusters import Clusters, clusters_of
 from nanoemox.benchmarks.corrected_measures import CorrectedMeasures
 from nanoemox.benchmarks.measures import LegacyMeasures, Measures, TaskScores
 from nanoemox.benchmarks.official_files import Predictions, predictions_from, read_wheel_tables
-from nanoemox.benchmarks.records import Benchmark, get_benchmark
+from nanoemox.benchmarks.records import WORD_TASKS, Benchmark, get_benchmark
 from nanoemox.benchmarks.runs import BenchmarkAnswers
 from nanoemox.benchmarks.truth import Truth, Value, checked_value
 from nanoemox.benchmarks.words import extraction_notes
@@ -25,10 +25,10 @@ from nanoemox.scoring.corrected.extraction import extract_words
 from nanoemox.scoring.legacy.words import legacy_scorer
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval
 from nanoemox.scoring.metrics.calibration import expected_calibration_error
+from nanoemox.tasks import ERG, ERI, MER, MIR, MSA, OVMER
 from nanoemox.types import NanoEmoXError
 
 SCORERS: Final = ("corrected", "legacy")
-_WORD_TASKS: Final = ("mer", "ovmer", "msa")
 AnyPredictions = BenchmarkAnswers | Predictions | Mapping[str, Any]
 """What ``score`` takes: answers of ``evaluate`` or of a run, of a result file, or clip -> text or list of words."""
 BLIND_WORDS: Final = 8
@@ -99,7 +99,7 @@ def score(
     benchmark: Benchmark | str,
     *,
     scorer: Measures | str = "corrected",
-    asked: Collection[str] | None = None,
+    clips: Collection[str] | None = None,
     speakers: Mapping[str, str] | None = None,
     intervals: str = "auto",
     num_resamples: int = 1000,
@@ -112,7 +112,7 @@ def score(
             of ``evaluate`` and of ``read_run`` are scored with their probabilities too.
         benchmark: The benchmark, or its id.
         scorer: ``corrected``, ``legacy``, or a scorer (``measures_of``).
-        asked: The clips that were asked; by default all clips of the truth. Unanswered clips are wrong.
+        clips: The evaluated clips; by default all clips of the truth. Unanswered clips are wrong.
         speakers: Clip -> speaker, if known.
         intervals: What the bootstrap resamples: ``auto`` (speakers, else dialogues, else clips) or ``clip``.
         num_resamples: Resamples per interval.
@@ -121,7 +121,7 @@ def score(
         NanoEmoXError: An unknown benchmark or scorer, a value of the wrong type, or no clip in common.
     """
     measures = measures_of(scorer) if isinstance(scorer, str) else scorer
-    given = scoring_input(truth, predictions, benchmark, asked=asked, speakers=speakers)
+    given = scoring_input(truth, predictions, benchmark, clips=clips, speakers=speakers)
     return score_input(given, measures, by=intervals, num_resamples=num_resamples)
 
 
@@ -147,7 +147,7 @@ def scoring_input(
     predictions: AnyPredictions,
     benchmark: Benchmark | str,
     *,
-    asked: Collection[str] | None = None,
+    clips: Collection[str] | None = None,
     speakers: Mapping[str, str] | None = None,
     reader: WordReader | None = None,
     published: Path | None = None,
@@ -158,7 +158,7 @@ def scoring_input(
         truth: Clip -> label, text or emotion words.
         predictions: The answers.
         benchmark: The benchmark, or its id.
-        asked: The clips that were asked; by default all clips of the truth.
+        clips: The evaluated clips; by default all clips of the truth.
         speakers: Clip -> speaker, if known; by default those of the answers.
         reader: Language model that extracts emotion words from texts; None for rules.
         published: The authors' own word list for these answers (``published_words``), which is compared.
@@ -170,7 +170,7 @@ def scoring_input(
     given = _as_predictions(predictions)
     words, notes, extraction = _extract(benchmark, given, reader, published)
     checked: Truth = {name: checked_value(value, f"clip {name!r}") for name, value in truth.items()}
-    aligned = align(benchmark, checked, words, asked=None if asked is None else frozenset(asked), speakers=speakers)
+    aligned = align(benchmark, checked, words, clips=None if clips is None else frozenset(clips), speakers=speakers)
     return ScoringInput(benchmark, replace(aligned, notes=(*aligned.notes, *notes)), answers, extraction)
 
 
@@ -205,7 +205,7 @@ def _extract(
     benchmark: Benchmark, predictions: Predictions, reader: WordReader | None, published: Path | None
 ) -> tuple[Predictions, tuple[str, ...], Extraction | None]:
     """Return the predictions, with emotion words in place of texts if a language model extracts them, and notes."""
-    if benchmark.task not in _WORD_TASKS or predictions.kind != "text":
+    if benchmark.task not in WORD_TASKS or predictions.kind != "text":
         return predictions, (), None
     if reader is None:
         return predictions, extraction_notes(predictions, published), None
@@ -262,16 +262,16 @@ def measure(benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures) -
     one = [value if isinstance(value, str) else ", ".join(value) for value in truth]
     texts = [_text(answer) for answer in aligned.answers]
     lists = [(answer,) if isinstance(answer, str) else answer for answer in aligned.answers]
-    if benchmark.task == "mer":
+    if benchmark.task == MER.key:
         return measures.emotion(one, lists, benchmark.labels)
-    if benchmark.task == "eri":
+    if benchmark.task == ERI.key:
         found = measures.open([extract_words(value) for value in one], lists)
         return replace(found, notes=[*found.notes, _NO_JUDGE])
-    if benchmark.task == "ovmer":
+    if benchmark.task == OVMER.key:
         return measures.open([(v,) if isinstance(v, str) else v for v in truth], lists)
-    if benchmark.task == "msa":
+    if benchmark.task == MSA.key:
         return measures.sentiment(one, texts)
-    if benchmark.task == "mir":
+    if benchmark.task == MIR.key:
         return measures.intent(one, texts, benchmark.labels)
     return measures.replies(one, texts, [text for text in map(_text, aligned.strays) if text is not None])
 
@@ -282,15 +282,15 @@ def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Ans
     Both take the words from the truth itself, which is more than a model may know: a model below them is no good, and
     a scorer under which the list wins is no good either.
     """
-    if benchmark.task == "eri":
+    if benchmark.task == ERI.key:
         truth = [extract_words(value) if isinstance(value, str) else value for value in truth]
     words = Counter(word for value in truth for word in ((value,) if isinstance(value, str) else value))
     common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])) if word]
     if not common:
         return {}
-    if benchmark.task == "erg":
+    if benchmark.task == ERG.key:
         return {"majority": _CHAIN.format(common[0])}
-    if benchmark.task in ("mir", "msa"):
+    if benchmark.task in (MIR.key, MSA.key):
         return {"majority": common[0]}
     return {"majority": (common[0],), "blind_list": tuple(common[:BLIND_WORDS])}
 

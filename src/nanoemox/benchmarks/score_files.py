@@ -11,7 +11,7 @@ from typing import Any, Final
 from nanoemox.benchmarks.checkpoint_scores import checkpoint_files, summarise_checkpoints
 from nanoemox.benchmarks.clusters import clusters_text
 from nanoemox.benchmarks.official_files import read_predictions
-from nanoemox.benchmarks.records import Benchmark, expand, get_benchmark, guess
+from nanoemox.benchmarks.records import WORD_TASKS, Benchmark, expand, get_benchmark, guess
 from nanoemox.benchmarks.runs import PREDICTIONS, SETTINGS, read_run, unfinished
 from nanoemox.benchmarks.score import ScoringInput, measures_of, score_input, scoring_input
 from nanoemox.benchmarks.tables import cell
@@ -22,7 +22,7 @@ from nanoemox.judging.extract_words import CACHE, WordReader
 from nanoemox.judging.language_models import cost_line
 from nanoemox.types import NanoEmoXError
 
-_UNFINISHED: Final = "the run has not ended: these are scores of the {} clips asked so far"
+_UNFINISHED: Final = "the run has not ended: these are scores of the {} clips so far"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def is_run(path: Path) -> bool:
 def open_reader(
     path: Path, options: ScoreOptions, call: CallOptions | None = None
 ) -> AbstractContextManager[WordReader | None]:
-    """Open the extractor, if there is one; its answers are cached beside the file that it reads."""
+    """Open the extractor, if there is one; its answers are cached in the folder of the file."""
     if options.extractor is None:
         return nullcontext()
     folder = path if path.is_dir() else path.parent
@@ -131,16 +131,16 @@ def _load_file(path: Path, options: ScoreOptions, reader: WordReader | None) -> 
     truth = read_truth(options.truth, benchmark, trust_npz=options.trust_npz)
     predictions = read_predictions(path, trust_npz=options.trust_npz)
     # The published protocol scores what was answered.
-    asked = predictions.names if options.common or options.scorer == "legacy" else None
-    return scoring_input(truth, predictions, benchmark, asked=asked, reader=reader, published=published_words(path))
+    clips = predictions.names if options.common or options.scorer == "legacy" else None
+    return scoring_input(truth, predictions, benchmark, clips=clips, reader=reader, published=published_words(path))
 
 
 def _load_run(path: Path, options: ScoreOptions, reader: WordReader | None) -> list[ScoringInput]:
     parts = read_run(path)
-    asked = list(parts) if options.benchmark is None else [b.id for b in expand([options.benchmark])]
-    wanted = [key for key in asked if key in parts]
+    named = list(parts) if options.benchmark is None else [b.id for b in expand([options.benchmark])]
+    wanted = [key for key in named if key in parts]
     if not wanted:
-        raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(asked)}")
+        raise NanoEmoXError(f"{path}: answers {', '.join(parts)}, not {', '.join(named)}")
     if options.truth is not None and len(wanted) > 1:
         raise NanoEmoXError(f"--truth is of one benchmark; name it with --benchmark: {', '.join(wanted)}")
     found, partial = [], unfinished(path)
@@ -150,9 +150,9 @@ def _load_run(path: Path, options: ScoreOptions, reader: WordReader | None) -> l
             truth = read_truth(options.truth, benchmark, trust_npz=options.trust_npz)
         if not truth:
             raise NanoEmoXError(f"{path} does not hold the truth: name a label file of {key} with --truth")
-        one = scoring_input(truth, part, benchmark, asked=part.asked if options.common else None, reader=reader)
+        one = scoring_input(truth, part, benchmark, clips=part.clips if options.common else None, reader=reader)
         if partial:
-            notes = (_UNFINISHED.format(len(part.asked)), *one.aligned.notes)
+            notes = (_UNFINISHED.format(len(part.clips)), *one.aligned.notes)
             one = replace(one, aligned=replace(one.aligned, notes=notes))
         found.append(one)
     return found
@@ -161,7 +161,9 @@ def _load_run(path: Path, options: ScoreOptions, reader: WordReader | None) -> l
 def _check_extraction(path: Path, reader: WordReader | None, found: Iterable[ScoringInput]) -> None:
     """Raise if an extractor was named but had nothing to read."""
     if reader is not None and all(one.extraction is None for one in found):
-        raise NanoEmoXError(f"{path}: no written answers to mer, ovmer or msa, so --extractor has nothing to read")
+        raise NanoEmoXError(
+            f"{path}: no written answers to {', '.join(WORD_TASKS)}, so --extractor has nothing to read"
+        )
 
 
 def format_scores(result: Mapping[str, Any]) -> str:

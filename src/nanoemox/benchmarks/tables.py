@@ -41,7 +41,7 @@ def format_report(metrics: Mapping[str, Any]) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return text that Markdown shows as it stands, in a paragraph or the cell of a table, as one line without HTML."""
+    """Escape text for Markdown, in a paragraph or the cell of a table, as one line without HTML."""
     return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), one_line(str(text)))
 
 

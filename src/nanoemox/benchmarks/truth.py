@@ -1,7 +1,7 @@
 """Read the truth of a benchmark: the corpora's own label files, other label files, our manifests.
 
 A truth is clip -> value: the label as the file spells it (``mer``, ``msa``, ``mir``), emotion words (``ovmer``), a
-text (``eri``), the speaker's emotion (``erg``). Names of clips are the corpora's own, whoever lists them.
+text (``eri``), the speaker's emotion (``erg``). Clips have the names that the corpora give them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nanoemox.data.corpora.releases import read_json, read_json_lines, read_tabl
 from nanoemox.data.corpora.sentiment import sign
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, ReplyLabels, Sample, TextLabels, read_manifest
 from nanoemox.scoring.legacy.words import split_list
+from nanoemox.tasks import ERG, ERI, MER, MIR, MSA, OVMER
 from nanoemox.types import NanoEmoXError
 
 Value = str | tuple[str, ...]
@@ -118,7 +119,7 @@ def _npz(path: Path, benchmark: Benchmark, *, trust_npz: bool) -> Truth:
 
 
 def _label(row: Mapping[str, Any], benchmark: Benchmark) -> str:
-    if benchmark.task == "msa":
+    if benchmark.task == MSA.key:
         return sign(float(row["val"]))
     emotion = row["emo"]
     return emotion if isinstance(emotion, str) else benchmark.labels[int(emotion)]
@@ -127,23 +128,23 @@ def _label(row: Mapping[str, Any], benchmark: Benchmark) -> str:
 def _table(path: Path, benchmark: Benchmark) -> Truth:
     rows = read_table(path)
     columns = set(rows[0]) if rows else set()
-    if benchmark.task == "ovmer" and {"name", "openset"} <= columns:
+    if benchmark.task == OVMER.key and {"name", "openset"} <= columns:
         return {row["name"]: tuple(split_list(row["openset"])) for row in rows}
-    if benchmark.task == "eri" and {"names", "reasons"} <= columns:
+    if benchmark.task == ERI.key and {"names", "reasons"} <= columns:
         return {row["names"]: row["reasons"] for row in rows}
-    if benchmark.task == "eri" and {"name", "english"} <= columns:
+    if benchmark.task == ERI.key and {"name", "english"} <= columns:
         return {row["name"]: row["english"] for row in rows}
     if benchmark.id == "meld" and {"dialogue_id", "utterance_id", "emotion"} <= columns:
         return {f"test_dia{row['dialogue_id']}_utt{row['utterance_id']}": row["emotion"] for row in rows}
-    if benchmark.task == "mer" and {"name", "discrete"} <= columns:
+    if benchmark.task == MER.key and {"name", "discrete"} <= columns:
         return {row["name"]: row["discrete"] for row in rows}
-    if benchmark.task == "msa" and {"video_id", "clip_id", "label", "mode"} <= columns:
+    if benchmark.task == MSA.key and {"video_id", "clip_id", "label", "mode"} <= columns:
         return {f"{r['video_id']}_{r['clip_id']}": sign(float(r["label"])) for r in rows if r["mode"] == "test"}
-    if benchmark.task == "mir" and {"season", "episode", "clip", "label"} <= columns:
+    if benchmark.task == MIR.key and {"season", "episode", "clip", "label"} <= columns:
         return {f"{r['season']}_{r['episode']}_{r['clip']}": r["label"] for r in rows}
-    if benchmark.task == "mir" and {"dialogue_id", "utterance_id", "label"} <= columns:
+    if benchmark.task == MIR.key and {"dialogue_id", "utterance_id", "label"} <= columns:
         return {f"dia{r['dialogue_id']}_utt{r['utterance_id']}": r["label"] for r in rows}
-    if benchmark.task != "ovmer" and {"name", "label"} <= columns:
+    if benchmark.task != OVMER.key and {"name", "label"} <= columns:
         return {row["name"]: row["label"] for row in rows}
     raise NanoEmoXError(f"{path}: no table of {benchmark.id}; its columns are {', '.join(sorted(columns)) or 'none'}")
 
@@ -152,7 +153,7 @@ def _json(path: Path, benchmark: Benchmark) -> Truth:
     rows = read_json(path)
     if isinstance(rows, dict):
         return {name: checked_value(value, path) for name, value in rows.items()}
-    if benchmark.task == "erg":
+    if benchmark.task == ERG.key:
         return {_turn_name(talk): talk["turns"][-1]["chain_of_empathy"]["speaker_emotion"] for talk in rows}
     messages = read_messages(path) if "messages" in rows[0] else read_mmla(path)
     return {_own_name(m.name): m.answer for m in messages}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nanoemox.benchmarks.official_files import Predictions, read_predictions
-from nanoemox.scoring.corrected.extraction import agreement, extract_words, spoken_list
+from nanoemox.scoring.corrected.extraction import agreement, extract_words, is_answer_list
 from nanoemox.scoring.corrected.lexicon import look_up
 
 
@@ -46,7 +46,7 @@ def extraction_notes(
         return ()
     by_rule = extracted is None
     words = as_words(predictions) if extracted is None else extracted
-    prose = sum(not spoken_list(text) for text in predictions.texts.values())
+    prose = sum(not is_answer_list(text) for text in predictions.texts.values())
     if published is None:
         if not by_rule or not prose:
             return ()

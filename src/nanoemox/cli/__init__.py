@@ -10,38 +10,10 @@ import sys
 
 import typer
 
-from nanoemox.cli import (
-    agents,
-    answering,
-    data,
-    deciding,
-    demonstrating,
-    evaluation,
-    exporting,
-    models,
-    pull,
-    rating,
-    reporting,
-    serving,
-)
+from nanoemox.cli import answering, data, evaluation, models, pull, rating, serving
 from nanoemox.cli.app import app
 
-__all__ = [
-    "agents",
-    "answering",
-    "app",
-    "data",
-    "deciding",
-    "demonstrating",
-    "evaluation",
-    "exporting",
-    "main",
-    "models",
-    "pull",
-    "rating",
-    "reporting",
-    "serving",
-]
+__all__ = ["answering", "app", "data", "evaluation", "main", "models", "pull", "rating", "serving"]
 
 
 def main(args: list[str] | None = None) -> None:

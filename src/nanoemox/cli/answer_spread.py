@@ -22,7 +22,7 @@ def answer_spread(
     """Yield each clip with its answers; ``job.problems`` gets those that have none.
 
     Raises:
-        NanoEmoXError: No such model, or Ray cannot be had or stopped.
+        NanoEmoXError: No such model, or Ray cannot be started or ended early.
     """
     where = request.where()
     assert where is not None

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from nanoemox.data.files import lock_file
 from nanoemox.printing import escaped, no_formula
 from nanoemox.tasks import TASKS
 from nanoemox.types import Answer, NanoEmoXError
@@ -23,7 +24,7 @@ _PIECE_BYTES: Final = 2**16
 class AnswerTable:
     """A table that is open for appending, locked against other writers until it is closed.
 
-    Rows that a kill cut off, and the rows of a clip whose windows are not all there, are removed on opening.
+    Truncated rows, and rows of a clip with missing windows, are removed on opening.
 
     Args:
         path: The file; created where it is absent.
@@ -138,7 +139,8 @@ def _open_locked(path: Path) -> io.FileIO:
         except OSError as error:
             raise NanoEmoXError(f"{path}: cannot be written ({error.strerror}): {_OTHER_FILE}") from error
         try:
-            _lock(file.fileno(), path)
+            if not lock_file(file.fileno()):
+                raise NanoEmoXError(f"{path}: another nanoemox answer is writing it: wait for it, or {_OTHER_FILE}")
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
         except FileNotFoundError:
@@ -147,20 +149,6 @@ def _open_locked(path: Path) -> io.FileIO:
             file.close()
             raise
         file.close()
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Refuse a second writer; where the system has no ``flock`` (Windows) nothing is checked."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise NanoEmoXError(f"{path}: another nanoemox answer is writing it: wait for it, or {_OTHER_FILE}") from None
-    except OSError:
-        return  # a file system without locks
 
 
 def _differences(theirs: str, ours: str) -> str:

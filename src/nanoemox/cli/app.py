@@ -21,7 +21,7 @@ from nanoemox.printing import escaped, json_text
 
 
 class Commands(TyperGroup):
-    """The group of all commands; what stands in an error of usage, such as a file called ``--x``, is escaped."""
+    """The group of all commands; usage errors are escaped, since they quote names such as ``--x``."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the options before the command."""
@@ -39,7 +39,7 @@ def _usage_escaped() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(message := getattr(error, "message", None), str):  # click's errors, whoever brings click
+        if isinstance(message := getattr(error, "message", None), str):  # click's errors; typer may bring its own click
             error.message = escaped(message, keep="\n")  # type: ignore[attr-defined]
         raise
 

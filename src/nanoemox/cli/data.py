@@ -50,11 +50,11 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
 ) -> None:
     """Find what breaks or spoils training: bad clips, leaks, misspelt labels. Exit code 2 if there are errors."""
+    from nanoemox.cli.render import checking, show_report
     from nanoemox.data.doctor.check import CheckOptions
     from nanoemox.data.doctor.check import check as examine
-    from nanoemox.data.doctor.table import looking, show_report
 
-    with looking(show=not json) as done:
+    with checking(show=not json) as done:
         options = CheckOptions(tuple(against or ()), data_root, workers, media, trust_npz, done)
         report = examine(source, root, options)
     if json:

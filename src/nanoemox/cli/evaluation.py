@@ -1,4 +1,4 @@
-"""Commands that measure: ``evaluate``, ``score``, ``judge``."""
+"""Commands around benchmarks: ``evaluate``, ``score``, ``judge``, ``report``, ``export-task``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from nanoemox.cli.app import (
     DataRootOption,
     DeviceOption,
+    JsonOption,
     ScorerOption,
     TrustOption,
     WheelOption,
@@ -34,7 +35,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Clips of each benchmark.")] = None,
     scorer: ScorerOption = "corrected",
     wheel_tables: WheelOption = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips asked together.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Clips per batch.")] = 8,
     device: DeviceOption = "auto",
     trust_npz: TrustOption = False,
     again: Annotated[bool, typer.Option("--again", help="Ask unanswered clips of the run again.")] = False,
@@ -143,3 +144,65 @@ def judge(
     result = judge_run(path, judges)
     print_json(result, 1) if json else print_text(format_judge_scores(result))
     raise typer.Exit(2 if silent_judges(result) else 0)
+
+
+@app.command(epilog="Example:  nanoemox report runs/a runs/b --out report.html")
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; the others are compared with the first.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; default: report.html in the first run, if nothing else is asked for."),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures, PNG and SVG.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="LaTeX file for the main table (booktabs).")] = None,
+    frames: Annotated[
+        bool, typer.Option("--frames/--no-frames", help="Show a frame of every example; clips are often private.")
+    ] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the corpora, for --frames.")] = None,
+    wheel_tables: WheelOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, fractions of one.")] = False,
+) -> None:
+    """Compare runs of evaluate with each other and with published numbers, on one self-contained page."""
+    from nanoemox.reporting.report import PAGE, ReportOptions, format_report_summary, write_report
+
+    if out is None and figures is None and latex is None and not json:
+        out = runs[0] / PAGE
+    options = ReportOptions(
+        runs=tuple(runs),
+        out=out,
+        figures=figures,
+        latex=latex,
+        frames=frames,
+        data_root=data_root,
+        wheel_tables=wheel_tables,
+    )
+    result = write_report(options)
+    if json:
+        print_json(result, 1)
+    else:
+        print_text(format_report_summary(result))
+
+
+@app.command("export-task", epilog="Example:  nanoemox export-task meld --data-root data --out tasks/meld")
+def export_task(
+    benchmark: Annotated[str, typer.Argument(metavar="ID", help="Benchmark.")],
+    data_root: DataRootOption,
+    out: Annotated[Path, typer.Option(help="Folder to write; new, or empty.")],
+    media: Annotated[str, typer.Option(help="copy, link, or none: the words alone.")] = "copy",
+    limit: Annotated[int | None, typer.Option(min=1, help="Clips to take.")] = None,
+    trust_npz: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a benchmark as a task of lm-evaluation-harness and lmms-eval, scored as here."""
+    from nanoemox.interop.export import ExportOptions
+    from nanoemox.interop.export import export_task as write_task
+
+    written = write_task(
+        ExportOptions(benchmark=benchmark, data_root=data_root, out=out, media=media, limit=limit, trust_npz=trust_npz)
+    )
+    if json:
+        print_json(written)
+    else:
+        print_text(f"{written['out']}: {written['clips']} clips, {written['media']} media files; see its README.md")

@@ -50,12 +50,13 @@ def assemble(
     max_shard_size: Annotated[str, typer.Option(help="Limit of one file, such as 2GB or 500MB.")] = "2GB",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Put public backbones together into a model whose adapters are untrained."""
+    """Assemble public backbones into a model with untrained adapters."""
     from nanoemox.weights.assemble import WriteOptions
     from nanoemox.weights.assemble import assemble as write_model
-    from nanoemox.weights.presets import PARTS
+    from nanoemox.weights.presets import TEXT
 
-    sources = {p: s for p, s in zip(PARTS, (vision, speech, face, lm), strict=True) if s is not None}
+    given = {"vision": vision, "speech": speech, "face": face, TEXT: lm}
+    sources = {part: source for part, source in given.items() if source is not None}
     report = write_model(preset, out, sources, WriteOptions(random, seed, dtype, max_shard_size))
     if json:
         print_json(report.to_dict())
@@ -69,7 +70,7 @@ def assemble(
 @app.command(epilog="Example:  nanoemox convert phase3.pth --base reference --out authors")
 def convert(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="PTH...", help="The authors' files; later ones are laid over earlier ones.")
+        list[Path], typer.Argument(metavar="PTH...", help="The authors' files; later ones override earlier ones.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     base: Annotated[

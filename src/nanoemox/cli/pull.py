@@ -13,7 +13,7 @@ from nanoemox.cli.app import JsonOption, app, print_json, print_text
 @app.command(epilog="Example:  nanoemox pull small")
 def pull(
     name: Annotated[str, typer.Argument(help="Which model: small, or authors (2.2B).")] = "small",
-    force: Annotated[bool, typer.Option("--force", help="Fetch and convert again what is here.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch and convert again.")] = False,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="authors: you accept the licences that a pull without it shows.")
     ] = False,
@@ -25,7 +25,7 @@ def pull(
     lock: Annotated[
         Path | None, typer.Option(help="authors: report.json of a pulled model; fetch exactly what it lists.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what is here afterwards as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the pulled model as JSON.")] = False,
 ) -> None:
     """Fetch a model's public parts once, check and convert them; afterwards no network is needed."""
     from functools import partial

@@ -28,7 +28,7 @@ def rate(
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Serve a page where people rate replies blindly, on empathy, insight and safety; or show the results."""
-    from nanoemox.types import NanoEmoXError
+    from nanoemox.types import NanoEmoXError, needs_extra
 
     if results or export is not None:
         if runs:
@@ -37,10 +37,8 @@ def rate(
         return
     if json:
         raise NanoEmoXError("--json is for --results")
-    try:
+    with needs_extra("serve", "the page"):
         from nanoemox.study.server import serve_study
-    except ImportError as error:
-        raise NanoEmoXError("the page needs fastapi and uvicorn: pip install 'nanoemox[serve]'") from error
     if runs:
         from nanoemox.study.plan import plan_study
         from nanoemox.study.store import create_study

@@ -1,10 +1,11 @@
-"""Answers on the terminal: a compact card, a progress bar, a list of problems."""
+"""Answers and reports on the terminal: a compact card, a progress bar, a list of problems."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from rich.console import Console, Group
@@ -24,11 +25,15 @@ from rich.text import Text
 from nanoemox.inference.questions import Decision
 from nanoemox.printing import one_line, printable
 from nanoemox.tasks import CHAIN_FIELDS, TASKS
-from nanoemox.types import Answer, Evidence, Heard, Reading
+from nanoemox.types import Answer, Evidence, Reading, Transcript
+
+if TYPE_CHECKING:
+    from nanoemox.data.doctor.check import Report
 
 NUM_BEST = 3
 """Number of candidates, frames and windows displayed."""
 MAX_WIDTH = 100
+_COLOURS: Final = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def show_card(answer: Answer, console: Console | None = None) -> None:
@@ -99,7 +104,7 @@ def _reading(reading: Reading) -> Text:
     return Text(printable(reading.text or reading.reply or "") or "(empty)")
 
 
-def _heard(heard: Heard) -> Text:
+def _heard(heard: Transcript) -> Text:
     how = "transcribed" if heard.task == "transcribe" else "translated into English"
     text = Text(printable(heard.text))
     language = f"language {printable(heard.language)} {heard.language_probability:.0%}"
@@ -175,3 +180,37 @@ def show_problems(problems: Mapping[Path | str, str]) -> None:
         show_line(f"nanoemox: {len(problems)} clip(s) could not be answered:")
     for path, reason in problems.items():
         show_line(f"  {one_line(str(path))}: {reason}")
+
+
+def show_report(report: Report, console: Console | None = None) -> None:
+    """Print the report on stdout: a row for every kind of finding, with up to three examples."""
+    from nanoemox.data.doctor.check import problems_of
+
+    console = console or Console(highlight=False)
+    rows = problems_of(report)
+    if rows:
+        table = Table("found", "", "count", "examples", "what to do", show_lines=True)
+        table.columns[2].justify = "right"
+        for kind, level, count, examples, remedy in rows:
+            table.add_row(
+                kind, Text(level, style=_COLOURS[level]), str(count), Text(printable(examples), overflow="fold"), remedy
+            )
+        console.print(table)
+    compared = f", compared with {', '.join(report.against)}" if report.against else ""
+    console.print(Text(printable(f"{report.samples} samples, {report.files} files in {report.root}{compared}")))
+    verdict = "nothing that would break or spoil training" if report.sound else "this would break or spoil training"
+    console.print(Text(verdict, style="green" if report.sound else "bold red"))
+
+
+@contextmanager
+def checking(*, show: bool) -> Iterator[Callable[[int | None], None]]:
+    """Show a bar on stderr while files are checked; yields what to call with their number, then with None for each."""
+    console = Console(stderr=True)
+    parts = (TextColumn("files"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*parts, console=console, disable=not show or not console.is_terminal) as bar:
+        job = bar.add_task("files", total=None)
+
+        def done(total: int | None) -> None:
+            bar.update(job, total=total) if total is not None else bar.advance(job)
+
+        yield done

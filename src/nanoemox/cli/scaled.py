@@ -1,4 +1,4 @@
-"""Options of the commands that Ray can spread over processes and machines."""
+"""Ray options of the commands that can run on several processes or machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PANEL: Final = "With Ray"
 
 @dataclass(frozen=True)
 class RayOptions:
-    """The options; each field is one."""
+    """The Ray options, one per field."""
 
     ray: Annotated[
         bool,
@@ -26,7 +26,7 @@ class RayOptions:
     ray_address: Annotated[
         str | None,
         typer.Option(
-            envvar="RAY_ADDRESS", help="A cluster that is there; without it Ray starts here.", rich_help_panel=_PANEL
+            envvar="RAY_ADDRESS", help="An existing cluster; without it Ray starts here.", rich_help_panel=_PANEL
         ),
     ] = None
     ray_cpus: Annotated[
@@ -44,7 +44,7 @@ class RayOptions:
     ] = 0.0
 
     def where(self) -> tuple[Cluster, Share] | None:
-        """Return where Ray runs and what each worker takes; None without ``--ray``.
+        """Return where Ray runs and the resources of each worker; None without ``--ray``.
 
         Raises:
             NanoEmoXError: Options that contradict each other.
@@ -54,7 +54,7 @@ class RayOptions:
 
         if self.ray:
             return Cluster(self.ray_address, self.ray_cpus), Share(*parse_workers(self.workers), self.cpus, self.gpus)
-        # An address may come from the environment, where it is meant for other programs too.
+        # An address may come from the environment, where other programs use it too.
         own = [f for f in fields(RayOptions) if f.name != "ray_address"]
         changed = [f.name for f in own if getattr(self, f.name) != f.default]
         if changed:

@@ -1,7 +1,8 @@
-"""The command ``serve``."""
+"""Commands that serve a model: ``serve`` (HTTP), ``mcp`` (tools for agents) and ``demo`` (a page)."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,17 +39,15 @@ def serve(
     options: RayOptions,
 ) -> None:
     """Serve decisions, chat and the six answers over HTTP, for OpenAI's clients and your own."""
-    from nanoemox.types import NanoEmoXError
+    from nanoemox.types import NanoEmoXError, needs_extra
 
     if token is not None and not token.strip():
         raise NanoEmoXError("--token is empty: give one, or leave it out")
     cluster = options.where()
-    try:
+    with needs_extra("serve", "serving"):
         from nanoemox.serving.app import serve as serve_app
         from nanoemox.serving.limits import Limits
         from nanoemox.serving.service import Service
-    except ImportError as error:
-        raise NanoEmoXError(f"serving needs {error.name}: pip install 'nanoemox[serve]'") from error
     from nanoemox.inference.engine import Engine
 
     size = max_mb * 2**20
@@ -72,3 +71,58 @@ def serve(
     engine = Engine.from_pretrained(model, device=device)
     service = Service(engine, limits, hosts, names)
     serve_app(service, host, port, token, lambda address: print_text(f"{engine.name} at {address}   Ctrl-C stops"))
+
+
+@app.command(epilog="Example:  nanoemox mcp --folder ~/clips")
+def mcp(
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder whose clips agents may name; repeatable. [default: the current one]"),
+    ] = None,
+    http: Annotated[bool, typer.Option("--http", help="Streamable HTTP on loopback in place of stdio.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 takes a free one.")] = 8001,
+    max_seconds: MaxSecondsOption = 600.0,
+) -> None:
+    """Serve the six answers, free questions and replies to agents, over the Model Context Protocol."""
+    from nanoemox.types import needs_extra
+
+    with needs_extra("serve", "mcp"):
+        from nanoemox.serving.agents import build_server, serve_http
+        from nanoemox.serving.limits import Limits
+        from nanoemox.serving.local_files import Folders
+    folders = folder or [Path()]
+    Folders(folders)  # fails before the model is loaded
+    from nanoemox.inference.engine import Engine
+
+    server = build_server(Engine.from_pretrained(model, device=device), folders, Limits(duration_s=max_seconds))
+    if http:
+        # stdout is free here; over stdio it belongs to the protocol.
+        serve_http(server, port, print_text)
+    else:
+        server.run("stdio")
+
+
+@app.command(epilog="Example:  nanoemox demo --port 7860")
+def demo(
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 7860,
+    max_seconds: MaxSecondsOption = 600.0,
+) -> None:
+    """Open a page on this machine: camera, microphone or a file in; answers, timeline, questions, chat."""
+    from nanoemox.types import needs_extra
+
+    with needs_extra("demo,serve", "demo"):
+        from nanoemox.demo.server import serve_demo
+    from nanoemox.inference.engine import Engine
+    from nanoemox.serving.limits import Limits
+
+    engine = Engine.from_pretrained(model, device=device)
+    serve_demo(
+        engine,
+        port,
+        lambda address: print_text(f"{engine.name} at {address}   Ctrl-C stops"),
+        Limits(duration_s=max_seconds),
+    )

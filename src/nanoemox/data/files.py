@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nanoemox.types import RecipeError
+from nanoemox.types import NanoEmoXError, RecipeError
 
 try:
     import fcntl
@@ -60,31 +60,40 @@ def read_lines(paths: Iterable[Path]) -> list[Any]:
     return out
 
 
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file until it is closed or the process ends.
+
+    Returns:
+        False if another process holds the lock. Where the system or the file system has no locks (Windows, some network
+        drives) nothing is checked, and the result is True.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
 @contextmanager
-def only_writer(folder: Path, *, wanted: bool = True) -> Iterator[None]:
-    """Lock a folder for this process; the lock ends with the process, however that ends.
+def sole_writer(folder: Path, *, wanted: bool = True) -> Iterator[None]:
+    """Lock a folder for this process.
 
     Args:
-        folder: Made if it is not there.
-        wanted: Whether to hold it at all.
+        folder: Created if it does not exist.
+        wanted: False locks nothing.
 
     Raises:
-        RecipeError: Another process holds it.
+        NanoEmoXError: Another process holds it.
+        OSError: The folder cannot be written.
     """
-    if not wanted or fcntl is None:
+    if not wanted:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # a file system without locks
-                yield
-                return
-            raise RecipeError(
-                f"{folder}: another process is writing here: wait until it ends, or name another folder"
-            ) from error
+        if not lock_file(file.fileno()):
+            raise NanoEmoXError(f"{folder}: another process is writing here: wait for it, or give another folder")
         yield
 
 
@@ -99,7 +108,7 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or (not isinstance(error, RecipeError) and any(sign in str(error) for sign in _FULL)):
+        if full or (not isinstance(error, NanoEmoXError) and any(sign in str(error) for sign in _FULL)):
             raise FullDiskError(
                 f"{folder}: the disk is full: make room, then start again; what was finished is kept"
             ) from error

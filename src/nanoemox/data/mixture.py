@@ -69,8 +69,7 @@ class Mixture:
         return which, ranks
 
     def _shuffled_epoch(self, source: int, epoch: int) -> Indices:
-        order: Indices = seeded(self.seed, self.names[source], epoch).permutation(len(self._samples[source]))
-        return order
+        return seeded(self.seed, self.names[source], epoch).permutation(len(self._samples[source]))
 
 
 class BalancedMixture:

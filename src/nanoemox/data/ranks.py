@@ -14,7 +14,7 @@ PATIENCE = timedelta(days=30)
 def processes() -> PartialState:
     """Return rank and number of processes; one process where nothing was launched.
 
-    Without an accelerator ``cpu=True`` is needed: otherwise every process of ``torchrun`` believes that it is
+    Without an accelerator ``cpu=True`` is needed: otherwise every process of ``torchrun`` assumes that it is
     alone, and all do the same work side by side.
     """
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)

@@ -1,8 +1,8 @@
 """A process pool that works ahead and returns results in the order of the items.
 
-Files that people hand in can crash a decoder. An item whose process died is done once more by the caller, in its
+User files can crash a decoder. An item whose process died is repeated by the caller, in its
 careful way; the others go on in a fresh pool. Processes are spawned, never forked (threads of torch and FFmpeg do
-not survive a fork), and end when the process that started them is killed, however that happens.
+not survive a fork), and end with the process that started them, even if it is killed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Workers(Generic[State, Item, Result]):
     """A pool that does one kind of task.
 
     Args:
-        task: What to do: takes what ``make`` gave, an item, and whether to be careful because the item may have ended
-            a process. It and ``make`` are functions of a module, so that other processes can import them.
-        make: Makes what every process needs once.
-        arguments: What ``make`` takes.
-        processes: Number of processes; 0 for threads of this one.
+        task: Function of the result of ``make``, an item, and whether to be careful because the item may have killed
+            a process. ``task`` and ``make`` must be module-level functions, so that other processes can import them.
+        make: Creates the state of each process.
+        arguments: Arguments of ``make``.
+        processes: Number of processes; 0 uses threads.
     """
 
     def __init__(

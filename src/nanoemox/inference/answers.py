@@ -16,12 +16,12 @@ Source = TypeVar("Source")
 
 
 def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[Answer]:
-    """Answer everything that the batch's plan asks.
+    """Answer all questions of the batch's plan.
 
     Args:
         batch: B encoded clips.
         name: Name of the model.
-        load_s: Seconds that each clip took to load; all other seconds are shared out evenly.
+        load_s: Load time of each clip in seconds; all other times are divided evenly.
     """
     num_clips = len(batch.clips)
     begin = time.perf_counter()
@@ -88,9 +88,9 @@ def answer_in_batches(
 
     Args:
         answer: Answers a batch; one bad source may fail all of it.
-        sources: What to answer about.
-        batch_size: How many are answered together.
-        on_error: Called with the position and the error of each source that is left out; None raises instead.
+        sources: The clips.
+        batch_size: Clips per batch.
+        on_error: Called with position and error of each source that is left out; None raises instead.
     """
     numbered = enumerate(sources)
     while batch := list(islice(numbered, batch_size)):

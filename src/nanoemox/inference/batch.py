@@ -33,8 +33,8 @@ class Plan:
     """The questions about each clip, checked before any clip is read.
 
     Attributes:
-        asks: One question per task, in the order wanted.
-        options: How they are answered.
+        asks: One question per task, in the requested order.
+        options: Answer options.
     """
 
     asks: tuple[Ask, ...]
@@ -55,7 +55,7 @@ def make_plan(tasks: str | Sequence[str], labels: Labels | None = None, options:
     """Check tasks and labels.
 
     Raises:
-        NanoEmoXError: Unknown task, or labels that are empty, double, or belong to no closed task that is asked.
+        NanoEmoXError: Unknown task, or labels that are empty, duplicated, or belong to none of the closed tasks.
     """
     options = options or AnswerOptions()
     keys = (tasks,) if isinstance(tasks, str) else tuple(dict.fromkeys(tasks))
@@ -77,7 +77,7 @@ def make_plan(tasks: str | Sequence[str], labels: Labels | None = None, options:
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the candidates, or raise where there are none or two that would be the same answer."""
+    """Return the candidates; raise if there are none, or if two are the same answer."""
     if isinstance(labels, str):
         raise NanoEmoXError(f"labels={labels!r}: give a list of labels, not one string")
     answers = [format_label(label) for label in labels]
@@ -95,7 +95,7 @@ def used_modalities(clip: Clip, branches: Sequence[str]) -> tuple[Modality, ...]
 
 
 def untrained_branches(config: NanoEmoXConfig) -> tuple[str, ...]:
-    """Name the branches with untrained adapters; fusion is trained only if both branches that it joins are."""
+    """Return the branches with untrained adapters; fusion is trained only if both of its branches are."""
     trained = set(config.trained_branches)
     if not set(FUSED) <= trained:
         trained.discard(FUSION)
@@ -109,12 +109,12 @@ class ClipBatch:
         model: The model, in eval mode.
         processor: Its processor.
         clips: The clips.
-        plan: What is asked about each of them.
+        plan: The questions about each of them.
 
     Attributes:
-        branches: Branches at work for each clip.
-        left_out: Branches that each clip would give rise to, were their adapters trained.
-        encode_s: Seconds of encoding and prefill for each clip.
+        branches: Active branches of each clip.
+        left_out: Branches of each clip that are not used because their adapters are untrained.
+        encode_s: Time of encoding and prefill per clip, in seconds.
 
     Raises:
         MediaError: A clip holds nothing that the model can read.
@@ -169,10 +169,7 @@ class ClipBatch:
         padded = processor.pad(prompts, "right")
         keys = dict.fromkeys(k for m in media for k in m)
         stacked = {k: torch.stack([m[k] for m in media if k in m]).to(device) for k in keys}
-        prefix: Prefix = prefill(
-            self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked
-        )
-        return prefix
+        return prefill(self.model, padded["input_ids"].to(device), padded["attention_mask"].to(device), stacked)
 
     def closed(self) -> list[dict[str, Reading]]:
         """Score the candidates of all closed tasks in one pass: task -> reading, for each clip."""
@@ -212,16 +209,15 @@ class ClipBatch:
         return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, self.plan.options.generation)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Turn ids into the text that was written, tags included."""
-        text: str = self.processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        return text
+        """Decode ids, tags included."""
+        return self.processor.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
     def gate(self, i: int) -> tuple[float, ...] | None:
         """Fusion weights of clip i, one per expert; None where nothing was fused."""
         return self._row(i, FUSION, self.prefix.seen.gate)
 
     def evidence(self, i: int) -> Evidence:
-        """Return the adapters' attention with the times and boxes that it belongs to."""
+        """Return the adapters' attention with its times and boxes."""
         clip, config = self.clips[i], self.processor.config
         found: dict[str, Any] = {}
         for name, branch in BRANCHES.items():
@@ -230,7 +226,7 @@ class ClipBatch:
         return Evidence(**found)
 
     def _row(self, i: int, branch: str, values: Tensor | None) -> tuple[float, ...] | None:
-        """Pick clip i's row out of float[N, n], which has rows only for the clips that have the branch."""
+        """Return clip i's row of float[N, n], which has rows only for the clips with the branch."""
         if values is None or branch not in self.branches[i]:
             return None
         row = sum(branch in b for b in self.branches[:i])

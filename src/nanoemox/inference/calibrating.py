@@ -1,4 +1,4 @@
-"""Calibration of closed answers: the prior that a model has without any clip is subtracted where it is configured."""
+"""Calibration of closed answers: the prior that a model has without any clip is subtracted if configured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import Clip
 
 PRIORS_KEPT: Final = 256
-"""Questions of one model whose priors are kept."""
+"""Number of cached priors per model."""
 Key = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 State = tuple[str, str, int]
 
@@ -32,7 +32,7 @@ def calibrate(
 
     Args:
         model: The model.
-        processor: Its processor, which holds the words that say nothing.
+        processor: Its processor, which has the content-free inputs.
         corrections: For each question its correction, or None for none.
         choices: The questions.
         scores: float[B, candidates] of each question.
@@ -61,7 +61,7 @@ def calibrate(
 
 @dataclass(frozen=True, slots=True)
 class _Priors:
-    """Priors of the questions asked so far, which no clip can change, and what they were computed with."""
+    """Priors of earlier questions, which do not depend on a clip, and the state of the weights that gave them."""
 
     state: State
     nothing: list[list[int]]
@@ -72,14 +72,14 @@ _PRIORS: WeakKeyDictionary[Any, _Priors] = WeakKeyDictionary()
 
 
 def _known_priors(model: Any, nothing: list[list[int]]) -> dict[Key, Tensor]:
-    """Return the priors that were computed with the weights as they are."""
+    """Return the priors that were computed with the current weights."""
     kept = _PRIORS.get(model)
     same = kept is not None and kept.nothing == nothing and kept.state == _state_of(model)
     return kept.by_question if kept is not None and same else {}
 
 
 def _state_of(model: Any) -> State:
-    """Return where and of what type the weights are, and how often they were changed in place.
+    """Return device and type of the weights, and how often they were changed in place.
 
     torch counts the changes of each tensor, but for tensors made in inference mode, which only that mode may change.
     """

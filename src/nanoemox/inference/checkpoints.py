@@ -1,4 +1,4 @@
-"""Find and load a model for answering: the pulled one, the embedded one, a directory, or a hub id."""
+"""Find and load a model for inference: the pulled one, the embedded one, a directory, or a hub id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 
 import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
-from nanoemox.inference.precision import default_dtype
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.packing import can_pack, pack
@@ -37,9 +36,9 @@ def load_checkpoint(
     """Load model and processor for inference.
 
     Args:
-        path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` where it was
+        path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` if it was
             pulled, else ``mini`` with a warning that names the command.
-        device: ``auto`` takes CUDA where there is one, or any name that torch knows.
+        device: ``auto`` takes CUDA if available; or any device name of torch.
         dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
 
     Returns:
@@ -102,12 +101,12 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
 
 
 def _missing(folder: Path) -> list[str]:
-    """Name the files that a model directory lacks; the weights may lie in several files that an index names."""
+    """Return the files that a model directory lacks; the weights may be in several files listed in an index."""
     return [f for f in (*_NEEDED, *weight_names(folder)) if not (folder / f).is_file()]
 
 
 def pick_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device that this machine has."""
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, if this machine has it."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -133,3 +132,25 @@ def _explain(source: str, local: bool, error: Exception) -> str:
         f"fetched. On a machine with network run `hf download {source} --local-dir DIR`, copy DIR here and pass "
         f"--model DIR ({first})"
     )
+
+
+def default_dtype(device: torch.device, stored: torch.dtype | None) -> torch.dtype:
+    """Choose bfloat16 or float32.
+
+    On CUDA bfloat16. On a CPU float32, but bfloat16 for weights that are stored so where the processor multiplies it:
+    half the memory and memory traffic, and no further rounding of the weights.
+
+    Args:
+        device: Device of the model.
+        stored: Format of its weights on disk.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16
+    if device.type == "cpu" and stored == torch.bfloat16 and multiplies_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,9 +1,9 @@
 """Any number of typed questions about clips from one encoding and one prefill each.
 
-The questions branch off behind what they share, the clip's prompt, and each question's options behind the question:
+The questions branch off after the clip's prompt, and each question's options after the question:
 one token tree (:mod:`nanoemox.inference.decoding`), cut into pieces where it would take too much memory. A node sees
 its ancestors only, so an answer depends neither on the other questions nor on their order. Options are shown in
-alphabetical order whatever order they come in; the levels of a score are shown from the lowest up, which is their
+alphabetical order; the levels of a score are shown from the lowest up, which is their
 meaning.
 
 Letters: ``B`` clips, ``V`` vocabulary.
@@ -43,11 +43,11 @@ class Decisions:
     Attributes:
         clip: The clip's name.
         model: Name of the model that answered.
-        answers: One per question, in the order asked.
-        modalities: What the model was given.
-        warnings: Sentences for the user.
+        answers: One per question, in order.
+        modalities: Modalities that were used.
+        warnings: Warnings for the user.
         timing_s: Stage -> seconds.
-        input_tokens: Tokens of the prompt, of the questions and of the options, what they share counted once.
+        input_tokens: Tokens of the prompt, the questions and the options; shared ones are counted once.
     """
 
     clip: str
@@ -84,8 +84,8 @@ def decide_clips(
         model: The model, in eval mode.
         processor: Its processor.
         clips: The clips.
-        questions: For each clip what is asked about it.
-        name: What to call the model.
+        questions: The questions of each clip.
+        name: Name of the model.
 
     Raises:
         MediaError: A clip holds nothing that the model can read.
@@ -95,7 +95,7 @@ def decide_clips(
     begin = time.perf_counter()
     found: list[tuple[Decision, ...]] = [()] * len(clips)
     tokens = [0] * len(clips)
-    # Clips that are asked the same are scored together.
+    # Clips with the same questions are scored together.
     for asked in dict.fromkeys(tuple(q) for q in questions):
         rows = [i for i, q in enumerate(questions) if tuple(q) == asked]
         prefix = batch.prefix.rows(rows)

@@ -31,13 +31,13 @@ MAX_NEW_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How open answers are generated; the names mean what they mean in ``generate`` of transformers.
+    """Settings of open answers, named as in ``generate`` of transformers.
 
     Attributes:
         max_new_tokens: Upper bound of an answer's length, at most 1024.
-        temperature: 0 is greedy; above it tokens are drawn.
-        top_p: Smallest set of tokens with this share of probability; 1 keeps all. Only when drawing.
-        top_k: Most probable tokens to draw from; 0 keeps all. Only when drawing.
+        temperature: 0 is greedy; above 0 tokens are sampled.
+        top_p: Smallest set of tokens with this share of probability; 1 keeps all. For sampling only.
+        top_k: Number of most probable tokens to sample from; 0 keeps all. For sampling only.
         seed: Seed of every answer's own random stream, so that an answer does not depend on its neighbours.
     """
 
@@ -105,7 +105,7 @@ def prefill(model: Any, input_ids: Tensor, attention_mask: Tensor, media: Mappin
         attention_mask=attention_mask,
         **cache_argument(cache),
         use_cache=True,
-        # Nothing is asked yet, and the head is as wide as the vocabulary.
+        # No logits are needed yet, and the head is as wide as the vocabulary.
         logits_to_keep=torch.empty(0, dtype=torch.int64, device=input_ids.device),
         **(media or {}),
     )
@@ -165,9 +165,9 @@ class Choice:
 def score(model: Any, prefix: Prefix, choices: Sequence[Choice]) -> list[Tensor]:
     """Return the log-probability of every candidate of every question, from one forward pass.
 
-    All questions and candidates hang in one tree behind the prefix; a node sees the prefix and its ancestors only, at
-    the position it would have in a prompt of its own. So the scores are those of separate sequences, and the order of
-    the candidates cannot matter.
+    All questions and candidates form one tree after the prefix; a node sees the prefix and its ancestors only, at
+    the position it would have in a separate prompt. So the scores are those of separate sequences, and the order of
+    the candidates does not matter.
 
     Returns:
         One float32[B, candidates] per question: the sum over the candidate's tokens, terminator included.
@@ -220,9 +220,9 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 class Decoder:
     """Generate the answers to K open questions about each of B prompts as one batch.
 
-    :meth:`finish` writes everything. Iterating instead yields after each step the ids that were added, ``None`` in a
-    row that has ended, and so waits for the device at every step. ``answers`` holds the ids so far without the
-    terminator, ``ended`` says which rows have met it.
+    :meth:`finish` generates everything. Iterating instead yields after each step the new ids, ``None`` in a
+    row that has ended, and so synchronises at every step. ``answers`` holds the ids so far without the
+    terminator, ``ended`` the rows with a terminator.
 
     Args:
         model: The model.
@@ -256,7 +256,7 @@ class Decoder:
 
     def finish(self) -> list[list[int]]:
         """Decode to the end and return ``answers``; the end is checked rarely, since each check synchronises."""
-        every = steps_between_looks(self.prefix.keep.device)
+        every = steps_between_checks(self.prefix.keep.device)
         for written in self._steps():
             last = written
             if written.steps % every == 0 and bool(written.ended.all()):
@@ -316,7 +316,7 @@ class Decoder:
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         allowed = torch.cat([before[:, None].expand(-1, longest, -1), real[:, None] & causal], dim=2)
         starts = before.sum(dim=1)
-        # The head is as wide as the vocabulary: it is asked where some question ends, and nowhere else.
+        # The head is as wide as the vocabulary, so it is computed only at the ends of questions.
         ends = sorted({len(q) - 1 for q in self.questions})
         out = self.model(
             input_ids=ids,
@@ -331,7 +331,7 @@ class Decoder:
         return last, torch.cat([before, real], dim=1), starts + lengths
 
 
-def steps_between_looks(device: torch.device) -> int:
+def steps_between_checks(device: torch.device) -> int:
     """Steps between two checks whether all answers have ended: free on a CPU, a synchronisation elsewhere."""
     return 1 if device.type == "cpu" else 16
 

@@ -25,7 +25,7 @@ from nanoemox.inference.embedding import Embedding, embed_clip
 from nanoemox.inference.options import AnswerOptions, LoadOptions
 from nanoemox.inference.questions import Question, check_questions
 from nanoemox.inference.timeline import TimelineOptions, cut, no_answer
-from nanoemox.inference.transcribe import find_listener, listen
+from nanoemox.inference.transcribe import add_transcript, find_transcriber
 from nanoemox.media.decode import MediaOptions
 from nanoemox.media.load import clip_from_arrays, load_clip, media_duration_s
 from nanoemox.model.branches import present, read_branches, sidecars
@@ -163,8 +163,8 @@ class Engine:
         """Recognise the speech of a clip without words, where that is wanted and a recogniser is there."""
         if clip.subtitle or not options.hear:
             return clip
-        listener = find_listener(options.asr_model, self.model.device)
-        return clip if listener is None else listen(clip, listener)
+        transcriber = find_transcriber(options.asr_model, self.model.device)
+        return clip if transcriber is None else add_transcript(clip, transcriber)
 
     def _with_branches(
         self, clip: Clip, index: int = 0, files: Mapping[str, str] | None = None, start_s: float = 0.0
@@ -186,7 +186,7 @@ class Engine:
         """Answer some or all of the six tasks about one clip.
 
         Args:
-            clip: A clip, whose face is looked for if nobody has, arrays, or a file that is read with :meth:`load`.
+            clip: A clip (faces are detected unless that was done), arrays, or a file that is read with :meth:`load`.
             tasks: Task keys, in the order wanted.
             labels: Candidates of the one closed task, or task -> candidates; the usual lists by default.
             text: The words, alone or in place of those of the clip.
@@ -278,14 +278,14 @@ class Engine:
         if table is not None:
             table = replace(self._face_table(table, options.load.face_index), recording_s=media_duration_s(path))
         load = partial(self.load, path, history=options.history, face_vectors=table)
-        for stretch in cut(path, options, partial(self._with_words, options=options.load)):
+        for segment in cut(path, options, partial(self._with_words, options=options.load)):
             try:
-                how = replace(options.load, hear=stretch.hear)
-                clip = load(subtitle=stretch.subtitle, span_s=stretch.span, options=how)
+                how = replace(options.load, hear=segment.hear)
+                clip = load(subtitle=segment.subtitle, span_s=segment.span, options=how)
                 answer = self._answer([clip], plan)[0]
             except MediaError as error:
                 answer = no_answer(path, self.name, error)
-            yield stretch.place(answer)
+            yield segment.place(answer)
 
     def stream(
         self,

@@ -1,4 +1,4 @@
-"""How clips are read and questions answered; every method of the engine takes these by keyword."""
+"""Options of reading clips and answering questions, keyword arguments of the engine's methods."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class AnswerOptions:
 
     Attributes:
         think: ``erg``: write the chain of empathy before the reply.
-        explain: Add what the model looked at.
-        generation: How open answers are written; greedy by default.
+        explain: Add the evidence.
+        generation: Generation of open answers; greedy by default.
     """
 
     think: bool = True
@@ -29,8 +29,8 @@ class LoadOptions:
 
     Attributes:
         face_index: Which person, 0 the largest (of an OpenFace table: the one seen most often).
-        hear: Where there are no words, recognise the speech, if ``small`` was pulled with its recogniser; other
-            languages are translated into English. What was heard is kept in ``Clip.heard``.
+        hear: Transcribe clips without a transcript, if ``small`` was pulled with its recogniser; other
+            languages are translated into English. The transcript is kept in ``Clip.heard``.
         asr_model: Directory of another Whisper to recognise speech with.
     """
 

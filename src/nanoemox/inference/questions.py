@@ -41,9 +41,9 @@ class Question:
 
     Attributes:
         form: ``predicate`` (is it so?), ``choice`` (which?) or ``score`` (how much?).
-        instructions: What is asked.
+        instructions: The question.
         options: ``predicate``: true, false. ``score``: the levels, lowest first. At least two.
-        name: What the asker calls it.
+        name: Optional name.
     """
 
     form: Form
@@ -124,9 +124,9 @@ class Decision:
     """The answer to one question.
 
     Attributes:
-        question: What was asked.
-        probabilities: Of each of its options, in its order; they sum to 1.
-        uncalibrated: The same before calibration; None where the model carries none for this form.
+        question: The question.
+        probabilities: Probability of each option, in order; they sum to 1.
+        uncalibrated: The same before calibration; None if the model has none for this form.
     """
 
     question: Question
@@ -172,7 +172,7 @@ class Decision:
         return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as OpenAI's ``/v1/decisions`` gives it, with ``raw`` beside each probability."""
+        """Return the answer as OpenAI's ``/v1/decisions`` gives it, with ``raw`` for each probability."""
         head: dict[str, Any] = {"type": self.question.form, "name": self.question.name}
         if self.question.form == "predicate":
             return head | {"probability": self.probability, "raw": self.raw[0]}

@@ -22,7 +22,7 @@ class TokenBuffer:
         rows: R.
         room: Maximum number of ids of an answer.
         terminator: Ids that end an answer.
-        device: Of the buffers.
+        device: Device of the buffers.
 
     Attributes:
         steps: Steps so far.
@@ -49,16 +49,16 @@ class TokenBuffer:
 
 
 class Sampler:
-    """Draws the next id of every row; each row as if it alone had been drawn with the seed.
+    """Samples the next id of every row; each row as if it were sampled alone with the seed.
 
-    All rows share one stream of random numbers: at a step each would take the same ones from a stream of its own.
+    All rows share one stream of random numbers: separate streams of this seed would give the same numbers.
 
     Args:
         temperature: 0 is greedy.
         top_p: Smallest set of ids with this share of probability; 1 keeps all.
         top_k: Most probable ids to draw from; 0 keeps all.
-        seed: Of the stream.
-        device: Of the logits.
+        seed: Seed of the stream.
+        device: Device of the logits.
     """
 
     def __init__(self, temperature: float, top_p: float, top_k: int, seed: int, device: torch.device) -> None:
@@ -77,10 +77,10 @@ class Sampler:
         """Pick from float[R, V]: int64[R]."""
         if self._greedy:
             return logits.argmax(dim=-1)
-        # A context-free warper ignores the ids it is handed, as the three used here do.
+        # The three warpers used here ignore the ids.
         scores = logits.float()
         for warper in self._warpers:
             scores = warper(None, scores)
-        # What torch.multinomial does for one draw, less its checks, which wait for the device.
+        # As in torch.multinomial for one sample, without its checks, which synchronise.
         noise = torch.empty_like(scores[0]).exponential_(generator=self._random)
         return (scores.softmax(dim=-1) / noise).argmax(dim=-1)

@@ -16,12 +16,12 @@ from nanoemox.media.load import load_clip, media_duration_s
 from nanoemox.media.subtitles import read_sidecar
 from nanoemox.media.windows import Span, check_windows, rolling_windows, utterances
 from nanoemox.tasks import ALL_TASKS
-from nanoemox.types import Answer, Clip, Heard, MediaError, NanoEmoXError, Turn
+from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError, Transcript, Turn
 
 NO_ANSWER: Final = "no answer for this window"
-"""How the warning of a window begins that could not be answered."""
-Listen = Callable[[Clip], Clip]
-"""Adds what a speech recogniser hears to a clip without words."""
+"""Start of the warning of a window that could not be answered."""
+Transcribe = Callable[[Clip], Clip]
+"""Adds a transcript to a clip without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class TimelineOptions:
     Attributes:
         every_s: Hop between windows in seconds.
         window_s: Length of a window in seconds, at least the hop.
-        by: ``window``, or ``utterance``: cut where an utterance ends (timed subtitles beside the clip, else what is
-            heard) and give each part its own words; ``every_s`` and ``window_s`` are not used then.
-        tasks: Task keys, in the order wanted.
+        by: ``window``, or ``utterance``: cut where an utterance ends (timed subtitles of the clip, else the
+            transcript) and give each segment its own words; ``every_s`` and ``window_s`` are not used then.
+        tasks: Task keys, in the requested order.
         labels: Candidates, as in :meth:`Engine.answer`.
-        answer: How they are answered.
-        subtitle: The words; None takes those beside or in the file; empty for none.
+        answer: Answer options.
+        subtitle: The transcript; None reads subtitles of the file; empty for none.
         history: Earlier turns of the dialogue, oldest first.
-        face_vectors: Of the whole recording, as in :meth:`Engine.load`.
-        load: How each part is read.
+        face_vectors: Face vectors of the whole recording, as in :meth:`Engine.load`.
+        load: How each segment is read.
     """
 
     every_s: float = 3.0
@@ -55,28 +55,28 @@ class TimelineOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A part of a clip.
+class Segment:
+    """A segment of a clip.
 
     Attributes:
-        span: Where it lies; None is the whole of a still picture.
-        subtitle: Its words; None leaves them to the file.
-        hear: Whether to listen to this part alone.
-        heard: What was heard in it, where the whole clip was listened to.
+        span: Start and end in seconds; None for a still picture.
+        subtitle: Its transcript; None reads it from the file.
+        hear: Whether to transcribe this segment by itself.
+        heard: Its part of the transcript of the whole clip, if there is one.
     """
 
     span: Span | None
     subtitle: str | None = None
     hear: bool = False
-    heard: Heard | None = None
+    heard: Transcript | None = None
 
     def place(self, answer: Answer) -> Answer:
-        """Return the answer about this part with its time, and what was heard."""
+        """Return the answer with the time and transcript of this segment."""
         span_s = (0.0, 0.0) if self.span is None else (self.span.start_s, self.span.end_s)
         return replace(answer, span_s=span_s, heard=self.heard or answer.heard)
 
 
-def cut(path: str | Path, options: TimelineOptions, listen: Listen) -> list[Stretch]:
+def cut(path: str | Path, options: TimelineOptions, transcribe: Transcribe) -> list[Segment]:
     """Cut a file of any length.
 
     Raises:
@@ -85,33 +85,33 @@ def cut(path: str | Path, options: TimelineOptions, listen: Listen) -> list[Stre
     """
     if options.by not in _CUTS:
         raise NanoEmoXError(f"by={options.by!r} is unknown: choose {' or '.join(_CUTS)}")
-    return _CUTS[options.by](Path(path), options, listen)
+    return _CUTS[options.by](Path(path), options, transcribe)
 
 
 def no_answer(path: str | Path, model: str, error: MediaError) -> Answer:
-    """Return the answer, without tasks, about a part that could not be read."""
+    """Return an answer without tasks for a segment that could not be read."""
     name = Path(path).name
     return Answer(name, model, {}, warnings=(f"{NO_ANSWER}: {str(error).removeprefix(f'{name}: ')}",))
 
 
-def _windows(path: Path, options: TimelineOptions, _: Listen) -> list[Stretch]:
-    """Cut into rolling windows; a still picture is one part without a span."""
+def _windows(path: Path, options: TimelineOptions, _: Transcribe) -> list[Segment]:
+    """Cut into rolling windows; a still picture is one segment without a span."""
     try:
         check_windows(options.every_s, options.window_s)
         seconds = media_duration_s(path)
         spans = rolling_windows(seconds, options.every_s, options.window_s) if seconds else (None,)
     except ValueError as error:
         raise error if isinstance(error, NanoEmoXError) else NanoEmoXError(f"{path.name}: {error}") from error
-    return [Stretch(span, options.subtitle, options.load.hear) for span in spans]
+    return [Segment(span, options.subtitle, options.load.hear) for span in spans]
 
 
-def _utterances(path: Path, options: TimelineOptions, listen: Listen) -> list[Stretch]:
-    """Cut at the cues of the file beside the clip, else where an utterance that was heard ends."""
+def _utterances(path: Path, options: TimelineOptions, transcribe: Transcribe) -> list[Segment]:
+    """Cut at the cues of a subtitle file, else at the ends of transcribed utterances."""
     whole = load_clip(path, num_frames=1, subtitle=options.subtitle)
     cues = read_sidecar(path) or ()
     if not cues:
         whole = replace(whole, subtitle=None)  # words without times do not say where to cut
-    whole = listen(whole)
+    whole = transcribe(whole)
     end_s = whole.duration_s
     if cues:
         timed = [(Span(c.start_s, min(c.end_s, end_s)), c.text) for c in cues if c.start_s < min(c.end_s, end_s)]
@@ -123,14 +123,16 @@ def _utterances(path: Path, options: TimelineOptions, listen: Listen) -> list[St
             "there, run nanoemox pull small so that speech is recognised, or use --every SECONDS"
         )
     fixed = options.subtitle
-    return [Stretch(s, words if fixed is None else fixed, heard=_heard_between(whole.heard, s)) for s, words in timed]
+    return [
+        Segment(s, words if fixed is None else fixed, heard=_transcript_between(whole.heard, s)) for s, words in timed
+    ]
 
 
 _CUTS: Final = {"window": _windows, "utterance": _utterances}
 
 
-def _heard_between(heard: Heard | None, span: Span) -> Heard | None:
-    """Return the words whose middle lies in a part of the clip, or None."""
+def _transcript_between(heard: Transcript | None, span: Span) -> Transcript | None:
+    """Return the words with their middle in a span of the clip, or None."""
     if heard is None:
         return None
     words = tuple(w for w in heard.words if span.start_s <= (w.start_s + w.end_s) / 2 < span.end_s)

@@ -1,7 +1,7 @@
 """Speech recognition for clips without words: Whisper transcribes or translates into English, with a confidence.
 
 English speech is transcribed, other languages are translated. Silence, noise and music give no words: the sound must
-be loud enough, the recogniser must believe that somebody speaks, and it must be sure enough of what it wrote.
+be loud enough, the recogniser must detect speech, and its transcript must be confident enough.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from nanoemox.types import SAMPLE_RATE_HZ, Clip, Heard, MediaError, Word
+from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Transcript, Word
 from nanoemox.weights.home import find_whisper
 
 QUIET_DBFS = -55.0
 """A clip whose loudest tenth of 30 ms frames stays below this is silent."""
 NO_SPEECH = 0.6
-"""From this probability on that nobody speaks, nothing is written (Whisper's own threshold)."""
+"""Probability of no speech from which there is no transcript (Whisper's own threshold)."""
 LEAST_LOG_PROBABILITY = -1.0
-"""Mean log-probability of a token below which a transcript is not believed (Whisper's own threshold)."""
+"""Mean log-probability of a token below which a transcript is rejected (Whisper's own threshold)."""
 MOST_REPETITION = 2.4
 """Ratio of zlib's compression above which a transcript repeats itself (Whisper's own threshold)."""
 
@@ -46,12 +46,12 @@ _TEXT_IDS = 50_257  # ids from here on are languages, tasks and times
 _START, _NO_SPEECH_ID = 50_258, 50_362
 
 
-class Listener:
+class Transcriber:
     """A Whisper model that transcribes speech. May be used from several threads.
 
     Args:
-        folder: Directory of a multilingual Whisper of transformers, such as the one that ``nanoemox pull small`` made.
-        device: Where it runs.
+        folder: Directory of a multilingual Whisper of transformers, such as the one of ``nanoemox pull small``.
+        device: Device of the model.
 
     Raises:
         MediaError: The directory holds no usable model.
@@ -76,35 +76,35 @@ class Listener:
             first = str(error).strip().split("\n")[0]
             raise MediaError(f"{folder}: cannot be loaded as a multilingual Whisper model: {first}") from error
         encoding = copy.deepcopy(model.config)
-        encoding._attn_implementation = "sdpa"  # twice as quick, and nobody reads the encoder's attention
+        encoding._attn_implementation = "sdpa"  # twice as fast, and the encoder's attention is not used
         for layer in model.model.encoder.layers:
             layer.self_attn.config = encoding
         self._model: Any = model.to(device).eval()
         self._lock = threading.Lock()  # generation keeps state in the model
 
-    def hear(self, waveform: npt.NDArray[np.float32]) -> Heard | None:
+    def transcribe(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
         """Transcribe or translate into English.
 
         Args:
             waveform: float32[S] in -1..1, mono, 16 kHz, of any length.
 
         Returns:
-            Text, word times and how sure they are; None where nobody speaks.
+            Text, word times and confidence; None without speech.
         """
         if is_silent(waveform):
             return None
-        pieces: list[tuple[float, Heard]] = []
+        pieces: list[tuple[float, Transcript]] = []
         with self._lock, torch.inference_mode(), _quietly():
             for start, stop in chunks(waveform):
                 if not is_silent(waveform[start:stop]):
-                    heard = self._hear_chunk(waveform[start:stop])
+                    heard = self._transcribe_chunk(waveform[start:stop])
                     if heard is not None:
                         offset_s = start / SAMPLE_RATE_HZ
                         words = tuple(Word(w.start_s + offset_s, w.end_s + offset_s, w.text) for w in heard.words)
                         pieces.append(((stop - start) / SAMPLE_RATE_HZ, replace(heard, words=words)))
         return _joined(pieces)
 
-    def _hear_chunk(self, waveform: npt.NDArray[np.float32]) -> Heard | None:
+    def _transcribe_chunk(self, waveform: npt.NDArray[np.float32]) -> Transcript | None:
         model, device = self._model, self._model.device
         # Padded to 30 s as in training; what shorter padding does to the transcript was not measured.
         features = self._extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
@@ -126,7 +126,7 @@ class Listener:
         text = " ".join(self._tokenizer.decode(tokens).split())
         if not any(c.isalnum() for c in text) or sureness < LEAST_LOG_PROBABILITY or repetition(text) > MOST_REPETITION:
             return None
-        return Heard(
+        return Transcript(
             text=text,
             language=language,
             language_probability=round(float(shares.max()), 4),
@@ -139,7 +139,7 @@ class Listener:
     def _write(
         self, states: Tensor, features: Tensor, language: str, task: str, seconds: float
     ) -> tuple[list[int], list[float]]:
-        """Return the ids of the text, and when each of them and its end is said."""
+        """Return the ids of the text and their times."""
         limit = min(_MOST_TOKENS, _FEWEST_TOKENS + round(_TOKENS_PER_S * seconds))
         out = self._model.generate(
             input_features=features.to(states.device),
@@ -186,11 +186,11 @@ class Listener:
         return tuple(out)
 
 
-def listen(clip: Clip, listener: Listener) -> Clip:
-    """Transcribe a clip without words; one with words, or without sound, is returned as it is."""
+def add_transcript(clip: Clip, transcriber: Transcriber) -> Clip:
+    """Transcribe a clip; one that has a transcript, or no sound, is returned unchanged."""
     if clip.subtitle or clip.waveform is None:
         return clip
-    heard = listener.hear(clip.waveform)
+    heard = transcriber.transcribe(clip.waveform)
     if heard is None:
         return replace(clip, warnings=(*clip.warnings, "no speech was heard in the sound"))
     warnings = tuple(w for w in clip.warnings if not w.startswith("no words:"))
@@ -209,12 +209,12 @@ def _quietly() -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def _loaded(folder: str, device: str) -> Listener:
-    return Listener(folder, device)
+def _loaded(folder: str, device: str) -> Transcriber:
+    return Transcriber(folder, device)
 
 
-def find_listener(model: str | Path | None = None, device: str | torch.device = "cpu") -> Listener | None:
-    """Return the recogniser that the user names, else the pulled one, loaded once; None where there is none.
+def find_transcriber(model: str | Path | None = None, device: str | torch.device = "cpu") -> Transcriber | None:
+    """Return the recogniser that the user names, else the pulled one, loaded once; None if there is none.
 
     Raises:
         MediaError: The one that the user names cannot be loaded.
@@ -227,7 +227,7 @@ def find_listener(model: str | Path | None = None, device: str | torch.device = 
 
 
 def is_silent(waveform: npt.NDArray[np.float32]) -> bool:
-    """Tell whether the loudest tenth of the 30 ms frames of float32[S] stays below ``QUIET_DBFS``."""
+    """Return whether the loudest tenth of the 30 ms frames of float32[S] stays below ``QUIET_DBFS``."""
     if not len(waveform):
         return True
     frames = _energies(waveform)
@@ -254,13 +254,13 @@ def _energies(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def repetition(text: str) -> float:
-    """Return how many times smaller zlib makes a text."""
+    """Return zlib's compression ratio of a text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def _joined(pieces: list[tuple[float, Heard]]) -> Heard | None:
-    """Put the chunks of a clip together; language and task are those of the longest, sureness is weighted by length."""
+def _joined(pieces: list[tuple[float, Transcript]]) -> Transcript | None:
+    """Join the chunks of a clip; language and task are those of the longest, confidence is weighted by length."""
     if not pieces:
         return None
     seconds = sum(s for s, _ in pieces)

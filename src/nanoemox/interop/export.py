@@ -26,11 +26,12 @@ from nanoemox.benchmarks.truth import label_value
 from nanoemox.data.corpora import READERS
 from nanoemox.data.manifest import Sample
 from nanoemox.interop.export_scores import metric_names
+from nanoemox.tasks import ERG, ERI, OVMER
 from nanoemox.types import NanoEmoXError
 
 MEDIA: Final = ("copy", "link", "none")
 MANIFEST: Final = "manifest.jsonl"
-_MAX_NEW_TOKENS: Final = {"ovmer": 64, "eri": 512, "erg": 512}
+_MAX_NEW_TOKENS: Final = {OVMER.key: 64, ERI.key: 512, ERG.key: 512}
 _CLOSED_TOKENS: Final = 32
 """Tokens of a closed answer: a label, with room for a sentence around it."""
 _FUNCTION: Final = '\n\ndef {0}(answers):\n    """Aggregate `{0}`."""\n    return _score("{0}", answers)\n'

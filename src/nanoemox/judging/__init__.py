@@ -1,1 +1,1 @@
-"""Clients of language models, and what they are asked."""
+"""Clients of language models, and their prompts."""

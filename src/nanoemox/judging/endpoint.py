@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from nanoemox.data.files import write_json
 from nanoemox.judging.endpoint_limits import BodyError, client_of, retry_after_s
-from nanoemox.types import NanoEmoXError
+from nanoemox.types import NanoEmoXError, needs_extra
 
 PREFIX: Final = "openai:"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
@@ -196,10 +196,8 @@ class Endpoint:
         Raises:
             NanoEmoXError: The library ``openai`` is missing.
         """
-        try:
+        with needs_extra("eval", "an endpoint"):
             import openai
-        except ImportError as error:
-            raise NanoEmoXError("endpoints need the library openai: pip install 'nanoemox[eval]'") from error
         self.address = address
         self.usage = Usage()
         self._cache = AnswerCache(cache)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from nanoemox.judging.endpoint import CallOptions, EndpointError
 from nanoemox.judging.judge_prompts import UnreadableError, after_thought, load_words_prompt
 from nanoemox.judging.language_models import MAX_TOKENS, THREADS, check_name, open_model
-from nanoemox.scoring.corrected.extraction import extract_words, spoken_list
+from nanoemox.scoring.corrected.extraction import extract_words, is_answer_list
 from nanoemox.tasks import MAX_LABEL_WORDS
 
 CACHE: Final = "extractor_cache"
@@ -81,7 +81,7 @@ class WordReader:
         Raises:
             NanoEmoXError: Every call would fail, for example because of a wrong key.
         """
-        lists = {name: extract_words(text) for name, text in texts.items() if spoken_list(text)}
+        lists = {name: extract_words(text) for name, text in texts.items() if is_answer_list(text)}
         rest = [name for name in texts if name not in lists]
         with ThreadPoolExecutor(THREADS) as pool:
             found = dict(zip(rest, pool.map(lambda name: self._read(texts[name]), rest), strict=True))

@@ -17,9 +17,10 @@ import yaml
 from pydantic import ValidationError
 
 from nanoemox.recipes import Strict, describe
+from nanoemox.tasks import ERG, ERI
 from nanoemox.types import NanoEmoXError
 
-JUDGE_TASKS: Final = ("eri", "erg")
+JUDGE_TASKS: Final = (ERI.key, ERG.key)
 MAX_TEXT_CHARS: Final = 20_000
 """Longest text that is shown to a judge; published explanations have some 2000 characters."""
 THOUGHT_ENDS: Final = "</think>"

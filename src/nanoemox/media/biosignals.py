@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nanoemox.media.recordings import INSTALL, Channel, Kind, Samples, electrode_of
-from nanoemox.types import MediaError
+from nanoemox.media.recordings import EXTRA, Channel, Kind, Samples, electrode_of
+from nanoemox.types import MediaError, needs_extra
 
 BANDS_HZ: Final = {
     "delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 45.0),
@@ -119,7 +118,8 @@ def tonic_and_phasic(channel: Channel) -> tuple[Samples, Samples, Samples]:
 
 def band_powers(values: Samples, rate_hz: float) -> Samples:
     """Return the power of each of :data:`BANDS_HZ` in float64[N]: float64[5] in squared units; NaN past Nyquist."""
-    signal = _scipy_signal()
+    with needs_extra(EXTRA, "body signals", MediaError):
+        from scipy import signal
     size = min(len(values), round(_SEGMENT_S * rate_hz))
     frequencies, density = signal.welch(values, rate_hz, nperseg=size)
     width = frequencies[1] - frequencies[0]
@@ -212,7 +212,8 @@ def _even(channel: Channel) -> tuple[Samples, Samples, float]:
 
 def _filtered(values: Samples, rate_hz: float, edge_hz: Any, kind: str, order: int) -> Samples:
     """Run a Butterworth filter forth and back, so that nothing is delayed."""
-    signal = _scipy_signal()
+    with needs_extra(EXTRA, "body signals", MediaError):
+        from scipy import signal
     sections = signal.butter(order, edge_hz, kind, fs=rate_hz, output="sos")
     # The library's own padding, where the signal is long enough for it.
     padding = min(3 * (2 * len(sections) + 1), len(values) - 1)
@@ -223,12 +224,3 @@ def _filtered(values: Samples, rate_hz: float, edge_hz: Any, kind: str, order: i
 def _moving_mean(values: Samples, size: int) -> Samples:
     mean: Samples = np.convolve(values, np.full(size, 1 / size), "same")[: len(values)]
     return mean
-
-
-def _scipy_signal() -> ModuleType:
-    try:
-        from scipy import signal
-    except ImportError as error:
-        raise MediaError(f"body signals need SciPy, which is not installed: {INSTALL}") from error
-    module: ModuleType = signal
-    return module

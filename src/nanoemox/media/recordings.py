@@ -14,13 +14,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from nanoemox.types import MediaError
+from nanoemox.types import MediaError, needs_extra
 
 Kind = Literal["ecg", "ppg", "heart_rate", "eda", "eeg"]
 SUFFIXES: Final = (".edf", ".csv")
@@ -32,7 +31,7 @@ MAX_CHANNELS: Final = 512
 MAX_SAMPLES: Final = 2**24
 """Of one channel in the span that is read: 18 hours at 256 Hz."""
 MAX_RATE_HZ: Final = 50_000.0
-INSTALL: Final = "pip install 'nanoemox[physiology]'"
+EXTRA: Final = "physiology"
 _CSV_FORM: Final = "write a header such as `time [s],ecg [mV],eda [uS],eeg F3 [uV]`"
 _RATE: Final = re.compile(r"#\s*sampling_rate_hz\s*[:=]\s*(\S+)\s*$", re.IGNORECASE)
 _COLUMN: Final = re.compile(r"\s*(?P<name>.*?)\s*(?:[\[(]\s*(?P<unit>[^\])]*?)\s*[\])])?\s*")
@@ -238,18 +237,10 @@ def _numbers(file: str, lines: Sequence[str], columns: Sequence[int], first: int
 # ---------------------------------------------------------------- EDF
 
 
-def _edfio() -> ModuleType:
-    try:
-        import edfio
-    except ImportError as error:
-        raise MediaError(f"EDF needs edfio, which is not installed: {INSTALL}, or save the recording as CSV") from error
-    module: ModuleType = edfio
-    return module
-
-
 def _read_edf(path: Path, start_s: float, end_s: float) -> list[Channel]:
     _check_header(path)
-    edfio = _edfio()
+    with needs_extra(EXTRA, "a recording in EDF, not in CSV,", MediaError):
+        import edfio
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that the standard does not quite allow

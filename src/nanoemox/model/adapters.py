@@ -6,11 +6,12 @@ Letters: ``B`` batch, ``T`` frames or windows, ``V`` vectors read (k a frame or 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from nanoemox.model.qformer import QFormer, QFormerSection
 
@@ -45,20 +46,27 @@ class TokenAdapter(nn.Module):
         return AdapterOutput(self.projection(hidden), per_step)
 
 
-@runtime_checkable
-class VectorSection(Protocol):
-    """The sizes of a :class:`VectorAdapter`, fields of a branch's section."""
+class VectorSection(PreTrainedConfig):
+    """Fields of a section whose adapter is a :class:`VectorAdapter`.
 
-    num_queries: int
-    num_attention_heads: int
-    projector_size: int
-    time_position: bool
-    dropout: float
-    max_positions: int
+    Attributes:
+        num_queries: Q, tokens handed to the language model.
+        projector_size: Width of the hidden layer of the MLP.
+        time_position: Add a learned position to each vector (Reference: none, so order is invisible).
+        max_positions: Rows of the table of positions.
+    """
+
+    num_queries: int = 4
+    num_attention_heads: int = 4
+    projector_size: int = 768
+    time_position: bool = True
+    dropout: float = 0.1
+    max_positions: int = 32
 
     @property
     def feature_size(self) -> int:
         """C, the width of a vector."""
+        raise NotImplementedError
 
 
 class VectorAdapter(nn.Module):

@@ -26,7 +26,7 @@ def cache_argument(cache: Cache | None) -> dict[str, Any]:
 
 
 class ReservedLayer(DynamicLayer):
-    """A layer whose memory is taken once: new tokens are written behind the old ones, nothing is copied again.
+    """A layer with preallocated memory: new tokens are written after the old ones, and nothing is copied.
 
     The library's ``StaticLayer`` hands out all of its memory, used or not, and so needs a mask at every step; this one
     hands out what is used, as the growing layer does, so a step without padding needs none.

@@ -22,7 +22,7 @@ FUSION = "fusion"
 """What joins the taps of the branches in ``FUSED``; it has a section and a placeholder as a branch has."""
 FUSED = ("vision", "speech")
 PAPER_BRANCHES = ("vision", "speech", "face", FUSION)
-"""What the paper's model is made of, beside the words; a configuration describes all of it, built or not."""
+"""Branches of the paper's model besides the text; a configuration has all their sections, built or not."""
 
 
 class FusionBranchConfig(PreTrainedConfig):

@@ -37,8 +37,7 @@ class Separable(nn.Module):
     def forward(self, x: Float[Tensor, "N _c h w"], stride: int) -> Float[Tensor, "N C _h _w"]:
         """Convolve."""
         spread = functional.conv2d(_same(x, stride), self.depthwise.weight, stride=stride, groups=x.shape[1])
-        mixed: Tensor = self.pointwise(spread)
-        return mixed
+        return self.pointwise(spread)
 
 
 class DenseBlock(nn.Module):

@@ -75,7 +75,7 @@ def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None
     Args:
         model: The model.
         spec: Size of the matrices.
-        name: What the set is called; a second one of another name is put beside the first and used from now on.
+        name: Name of the adapter; a second one is added to the first and becomes the active one.
     """
     attached = lora_layers(model)
     if any(name in layer.lora_A for layer in attached.values()):
@@ -120,7 +120,7 @@ def _spec_of(model: nn.Module) -> LoraSpec | None:
 
 def whole(value: Any) -> Any:
     """Gather a tensor that is split over processes, which all must call this; anything else passes through."""
-    # Known by its method: importing DTensor would load all of torch.distributed for those who only answer.
+    # Known by its method: importing DTensor would load all of torch.distributed, also for inference.
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
@@ -162,7 +162,7 @@ def write_adapters(state: Mapping[str, Tensor], path: str | Path, spec: LoraSpec
     metadata = {"format": "pt"} | ({} if spec is None else {_META: json.dumps(asdict(spec))})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")  # whole or not at all, whoever is killed meanwhile
+    partial = path.with_name(f".{path.name}.partial")  # atomic, even if this process is killed
     save_file({n: t.contiguous() for n, t in state.items()}, str(partial), metadata=metadata)
     partial.replace(path)
     return path

@@ -185,7 +185,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         # Asked for together: each answer on its own would wait for the device.
         fused, *held = torch.stack([holders(input_ids, ids[b]) for b in (FUSION, *FUSED)]).tolist()
         if any(of is None or sum(have) != len(of) for of, have in zip(levels, held, strict=True)):
-            return None  # the splice tells the user which branch disagrees
+            return None  # the splice reports which branch disagrees
         wanted = [[f for f, has in zip(fused, have, strict=True) if has] for have in held]
         picked = [_rows(of, rows).to(self.dtype) for of, rows in zip(levels, wanted, strict=True) if of is not None]
         return picked if len(picked[0]) else None
@@ -240,7 +240,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             input_ids: int64[B, L].
             attention_mask: int64[B, L] (1 = real), or what the language model takes in four dimensions.
             position_ids: int64[B, L]; derived from the mask if absent.
-            cache: Keys and values of what came before ``input_ids``; media given beside it belong to ``input_ids``.
+            cache: Keys and values of what came before ``input_ids``; media passed with it belong to ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
             labels: int64[B, L], -100 where nothing is to be learnt.
             pixel_values: Pictures float[N, T, 3, S, S] of the N samples that have them.

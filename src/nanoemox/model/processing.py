@@ -25,7 +25,7 @@ from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
 from nanoemox.model.configuration import FUSED, FUSION, IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
-from nanoemox.tasks import TASKS
+from nanoemox.tasks import ERG, MER, TASKS
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
 
@@ -147,8 +147,7 @@ class NanoEmoXProcessor(ProcessorMixin):
     # ---------------------------------------------------------------- words
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _plain(self, text: str) -> str:
         """Make a user's words one line without special tokens, so that they can forge neither a turn nor media."""
@@ -187,7 +186,7 @@ class NanoEmoXProcessor(ProcessorMixin):
         return ids + self._ids(words.closing if closing is None else closing)
 
     def question_ids(self, ask: Ask) -> list[int]:
-        """Ids of the question and of what stands between it and the answer."""
+        """Ids of the question and of the text between it and the answer."""
         questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
         labels = ask.labels or TASKS[ask.task].labels
@@ -198,10 +197,10 @@ class NanoEmoXProcessor(ProcessorMixin):
         return self._ids(question) + self._ids(self.templates.suffix)
 
     def decision_ids(self, form: str, instructions: str, options: Sequence[str]) -> list[int]:
-        """Ids of a free question of one form, options as shown, and of what stands between it and the answer."""
+        """Ids of a free question of one form, options as shown, and of the text between it and the answer."""
         pattern: str = getattr(self.templates.decisions, form)
-        asked = pattern.format(instructions=self._plain(instructions), options=", ".join(map(self._plain, options)))
-        return self._ids(asked) + self._ids(self.templates.suffix)
+        question = pattern.format(instructions=self._plain(instructions), options=", ".join(map(self._plain, options)))
+        return self._ids(question) + self._ids(self.templates.suffix)
 
     def option_ids(self, text: str) -> list[int]:
         """Ids of an option of a free question, as an answer, and its terminator."""
@@ -233,7 +232,7 @@ class NanoEmoXProcessor(ProcessorMixin):
     def __call__(
         self,
         clips: Clip | Sequence[Clip] | None = None,
-        asks: Ask | Sequence[Ask] = Ask("mer"),
+        asks: Ask | Sequence[Ask] = Ask(MER.key),
         media: Sequence[Mapping[str, Tensor]] | None = None,
         padding_side: Literal["left", "right"] | None = None,
         *,
@@ -279,7 +278,7 @@ class NanoEmoXProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, Any]], ask: Ask = Ask("erg"), *, tokenize: bool = True
+        self, conversation: Sequence[Mapping[str, Any]], ask: Ask = Ask(ERG.key), *, tokenize: bool = True
     ) -> BatchFeature | str:
         """Build the inputs of one question about a conversation (:func:`nanoemox.model.inputs.clip_from_conversation`).
 

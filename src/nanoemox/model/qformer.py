@@ -6,31 +6,38 @@ Letters: ``B`` batch, ``T`` features read, ``Q`` queries, ``C`` width of the que
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedConfig
 
 LAYER_NORM_EPS = 1e-12  # Reference: BERT's
 
 
-@runtime_checkable
-class QFormerSection(Protocol):
-    """What a section of the configuration says about its Q-Former."""
+class QFormerSection(PreTrainedConfig):
+    """Fields of a section whose adapter is a Q-Former.
 
-    num_queries: int
-    hidden_size: int
-    num_attention_heads: int
-    num_hidden_layers: int
-    intermediate_size: int
-    dropout: float
-    max_positions: int
+    Attributes:
+        num_queries: Q, tokens handed to the language model (the paper also tries 64 and 128).
+        hidden_size: C.
+        max_positions: Rows of the table of positions of frames or windows.
+    """
+
+    num_queries: int = 32
+    hidden_size: int = 768
+    num_attention_heads: int = 12
+    num_hidden_layers: int = 2
+    intermediate_size: int = 3072
+    dropout: float = 0.1
+    max_positions: int = 32
 
     @property
     def feature_size(self) -> int:
         """D."""
+        raise NotImplementedError
 
 
 class QFormerOutput(NamedTuple):

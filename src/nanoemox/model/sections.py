@@ -36,7 +36,7 @@ def as_section(value: Any, kind: type[PreTrainedConfig]) -> Any:
         return value
     fields = dict(value or {})
     fields.pop("model_type", None)
-    own = set(kind.__annotations__)
+    own = {name for base in kind.__mro__ if base not in PreTrainedConfig.__mro__ for name in base.__annotations__}
     library = set(PreTrainedConfig().to_dict()) | {"output_attentions", "attn_implementation"}
     unknown = sorted(k for k in set(fields) - own - library if not k.startswith("_"))
     require(not unknown, f"{kind.base_config_key}: unknown field(s) {unknown}; known: {sorted(own)}")

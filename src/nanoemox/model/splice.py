@@ -1,4 +1,4 @@
-"""Put the media tokens where their placeholders stand. Used by training, engine and every front end.
+"""Put the media tokens at their placeholders. Used by training and inference.
 
 Letters: ``B`` batch, ``L`` tokens, ``N`` samples that have the branch, ``Q`` tokens of the branch, ``H`` width.
 A size after ``_`` is not checked: it differs from branch to branch.

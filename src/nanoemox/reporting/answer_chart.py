@@ -1,4 +1,4 @@
-"""Where things stand in the drawings of an answer: plain numbers, so that the template only writes them down.
+"""Coordinates of the charts of an answer, as plain numbers for the template.
 
 Drawings are ``WIDTH`` units wide and time runs from left to right.
 """

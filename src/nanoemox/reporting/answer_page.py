@@ -78,7 +78,7 @@ def render_page(clips: Sequence[ClipAnswers]) -> str:
 
 
 def render_card(clip: ClipAnswers) -> str:
-    """Return the same view of one clip as a piece of HTML, to stand beside :func:`style_sheet` in another page.
+    """Return the same view of one clip as an HTML fragment, for another page that includes :func:`style_sheet`.
 
     It holds neither braces nor dollars, so that no template of that page reads a subtitle as its own language.
     """

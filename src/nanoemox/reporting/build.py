@@ -22,9 +22,10 @@ from nanoemox.reporting.cases import (
 )
 from nanoemox.reporting.compare import Comparison, comparisons
 from nanoemox.reporting.data import EvaluatedRun, JudgeScores, ScoreRow
+from nanoemox.tasks import ERI, MER, OVMER
 from nanoemox.types import NanoEmoXError
 
-_ON_WHEELS: Final = ("mer", "ovmer", "eri")
+_ON_WHEELS: Final = (MER.key, OVMER.key, ERI.key)
 """Tasks for which the published protocol needs the wheel tables."""
 
 
@@ -50,7 +51,7 @@ class Section:
         lines: Runs and baselines.
         comparisons: Paired differences.
         published: Printed rows.
-        legacy: Run -> its scores by the published protocol, beside which printed rows may stand.
+        legacy: Run -> its scores by the published protocol, with which printed rows can be compared.
         remarks: Sentences on how the two compare, and the scorers' notes.
         unanswered: Run -> clip -> why.
         confusions, reliability, judged: By run, where there are any.
@@ -82,7 +83,7 @@ class Section:
         return list(dict.fromkeys(name for row in self.published for name in row.metrics))
 
     def has_printed(self, row: ScoreRow) -> bool:
-        """Return whether a row tells any score that is printed too."""
+        """Return whether a row has a score that is also published."""
         return any(row.metrics.get(name) is not None for name in self.printed_metrics)
 
     def line(self, run: str, baseline: str | None = None) -> Line | None:
@@ -185,9 +186,7 @@ def _legacy(
 def _comparable(benchmark: Benchmark) -> list[str]:
     remarks = ["printed numbers are of the published protocol, and the best of several checkpoints on the test part"]
     if benchmark.question != benchmark.published_question:
-        remarks.append(
-            "the published question asks for any emotion words, these runs were asked in the task's own words"
-        )
+        remarks.append("the published question asks for any emotion words, these runs used the task's own question")
     return remarks
 
 

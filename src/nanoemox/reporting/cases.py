@@ -16,10 +16,8 @@ from nanoemox.reporting.data import EvaluatedRun, align_answers
 from nanoemox.scoring.corrected.scorer import CorrectedScorer, LabelMap
 from nanoemox.scoring.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability_table
 from nanoemox.scoring.metrics.classification import Counts, confusion_matrix
-from nanoemox.tasks import format_label, parse, parse_label
+from nanoemox.tasks import ERG, MER, OVMER, TASKS, format_label, parse, parse_label
 
-CLOSED: Final = ("mer", "msa", "mir")
-"""Tasks whose truth is one label of a list."""
 _HALF: Final = 0.5
 _SHOWN: Final = 1500
 """Characters of an answer that are shown."""
@@ -68,7 +66,7 @@ class Example:
 
 def confusions(benchmark: Benchmark, part: BenchmarkAnswers) -> Confusions | None:
     """Count truths and answers of a closed task; None of other tasks."""
-    if benchmark.task not in CLOSED:
+    if not TASKS[benchmark.task].closed:
         return None
     clips = align_answers(benchmark, part)
     truth = [_wanted(benchmark, value) for value in clips.truth]
@@ -78,8 +76,8 @@ def confusions(benchmark: Benchmark, part: BenchmarkAnswers) -> Confusions | Non
 
 
 def reliability(benchmark: Benchmark, part: BenchmarkAnswers) -> Reliability | None:
-    """Sort closed answers by their probability; None where the run tells none. An unanswered clip is unsure, wrong."""
-    if benchmark.task not in CLOSED or not part.confidences:
+    """Sort closed answers by probability; None if the run has none. An unanswered clip is wrong, with probability 0."""
+    if not TASKS[benchmark.task].closed or not part.confidences:
         return None
     confidence, right = part.confidence(tuple(part.truth), tuple(part.truth.values()))
     return Reliability(reliability_table(confidence, right), expected_calibration_error(confidence, right))
@@ -89,7 +87,7 @@ def read_label(benchmark: Benchmark, answer: AnswerValue) -> str | None:
     """Return the label that an answer to a closed task is read as."""
     if not answer:
         return None
-    if benchmark.task == "mer":
+    if benchmark.task == MER.key:
         return LabelMap(benchmark.labels).read((answer,) if isinstance(answer, str) else answer)
     return parse_label(answer if isinstance(answer, str) else ", ".join(answer), benchmark.labels)
 
@@ -99,14 +97,14 @@ def is_right(benchmark: Benchmark, truth: Value, answer: AnswerValue, raw: str) 
 
     Of open vocabulary: at least half of the families named are true, and half of the true ones are named.
     """
-    if benchmark.task in CLOSED:
+    if TASKS[benchmark.task].closed:
         return read_label(benchmark, answer) == _wanted(benchmark, truth)
-    if benchmark.task == "ovmer":
+    if benchmark.task == OVMER.key:
         words = [(answer,) if isinstance(answer, str) else (answer or ())]
         rows = CorrectedScorer().set_scores([(truth,) if isinstance(truth, str) else truth], words).rows
         return bool((rows >= _HALF).all()) if (rows == rows).all() else None  # NaN: the truth names no family
-    if benchmark.task == "erg" and truth:
-        chain = parse("erg", raw).think
+    if benchmark.task == ERG.key and truth:
+        chain = parse(ERG.key, raw).think
         return chain is not None and format_label(chain.emotion) == format_label(str(truth))
     return None
 
@@ -141,7 +139,7 @@ def _verdicts(benchmark: Benchmark, run: EvaluatedRun) -> dict[str, tuple[bool |
     found = {}
     for name, truth, answer in zip(clips.names, clips.truth, clips.answers, strict=True):
         raw = str(run.rows[benchmark.id][name].get("raw") or "")
-        label = read_label(benchmark, answer) if benchmark.task in CLOSED else None
+        label = read_label(benchmark, answer) if TASKS[benchmark.task].closed else None
         found[name] = (is_right(benchmark, truth, answer, raw), label or "")
     return found
 
@@ -160,7 +158,7 @@ def _run_answer(run: EvaluatedRun, benchmark: Benchmark, name: str, verdict: tup
 
 def _wanted(benchmark: Benchmark, truth: Value) -> str:
     text = _truth_text(truth)
-    if benchmark.task == "mer":
+    if benchmark.task == MER.key:
         return LabelMap(benchmark.labels).read((text,)) or text
     return parse_label(text, benchmark.labels) or format_label(text)
 

@@ -1,6 +1,6 @@
 """What a page shows of a clip: small pictures, the face that was read, the outline of the sound, the words.
 
-Taken from a :class:`~nanoemox.types.Clip` as soon as it is there, so that the clip's own arrays need not be kept.
+Made from a :class:`~nanoemox.types.Clip` right after decoding, so that its arrays need not be kept.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Comparison:
     Attributes:
         first, second: Names of the rows.
         metric: Score that is compared.
-        num_clips: Clips that both were asked about.
+        num_clips: Number of common clips.
         difference: Score of the first minus score of the second; None if it cannot be computed (``note`` says why).
         interval: Its 95 % interval.
         p_value: Two-sided, of the paired bootstrap.
@@ -49,12 +49,12 @@ class Comparison:
 
 def comparisons(benchmark: Benchmark, runs: Iterable[EvaluatedRun], measures: Measures) -> list[Comparison]:
     """Compare the first run with the others, and every run with its baselines."""
-    asked = [run for run in runs if benchmark.id in run.parts[run.name]]
+    present = [run for run in runs if benchmark.id in run.parts[run.name]]
     found = []
-    for place, run in enumerate(asked):
+    for place, run in enumerate(present):
         own = run.parts[run.name][benchmark.id]
         if place:
-            first = asked[0]
+            first = present[0]
             pair = {first.name: first.parts[first.name][benchmark.id], run.name: own}
             found.append(compare_answers(benchmark, pair, measures))
         for name, parts in run.parts.items():
@@ -64,7 +64,7 @@ def comparisons(benchmark: Benchmark, runs: Iterable[EvaluatedRun], measures: Me
 
 
 def compare_answers(benchmark: Benchmark, pair: Mapping[str, BenchmarkAnswers], measures: Measures) -> Comparison:
-    """Compare two rows on the clips that both were asked about.
+    """Compare two rows on their common clips.
 
     Args:
         benchmark: What they answer.
@@ -76,7 +76,7 @@ def compare_answers(benchmark: Benchmark, pair: Mapping[str, BenchmarkAnswers], 
     common = [name for name in common_clips(*sides, measures) if one.truth[name] == other.truth[name]]
     empty = Comparison(first, second, benchmark.metrics[0], len(common))
     if not common:
-        return _without(empty, "they have no clip in common whose truth both tell alike")
+        return _without(empty, "they have no common clip with the same truth")
     try:
         a, b = (measure(benchmark, select_clips(side, common), measures) for side in sides)
     except NanoEmoXError as error:
@@ -87,7 +87,7 @@ def compare_answers(benchmark: Benchmark, pair: Mapping[str, BenchmarkAnswers], 
     clusters = clusters_of(benchmark, common, {**other.speakers, **one.speakers})
     found = difference(metric, a, b, clusters)
     left_out = sum(len(part.truth) - len(common) for part in (one, other))
-    note = f"on the {len(common)} clips that both can be compared on" if left_out else ""
+    note = f"on the {len(common)} common clips" if left_out else ""
     low, high = found["interval"]
     return Comparison(
         first,

@@ -129,7 +129,7 @@ def read_runs(paths: Sequence[Path]) -> list[EvaluatedRun]:
         if run.scores.scorer != runs[0].scores.scorer:
             raise NanoEmoXError(
                 f"{run.path} was scored by the {run.scores.scorer} scorer, {runs[0].path} by the "
-                f"{runs[0].scores.scorer} one: evaluate again with one --scorer; answers are not asked again"
+                f"{runs[0].scores.scorer} one: evaluate again with one --scorer; stored answers are reused"
             )
     return _named(runs)
 
@@ -167,7 +167,7 @@ def _read(path: Path) -> EvaluatedRun:
     missing = [key for key in scores.benchmarks if key not in own or not own[key].truth]
     if missing:
         raise NanoEmoXError(
-            f"{path}: {METRICS} tells scores of {', '.join(missing)}, {PREDICTIONS} holds no answers with truths to "
+            f"{path}: {METRICS} has scores of {', '.join(missing)}, {PREDICTIONS} holds no answers with truths to "
             "it: run nanoemox evaluate again with the same --out"
         )
     judged = _checked(_JudgeFile, path / JUDGED).benchmarks if (path / JUDGED).is_file() else {}

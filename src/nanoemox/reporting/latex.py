@@ -19,7 +19,7 @@ _SPECIAL: Final = re.compile("[" + re.escape("".join(_ESCAPES)) + "]")
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints as it stands; line breaks and unprintable characters become spaces."""
+    """Escape text for LaTeX; line breaks and unprintable characters become spaces."""
     return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], one_line(text))
 
 

@@ -70,7 +70,7 @@ class Report:
 
     def drawings(self) -> dict[str, list[Drawing]]:
         """Return the figures by benchmark; needs matplotlib."""
-        from nanoemox.reporting.draw import draw
+        from nanoemox.reporting.figures import draw
 
         return {section.benchmark.id: draw(section) for section in self.sections}
 
@@ -124,7 +124,7 @@ def write_report(options: ReportOptions) -> dict[str, Any]:
 
 
 def write_html(out: Path, wheel_tables: Path | None = None) -> str | None:
-    """Write the page of one run beside its ``metrics.json``.
+    """Write the page of one run into the folder of its ``metrics.json``.
 
     Args:
         out: Folder of the run.

@@ -1,4 +1,4 @@
-"""Where Ray runs: on this machine alone by default, where nobody else reaches it, or in a cluster that is there.
+"""Where Ray runs: by default on this machine only and unreachable from outside, or in an existing cluster.
 
 Ray's processes run whatever they are sent. The ones started here want a key that is made for this one run and listen on
 loopback, but for one port of each replica that Ray Serve opens on all interfaces, behind the same key. They print
@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nanoemox.types import NanoEmoXError
+from nanoemox.types import NanoEmoXError, needs_extra
 
 SEE_MORE: Final = "RAY_LOG_TO_DRIVER=1 shows what Ray's processes say"
 _QUIET: Final = {"RAY_LOG_TO_DRIVER": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 _PRIVATE: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 # Ray has a setting that keeps it on loopback, under the name of the systems where that is the default.
 _LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# Ray gives what it starts the lowest claim on the cores (nice 15): an engine would starve beside any other program.
+# Ray starts its processes at low priority (nice 15): an engine would starve next to any other program.
 _EQUAL: Final = {"RAY_worker_niceness": "0"}
-# On a busy machine a process needs longer than Ray Serve's few seconds before it first says that it is well.
+# On a busy machine the first health check takes longer than Ray Serve's few seconds.
 _PATIENT: Final = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60"}
 
 
@@ -37,10 +37,10 @@ class Cluster:
     """Where Ray runs.
 
     Attributes:
-        address: A cluster that is there (``HOST:PORT``, ``ray://HOST:PORT``, ``auto``); None starts Ray here.
-        cpus: Cores that Ray started here may give away; None for those of this machine.
-        gpus: The same for GPUs; None for those that Ray finds.
-        store_mb: Memory that Ray started here shares between its processes, in MB.
+        address: An existing cluster (``HOST:PORT``, ``ray://HOST:PORT``, ``auto``); None starts Ray here.
+        cpus: Cores for Ray started here; None for all of this machine.
+        gpus: GPUs, likewise; None for those that Ray finds.
+        store_mb: Shared memory of Ray started here, in MB.
     """
 
     address: str | None = None
@@ -51,13 +51,13 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What each of several workers takes.
+    """Resources of each of several workers.
 
     Attributes:
-        least: Workers at least.
-        most: Workers at most; more than ``least`` lets Ray choose by the load.
-        cpus: Cores of each.
-        gpus: GPUs of each; a fraction shares one.
+        least: Minimum number of workers.
+        most: Maximum number of workers; if it exceeds ``least``, Ray scales with the load.
+        cpus: Cores per worker.
+        gpus: GPUs per worker; a fraction shares one.
     """
 
     least: int = 1
@@ -74,9 +74,9 @@ class Share:
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise NanoEmoXError(f"{self.gpus:g} GPUs each: Ray gives a fraction of one, or whole ones")
 
-    def device(self, asked: str) -> str:
-        """Which device a worker takes: none that Ray does not count."""
-        return "cpu" if asked == "auto" and not self.gpus else asked
+    def device(self, wanted: str) -> str:
+        """Return the device of a worker; a GPU only if Ray assigned one."""
+        return "cpu" if wanted == "auto" and not self.gpus else wanted
 
 
 def parse_workers(text: str) -> tuple[int, int]:
@@ -93,23 +93,21 @@ def parse_workers(text: str) -> tuple[int, int]:
 
 @contextmanager
 def ray_at(cluster: Cluster, share: Share, variables: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """Start Ray here, or join a cluster, and yield the module ``ray``; what was started ends with the block.
+    """Start Ray here, or join a cluster, and yield the module ``ray``; a started Ray ends with the block.
 
     Args:
-        cluster: Where.
-        share: What will be asked of it, which Ray started here must be able to give.
-        variables: Environment of the processes of Ray started here.
+        cluster: Where Ray runs.
+        share: Resources of the workers, which Ray started here must have.
+        variables: Environment variables of Ray started here.
 
     Raises:
-        NanoEmoXError: Ray is not installed, does not start, cannot be reached, or has not that much to give.
+        NanoEmoXError: Ray is not installed, does not start, cannot be reached, or lacks the resources.
     """
     with _environment(
         _QUIET | (_PRIVATE | _LOOPBACK | _EQUAL | _PATIENT if cluster.address is None else {}) | dict(variables or {})
     ):
-        try:
+        with needs_extra("ray", "--ray"):
             import ray
-        except ImportError as error:
-            raise NanoEmoXError("--ray needs Ray: pip install 'nanoemox[ray]'") from error
         logging.getLogger("ray").setLevel(logging.ERROR)
         with _started_here(ray, cluster) if cluster.address is None else _joined(ray, cluster.address):
             if cluster.address is None:
@@ -178,7 +176,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that the user has not set, and forget them afterwards."""
+    """Set variables that the user has not set, and remove them afterwards."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:

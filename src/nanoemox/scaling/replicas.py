@@ -28,7 +28,7 @@ NAME: Final = "nanoemox"
 
 @dataclass(frozen=True, slots=True)
 class ReplicaOptions:
-    """What a replica serves, and to whom.
+    """Options of a replica.
 
     Attributes:
         model: As of :meth:`~nanoemox.inference.engine.Engine.from_pretrained`.
@@ -62,7 +62,7 @@ class Replica:
         return create_app(self.service, self.options.host, self.options.token)
 
     def check_health(self) -> None:
-        """Let Ray Serve replace a replica whose model's thread has ended."""
+        """Let Ray Serve replace a replica if its model thread has ended."""
         if not self.service.batcher.alive:
             raise RuntimeError("the model's thread has ended")
 
@@ -70,7 +70,7 @@ class Replica:
 def serve_replicas(
     options: ReplicaOptions, cluster: Cluster, share: Share, port: int, tell: Callable[[str], None]
 ) -> None:
-    """Serve until Ctrl-C or a signal to end; what is at work is finished first.
+    """Serve until Ctrl-C or a termination signal; requests in progress are finished first.
 
     Args:
         options: What each replica serves.
@@ -81,14 +81,14 @@ def serve_replicas(
 
     Raises:
         NanoEmoXError: An address that cannot be listened at or that others can reach without a token, no such model,
-            Ray cannot be had or has not that much to give, or no replica starts.
+            Ray cannot be started or reached, lacks the resources, or no replica starts.
     """
     check_reach(options.host, options.token)
     find_checkpoint(options.model)  # better now than in every replica
     with listening_at(port, options.host) as (listening, address):
         port = listening.getsockname()[1]
     options = replace(options, device=share.device(options.device))
-    with ray_at(cluster, share, PROXY_VARIABLES), _told_to_end() as ended, _serving(options, share, port):
+    with ray_at(cluster, share, PROXY_VARIABLES), _stop_signal() as ended, _serving(options, share, port):
         if _ready(ended):
             tell(address)
             ended.wait()
@@ -122,7 +122,7 @@ def _serving(options: ReplicaOptions, share: Share, port: int) -> Iterator[None]
 
 
 def _ready(ended: threading.Event) -> bool:
-    """Wait for the replicas; False where the server was told to end before."""
+    """Wait for the replicas; False if the server was stopped before."""
     from ray import serve
 
     while not ended.wait(0.2):
@@ -161,7 +161,7 @@ def _deployment(options: ReplicaOptions, share: Share, quiet: Any) -> Any:
 
 
 @contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
+def _stop_signal() -> Iterator[threading.Event]:
     """Yield an event that SIGINT and SIGTERM set; Ray's own handlers, set when it starts, would end in a traceback."""
     ended = threading.Event()
     before = {sign: signal.signal(sign, lambda *_: ended.set()) for sign in (signal.SIGINT, signal.SIGTERM)}

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from nanoemox.media.decode import MediaOptions
 from nanoemox.media.subtitles import SIDECAR_SUFFIXES
-from nanoemox.types import MediaError, NanoEmoXError
+from nanoemox.types import MediaError, NanoEmoXError, needs_extra
 
 
 def is_remote(source: str) -> bool:
@@ -22,7 +22,7 @@ def list_clips(uri: str, suffixes: Collection[str]) -> list[str]:
     """Return the URIs of the clips under a URI, sorted, or itself where it is a file.
 
     Args:
-        uri: ``s3://bucket/folder``; what the file system needs besides stands in its query, as pyarrow reads it
+        uri: ``s3://bucket/folder``; further settings of the file system are in its query, as pyarrow reads it
             (``?endpoint_override=...``), and secrets in the environment.
         suffixes: How names of clips end, in lower case.
 
@@ -48,7 +48,7 @@ def list_clips(uri: str, suffixes: Collection[str]) -> list[str]:
 
 
 def copy_clip(uri: str, folder: Path) -> Path:
-    """Copy a clip, and the subtitles beside it, into a folder and return where it is.
+    """Copy a clip and its subtitle files into a folder, and return its path.
 
     Raises:
         MediaError: It cannot be read, or is larger than what is decoded.
@@ -74,10 +74,8 @@ def copy_clip(uri: str, folder: Path) -> Path:
 
 
 def _fs() -> Any:
-    try:
+    with needs_extra("ray", "an object store"):
         from pyarrow import fs
-    except ImportError as error:
-        raise NanoEmoXError("clips in an object store need pyarrow: pip install 'nanoemox[ray]'") from error
     return fs
 
 

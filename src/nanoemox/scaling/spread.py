@@ -29,7 +29,7 @@ CLIPS_AT_ONCE: Final = 8
 MAX_BLOCKS: Final = 20_000
 """Pieces of the list of sources at most; Ray keeps account of each."""
 TRIES: Final = 2
-"""How often sources are handed out again whose process died."""
+"""How often a source is retried after its process died."""
 LOST: Final = "the process that had it died, again and again: look at it with nanoemox answer"
 
 
@@ -49,7 +49,7 @@ def spread(ray: Any, sources: Sequence[str], opener: Callable[[], Work], share: 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # what is lost is told below
+    context.max_errored_blocks = -1  # losses are reported below
     # Results come back by the block, so a block is what an actor takes at once, as long as there are not too many.
     blocks = min(MAX_BLOCKS, -(-len(sources) // CLIPS_AT_ONCE))
     dataset = data.from_items([{"source": s} for s in sources], override_num_blocks=blocks).map_batches(

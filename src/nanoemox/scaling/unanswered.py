@@ -1,4 +1,4 @@
-"""What a client is told when the replica that had its request is gone: come back, as OpenAI's clients do by themselves.
+"""Response to a client whose replica is gone: retry, as OpenAI's clients do by themselves.
 
 Runs in the processes of Ray Serve that listen, which would answer 500 with words of their own.
 """
@@ -37,7 +37,7 @@ class Unanswered:
         async def noted(message: Message) -> None:
             nonlocal begun, replaced
             if message["type"] == "http.response.start":
-                # Ray Serve says in plain text that no replica can be had or that too much waits.
+                # Ray Serve reports in plain text that there is no replica or that the queue is full.
                 replaced = message["status"] in (408, 429, 503) and not _is_ours(message)
                 begun = not replaced
             if begun:

@@ -17,9 +17,10 @@ from typing import Final
 from nanoemox.benchmarks.records import get_benchmark
 from nanoemox.benchmarks.runs import PREDICTIONS, Key, prediction_file, read_dialogue, read_rows
 from nanoemox.judging.judge_prompts import MAX_TEXT_CHARS, load_prompt
+from nanoemox.tasks import ERG
 from nanoemox.types import NanoEmoXError, Turn
 
-_TASK: Final = "erg"
+_TASK: Final = ERG.key
 _CRITERION: Final = re.compile(r"^- (\w+): (.+)\n +1: (.+) 3: (.+) 5: (.+)$", re.MULTILINE)
 
 Dialogue = tuple[Turn, ...]
@@ -107,7 +108,7 @@ def plan_study(paths: Sequence[Path], sample: int, seed: int) -> RatingPlan:
     names = _names(files)
     common = [key for key in runs[0] if all(key in run for run in runs[1:])]
     if not common:
-        raise NanoEmoXError(f"{', '.join(names)}: no clip that all of them were asked to reply to")
+        raise NanoEmoXError(f"{', '.join(names)}: no common clip with a reply task")
     drawn = sorted(common, key=lambda key: hashlib.sha256(json.dumps([seed, *key]).encode()).digest())[:sample]
     items = [StudyClip(*key, _dialogue(key, runs, names), tuple(run[key][1] for run in runs)) for key in drawn]
     return RatingPlan(names, seed, load_criteria(), _scale(), tuple(items))

@@ -1,7 +1,7 @@
 """The six affective tasks, one file each: identifier, labels, answer format, parser, columns of a table.
 
 The wording of questions lives in ``templates.yaml``. The parsers read our formats, the sentences of the paper's
-authors, and the disorder that language models add to both.
+authors, and common deviations of language models from both.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ __all__ = [
     "ALL_TASKS",
     "CHAIN_FIELDS",
     "DEFAULT_LABELS",
+    "ERG",
+    "ERI",
     "LABEL_SETS",
     "MAX_LABEL_WORDS",
+    "MER",
+    "MIR",
+    "MSA",
+    "OVMER",
     "TASKS",
     "ClosedTask",
     "Task",
@@ -47,7 +53,7 @@ TASKS: Final[dict[str, Task]] = {task.key: task for task in (MSA, MER, OVMER, MI
 """Task key -> task, in display order. The only list of them: a line added here adds a task, and
 its questions are in the model's ``templates.yaml``."""
 ALL_TASKS: Final[tuple[str, ...]] = tuple(TASKS)
-"""The six tasks, the default wherever tasks may be given."""
+"""The six tasks, the default of every ``tasks`` argument."""
 DEFAULT_LABELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {task.key: task.labels for task in TASKS.values() if task.closed}
 )
@@ -70,7 +76,7 @@ def parse(task: str, raw: str, labels: Sequence[str] | None = None) -> Reading:
 
     Args:
         task: Task key.
-        raw: The generated text; our formats, the authors' formats, or either in disorder.
+        raw: The generated text; our formats, the authors' formats, or deviations from them.
         labels: Candidates of a closed task (default: its own); the label is returned in this spelling.
 
     Returns:

@@ -17,7 +17,7 @@ _MARK: Final = re.compile(r"<\S{1,40}?>|\[/?[A-Z_]+\]")
 def for_tokenizer(templates: Templates, tokenizer: Any) -> Templates:
     """Return templates that fit a tokenizer: unchanged if it knows ChatML, else with its own turns.
 
-    What stands before the user's words, between question and answer, and after the answer is taken from the
+    The text before the user's words, between question and answer, and after the answer comes from the
     tokenizer's chat template. The words themselves stay.
 
     Raises:
@@ -32,8 +32,8 @@ def for_tokenizer(templates: Templates, tokenizer: Any) -> Templates:
         raise CheckpointError(f"templates: their layout is made of {foreign[0]}, which the tokenizer does not know")
     if not getattr(tokenizer, "chat_template", None):
         raise CheckpointError(
-            f"the tokenizer has neither {foreign[0]} nor a chat template, so that nobody knows how it marks turns: "
-            "take a model that was trained on dialogues, or put a chat_template.jinja beside its tokenizer.json"
+            f"the tokenizer has neither {foreign[0]} nor a chat template, so its format of turns is unknown: "
+            "take a model that was trained on dialogues, or add a chat_template.jinja to the folder of its tokenizer"
         )
     system = _SYSTEM.search(templates.prefix)
     question = _render(tokenizer, system[1] if system else "", None)

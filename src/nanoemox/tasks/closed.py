@@ -1,7 +1,7 @@
 """Tasks whose answer is one of given labels.
 
 The answer is the bare label, nothing else. The parser also reads the sentences of the paper's authors ("the most likely
-label is X"), and the disorder that language models add to both.
+label is X"), and common deviations of language models from both.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ClosedTask(Task):
         return self.default_labels
 
     def valence(self, probabilities: Mapping[str, float]) -> float | None:
-        """Return the valence that formatted labels and their probabilities mean, or None where they mean none."""
+        """Return the valence of formatted labels with probabilities, or None if the task has none."""
         return None
 
     def read(self, raw: str, text: str, labels: Sequence[str]) -> Reading:
@@ -76,7 +76,7 @@ def _fold(text: str) -> str:
 def parse_label(text: str, labels: Sequence[str]) -> str | None:
     """Return the candidate that ``text`` names, in the spelling of ``labels``, or None.
 
-    Whole words only, the longest candidate first, so labels that share a start cannot be taken for one another. An
+    Whole words only, the longest candidate first, so a label cannot match as the prefix of another. An
     announced label (``the most likely label is X``) wins over words around it, the last announcement over earlier
     ones; otherwise the first candidate that is not negated.
     """

@@ -1,4 +1,4 @@
-"""Empathetic response generation: a reply, after a chain of four thoughts where it is asked for (paper, ERG).
+"""Empathetic response generation: a reply, optionally after a chain of four thoughts (paper, ERG).
 
 The chain is line based, so that a small model spends its tokens on content.
 """

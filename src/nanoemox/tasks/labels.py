@@ -41,7 +41,7 @@ LABEL_SETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         # ... and scores its hit rate after folding them into the eight classes of MEAD.
         "mead": _words("neutral, happy, surprised, angry, fear, sad, disgusted, contempt"),
-        # The candidate list that the authors print in a question that is asked but never trained on.
+        # The candidate list in a question of the authors that is evaluated but never trained on.
         "avamerg_candidates": _words(
             "conflicted, sadness, weary, upset, frustrated, disappointment, uneasy, confused, stressed, burdened, "
             "worry, nervous, confusion, helpless, overwhelm, surprised, proud, lonely, guilty, hopeful, anxious, "

@@ -19,8 +19,8 @@ class Task(ABC):
 
     Attributes:
         key: Short name used everywhere in code, files and options.
-        name: Name for people.
-        answer_name: What its answer is called on the card.
+        name: Display name.
+        answer_name: Name of its answer on the card.
         level: 1 perception, 2 understanding, 3 interaction.
         identifier: Tag that starts every question (plain text, not a special token).
         form: What an answer is.

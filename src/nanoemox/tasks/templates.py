@@ -1,4 +1,4 @@
-"""The words around a clip: prompt sentences, questions and answer patterns, read from ``templates.yaml``.
+"""The text around a clip: prompt sentences, questions and answer patterns, read from ``templates.yaml``.
 
 A model directory carries its own ``templates.yaml``, because a checkpoint answers best in the words it was
 trained with; the package's own files are the default (``chatml``), the same in fewer tokens (``compact``) and the
@@ -61,7 +61,7 @@ class _Strict(BaseModel):
 
 
 class TaskTemplate(_Strict):
-    """Questions of one task (the first is asked at inference) and the pattern of its answer."""
+    """Questions of one task (the first is used at inference) and the pattern of its answer."""
 
     questions: tuple[str, ...] = Field(min_length=1)
     answer: str
@@ -70,7 +70,7 @@ class TaskTemplate(_Strict):
 
 
 class DecisionTemplates(_Strict):
-    """How free questions are put, by form: ``{instructions}`` and, listed with commas between, ``{options}``."""
+    """Patterns of free questions by form, with ``{instructions}`` and ``{options}``, joined by commas."""
 
     predicate: str = "[Recognition] {instructions} Choose one: {options}."
     choice: str = "[Recognition] {instructions} Choose one: {options}."
@@ -94,13 +94,13 @@ class Templates(_Strict):
         subtitle: Sentence with ``{subtitle}``.
         closing: Ends what all questions of a clip share.
         closing_history: The same where there is a dialogue; ``closing`` by default.
-        reserved: What the layout itself is made of and a user's words may therefore not hold, beside special tokens.
-        suffix: Stands between the question and the answer.
+        reserved: Marks of the layout, which the user's text may not contain, besides special tokens.
+        suffix: Text between the question and the answer.
         terminator: Ends every answer.
-        sort_labels: Show candidates in the order of the alphabet whatever order they come in, so that no order that
-            a user happens to choose can change an answer.
+        sort_labels: Show candidates in alphabetical order, so that the order that
+            a user chooses cannot change an answer.
         tasks: Task key -> its questions.
-        decisions: How free questions are put.
+        decisions: Patterns of free questions.
     """
 
     version: int
@@ -156,20 +156,20 @@ class Templates(_Strict):
         return template.questions if think or not template.questions_no_think else template.questions_no_think
 
     def answer_of(self, task: str, text: str, *, think: bool = True) -> str:
-        """Put a bare answer (a label, a list, a chain with its reply) into the sentence that the task answers with."""
+        """Put a bare answer (a label, a list, a chain with its reply) into the task's answer pattern."""
         template = self.tasks[task]
         pattern = template.answer if think else template.answer_no_think or template.answer
         return _FIELD.sub(lambda _: text, pattern)
 
     def save_decision(self, folder: Path) -> list[Path]:
-        """Write the two files by which ``pipeline("decision")`` of transformers puts questions in these words."""
+        """Write the two files with which ``pipeline("decision")`` of transformers uses these questions."""
         settings, template = folder / "decision.json", folder / "decision_template.jinja"
         settings.write_text(json.dumps({"labels": {"noul": ["yes", "no"]}}, indent=1) + "\n", "utf-8")
         template.write_text(self._decision_jinja(), "utf-8")
         return [settings, template]
 
     def _decision_jinja(self) -> str:
-        """Put a free question about words alone; options are lettered, as that pipeline reads one token an answer."""
+        """Return a Jinja template for a question about text; the pipeline reads one token, so options have letters."""
         before, after = self.subtitle.split("{subtitle}")
         question = self.decisions.choice.format(instructions=_JINJA_ASKED, options=_JINJA_OPTIONS)
         texts = (self.prefix + before, after + self.closing, self.suffix)

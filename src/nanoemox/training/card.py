@@ -1,4 +1,4 @@
-"""The card of a phase: what trained on what, for how long, and what came of it beside chance and majority."""
+"""The card of a phase: data, steps, and results compared with chance and majority."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From positions of a mixture to batches.
 
 Everything random about a sample (what is withheld, the order of candidates, the wording of the question) is a
-function of seed and position, so batches are the same whoever makes them and whenever.
+function of seed and position, so batches do not depend on the process that makes them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Example:
 
 
 class Draws(Dataset[Example]):
-    """The first ``length`` positions of a phase's mixture as examples, asked in the wordings of ``templates``."""
+    """The first ``length`` positions of a phase's mixture as examples, with the wordings of ``templates``."""
 
     def __init__(
         self, mixture: Mixture | BalancedMixture, phase: Phase, cache: FeatureCache, length: int, templates: Templates

@@ -1,13 +1,13 @@
 """``nanoemox train``: from a recipe and a data root to trained weights.
 
-The output folder holds ``run.json`` (what the run started from), ``data/`` (the samples as they were used, what the
-overlap filter took out, bad files), ``features/`` (the cache), one folder a phase (``adapters.safetensors``,
+The output folder holds ``run.json`` (inputs of the run), ``data/`` (the samples used, those removed by the
+overlap filter, bad files), ``features/`` (the cache), one folder per phase (``adapters.safetensors``,
 ``resolved.yaml``, ``metrics.jsonl``, ``card.md``, ``result.json``, checkpoints) and ``model/``, a complete model
 directory.
 
-Started by ``torchrun`` or ``accelerate launch``, every process trains its share of each step. The first one alone reads
-corpora, fills the cache and writes, while the others wait; all measure, as a split model needs all. All must see the
-same folders.
+With ``torchrun`` or ``accelerate launch``, every process trains its share of each step. Only the first one reads
+corpora, fills the cache and writes, while the others wait; all validate, since a sharded model needs all. All must see
+the same folders.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transformers import set_seed
 
 from nanoemox.data.corpora import read_corpora
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
-from nanoemox.data.files import full_disk_named, only_writer, write_json
+from nanoemox.data.files import full_disk_named, sole_writer, write_json
 from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Run:
-    """A training in progress: what all phases share."""
+    """State of a training run that all phases share."""
 
     curriculum: Curriculum
     base: Path
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def half(self) -> torch.dtype | None:
-        """What autocast computes in; a split model brings its own mixed precision."""
+        """Type of autocast; a sharded model has its own mixed precision."""
         return torch.bfloat16 if self.curriculum.precision == "bf16" and not self.curriculum.fsdp else None
 
 
@@ -90,10 +90,10 @@ def run_train(
         data_root: Folder that the corpora lie in.
         out: Output folder.
         model: Directory of the model to start from.
-        resume: Go on where a run in ``out`` stopped; finished phases are kept. Recipe, steps, seed, data and model must
+        resume: Continue the run in ``out``; finished phases are kept. Recipe, steps, seed, data and model must
             be those of that run.
-        max_steps: At most so many steps a phase, at least 1, for trying out.
-        seed: In place of the recipe's; 0 to 2**32 - 1.
+        max_steps: Maximum number of steps per phase, at least 1, for quick trials.
+        seed: Replaces the recipe's seed; 0 to 2**32 - 1.
         features: Folder of the feature cache; ``out/features`` by default. Runs may share one.
         show: Show progress bars.
 
@@ -101,9 +101,9 @@ def run_train(
         Phase -> its result, ``model`` -> the folder written.
 
     Raises:
-        RecipeError: The recipe, the data or the output folder do not hold together, or the run that is resumed was
-            started with others; the message lists what differs.
-        CheckpointError: The model is a placeholder that says of itself that training it makes no sense.
+        RecipeError: The recipe, the data or the output folder do not fit together, or the resumed run was
+            started with other inputs; the message lists the differences.
+        CheckpointError: The model is a placeholder, which cannot be trained.
     """
     curriculum = _overridden(load_curriculum(recipe), max_steps, seed)
     done = [name for name in curriculum.phases if (out / name).exists()]
@@ -111,11 +111,11 @@ def run_train(
         raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: --resume it, or name another folder")
     place = processes()
     check_fsdp(curriculum.fsdp)
-    place.wait_for_everyone()  # nobody looks at OUT after the first has begun to write there
+    place.wait_for_everyone()  # the first process writes to OUT only after all have checked it
     processor = NanoEmoXProcessor.from_pretrained(model)
     if processor.config.placeholder:
         raise CheckpointError(f"{model} cannot be trained: {processor.config.placeholder}")
-    with only_writer(out, wanted=place.is_main_process), full_disk_named(out):
+    with sole_writer(out, wanted=place.is_main_process), full_disk_named(out):
         samples, cache = _data(curriculum, data_root, out, model, processor, resume=resume, features=features)
         run = Run(curriculum, Path(model), out, processor, samples, cache, resume, show)
         results: dict[str, Any] = {}
@@ -137,7 +137,7 @@ def _data(
     curriculum: Curriculum, data_root: Path, out: Path, model: str | Path, processor: NanoEmoXProcessor, *,
     resume: bool, features: Path | None,
 ) -> tuple[dict[str, list[Sample]], FeatureCache]:  # fmt: skip
-    """Return the usable samples of every corpus and their features; the model that encodes them is gone afterwards."""
+    """Return the usable samples of every corpus and their features; the encoding model is freed afterwards."""
     place, loaded = processes(), _load(model)
     options = CacheOptions(root=data_root, dtype=getattr(torch, curriculum.cache_dtype))
     with place.main_process_first():
@@ -161,7 +161,7 @@ def _data(
 
 
 def _free() -> None:
-    """Give the memory of models that are done with back to the device; trainers hold theirs in reference cycles."""
+    """Release the memory of unused models; trainers keep theirs in reference cycles."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -191,7 +191,7 @@ def _manifests(curriculum: Curriculum, out: Path) -> dict[str, Path]:
 
 
 def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool) -> dict[str, list[Sample]]:
-    """Read and filter the corpora; a run that is resumed must have used the same samples."""
+    """Read and filter the corpora; a resumed run must have used the same samples."""
     files = _manifests(curriculum, out)
     read = read_corpora(data_root, curriculum.corpus_names)
     held = evaluation_overlap(data_root, read)
@@ -199,7 +199,7 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
     samples: dict[str, list[Sample]] = {name: [] for name in read}
     for sample in kept:
         if sample.split == "test":
-            continue  # read so that the filter knows it; neither trained on nor chosen by
+            continue  # only needed by the filter; used neither for training nor for selection
         merged = sample.split == "validation" and sample.corpus in curriculum.merge_validation
         samples[sample.corpus].append(sample.model_copy(update={"split": "train"}) if merged else sample)
     if resume:
@@ -214,12 +214,12 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
 
 
 def _write_model(run: Run) -> None:
-    """Write the model that the last phase ends with; its configuration tells whose adapters are trained by now."""
+    """Write the model of the last phase; its configuration lists the branches with trained adapters."""
     model, last = _load(run.base), next(reversed(run.curriculum.phases))
     load_adapters(model, run.out / last / ADAPTERS)
     if lora_layers(model):
         fold_lora(model)
-    groups = run.curriculum.held(last)
+    groups = run.curriculum.saved_groups(last)
     trained = {g.removesuffix("_adapter") for g in groups} | set(model.config.trained_branches)
     model.config.trained_branches = [b for b in model.config.branches if b in trained]
     whole, partial = run.out / "model", run.out / ".model.partial"
@@ -231,17 +231,16 @@ def _write_model(run: Run) -> None:
 
 
 def _earlier(run: Run, name: str) -> list[str]:
-    """Name the phases that have run before this one."""
+    """Return the phases before this one."""
     phases = list(run.curriculum.phases)
     return phases[: phases.index(name)]
 
 
 def _phase(run: Run, name: str) -> dict[str, Any]:
-    """Train one phase, or return the result that it left when it was finished."""
+    """Train one phase, or return its result if it is finished."""
     phase, folder = run.curriculum.with_replay(name), run.out / name
     if run.resume and (folder / RESULT).is_file():
-        finished: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-        return finished
+        return json.loads((folder / RESULT).read_text("utf-8"))
     started = time.monotonic()
     if processes().is_main_process:
         write_resolved(run.curriculum, folder / "resolved.yaml")
@@ -259,7 +258,9 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
     length = phase.steps * phase.micro_batch * phase.accumulation * arguments.world_size
     data = Draws(phase.draw(run.samples, run.curriculum.seed), phase, run.cache, length, run.processor.templates)
     kind = ShardedTrainer if run.curriculum.fsdp else P2ETrainer
-    trainer = kind(model, arguments, data, Collator(run.processor), run.curriculum.held(name), phase.build_objective())
+    trainer = kind(
+        model, arguments, data, Collator(run.processor), run.curriculum.saved_groups(name), phase.build_objective()
+    )
     trainer.add_callback(Progress(name, folder / "metrics.jsonl", show=run.show))
     if phase.balance is not None and isinstance(data.mixture, BalancedMixture):
         validator = Validator(model, run.processor, run.cache, phase, run.half)
@@ -268,18 +269,17 @@ def _phase(run: Run, name: str) -> dict[str, Any]:
         trainer.add_callback(Balancer(data.mixture, phase.mixture, phase.balance, measure, folder / "balance.jsonl"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints") if run.resume else None)
     _finish(run, name, model, trainable, time.monotonic() - started)
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-    return result
+    return json.loads((folder / RESULT).read_text("utf-8"))
 
 
 def _finish(
     run: Run, name: str, model: NanoEmoXForConditionalGeneration, trainable: frozenset[str], seconds: float
 ) -> None:
-    """Write what a phase learnt, measured on held-out samples; the result comes last, it says that all is there."""
+    """Write the weights of a phase and its validation metrics; the result is written last and marks it complete."""
     phase, folder = run.curriculum.with_replay(name), run.out / name
     # A run in half precision keeps its result in half precision; only what a run resumes from is exact.
     stored = torch.bfloat16 if run.curriculum.precision == "bf16" else None
-    held, writes = run.curriculum.held(name), processes().is_main_process
+    held, writes = run.curriculum.saved_groups(name), processes().is_main_process
     save_adapters(model, folder / ADAPTERS, held, stored, write=writes)
     held_out = phase.sources(run.samples, "validation")
     measured = Validator(model, run.processor, run.cache, phase, run.half).measure(

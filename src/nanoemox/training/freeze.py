@@ -1,4 +1,4 @@
-"""What trains is a set of names; what does not is held as lightly as the arithmetic allows."""
+"""Selection of trainable parameters, and memory savings for the frozen ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nanoemox.types import RecipeError
 
 
 def set_trainable(model: nn.Module, groups: Collection[str]) -> frozenset[str]:
-    """Let the parameters of these groups train and freeze all others.
+    """Make the parameters of these groups trainable and freeze all others.
 
     Returns:
-        The names that train.
+        The names of the trainable parameters.
 
     Raises:
         RecipeError: A group is unknown or the model has no parameter in it.
@@ -37,14 +37,14 @@ def set_trainable(model: nn.Module, groups: Collection[str]) -> frozenset[str]:
 
 
 def lighten(model: nn.Module, dtype: torch.dtype | None) -> None:
-    """Let go of the frozen encoders, whose features are cached, and hold frozen matrices as autocast reads them.
+    """Drop the frozen encoders, whose features are cached, and store frozen matrices in the type of autocast.
 
-    Autocast would round them anew at every step, from a copy of twice the size; what is computed is the same to the
-    bit. Embeddings, a head tied to them, norms and whatever trains keep their precision.
+    Autocast would round them at every step, from a copy of twice the size; the result is identical to the
+    bit. Embeddings, a head tied to them, norms and trainable parameters keep their precision.
 
     Args:
-        model: The model, frozen but for what trains.
-        dtype: What autocast computes in, None without it.
+        model: The model, frozen except for the trainable parameters.
+        dtype: Type of autocast; None without it.
     """
     for name in BRANCHES:
         setattr(model, f"{name}_encoder", None)

@@ -1,8 +1,8 @@
-"""The one training loop, on ``transformers.Trainer``: Accelerate, resuming and logging come with it.
+"""The training loop, based on ``transformers.Trainer`` with its Accelerate support, resume and logging.
 
-What is ours: positions are drawn in order, so resuming skips them exactly; a loss or gradient that is not finite
-stops the run before the optimiser steps and names the samples; a checkpoint holds what trains, its optimiser and the
-random states, and appears under its name only when it is whole.
+Our additions: positions are drawn in order, so resuming skips them exactly; a loss or gradient that is not finite
+stops the run before the optimiser steps and names the samples; a checkpoint holds the trainable parameters, the
+optimiser and random states, and is written atomically.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class NonFiniteError(NanoEmoXError):
 class Guard(TrainerCallback):
     """Stops before an optimiser step whose losses or gradients are not finite.
 
-    The device is asked once a step, for everything together: asked after every micro-batch it would stand idle while
+    The device is synchronised once a step, for everything together: after every micro-batch it would be idle while
     the next one is prepared.
 
     Attributes:
@@ -71,7 +71,7 @@ class Guard(TrainerCallback):
     ) -> None:
         """Check every loss and every gradient."""
         gradients = {n: p.grad for n, p in kwargs["model"].named_parameters() if p.grad is not None}
-        # Of a split model each process looks at its part: the one that finds something ends them all.
+        # Each process of a sharded model checks its part; one failure stops all.
         parts = [g.to_local() if isinstance(g, DTensor) else g for g in gradients.values()]
         sums = [g.abs().sum().float() for g in parts]
         finite = torch.isfinite(torch.stack([*(loss.float() for loss in self.losses), *sums])).tolist()
@@ -84,7 +84,7 @@ class Guard(TrainerCallback):
             raise NonFiniteError(self.message(f"gradient of {bad[0]} and {len(bad) - 1} more", state.global_step))
 
     def message(self, what: str, step: int) -> str:
-        """Name the batch and say what to do."""
+        """Return a message with the batch and the remedy."""
         return (
             f"{what} is not finite at step {step + 1}; samples: {', '.join(self.window)}; nothing was updated: "
             "lower lr or clip_norm, or look at these samples, then --resume"
@@ -101,7 +101,7 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar; lines of steps that a resumed run does again are dropped."""
+        """Open the bar; drop the lines of steps that a resumed run repeats."""
         if not state.is_world_process_zero:
             return
         old = read_lines([self.metrics]) if self.metrics.is_file() else []
@@ -139,12 +139,12 @@ class P2ETrainer(Trainer):
     """Trains one phase.
 
     Args:
-        model: The model, frozen but for what trains.
+        model: The model, frozen except for the trainable parameters.
         args: From :func:`training_arguments`.
         data: Examples by position.
         collator: Examples -> batch.
         groups: Groups of parameters that checkpoints hold.
-        objective: What is minimised.
+        objective: The objective.
     """
 
     def __init__(
@@ -179,11 +179,11 @@ class P2ETrainer(Trainer):
         """Compute the loss of a micro-batch as its share of the accumulation window's."""
         self.guard.window += inputs[IDS]
         batch = {k: v for k, v in inputs.items() if k != IDS}
-        # Gradients are averaged over processes, but each loss is a share of what all of them see.
+        # Gradients are averaged over processes, but each loss is a share of the sum over all of them.
         loss = self.loss(model, batch, num_items_in_batch) * self.accelerator.num_processes
         self.guard.losses.append(loss.detach())
         if model.training and not loss.requires_grad:
-            # Words alone in front of a frozen language model: nothing to learn here, but the step goes on.
+            # Text alone with a frozen language model has nothing to train, but the step must go on.
             loss = loss + sum(p.sum() for p in model.parameters() if p.requires_grad) * 0
         return (loss, {}) if return_outputs else loss
 
@@ -208,7 +208,7 @@ class P2ETrainer(Trainer):
         return self._run_dir or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write the checkpoint beside the others under another name, then rename it and drop old ones."""
+        """Write the checkpoint under a temporary name, then rename it and drop old ones."""
         folder = Path(self.args.output_dir)
         partial = folder / _PARTIAL
         if self.args.should_save:
@@ -268,5 +268,4 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
 
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest whole checkpoint of a phase."""
-    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return found
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

@@ -1,8 +1,8 @@
-"""What a run started from, and whether the run that resumes it starts from the same.
+"""Inputs of a run, and the check that a resumed run has the same inputs.
 
 ``run.json`` holds the resolved recipe, a digest of the base model and the number of processes; ``data/`` holds the
 samples and ``data/media.json`` the content of every media file. A resumed run gives the result of an uninterrupted one
-only if all of these are equal, so anything else is refused. What leaves the result alone may change
+only if all of these are equal, so anything else is refused. Fields that do not affect the result may change
 (:data:`FREE_FIELDS`).
 """
 
@@ -27,7 +27,7 @@ from nanoemox.types import RecipeError
 RUN: Final = "run.json"
 MEDIA: Final = "media.json"
 FREE_FIELDS: Final = frozenset({"fsdp", "log_every", "report_to", "keep_checkpoints", "save_every"})
-"""Fields of a recipe that do not change what a run ends with."""
+"""Fields of a recipe that do not affect the result."""
 _FILES: Final = ("config.json", "templates.yaml", "tokenizer.json", "preprocessor_config.json")
 _NUMBERS: Final = 64
 _SHOWN: Final = 4
@@ -76,22 +76,22 @@ def check_origin(out: Path, curriculum: Curriculum, model: str, processes: int) 
 
 
 def write_origin(out: Path, curriculum: Curriculum, model: str, processes: int) -> None:
-    """Record what a run starts from; written after its samples."""
+    """Record the inputs of a run; written after its samples."""
     recipe = curriculum.model_dump(mode="json", by_alias=True)
     write_json(out / RUN, {"version": 1, "recipe": recipe, "model": model, "processes": processes})
 
 
 def recipe_differences(before: Curriculum, now: Curriculum) -> list[str]:
-    """Name every field that differs, with its new and old value."""
+    """List every differing field with its new and old value."""
     old, new = _flat(before.model_dump()), _flat(now.model_dump())
     keys = [k for k in dict.fromkeys([*old, *new]) if k.rpartition(".")[2] not in FREE_FIELDS]
     absent = "absent"
-    return [f"{k} {_told(new.get(k, absent))}, was {_told(old.get(k, absent))}" for k in keys
+    return [f"{k} {_as_text(new.get(k, absent))}, was {_as_text(old.get(k, absent))}" for k in keys
             if new.get(k, absent) != old.get(k, absent)]  # fmt: skip
 
 
 def check_samples(out: Path, files: Mapping[str, Path], samples: Mapping[str, Sequence[Sample]]) -> None:
-    """Compare the samples that were read now with those that the run in ``out`` uses.
+    """Compare the samples read now with those of the run in ``out``.
 
     Args:
         out: Folder of the run.
@@ -116,7 +116,7 @@ def check_samples(out: Path, files: Mapping[str, Path], samples: Mapping[str, Se
 
 
 def check_media(out: Path, keys: Mapping[str, str]) -> None:
-    """Compare the contents of the media files with those that the run in ``out`` began with, or record them.
+    """Compare the contents of the media files with those recorded by the run in ``out``, or record them.
 
     Args:
         out: Folder of the run.
@@ -136,10 +136,9 @@ def check_media(out: Path, keys: Mapping[str, str]) -> None:
 
 
 def _recorded(out: Path, curriculum: Curriculum) -> dict[str, Any] | None:
-    """Read what a run started from; runs of versions without ``run.json`` left their recipe in each phase's folder."""
+    """Read the inputs of a run; versions without ``run.json`` stored the recipe in each phase's folder."""
     if (out / RUN).is_file():
-        found: dict[str, Any] = json.loads((out / RUN).read_text("utf-8"))
-        return found
+        return json.loads((out / RUN).read_text("utf-8"))
     resolved = [out / name / "resolved.yaml" for name in curriculum.phases]
     old = next((file for file in resolved if file.is_file()), None)
     return None if old is None else {"recipe": yaml.safe_load(old.read_text("utf-8"))}
@@ -151,7 +150,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else str(key)).items()}
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return ", ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""A curriculum is data: phases, each with what trains, on which mixture, and from which earlier phases it starts.
+"""A curriculum as data: phases, each with trainable groups, a mixture, and the earlier phases that it starts from.
 
 Selectors of a mixture are ``corpus/task``; ``*/task`` stands for every corpus of the recipe's ``corpora`` that has
 the task, in proportion to size. Weights count samples and need not sum to one.
@@ -22,7 +22,7 @@ from nanoemox.training.objectives import OBJECTIVES, Objective
 from nanoemox.types import RecipeError
 
 SEEDS = 2**32
-"""Seeds are whole numbers below this; the libraries take no others."""
+"""Upper bound of seeds, exclusive, as in the libraries."""
 Schedule = Literal["constant_with_warmup", "cosine", "cosine_with_min_lr", "linear"]
 
 
@@ -40,8 +40,8 @@ class Balance(Strict):
 
     Attributes:
         every: Steps between decisions.
-        strength: Exponent on how much more of its loss a task has kept than the others; 0 changes nothing.
-        most: Largest factor by which a weight rises or falls.
+        strength: Exponent of a task's relative remaining loss; 0 changes nothing.
+        most: Largest factor by which a weight changes.
         samples: Held-out samples of each selector that are measured.
     """
 
@@ -56,25 +56,25 @@ class Phase(Strict):
 
     Attributes:
         start_from: Phases whose weights this one starts with (``from`` in the file).
-        trainable: Groups of parameters that train; everything else is frozen.
+        trainable: Groups of trainable parameters; everything else is frozen.
         mixture: Selector -> weight.
-        subset: Selector -> share of its training samples that is drawn from, the same ones throughout.
-        modalities: What samples may show in this phase; the rest is withheld.
-        modality_dropout: Modality -> chance that a sample withholds it; media of a sample never vanish altogether.
-        think_share: Share of empathy samples that show the chain before the reply.
+        subset: Selector -> fixed share of its training samples that is used.
+        modalities: Modalities shown in this phase; the others are withheld.
+        modality_dropout: Modality -> dropout probability; at least one medium of a sample is kept.
+        think_share: Share of empathy samples with the chain before the reply.
         lr: Highest learning rate.
         min_lr: Lowest one, for ``cosine_with_min_lr``.
         steps: Optimiser steps.
         micro_batch: Samples per forward pass and process.
         accumulation: Forward passes per step.
-        warmup: Share of the steps in which the rate rises.
-        schedule: Course of the rate after that.
-        clip_norm: Largest gradient norm.
-        weight_decay: Of matrices; vectors are not decayed.
-        lora: Size of LoRA, where ``lora`` trains.
+        warmup: Share of warm-up steps.
+        schedule: Learning rate schedule after that.
+        clip_norm: Maximum gradient norm.
+        weight_decay: Weight decay of matrices; vectors are not decayed.
+        lora: Size of LoRA, if ``lora`` trains.
         save_every: Steps between checkpoints.
         balance: Adaptive task weights; none by default.
-        objective: What is minimised, a key of :data:`nanoemox.training.objectives.OBJECTIVES`.
+        objective: The objective, a key of :data:`nanoemox.training.objectives.OBJECTIVES`.
         objective_settings: Fields of the objective.
         replay: Share of samples drawn from the mixtures of earlier phases: those in ``from`` and their ancestors, in
             equal parts.
@@ -135,14 +135,14 @@ class Phase(Strict):
         return OBJECTIVES[self.objective].model_validate(self.objective_settings)
 
     def sources(self, samples: Mapping[str, Sequence[Sample]], split: str) -> dict[str, list[Sample]]:
-        """Pick the samples of each selector, ``*`` as one source: selector -> samples of that split."""
+        """Return the samples of each selector of a split, ``*`` as one source."""
         return {
             selector: [s for s in _of(samples, selector.split("/")[0]) if s.split == split and s.task == task]
             for selector, task in ((k, k.split("/")[1]) for k in self.mixture)
         }
 
     def draw(self, samples: Mapping[str, Sequence[Sample]], seed: int) -> Mixture | BalancedMixture:
-        """Build the training mixture; it can change its weights where ``balance`` asks for it."""
+        """Build the training mixture; its weights can change if ``balance`` is set."""
         sources = self.sources(samples, "train")
         for selector, share in self.subset.items():
             of = sources[selector]
@@ -155,19 +155,19 @@ class Curriculum(Strict):
     """A whole training: phases in order.
 
     Attributes:
-        name: What the recipe calls itself.
-        seed: Of everything random.
-        corpora: Corpora that ``*`` stands for; named ones are read in any case.
-        validation_samples: At most so many samples of each selector are measured after a phase.
+        name: Name of the recipe.
+        seed: Random seed.
+        corpora: Corpora for ``*``; named ones are read in any case.
+        validation_samples: Maximum number of validation samples per selector after a phase.
         cache_dtype: Precision of cached features.
-        precision: Of the arithmetic; trained weights are float32 either way.
-        fsdp: Split the model over the processes, which need a CUDA device each; by default each has a copy.
+        precision: Compute precision; trained weights are float32 in any case.
+        fsdp: Shard the model over the processes, which need a CUDA device each; by default each has a copy.
         log_every: Steps between lines of metrics.
-        report_to: Experiment trackers that get the metrics too, as transformers names them; none by default.
-        keep_checkpoints: Checkpoints kept in a phase.
+        report_to: Experiment trackers, named as in transformers; none by default.
+        keep_checkpoints: Number of checkpoints kept per phase.
         phases: Name -> phase.
         order: Names of all phases in the order in which they run; as written by default.
-        merge_validation: Corpora whose validation part trains too (Reference: both MIntRec sets).
+        merge_validation: Corpora whose validation split is used for training too (Reference: both MIntRec sets).
         forgetting: Evaluate the selectors of all phases after each phase, for the forgetting matrix.
     """
 
@@ -189,7 +189,7 @@ class Curriculum(Strict):
     @model_validator(mode="before")
     @classmethod
     def _ordered(cls, fields: Any) -> Any:
-        """Bring the phases into ``order``, so that nothing else needs to know of it."""
+        """Sort the phases by ``order``."""
         order = fields.get("order") if isinstance(fields, dict) else None
         phases = fields.get("phases") if isinstance(fields, dict) else None
         if not order or not isinstance(phases, dict):
@@ -220,7 +220,7 @@ class Curriculum(Strict):
 
     @property
     def corpus_names(self) -> tuple[str, ...]:
-        """Every corpus that some phase draws from."""
+        """All corpora of all phases."""
         named = (s.split("/")[0] for phase in self.phases.values() for s in phase.mixture)
         return tuple(dict.fromkeys([*(n for n in named if n != "*"), *self.corpora]))
 
@@ -244,10 +244,10 @@ class Curriculum(Strict):
                 mixture[selector] = mixture.get(selector, 0.0) + share * weight / sum(other.mixture.values())
         return phase.model_copy(update={"mixture": mixture, "subset": subset})
 
-    def held(self, name: str) -> frozenset[str]:
-        """Name the groups that a phase's weights hold: its own and those of all it starts from."""
+    def saved_groups(self, name: str) -> frozenset[str]:
+        """Return the groups in a phase's weights: its own and those of all phases it starts from."""
         phase = self.phases[name]
-        return frozenset(phase.trainable).union(*(self.held(p) for p in phase.start_from))
+        return frozenset(phase.trainable).union(*(self.saved_groups(p) for p in phase.start_from))
 
 
 def _modalities() -> tuple[str, ...]:

@@ -1,11 +1,11 @@
-"""FSDP2: parameters, gradients and optimiser states of a model split over the processes of a mesh.
+"""FSDP2: parameters, gradients and optimiser states of a model sharded over the processes of a mesh.
 
-Every block of the language model and of the encoders is a unit of its own, gathered just before it runs; what is left
+Every block of the language model and of the encoders is a unit, gathered just before it runs; the rest
 (embeddings, adapters, fusion) belongs to the root, which is gathered in every forward pass. Frozen and trained
 parameters may mix.
 
-Accelerate's own way to FSDP2 is not taken: without CUDA it silently trains copies, and its checkpoints hold the frozen
-parts. Ours are those of an unsplit run, so that a run can change its mind.
+Accelerate's own FSDP2 is not used: without CUDA it silently trains copies, and its checkpoints hold the frozen
+parts. Our checkpoints equal those of an unsharded run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from nanoemox.types import RecipeError
 
 
 def check_fsdp(wanted: bool) -> None:
-    """Refuse a way of splitting the model that would not split it.
+    """Raise if the launcher or the machine cannot shard the model.
 
     Args:
         wanted: Whether the recipe says ``fsdp: true``.
 
     Raises:
-        RecipeError: The launcher asks for FSDP, or the recipe does where it cannot be.
+        RecipeError: The launcher requests FSDP, or the recipe does where it is not possible.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise RecipeError(
@@ -55,7 +55,7 @@ def process_mesh() -> DeviceMesh:
     """
     if not torch.cuda.is_available():
         raise RecipeError(
-            "fsdp: true splits the model over CUDA devices, and none is here: leave fsdp out of the recipe, "
+            "fsdp: true splits the model over CUDA devices, and there is none: leave fsdp out of the recipe, "
             "then every process trains on a copy of the model"
         )
     count = processes().num_processes
@@ -74,11 +74,11 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> Touch:
     on all of them.
 
     Args:
-        model: The whole model, the same on every process, LoRA attached and what trains set beforehand.
-        mesh: Of the processes that share it.
+        model: The whole model, the same on every process, with LoRA attached and trainable parameters set.
+        mesh: Mesh of the processes.
 
     Returns:
-        What to ask before each optimiser step: :meth:`Touch.drop_idle`.
+        The function to call before each optimiser step: :meth:`Touch.drop_idle`.
     """
     touch = Touch(model)  # first: its hooks must see the gathered parameters
     for blocks in block_lists(model):
@@ -89,14 +89,14 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> Touch:
 
 
 class Touch:
-    """Makes processes whose batches show different branches run and share the same.
+    """Makes processes with different branches in their batches run the same collectives.
 
-    Adds nothing to the embeddings, but from every adapter that trains: so each has at least a gradient of zero to
+    Adds zero from every trainable adapter to the embeddings, so each has at least a gradient of zero to
     share, and every backward pass goes through all of the language model. A gradient that no process needed is then
-    taken away again: the optimiser leaves its parameters alone, as those of a whole model.
+    removed again, so that the optimiser skips its parameters, as in an unsharded model.
 
     Args:
-        model: What trains set, not split yet.
+        model: The model with trainable parameters set, not sharded yet.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -126,7 +126,7 @@ class Touch:
         return args, kwargs | {"inputs_embeds": embeds}
 
     def drop_idle(self) -> None:
-        """Take the gradients of adapters away that ran on no process since the last call; every process must call."""
+        """Remove the gradients of adapters that ran on no process since the last call; every process must call it."""
         device = next(self.model.parameters()).device
         ran = torch.tensor([name in self.ran for name in self.adapters], dtype=torch.int32, device=device)
         dist.all_reduce(ran)
@@ -161,21 +161,20 @@ def block_lists(model: nn.Module) -> list[nn.ModuleList]:
 
 
 class ShardedTrainer(P2ETrainer):
-    """Trains one phase with the model split over all processes; its checkpoints are those of :class:`P2ETrainer`."""
+    """Trains one phase with the model sharded over all processes; its checkpoints are those of :class:`P2ETrainer`."""
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Let the library prepare a split model for mixed precision alone: it would wrap copies."""
+        """Let the library prepare a sharded model for mixed precision only: it would wrap copies."""
         super().create_accelerator_and_postprocess()
         prepare = self.accelerator.prepare_model
 
         def prepare_split(model: nn.Module, **_: Any) -> nn.Module:
-            prepared: nn.Module = prepare(model, device_placement=False, evaluation_mode=True)
-            return prepared
+            return prepare(model, device_placement=False, evaluation_mode=True)
 
         self.accelerator.prepare_model = prepare_split
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """Split the model, which holds the checkpoint by now, and only then collect its parameters."""
+        """Shard the model after the checkpoint was loaded, then collect its parameters."""
         if not isinstance(self.model, FSDPModule):
             self.touch = shard(self.model, process_mesh())
         optimizer: Optimizer = super().create_optimizer(model)
@@ -188,7 +187,7 @@ class ShardedTrainer(P2ETrainer):
         return whole(super()._clip_grad_norm(model))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Gather what trains on every process; the first one writes it."""
+        """Gather the trainable parameters on every process; the first one writes them."""
         save_adapters(self.model, Path(str(output_dir)) / ADAPTERS, self.groups, write=self.args.should_save)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -198,20 +197,20 @@ class ShardedTrainer(P2ETrainer):
 
 
 def _gather(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Make a state whole, as an unsplit model has it."""
+    """Gather a sharded state."""
     held = state["state"]
     return state | {"state": {i: {k: whole(v) for k, v in held[i].items()} for i in sorted(held)}}
 
 
 def _split(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Split a whole state as the parameters are."""
+    """Shard a whole state like the parameters."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     held = state["state"]
     return state | {"state": {i: {k: _like(parameters[i], v) for k, v in held[i].items()} for i in sorted(held)}}
 
 
 def _like(parameter: Tensor, value: Any) -> Any:
-    """Split a value of a parameter's shape as that is split; others (the step count) stay."""
+    """Shard a value of a parameter's shape like the parameter; others (the step count) stay."""
     if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)

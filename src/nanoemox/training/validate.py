@@ -1,7 +1,7 @@
-"""What a phase's weights do on held-out samples: loss per answer token, and accuracy on closed tasks.
+"""Validation on held-out samples: loss per answer token, and accuracy on closed tasks.
 
-Candidates are scored by brute force, each as an answer of its own with its terminator: slow but simple, and the
-oracle for the engine's faster way. Letters: ``B`` batch, ``L`` tokens, ``K`` candidates.
+Candidates are scored by brute force, each as a separate answer with its terminator: slow but simple, and the
+reference for the engine's faster method. Letters: ``B`` batch, ``L`` tokens, ``K`` candidates.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BATCH = 64
 
 
 class Validator:
-    """Measures samples with everything shown that the phase allows and nothing withheld at random.
+    """Measures samples with all modalities of the phase, without modality dropout.
 
     Args:
         model: The model.
         processor: Its processor.
         cache: Features of the samples.
-        phase: What is shown.
-        half: What the phase computes in under autocast, or None.
+        phase: The phase, which gives the modalities.
+        half: Type of autocast, or None.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class Validator:
         return out
 
     def _closed(self, samples: Sequence[Sample]) -> dict[str, float]:
-        asked = [(s, s.labels) for s in samples if isinstance(s.labels, ClosedLabels)]
-        scores = self.answers([self._example(s, format_label(c)) for s, labels in asked for c in labels.candidates])[0]
-        ends = np.cumsum([len(labels.candidates) for _, labels in asked])
-        parts = zip(np.split(scores, ends[:-1]), asked, strict=True)
+        closed = [(s, s.labels) for s in samples if isinstance(s.labels, ClosedLabels)]
+        scores = self.answers([self._example(s, format_label(c)) for s, labels in closed for c in labels.candidates])[0]
+        ends = np.cumsum([len(labels.candidates) for _, labels in closed])
+        parts = zip(np.split(scores, ends[:-1]), closed, strict=True)
         guess = [labels.candidates[int(part.argmax())] for part, (_, labels) in parts]
-        confusion = confusion_matrix([labels.label for _, labels in asked], guess)
+        confusion = confusion_matrix([labels.label for _, labels in closed], guess)
         return {"accuracy": float(accuracy(confusion)), "uar": float(unweighted_average_recall(confusion))}
 
     def _example(self, sample: Sample, answer: str | None) -> Example:
         media = withhold(self.cache.media(sample), self.phase, seeded("nothing is drawn"))
         shows_text = "text" in self.phase.modalities or not media
         labels = sample.labels.candidates if isinstance(sample.labels, ClosedLabels) else None
-        think = _asks_to_think(sample, self.phase)
+        think = _requests_chain(sample, self.phase)
         text = target_text(sample, cited(media, shows_text), think=think) if answer is None else answer
         return example(sample, media, shows_text, Ask(sample.task, labels, think, answer=text))
 
@@ -111,20 +111,20 @@ class Validator:
         return np.bincount(row, picked, len(examples)), np.bincount(row, minlength=len(examples))
 
 
-def _asks_to_think(sample: Sample, phase: Phase) -> bool:
-    """Say whether a sample is asked with the chain: where it has one, in the share that the phase trains on."""
+def _requests_chain(sample: Sample, phase: Phase) -> bool:
+    """Whether the question requests the chain: if the sample has one, in the share of the phase."""
     if not isinstance(sample.labels, ReplyLabels):
         return True
     return sample.labels.think is not None and seeded("think", sample.id).random() < phase.think_share
 
 
 def _drawn(sources: Mapping[str, Sequence[Sample]], limit: int, seed: int) -> dict[str, list[Sample]]:
-    """Pick at most ``limit`` samples of each source, the same ones every time; sources that give none are left out."""
+    """Select at most ``limit`` samples of each source, always the same ones; empty selections are left out."""
     orders = {k: seeded(seed, "validation", k).permutation(len(of))[:limit] for k, of in sources.items() if of[:limit]}
     return {k: [sources[k][int(i)] for i in order] for k, order in orders.items()}
 
 
 def _length(item: Example) -> int:
-    """Guess how long a prompt gets, so that batches hold samples of a length."""
+    """Estimate the length of a prompt, so that batches hold samples of similar length."""
     words = len(item.clip.subtitle or "") + sum(len(t.text) for t in item.clip.history) + len(item.ask.answer or "")
     return words + 400 * bool(item.media)

@@ -1,14 +1,12 @@
 """``nanoemox assemble``: public backbones become a model directory whose adapters are untrained, the start of P2E.
 
-Tensors pass one at a time from the public files to ours, so the whole model is never in memory. Every tensor is used,
-dropped for a stated reason, or an error. ``random`` writes the same directory without any file: a placeholder of the
-right size and shape.
+Tensors are copied one at a time, so the whole model is never in memory. Every tensor is used,
+dropped for a stated reason, or an error. ``random`` writes the same directory without public files: a placeholder of
+the right size and shape.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import shutil
 from collections import Counter
@@ -21,37 +19,36 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, WhisperFeatureExtractor
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
-from nanoemox.model.branches.speech import SpeechBranchConfig
+from nanoemox.model.branches import BRANCHES
 from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.chat import for_tokenizer
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
-from nanoemox.weights.matching import OURS, Match, match
-from nanoemox.weights.presets import ModelRecipe, Part, known_sizes, load_preset, model_config, option
+from nanoemox.weights.matching import Match, match, prefix_of
+from nanoemox.weights.presets import TEXT, ModelRecipe, load_preset, model_config, option
 from nanoemox.weights.sizes import Sizes, model_sizes, tensor_table
 from nanoemox.weights.sources import CONFIG, locate, open_weights
-from nanoemox.weights.writer import Reader, draw, write_shards
+from nanoemox.weights.writer import Reader, constant, draw, write_shards
 
 PLACEHOLDER = "its weights were drawn at random (`nanoemox assemble --random`): assemble it from public backbones first"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_MEL_POSITIONS_PER_S = 50  # log-mel frames every 10 ms, halved by the encoder
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG])B", re.IGNORECASE)
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How a directory is written.
+    """Options of ``assemble``.
 
     Attributes:
-        random: Draw everything at random, downloading nothing.
-        seed: Of all that is drawn.
-        dtype: Type in the files: bfloat16, float16 or float32.
-        max_shard_size: Limit of one file, such as ``2GB`` (10^9 bytes).
+        random: Random weights, without any download.
+        seed: Seed of random weights.
+        dtype: Type of the stored weights: bfloat16, float16 or float32.
+        max_shard_size: Largest file, such as ``2GB`` (10^9 bytes).
     """
 
     random: bool = False
@@ -62,7 +59,7 @@ class WriteOptions:
 
 @dataclass(slots=True)
 class Assembly:
-    """What was read, used, dropped, drawn and written.
+    """Report of an assembly.
 
     Attributes:
         preset: The recipe.
@@ -92,7 +89,7 @@ class Assembly:
         return rest | {"sizes": sizes | totals}
 
     def text(self) -> str:
-        """Tell it in a few lines."""
+        """Format as a few lines."""
         lines = [f"{part:9} {source}" for part, source in self.sources.items()]
         lines += [f"used      {count:4} tensors of {part}" for part, count in self.used.items()]
         lines += [f"dropped   {len(names):4} tensors: {reason}" for reason, names in self.dropped.items()]
@@ -104,7 +101,7 @@ class Assembly:
 def assemble(
     preset: str | Path,
     out: Path,
-    sources: Mapping[Part, str] | None = None,
+    sources: Mapping[str, str] | None = None,
     options: WriteOptions | None = None,
 ) -> Assembly:
     """Write a model directory.
@@ -113,7 +110,7 @@ def assemble(
         preset: Name or path of a model recipe.
         out: Folder to write, empty or absent.
         sources: Part -> directory, file or hub id in place of the recipe's own.
-        options: How to write it.
+        options: The options.
 
     Raises:
         CheckpointError: A backbone cannot be found or read, or does not fit.
@@ -158,53 +155,43 @@ def _dtype(name: str) -> torch.dtype:
 # ---------------------------------------------------------------- configuration and words
 
 
-def _places(recipe: ModelRecipe, sources: dict[Part, str], random: bool) -> tuple[ModelRecipe, dict[Part, Path | None]]:
+def _places(recipe: ModelRecipe, sources: dict[str, str], random: bool) -> tuple[ModelRecipe, dict[str, Path | None]]:
     """Find every backbone, and put ids given by the user into the recipe."""
-    places: dict[Part, Path | None] = {}
+    places: dict[str, Path | None] = {}
     for part in recipe.parts():
-        source = sources.get(part) or getattr(recipe.backbones, part)
-        if source is None and not (
-            random and part in ("vision", "speech", "face") and "encoder" in getattr(recipe, part)
-        ):
+        source = sources.get(part) or recipe.backbones.get(part)
+        if source is None and not (random and "encoder" in recipe.section(part)):
             raise CheckpointError(f"the recipe names no backbone for {part}: give --{option(part)} DIRECTORY_OR_ID")
         here = source is not None and Path(source).expanduser().exists()
         places[part] = locate(source) if source is not None and (here or not random) else None
     if surplus := sorted(set(sources) - set(places)):
         raise CheckpointError(f"this recipe has no {', '.join(surplus)} part, so its backbone cannot be given")
-    ids: dict[str, str] = {p: s for p, s in sources.items() if not Path(s).expanduser().exists()}
-    return recipe.model_copy(update={"backbones": recipe.backbones.model_copy(update=ids)}), places
+    ids = {p: s for p, s in sources.items() if not Path(s).expanduser().exists()}
+    return recipe.model_copy(update={"backbones": recipe.backbones | ids}), places
 
 
-def _processor(recipe: ModelRecipe, places: Mapping[Part, Path | None], options: WriteOptions) -> NanoEmoXProcessor:
+def _processor(recipe: ModelRecipe, places: Mapping[str, Path | None], options: WriteOptions) -> NanoEmoXProcessor:
     """Build configuration, tokenizer and feature extractor."""
-    encoders: dict[str, PreTrainedConfig] = {}
-    sections: dict[str, dict[str, Any]] = {}
-    for part, place in places.items():
-        if place is not None and (place / CONFIG).is_file():
-            encoders[part] = _backbone_config(place)
-    if (vision := places.get("vision")) is not None:
-        sections["vision"] = _image_statistics(vision) | recipe.vision
-    if (face := encoders.get("face")) is not None:
-        swin = face.model_type == "swin" and recipe.face.get("kind", "swin") == "swin"
-        sections["face"] = recipe.face | {"kind": "swin" if swin else "backbone"}
-    elif places.get("face") is not None and "encoder" not in recipe.face:
-        encoders["face"] = known_sizes(recipe.backbones.face, "face")
-    tokenizer = _tokenizer(places["text"], options.random)
-    if (speech := encoders.get("speech")) is not None and speech.model_type == "whisper":
-        # Trained on half a minute: of a short window padded to that, the mean would be the mean of silence.
-        positions = _MEL_POSITIONS_PER_S * _whole_seconds(recipe)
-        speech.max_source_positions = min(speech.max_source_positions, positions)
+    found = {part: place for part, place in places.items() if place is not None}
+    encoders = {part: _backbone_config(place) for part, place in found.items() if (place / CONFIG).is_file()}
+    sections = {
+        part: BRANCHES[part].fit_backbone(recipe.section(part), encoders.get(part), place)
+        for part, place in found.items()
+        if part != TEXT
+    }
+    tokenizer = _tokenizer(places[TEXT], options.random)
     config = model_config(
         recipe.model_copy(update=sections),
         encoders,
         trained_branches=[],
         placeholder=PLACEHOLDER if options.random else None,
         architectures=[NanoEmoXForConditionalGeneration.__name__],
-        **{f"{b}_token_id": tokenizer.convert_tokens_to_ids(_token(b)) for b in PAPER_BRANCHES},
+        **{f"{b}_token_id": id_ for b, id_ in add_placeholders(tokenizer).items()},
     )
     config.dtype = _dtype(options.dtype)
     _check_vocabulary(tokenizer, config)
-    extractor = _extractor(config, places.get("speech"), _whole_seconds(recipe))
+    extractors = (BRANCHES[part].load_extractor(config, place) for part, place in found.items() if part != TEXT)
+    extractor = next((e for e in extractors if e is not None), None)
     templates = for_tokenizer(load_templates(layout=recipe.templates), tokenizer)
     return NanoEmoXProcessor(extractor, tokenizer, config, templates)
 
@@ -218,26 +205,7 @@ def _backbone_config(place: Path) -> PreTrainedConfig:
     return getattr(config, "vision_config", config)
 
 
-def _image_statistics(place: Path) -> dict[str, Any]:
-    """Return the statistics of RGB that a tower was trained with, where its folder tells them."""
-    if not (place / "preprocessor_config.json").is_file():
-        return {}
-    try:
-        fields = json.loads((place / "preprocessor_config.json").read_text("utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{place / 'preprocessor_config.json'}: not JSON: {error}") from error
-    return {n: list(fields[n]) for n in ("image_mean", "image_std") if n in fields}
-
-
-def _token(branch: str) -> str:
-    return f"<|{branch}|>"
-
-
 def _tokenizer(place: Path | None, random: bool) -> Any:
-    """Load the language model's tokenizer and give it four placeholders after its own tokens.
-
-    The embeddings keep their size: an embedding is never read at a placeholder, so its id may lie past them.
-    """
     if place is None or (random and not (place / "tokenizer_config.json").is_file()):
         tokenizer = NanoEmoXProcessor.from_pretrained(str(files("nanoemox") / "assets" / "mini")).tokenizer
     else:
@@ -245,15 +213,26 @@ def _tokenizer(place: Path | None, random: bool) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{place}: no usable tokenizer: {error}") from error
-    own = [_token(b) for b in PAPER_BRANCHES if _token(b) not in tokenizer.get_vocab()]
-    tokenizer.add_tokens(own, special_tokens=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
+def add_placeholders(tokenizer: Any) -> dict[str, int]:
+    """Add a placeholder of each branch after a tokenizer's own tokens, and padding where it has none.
+
+    The embeddings keep their size: an embedding is never read at a placeholder, so its id may lie past them.
+
+    Returns:
+        Branch -> id of its placeholder.
+    """
+    names = {branch: f"<|{branch}|>" for branch in PAPER_BRANCHES}
+    tokenizer.add_tokens([n for n in names.values() if n not in tokenizer.get_vocab()], special_tokens=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return {branch: tokenizer.convert_tokens_to_ids(name) for branch, name in names.items()}
+
+
 def _check_vocabulary(tokenizer: Any, config: NanoEmoXConfig) -> None:
-    """Refuse a tokenizer whose words have no embedding; placeholders need none."""
+    """Raise if a token has no embedding; placeholders need none."""
     placeholders, rows = set(config.placeholder_token_ids.values()), int(config.text_config.vocab_size)
     if beyond := [i for i in tokenizer.get_vocab().values() if i >= rows and i not in placeholders]:
         raise CheckpointError(
@@ -262,35 +241,19 @@ def _check_vocabulary(tokenizer: Any, config: NanoEmoXConfig) -> None:
         )
 
 
-def _whole_seconds(recipe: ModelRecipe) -> int:
-    return math.ceil(recipe.speech.get("window_s", SpeechBranchConfig.window_s))
-
-
-def _extractor(config: NanoEmoXConfig, place: Path | None, seconds: int) -> Any:
-    """Load the feature extractor of an encoder that takes log-mel pictures, for short windows."""
-    if not config.speech.takes_log_mel or place is None:
-        return None
-    try:
-        own = WhisperFeatureExtractor.from_pretrained(place, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place}: a log-mel encoder needs its preprocessor_config.json: {error}") from error
-    sizes = {n: getattr(own, n) for n in ("feature_size", "sampling_rate", "hop_length", "n_fft")}
-    return WhisperFeatureExtractor(chunk_length=min(own.chunk_length, seconds), **sizes)
-
-
 # ---------------------------------------------------------------- weights
 
 
 def _plan(
     config: NanoEmoXConfig,
     table: Mapping[str, Tensor],
-    places: Mapping[Part, Path | None],
+    places: Mapping[str, Path | None],
     options: WriteOptions,
     report: Assembly,
 ) -> dict[str, Reader]:
-    """Say for every tensor of the model where it comes from, and fill the report."""
+    """Return the source of every tensor of the model, and fill the report."""
     adapters = _fresh_adapters(config, options.seed)
-    plan: dict[str, Reader] = {n: partial(_given, t) for n, t in adapters.items()}
+    plan: dict[str, Reader] = {n: constant(t) for n, t in adapters.items()}
     initialised = {"adapters and fusion, untrained": sorted(adapters)}
     for part, place in places.items():
         assert place is not None
@@ -305,13 +268,9 @@ def _plan(
     dtype = _dtype(options.dtype)
     plan |= {n: partial(draw, n, table[n], dtype, options.seed) for n in drawn}
     if options.random:
-        initialised["at random, a placeholder"] = [n for n in drawn if n.startswith(tuple(OURS.values()))]
+        initialised["at random, a placeholder"] = [n for n in drawn if n.startswith(tuple(map(prefix_of, places)))]
     report.initialised = initialised
     return plan
-
-
-def _given(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _fresh_adapters(config: NanoEmoXConfig, seed: int) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """``nanoemox pull authors``: the released weights and the public backbones become one model directory.
 
-Everything is looked up, shown and agreed to before anything is fetched. Files wait in ``downloads-authors`` until the
-model is whole, cut off ones too, so a pull that was stopped goes on. What was fetched, from which commit, checked by
-what, and what became of every tensor stands in ``report.json`` of the model.
+Everything is looked up, printed and accepted before anything is fetched. Files, partial ones too, are kept in
+``downloads-authors`` until the model is complete, so an interrupted pull can be resumed. Commits, hashes and the use of
+every tensor are recorded in ``report.json`` of the model.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from nanoemox.weights.home import (
     write_record,
 )
 from nanoemox.weights.hub import FoundRepository, endpoint, fetch, look_up
-from nanoemox.weights.place import alone, check_space, disk_full_as_error, replace_model
+from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
 
 REPORT = "report.json"
 _ADAPTERS = "adapters"
 _MODEL_SHARE = {"float16": 1.3, "bfloat16": 1.3, "float32": 2.6}
 """Room for the model and the base it is made from, as a share of what is fetched (half of it in float32)."""
 Progress = Callable[[int, int], None]
-"""Gets the bytes that are here and those that there are to be."""
+"""Called with the bytes so far and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorsOptions:
-    """How the model is pulled.
+    """Options of ``pull_authors``.
 
     Attributes:
         accept_licence: The user has read and accepts the licences of all parts.
         dtype: Type in the files: float16 (the authors' language model runs in it), bfloat16 or float32.
         max_shard_size: Limit of one file.
         words: A ``templates.yaml`` with the words that the weights were trained with; None takes the package's own.
-        lock: ``report.json`` of an earlier pull, whose commits and hashes this one must find.
-        force: Pull again what is here.
+        lock: ``report.json`` of an earlier pull; its commits and hashes are required.
+        force: Pull again even if the model is present.
     """
 
     accept_licence: bool = False
@@ -66,27 +66,28 @@ def pull_authors(
     *,
     tell: Tell | None = None,
     progress: Progress | None = None,
-    release: Release = RELEASE,
+    release: Release | None = None,
 ) -> PulledModel:
     """Fetch the authors' weights and the public backbones, check, join and convert them.
 
     Args:
-        options: How.
-        tell: Gets a line per step; by default nothing is said.
-        progress: Gets the progress of the download.
-        release: What is joined.
+        options: The options.
+        tell: Called with a line per step.
+        progress: Called with the progress of the download.
+        release: The repositories; None for :data:`RELEASE`.
 
     Returns:
-        The model as ``nanoemox models`` lists it.
+        The model, as listed by ``nanoemox models``.
 
     Raises:
         CheckpointError: The licences were not accepted, the hub cannot be reached or has something else, a file is not
             what the hub says, a tensor is missing or unknown, there is no room, another pull is at work.
     """
     options, say = options or AuthorsOptions(), tell or (lambda line: None)
+    release = release or RELEASE
     if options.dtype not in _MODEL_SHARE:
         raise CheckpointError(f"dtype {options.dtype!r} is unknown: choose {', '.join(_MODEL_SHARE)}")
-    with alone():
+    with pull_lock():
         if options.force or find_pulled(AUTHORS) is None:
             words = _words(options.words)  # its mistakes are found before gigabytes are fetched
             found = [look_up(r, say) for r in _locked(release, options.lock).repositories]
@@ -154,7 +155,7 @@ def _pull(
     work.mkdir(parents=True)
     try:
         tensors = _join(preset, sources, work, options, words, say)
-        _write_papers(work / "model", found, options, tensors)
+        _write_report(work / "model", found, options, tensors)
         replace_model(work / "model", models_folder() / AUTHORS)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -164,7 +165,7 @@ def _pull(
 def _fetch_all(
     found: list[FoundRepository], downloads: Path, total: int, say: Tell, progress: Progress
 ) -> dict[str, Path]:
-    """Bring every file here: part -> its folder, or its file where it has one alone."""
+    """Bring every file here: part -> its folder, or its file where it has one pull_lock."""
     done = 0
 
     def moved(count: int) -> None:
@@ -183,7 +184,7 @@ def _fetch_all(
 
 
 def _check_normalises(speech: Path) -> None:
-    """Refuse a speech encoder whose own preprocessing is not what the preset does."""
+    """Raise if the speech encoder's own preprocessing differs from the preset."""
     path = speech / "preprocessor_config.json"
     try:
         fields = json.loads(path.read_text("utf-8"))
@@ -197,7 +198,7 @@ def _check_normalises(speech: Path) -> None:
 def _join(
     preset: str, sources: dict[str, Path], work: Path, options: AuthorsOptions, words: Any, say: Tell
 ) -> dict[str, Any]:
-    """Assemble the frozen parts and lay the authors' file on them; return the report of the tensors."""
+    """Assemble the frozen parts and merge the authors' file into them; return the report of the tensors."""
     from nanoemox.weights.assemble import WriteOptions, assemble
     from nanoemox.weights.authors_report import report_tensors
     from nanoemox.weights.convert import convert_checkpoints
@@ -210,12 +211,12 @@ def _join(
     )
     if words is not None:
         words.save(base)
-    say("laying the authors' adapters on them, LoRA folded in")
+    say("merging the authors' adapters, LoRA folded in")
     conversion = convert_checkpoints([sources[_ADAPTERS]], work / "model", base)
     return report_tensors(assembly, conversion)
 
 
-def _write_papers(model: Path, found: list[FoundRepository], options: AuthorsOptions, tensors: dict[str, Any]) -> None:
+def _write_report(model: Path, found: list[FoundRepository], options: AuthorsOptions, tensors: dict[str, Any]) -> None:
     repositories = [
         {
             "part": one.repository.part,

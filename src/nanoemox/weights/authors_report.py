@@ -1,4 +1,4 @@
-"""What became of every tensor of the public files, and whether none of the model is missing."""
+"""Report of every tensor of the public files, and a check that none of the model is missing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def report_tensors(assembly: Assembly, conversion: Conversion) -> dict[str, Any]
     """List every tensor by the part whose file holds it.
 
     Args:
-        assembly: How the frozen weights came about.
-        conversion: How the authors' file was laid on them.
+        assembly: How the frozen weights were assembled.
+        conversion: How the authors' file was merged into them.
 
     Returns:
         ``files``: part -> ``used`` (name in the file -> names in the model) and ``unused`` (reason -> names in the

@@ -1,4 +1,4 @@
-"""Which public parts ``small`` is made of, where each can be had, and what it has to be to the last bit."""
+"""Public parts of ``small``: sources, sizes and hashes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Part:
     Attributes:
         name: What it is.
         licence: SPDX identifier.
-        sources: Where it can be had, in the order tried.
+        sources: Where it can be fetched, in order of preference.
         sha256: What every source must give: hash of the one file, or of the tensors (``weights.parts``).
         notice: Copyright line that the licence asks to be kept.
     """

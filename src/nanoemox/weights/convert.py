@@ -18,8 +18,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nanoemox.model.configuration import FUSION, PAPER_BRANCHES, NanoEmoXConfig
@@ -36,11 +35,12 @@ from nanoemox.weights.convert_reference import (
     lora_pairs,
     new_names,
 )
+from nanoemox.weights.directories import WEIGHTS, weight_names
 from nanoemox.weights.presets import load_preset, model_config
-from nanoemox.weights.sources import check_torch_file
+from nanoemox.weights.sources import check_torch_file, open_weights
 
-ADAPTERS, REPORT, WEIGHTS = "adapters.safetensors", "conversion.json", "model.safetensors"
-LORA_ALPHA = 32  # Reference: whatever the rank; the weights do not tell it
+ADAPTERS, REPORT = "adapters.safetensors", "conversion.json"
+LORA_ALPHA = 32  # Reference: for any rank; it is not stored with the weights
 FROZEN = (*(f"{branch}_encoder" for branch in PAPER_BRANCHES if branch != FUSION), "language_model")
 _EMBEDDINGS = "language_model.model.embed_tokens.weight"
 _LEAK = re.compile(r"facial_encoder\.(query|attn\..+)")
@@ -54,9 +54,9 @@ class Official:
     Attributes:
         state: Official name -> tensor, without what is dropped.
         dropped: Reason -> official names that are not carried over.
-        overlaps: Official names that several files hold; the last file's tensor is taken.
+        overlaps: Official names in several files; the last file's tensor is used.
         head: The head that is tied to the word embeddings, for comparison.
-        alpha: LoRA's alpha, where a file's own configuration tells it.
+        alpha: LoRA's alpha, if a file's own configuration has it.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Official:
 
 @dataclass(slots=True)
 class Conversion:
-    """What was read, taken, dropped and written.
+    """Report of a conversion.
 
     Attributes:
         files: Names of the official files in the order of merging.
@@ -76,9 +76,9 @@ class Conversion:
         dropped: As in :class:`Official`.
         overlaps: As in :class:`Official`.
         lora: Size of LoRA, or None where no file holds it.
-        lora_alpha_from: How its alpha is known.
-        trained_branches: Branches whose adapters are trained in what was written.
-        missing: Parts of the model that what was written lacks.
+        lora_alpha_from: Source of its alpha.
+        trained_branches: Branches with trained adapters in the output.
+        missing: Parts of the model that the output lacks.
         written: Names of the files written.
         used: Official name -> names in our model that it becomes, or that it changes (LoRA).
     """
@@ -99,7 +99,7 @@ class Conversion:
         return asdict(self)
 
     def text(self) -> str:
-        """Tell it in a few lines."""
+        """Format as a few lines."""
         lines = [f"read      {', '.join(self.files)}"]
         lines += [f"taken     {count:4} tensors of {part}" for part, count in self.taken.items()]
         lines += [f"dropped   {len(names):4} tensors: {reason}" for reason, names in self.dropped.items()]
@@ -124,7 +124,7 @@ def convert_checkpoints(
     """Convert official files into ``out``.
 
     Args:
-        files: Official ``.pth`` files; later ones are laid over earlier ones.
+        files: Official ``.pth`` files; later ones override earlier ones.
         out: Folder to write, empty or absent.
         base: Model directory in the layout ``reference`` that gives the frozen weights; None writes adapters alone.
         config: Sizes to check against; by default those of the base, or of the preset ``reference``.
@@ -160,7 +160,7 @@ def convert_checkpoints(
 
 
 def _used(official: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """Say what became of every official tensor that is carried over."""
+    """Return the new names of every official tensor that is used."""
     names = {n: [new for new in new_names(n) if new in state] for n in official if drop_reason(n) is None}
     return {n: [f"{new.partition('.lora_')[0]}.weight" if ".lora_" in new else new for new in news]
             for n, news in names.items()}  # fmt: skip
@@ -190,7 +190,7 @@ def read_official(files: Sequence[Path]) -> Official:
 
 
 def _load(file: Path) -> tuple[Mapping[str, Tensor], int | None]:
-    """Return the state of one file, and LoRA's alpha if the file tells it."""
+    """Return the state of one file, and LoRA's alpha if the file has it."""
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
     check_torch_file(file)
@@ -218,7 +218,7 @@ def _find_alpha(config: Any) -> int | None:
 
 
 def _write_adapters(state: Mapping[str, Tensor], out: Path, result: Conversion) -> None:
-    """Write the adapters alone, with the words."""
+    """Write only the adapters, with the templates."""
     write_adapters(state, out / ADAPTERS, result.lora)
     load_templates(layout="reference").save(out)
     result.missing = [*FROZEN, "config.json", "tokenizer"]
@@ -226,7 +226,7 @@ def _write_adapters(state: Mapping[str, Tensor], out: Path, result: Conversion) 
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """A directory that gives what official files lack.
+    """A model directory that provides the frozen weights.
 
     Attributes:
         folder: The directory.
@@ -241,16 +241,15 @@ class _Base:
     def write(self, state: Mapping[str, Tensor], out: Path, result: Conversion) -> None:
         """Copy the base to ``out`` with the converted tensors in their places and LoRA folded in."""
         self._check_head()
-        index = self.folder / f"{WEIGHTS}.index.json"
-        files = _shards(index) if index.is_file() else [WEIGHTS]
+        files = weight_names(self.folder)
         pairs = lora_pairs(state, self.config)
         scale = result.lora.alpha / result.lora.r if result.lora else 0.0
         changed = {n for n in state if ".lora_" not in n} | {f"{stem}.weight" for stem in pairs}
-        if absent := changed.difference(*(_names(self.folder / file) for file in files)):
+        if absent := changed.difference(open_weights(self.folder).shapes):
             raise CheckpointError(f"{self.folder} has no place for {sorted(absent)}: is it a whole `reference` model?")
         out.mkdir(parents=True, exist_ok=True)
         for file in files:
-            tensors = _tensors(self.folder / file)
+            tensors = load_file(self.folder / file)
             for name in changed & tensors.keys():
                 old = tensors[name]
                 new = state.get(name, old)
@@ -258,10 +257,10 @@ class _Base:
                     new = fold_pair(new, *pair, scale)
                 tensors[name] = new.to(old.dtype).contiguous()
             save_file(tensors, str(out / file), metadata={"format": "pt"})
-        self._write_papers(out, result)
+        self._write_other_files(out, result)
 
-    def _write_papers(self, out: Path, result: Conversion) -> None:
-        """Write all that is not weights."""
+    def _write_other_files(self, out: Path, result: Conversion) -> None:
+        """Write all files except the weights."""
         for name in (f"{WEIGHTS}.index.json", "generation_config.json"):
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, out / name)
@@ -269,30 +268,13 @@ class _Base:
         config.trained_branches = result.trained_branches
         config.save_pretrained(out)
         processor = NanoEmoXProcessor.from_pretrained(self.folder)
-        # Words that the user has put into the base are for this checkpoint; the package's own are not.
+        # Templates that the user put into the base belong to this checkpoint; the package's own do not.
         if processor.templates == load_templates():
             processor.templates = load_templates(layout="reference")
         processor.save_pretrained(out)
 
     def _check_head(self) -> None:
-        """Refuse a base whose language model is not the one that the official files were trained on."""
+        """Raise if the base has another language model than the one of the official files."""
         if self.head is None:
             return
-        index = self.folder / f"{WEIGHTS}.index.json"
-        file = json.loads(index.read_text("utf-8"))["weight_map"][_EMBEDDINGS] if index.is_file() else WEIGHTS
-        with safe_open(str(self.folder / file), framework="pt") as handle:
-            check_tied_head(self.head, handle.get_tensor(_EMBEDDINGS))
-
-
-def _shards(index: Path) -> list[str]:
-    return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-
-
-def _names(file: Path) -> set[str]:
-    with safe_open(str(file), framework="pt") as handle:
-        return set(handle.keys())
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    with safe_open(str(file), framework="pt") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+        check_tied_head(self.head, open_weights(self.folder).read(_EMBEDDINGS))

@@ -221,7 +221,7 @@ def check_tied_head(head: Tensor, words: Tensor) -> None:
 
 
 def _check_buffers(official: Mapping[str, Tensor]) -> None:
-    """Refuse counting buffers that count otherwise: the weights beside them would mean something else."""
+    """Raise if index buffers have other values: the weights would have another meaning."""
     counted: dict[str, Callable[[int], Tensor]] = {
         "position_ids": torch.arange,
         "relative_position_index": window_index,

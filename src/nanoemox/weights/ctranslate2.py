@@ -23,7 +23,7 @@ from nanoemox.types import CheckpointError
 
 _VERSION, _SPEC, _REVISION = 6, "WhisperSpec", 3
 _NAME_BYTES = 128  # the longest name of the layout has 47
-_TYPES: dict[int, np.dtype] = {
+TYPES: dict[int, np.dtype] = {
     1: np.dtype("<i1"),
     2: np.dtype("<i2"),
     4: np.dtype("<f2"),
@@ -80,7 +80,7 @@ def read_whisper(path: Path, sizes: WhisperSizes = BASE) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is not exactly this layout, is cut off, or goes on after its end.
     """
-    layout = _layout(sizes)
+    layout = layout_of(sizes)
     with path.open("rb") as file:
         try:
             count = _check_head(file, len(layout))
@@ -102,7 +102,7 @@ def read_whisper(path: Path, sizes: WhisperSizes = BASE) -> dict[str, Tensor]:
 # ---------------------------------------------------------------- the layout
 
 
-def _layout(sizes: WhisperSizes) -> dict[str, Slot]:
+def layout_of(sizes: WhisperSizes) -> dict[str, Slot]:
     """Name -> shape, type, and the value that a flag or count must have."""
     d = sizes.width
     out: dict[str, Slot] = {}
@@ -175,12 +175,12 @@ def _variables(file: BinaryIO, layout: Mapping[str, Slot], count: int) -> Iterat
         shape, kind, value = layout[name]
         found = tuple(_number(file, "<I") for _ in range(min(_number(file, "<B"), 8)))
         found_kind, found_bytes = _number(file, "<B"), _number(file, "<I")
-        size = _TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
+        size = TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
         if (found, found_kind, found_bytes) != (shape, kind, size):
             raise CheckpointError(
                 f"{name} has shape {found}, type {found_kind} and {found_bytes} bytes, expected {shape}, {kind}, {size}"
             )
-        array = np.frombuffer(bytearray(_take(file, size)), _TYPES[kind]).reshape(shape)
+        array = np.frombuffer(bytearray(_take(file, size)), TYPES[kind]).reshape(shape)
         if value is not None and int(array) != value:
             raise CheckpointError(f"{name} is {int(array)}, expected {value}")
         yield name, torch.from_numpy(array)

@@ -1,4 +1,4 @@
-"""Digests of what answers depend on: the weights, and everything else in a model directory."""
+"""Digests of the weights and of everything else in a model directory that answers depend on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanoemox.model.processing import NanoEmoXProcessor
 
 _LENGTH: Final = 16
 _ABOUT_FILES: Final = frozenset({"_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype"})
-"""Keys of configurations that say where and by what they were written; weights tell their own type."""
+"""Keys of configurations about their origin; weights have their own type."""
 
 
 def weights_digest(model: torch.nn.Module) -> str:

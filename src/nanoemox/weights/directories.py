@@ -1,4 +1,4 @@
-"""Whether a model directory may be opened: nothing in it runs code, reads other files, or claims more than it holds.
+"""Checks before a model directory is opened: no code, no files outside, and no more memory than there is.
 
 Model directories are handed around, so they are checked before any library reads them. Links out of the directory are
 refused, but for those of the hub's cache, whose snapshots are links into its blobs.
@@ -133,7 +133,7 @@ def _check_size(folder: Path) -> None:
 
 
 def _memory_bytes() -> int | None:
-    """Return the size of this machine's memory, where the system tells it."""
+    """Return the size of this machine's memory, if known."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

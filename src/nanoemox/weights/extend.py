@@ -1,4 +1,4 @@
-"""Put another branch into a model that has been trained without it."""
+"""Add a branch to a model that was trained without it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from nanoemox.types import CheckpointError
 def add_branch(
     model: str | Path, branch: str, out: Path, section: Mapping[str, Any] | None = None, *, seed: int = 0
 ) -> Path:
-    """Write a model directory that has one more branch, whose adapter is drawn at random.
+    """Write a model directory with one more branch, whose adapter is initialised at random.
 
-    Everything else is the model as it was. Until a phase trains the group ``{branch}_adapter``, the engine leaves the
+    All other weights are unchanged. Until a phase trains the group ``{branch}_adapter``, the engine leaves the
     branch out.
 
     Args:
-        model: Model directory; its encoder of the new branch, if that has weights, is drawn too.
+        model: Model directory; the encoder of the new branch, if it has weights, is initialised at random too.
         branch: Key of :data:`nanoemox.model.branches.BRANCHES`.
         out: Folder to write, empty or absent.
         section: Fields of the branch's section of the configuration.
-        seed: Of the draw.
+        seed: Seed of the initialisation.
 
     Returns:
         ``out``.
@@ -51,7 +51,7 @@ def add_branch(
             str(model), config=wider, use_safetensors=True, output_loading_info=True
         )
     if strange := sorted(n for n in info["missing_keys"] if not n.startswith(f"{branch}_")):
-        raise CheckpointError(f"{model} lacks {', '.join(strange)}: it is not whole")
+        raise CheckpointError(f"{model} lacks {', '.join(strange)}: it is incomplete")
     loaded.save_pretrained(out)
     processor = NanoEmoXProcessor.from_pretrained(model)
     processor.config = wider

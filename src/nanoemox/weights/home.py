@@ -1,4 +1,4 @@
-"""Where pulled models lie on this machine, what is there, and how one is removed. No torch, no network.
+"""Pulled models on this machine: their folder, list and removal. No torch, no network.
 
 The folder is ``NANOEMOX_HOME``, or the user's cache folder. In it: ``models/NAME/`` (a model directory with its
 ``pulled.json``), ``downloads/`` while a pull is unfinished, and a lock file.
@@ -20,7 +20,7 @@ SMALL, AUTHORS = "small", "authors"
 PULLABLE = (SMALL, AUTHORS)
 """Models that ``nanoemox pull`` makes."""
 PULLED = "pulled.json"
-"""Record of where a pulled model came from; written last, so that it speaks for a whole directory."""
+"""Record of the origin of a pulled model; written last, so it marks a complete directory."""
 WHISPER = "whisper"
 """Folder inside a pulled model that holds the speech recogniser."""
 
@@ -30,10 +30,10 @@ class PulledPart:
     """A public part inside a pulled model.
 
     Attributes:
-        part: What it is, such as ``SmolLM2-135M-Instruct``.
+        part: Its name, such as ``SmolLM2-135M-Instruct``.
         licence: SPDX identifier.
-        source: Where it was fetched: packages with versions, or hub id with revision.
-        sha256: Of what was checked: the file, or the tensors.
+        source: Its origin: packages with versions, or hub id with revision.
+        sha256: Hash of the file, or of the tensors.
     """
 
     part: str
@@ -44,12 +44,12 @@ class PulledPart:
 
 @dataclass(frozen=True, slots=True)
 class PulledModel:
-    """A model that was pulled.
+    """A pulled model.
 
     Attributes:
-        name: How ``--model`` calls it.
+        name: Its name for ``--model``.
         folder: The model directory.
-        size_bytes: Of all its files.
+        size_bytes: Size of all its files.
         parts: Its public parts.
     """
 
@@ -79,7 +79,7 @@ def models_folder() -> Path:
 
 
 def find_pulled(name: str) -> Path | None:
-    """Return the directory of a pulled model, or None where it was not pulled (whole)."""
+    """Return the directory of a pulled model, or None if it is not there or incomplete."""
     folder = models_folder() / name
     return folder if name and Path(name).name == name and (folder / PULLED).is_file() else None
 
@@ -91,7 +91,7 @@ def find_whisper() -> Path | None:
 
 
 def pulled_models() -> list[PulledModel]:
-    """List what is there, by name.
+    """List the pulled models by name.
 
     Raises:
         CheckpointError: A record cannot be read.
@@ -123,7 +123,7 @@ def remove_pulled(name: str) -> int:
 
 
 def shipped_adapters(name: str = SMALL) -> Path | None:
-    """Return the folder of the package that holds our part of a model, or None where this build has none."""
+    """Return the folder of the package with our part of a model, or None if this build has none."""
     folder = Path(str(files("nanoemox") / "assets" / name))
     return folder if (folder / "config.json").is_file() else None
 

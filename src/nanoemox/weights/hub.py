@@ -1,7 +1,7 @@
-"""Files of a hub repository at one commit: looked up first, fetched so that a cut goes on, and checked by hash.
+"""Files of a hub repository at one commit: looked up first, fetched with resume, and verified by hash.
 
-``hf_hub_download`` drops what it has when a process ends; here the library's own download writes into a file that
-stays, so that the next pull asks for the rest. The hash, and not the transport, says that a file is right.
+``hf_hub_download`` drops partial files when a process ends; here the library's own download appends to a file that
+is kept, so that the next pull requests the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanoemox.weights.authors_catalogue import Repository
 from nanoemox.weights.fetch import Tell, sha256_of
 
 Moved = Callable[[int], None]
-"""Gets the number of bytes that came, or that were here already; negative where some have to come again."""
+"""Called with the number of new bytes; negative if some have to be fetched again."""
 Result = TypeVar("Result")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BUSY = (429, 500, 502, 503, 504)
@@ -32,10 +32,10 @@ class FoundFile:
     """A file as the hub describes it.
 
     Attributes:
-        path: Where it lies in its repository.
+        path: Its path in the repository.
         size_bytes: Its size.
-        sha256: Its hash, or None of a file that git itself keeps.
-        blob: Git's name of its content (SHA-1), which stands for it where there is no ``sha256``.
+        sha256: Its hash; None for a file stored in git itself.
+        blob: Git's hash of its content (SHA-1), used if there is no ``sha256``.
     """
 
     path: str
@@ -55,9 +55,9 @@ class FoundRepository:
     """A repository as the hub describes it.
 
     Attributes:
-        repository: What the catalogue says of it.
+        repository: Its record in the catalogue.
         commit: The commit that everything is fetched from.
-        stated_licence: What its card says, or None.
+        stated_licence: Licence in its card, or None.
         files: In the order of the catalogue.
     """
 
@@ -68,12 +68,12 @@ class FoundRepository:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its files together."""
+        """Size of all files."""
         return sum(f.size_bytes for f in self.files)
 
     @property
     def licence(self) -> str:
-        """What is known of its licence, in a few words."""
+        """The licence, for display."""
         recorded, stated = self.repository.licence, self.stated_licence
         if recorded is None or stated is None or recorded.lower() == stated.lower():
             return stated or recorded or "none stated"
@@ -88,11 +88,11 @@ def endpoint() -> str:
 
 
 def look_up(repository: Repository, tell: Tell) -> FoundRepository:
-    """Ask the hub what it has, without fetching anything.
+    """Look up a repository on the hub, without fetching anything.
 
     Args:
         repository: Repository, revision and files.
-        tell: Gets a line where the hub makes us wait.
+        tell: Called with a line while the hub is busy.
 
     Raises:
         CheckpointError: There is no such repository, revision or file; a file is too large, or not the recorded one;
@@ -110,7 +110,7 @@ def look_up(repository: Repository, tell: Tell) -> FoundRepository:
     )
     commit = str(info.sha)
     if not _COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(repository.revision) and commit != repository.revision):
-        raise CheckpointError(f"{where}: the hub answers with commit {commit[:80]!r}: not what was asked for")
+        raise CheckpointError(f"{where}: the hub answers with commit {commit[:80]!r}: not the requested one")
     there = {s.rfilename: s for s in info.siblings or []}
     if missing := [f.path for f in repository.files if f.path not in there]:
         raise CheckpointError(f"{where}: the repository has no {', '.join(missing)} at commit {commit}")
@@ -139,17 +139,17 @@ def _check_recorded(where: str, found: FoundFile, most: int, size: int | None, s
 
 
 def fetch(found: FoundRepository, file: FoundFile, folder: Path, moved: Moved, tell: Tell) -> Path:
-    """Bring one file here, going on where an earlier pull was cut off, and check it.
+    """Fetch one file, resuming an interrupted download, and verify it.
 
     Args:
         found: Its repository.
         file: The file.
-        folder: Where the repository's files lie.
-        moved: Gets the progress.
-        tell: Gets a line where the hub makes us wait.
+        folder: Folder of the repository's files.
+        moved: Called with the progress.
+        tell: Called with a line while the hub is busy.
 
     Raises:
-        CheckpointError: It cannot be had, or is not what the hub said; a wrong file is deleted.
+        CheckpointError: It cannot be fetched, or its hash is wrong; a wrong file is deleted.
     """
     target = folder / file.path
     part = target.with_name(f"{target.name}.part")
@@ -164,7 +164,7 @@ def fetch(found: FoundRepository, file: FoundFile, folder: Path, moved: Moved, t
         target.unlink()
         moved(-file.size_bytes)
         raise CheckpointError(
-            f"{where}: what came is not what the hub has at commit {found.commit} (its hash differs), so it is "
+            f"{where}: the download differs from commit {found.commit} on the hub (its hash differs), so it is "
             "deleted: run the same command again"
         )
     return target
@@ -204,7 +204,7 @@ def _download(found: FoundRepository, file: FoundFile, part: Path, moved: Moved)
 
 
 class _Counted:
-    """A file that tells how far it has come; the library starts over by truncating it."""
+    """A file that reports progress; the library starts over by truncating it."""
 
     def __init__(self, handle: Any, moved: Moved) -> None:
         self._handle, self._moved = handle, moved
@@ -226,7 +226,7 @@ class _Counted:
 
 
 def _patiently(where: str, call: Callable[[], Result], tell: Tell) -> Result:
-    """Call; wait and call again where the hub is busy; tell in a sentence what stays wrong."""
+    """Call, with retries while the hub is busy; other failures become a CheckpointError."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     for left in reversed(range(_TRIES)):
@@ -255,7 +255,7 @@ def _patiently(where: str, call: Callable[[], Result], tell: Tell) -> Result:
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"{where}: not to be had from {endpoint()}: {reason}. Check the network, HF_ENDPOINT and "
+                f"{where}: cannot be fetched from {endpoint()}: {reason}. Check the network, HF_ENDPOINT and "
                 "HF_HUB_OFFLINE, then run the same command again: what was fetched is kept"
             ) from None
     raise AssertionError

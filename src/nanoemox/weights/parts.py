@@ -1,4 +1,4 @@
-"""Turn fetched files into ordinary transformers directories: the language model, and Whisper with its tokenizer."""
+"""Convert fetched files to transformers directories: the language model, and Whisper with its tokenizer."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from transformers.utils import logging
 from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import CONTAINER, LANGUAGE_FILE
 from nanoemox.weights.ctranslate2 import BASE, WhisperSizes, read_whisper
+from nanoemox.weights.directories import WEIGHTS
 
-WEIGHTS = "model.safetensors"
 _END, _START, _LANGUAGES, _TRANSLATE, _TRANSCRIBE = 50_257, 50_258, 50_259, 50_358, 50_359
 _PREVIOUS, _NO_TIMES, _LATEST_FIRST_TIME = 50_361, 50_363, 50
 
@@ -128,7 +128,7 @@ def write_whisper(source: Path, out: Path, sizes: WhisperSizes = BASE) -> str:
 
 
 def _generation(source: Path, sizes: WhisperSizes) -> GenerationConfig:
-    """Read what CTranslate2's configuration says of decoding."""
+    """Read the decoding settings of CTranslate2's configuration."""
     try:
         given = json.loads((source / "config.json").read_text("utf-8"))
         tokens = json.loads((source / "tokenizer.json").read_text("utf-8"))["added_tokens"]

@@ -1,4 +1,4 @@
-"""The folder of pulled models while one is made: alone in it, with room, and whole models only."""
+"""The folder of pulled models during a pull: lock, free space, and atomic replacement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanoemox.weights.home import home
 
 
 def check_space(needed_bytes: int) -> None:
-    """Raise CheckpointError where the folder's disk has less room than a pull needs."""
+    """Raise CheckpointError if the disk has less free space than a pull needs."""
     root = home()
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
@@ -25,7 +25,7 @@ def check_space(needed_bytes: int) -> None:
 
 
 def replace_model(new: Path, final: Path) -> None:
-    """Put a finished directory in the place of the old one."""
+    """Replace the old directory by a finished one."""
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -36,7 +36,7 @@ def replace_model(new: Path, final: Path) -> None:
 
 @contextmanager
 def disk_full_as_error() -> Iterator[None]:
-    """Turn a full disk into a sentence."""
+    """Turn the error of a full disk into a CheckpointError."""
     try:
         yield
     except OSError as error:
@@ -48,8 +48,8 @@ def disk_full_as_error() -> Iterator[None]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Hold the lock of the folder; it ends with the process, however that ends."""
+def pull_lock() -> Iterator[None]:
+    """Hold the lock of the folder; it is released when the process ends."""
     from filelock import FileLock, Timeout
 
     root = home()
@@ -58,7 +58,7 @@ def alone() -> Iterator[None]:
         lock = FileLock(root / "pull.lock", timeout=0)
         lock.acquire()
     except Timeout:
-        raise CheckpointError(f"another pull is at work in {root}: wait for it") from None
+        raise CheckpointError(f"another pull is running in {root}: wait for it") from None
     except OSError as error:
         raise CheckpointError(
             f"{root} cannot be written ({error.strerror}): set NANOEMOX_HOME to a folder that can"

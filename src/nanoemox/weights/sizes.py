@@ -35,7 +35,7 @@ class Sizes:
 
     @property
     def adapters(self) -> int:
-        """Adapters and fusion: what P2E trains beside LoRA."""
+        """Adapters and fusion: the parameters that P2E trains besides LoRA."""
         return sum(n for part, n in self.parts.items() if part.endswith("_adapter") or part == "fusion")
 
     @property
@@ -50,7 +50,7 @@ class Sizes:
             deep = f"{self.vision_tower / 1e6:.1f} M in the public file, built up to the last block read"
             rows = [(p, n, deep if p == "vision encoder" else r) for p, n, r in rows]
         rows.append(("total", self.total, f"of which adapters + fusion {self.adapters / 1e6:.1f} M"))
-        return rows + [(f"LoRA r={rank}", count, "in phase 3, beside the total") for rank, count in self.lora.items()]
+        return rows + [(f"LoRA r={rank}", count, "in phase 3, not in the total") for rank, count in self.lora.items()]
 
 
 def tensor_table(config: NanoEmoXConfig) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def _stored(model: nn.Module, config: NanoEmoXConfig) -> dict[str, Tensor]:
 
 
 def _lora(stored: Mapping[str, Tensor]) -> dict[int, int]:
-    """Two matrices of one rank beside every projection of the language model."""
+    """Two matrices of one rank for every projection of the language model."""
     pattern = re.compile(TARGETS)
     widths = [sum(t.shape) for n, t in stored.items() if pattern.fullmatch(n.removesuffix(".weight")) and t.ndim == 2]
     return {rank: rank * sum(widths) for rank in LORA_RANKS}

@@ -1,6 +1,6 @@
-"""Where public backbones lie, and their tensors one by one: a directory, a file, or a hub id in the local cache.
+"""Location and tensors of public backbones: a directory, a file, or a hub id in the local cache.
 
-Nothing of a file but the tensor asked for is held in memory, and no pickle is ever executed.
+Only the requested tensor is loaded, and no pickle is ever executed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FACE_FILE = "ckpts/model.pt"  # where FaceXFormer's repository keeps its weight
 
 
 def locate(source: str | Path) -> Path:
-    """Return the folder or file that a source names, fetching a hub id where that is possible.
+    """Return the folder or file of a source; a hub id is fetched if possible.
 
     Args:
         source: A folder, a file, a hub id ``owner/name``, or a file of one, ``owner/name/folder/model.pt``.
@@ -82,7 +82,7 @@ def _cached(hub_id: str, name: str) -> Path | None:
 
 
 def _fetch_weights(hub_id: str) -> None:
-    """Bring the weights into the cache, safetensors if there are any."""
+    """Fetch the weights into the cache, safetensors if there are any."""
     for name in _WEIGHTS:
         if _cached(hub_id, name):
             return
@@ -167,7 +167,7 @@ def _list_safetensors(file: Path, out: Weights) -> None:
 
 
 def check_torch_file(file: Path) -> None:
-    """Refuse a torch file that is too large, or that unpacks to more than it is: its tensors are stored, never packed.
+    """Raise if a torch file is too large, packed or unpacked.
 
     Raises:
         CheckpointError: It is.

@@ -15,16 +15,21 @@ import torch
 from torch import Tensor
 
 from nanoemox.types import CheckpointError
+from nanoemox.weights.directories import WEIGHTS
 
 Reader = Callable[[], Tensor]
 """Brings one tensor into memory."""
 
-WEIGHTS = "model.safetensors"
 _NAMES = {
     torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64",
     torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL",
 }  # fmt: skip
 _ALIGN = 8  # bytes, of the format
+
+
+def constant(tensor: Tensor) -> Reader:
+    """Return a reader of a tensor that is in memory."""
+    return lambda: tensor
 
 
 def write_shards(

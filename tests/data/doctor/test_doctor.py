@@ -367,5 +367,5 @@ def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_looking_at_clips_needs_no_torch() -> None:
-    code = "import sys, nanoemox.data.doctor.check, nanoemox.data.doctor.table\nassert 'torch' not in sys.modules"
+    code = "import sys, nanoemox.data.doctor.check, nanoemox.cli.render\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

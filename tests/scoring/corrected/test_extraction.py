@@ -7,11 +7,11 @@ import statistics
 from pathlib import Path
 
 import pytest
-from benchmarks.extraction import measure
+from benchmarks.extraction import as_published, measure
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoemox.scoring.corrected.extraction import agreement, as_published, extract_words, is_list
+from nanoemox.scoring.corrected.extraction import agreement, extract_words, is_list
 from nanoemox.scoring.corrected.lexicon import look_up, words
 from nanoemox.types import NanoEmoXError
 

@@ -107,11 +107,20 @@ def test_a_system_does_not_differ_from_itself() -> None:
     assert (pair.interval.low, pair.interval.high, pair.p_value) == (0, 0, 1)
 
 
-def test_the_size_of_a_block_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    statistic = mean_statistic(np.random.default_rng(4).normal(size=37))
-    whole = bootstrap_interval(statistic, 37, num_resamples=101)
-    monkeypatch.setattr(bootstrap, "_MAX_INDICES", 100)
-    assert bootstrap_interval(statistic, 37, num_resamples=101) == whole
+def test_many_samples_are_drawn_in_blocks_that_do_not_show() -> None:
+    mean = mean_statistic(np.random.default_rng(4).normal(size=50_000))
+    blocks: list[np.ndarray] = []
+
+    def statistic(indices: np.ndarray) -> np.ndarray:
+        blocks.append(indices)
+        return mean(indices)
+
+    found = bootstrap_interval(statistic, 50_000, num_resamples=101)
+    drawn = [block for block in blocks if len(block) > 1]
+    assert len(drawn) > 1
+    assert max(block.nbytes for block in drawn) <= 16_000_000
+    whole = mean(np.concatenate(drawn))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(whole, [0.025, 0.975])), abs=1e-12)
 
 
 def test_clusters_cover_as_often_as_they_say_and_single_samples_do_not() -> None:

@@ -165,8 +165,6 @@ def test_the_wrapper_is_the_recogniser_to_the_framework(reader: Engine) -> None:
     hearing.on("metrics_collected", metrics.append)
     assert hearing.capabilities == paper.capabilities
     assert (hearing.model, hearing.provider, hearing.wrapped_stt) == (paper.model, paper.provider, paper)
-    hearing._update_session_keyterms(["keys"])
-    assert paper.keyterms == ["keys"]
     whole = asyncio.run(hearing.recognize(utils.audio.silence_frame(1.0, RATE_HZ)))
     assert whole.alternatives[0].text == WORDS
     assert len(metrics) == 1  # not counted twice
@@ -225,7 +223,9 @@ def test_the_example_tells_the_language_model_how_the_speaker_sounds(reader: Eng
 
     async def run() -> agents.llm.ChatMessage:
         replied = asyncio.Event()
-        session = agents.AgentSession(llm=model, vad=None, turn_handling={"turn_detection": "stt"})
+        session = agents.AgentSession(
+            llm=model, vad=None, turn_handling={"turn_detection": "stt"}, stt_context_options={"keyterms": ["keys"]}
+        )
         session.on("conversation_item_added", lambda e: replied.set() if e.item.role == "assistant" else None)
         session.input.audio = Recorded(frames(at_rate(spoken, 3, 1), 3 * RATE_HZ, 1))
         await session.start(example.Companion(hearing), record=False)
@@ -236,6 +236,7 @@ def test_the_example_tells_the_language_model_how_the_speaker_sounds(reader: Eng
             await session.aclose()
 
     message = asyncio.run(run())
+    assert paper.keyterms == ["keys"]
     told = [m.text_content for m in model.told[-1].messages() if m.role == "system"]
     assert message.text_content == WORDS
     assert any(text.startswith("The speaker s") for text in told), told

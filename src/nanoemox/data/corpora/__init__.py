@@ -24,7 +24,7 @@ MANIFESTS: Final[Mapping[Split, str]] = MappingProxyType(
 )
 """Files of a prepared corpus."""
 SUMMARY: Final = "summary.json"
-"""File beside them that tells, among other things, which folder media paths are relative to."""
+"""Summary in the same folder; among other things it names the folder that media paths are relative to."""
 logger = logging.getLogger(__name__)
 
 

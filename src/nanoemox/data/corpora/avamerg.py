@@ -1,8 +1,8 @@
 """AvaMERG: dialogues in which an avatar speaks, with the emotion, its cause and a reply (research only).
 
-Every turn trains; of a test dialogue the last turn is asked. A turn's clip is numbered twice the turn, because the
-listener's reply lies between. Reference: the authors put the turn's ``context`` into the question; it may tell the
-scenario that is asked for, so it stays out.
+Every turn is a training sample; of a test dialogue only the last is evaluated. A clip has twice its turn's number: the
+listener's reply lies between. Reference: the authors put the turn's ``context`` into the question; it may contain the
+scenario of the answer, so it is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, read_json
 from nanoemox.data.manifest import ReplyLabels, Sample, Split
-from nanoemox.tasks import LABEL_SETS, format_label
+from nanoemox.tasks import ERG, LABEL_SETS, MER, format_label
 from nanoemox.types import Think, Turn
 
 LABELS: Final = LABEL_SETS["avamerg"]
@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 def read(root: Path) -> list[Sample]:
-    """Return reply and emotion of every turn asked.
+    """Return reply and emotion of every evaluated turn.
 
-    An emotion outside the 32 words asks for the reply alone; a turn without reply is left out; both are logged.
+    An emotion outside the 32 words gives a reply without a chain; a turn without a reply is left out; both are logged.
     """
     train, test = find_or_none(root, *_TRAIN), find_or_none(root, *_TEST)
     if train is None and test is None:
@@ -68,9 +68,9 @@ def _samples(
         return []
     think = _chain(turn.get("chain_of_empathy") or {})
     emotion = think.emotion if think else ""
-    out = [source.sample("erg", ReplyLabels(think=think, reply=reply))]
+    out = [source.sample(ERG.key, ReplyLabels(think=think, reply=reply))]
     if emotion in LABELS:
-        out.append(source.closed("mer", emotion, LABELS))
+        out.append(source.closed(MER.key, emotion, LABELS))
     else:
         unknown[emotion or "(no chain)"] += 1
     return out

@@ -42,7 +42,7 @@ class Corpus:
         files: Files that are read, relative to the folder.
         folder: Where else the released folder may lie in a data root, if not under the corpus' name.
         pickled: Whether one of its layouts is a pickled ``.npz``.
-        words_alone: Whether its words are asked and trained on where no clip at all is there.
+        words_alone: Whether transcripts are used without media if no clip is present.
     """
 
     reader: Callable[..., list[Sample]]

@@ -14,7 +14,7 @@ from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.messages import read_messages
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, read_table
 from nanoemox.data.manifest import Sample
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 from nanoemox.types import RecipeError
 
 LABELS: Final = LABEL_SETS["crema_d"]
@@ -65,4 +65,4 @@ def _sample(name: str, clips: Clips) -> Sample:
         subtitle=_SENTENCES[take["said"]],
         speaker=f"actor-{take['actor']}",
     )
-    return source.closed("mer", _EMOTIONS[take["felt"]], LABELS)
+    return source.closed(MER.key, _EMOTIONS[take["felt"]], LABELS)

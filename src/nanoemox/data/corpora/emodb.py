@@ -1,4 +1,4 @@
-"""EmoDB: ten actors say ten German sentences in seven emotions, as the file names tell (free; cite the paper).
+"""EmoDB: ten actors say ten German sentences in seven emotions, encoded in the file names (free; cite the paper).
 
 There is no official split: speakers 03 to 12 train, 13 and 14 validate, 15 and 16 test.
 """
@@ -13,6 +13,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing
 from nanoemox.data.manifest import Sample, Split
+from nanoemox.tasks import MER
 
 _EMOTIONS: Final[Mapping[str, str]] = {
     "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "N": "neutral", "T": "sadness",
@@ -49,7 +50,7 @@ def read(root: Path) -> list[Sample]:
                 speaker=take["speaker"],
                 language="de",
             )
-            out.append(source.closed("mer", _EMOTIONS[take["felt"]], LABELS))
+            out.append(source.closed(MER.key, _EMOTIONS[take["felt"]], LABELS))
     if not out:
         raise missing(root, "wav/03a01Fa.wav and the others")
     return out

@@ -1,6 +1,6 @@
 """EmpatheticDialogues: talks about a situation that somebody felt (CC BY-NC 4.0).
 
-The first turn asks which of 32 feelings it tells; every turn of the listener is a reply to learn. Cause and goal of a
+The first turn is classified into 32 feelings; every turn of the listener is a target reply. Cause and goal of a
 reply are not annotated, so it comes without a chain.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, match_label, read_text
 from nanoemox.data.manifest import ReplyLabels, Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import ERG, LABEL_SETS, MER
 from nanoemox.types import RecipeError, Turn
 
 LABELS: Final = LABEL_SETS["avamerg"]
@@ -56,7 +56,7 @@ def _talks(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 def _samples(talk: str, feeling: str, turns: list[str], split: Split) -> list[Sample]:
     first = Source(id=talk, corpus="empathetic_dialogues", split=split, subtitle=turns[0])
-    out = [first.closed("mer", feeling, LABELS)] if turns[0] else []
+    out = [first.closed(MER.key, feeling, LABELS)] if turns[0] else []
     for i in range(1, len(turns), 2):
         said, reply = turns[i - 1], turns[i]
         if said and reply:
@@ -66,5 +66,5 @@ def _samples(talk: str, feeling: str, turns: list[str], split: Split) -> list[Sa
             source = Source(
                 id=f"{talk}-{i}", corpus="empathetic_dialogues", split=split, subtitle=said, history=history
             )  # fmt: skip
-            out.append(source.sample("erg", ReplyLabels(reply=reply)))
+            out.append(source.sample(ERG.key, ReplyLabels(reply=reply)))
     return out

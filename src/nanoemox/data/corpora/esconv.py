@@ -18,6 +18,7 @@ from typing import Any, Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, read_json, read_text
 from nanoemox.data.manifest import ReplyLabels, Sample, Split
+from nanoemox.tasks import ERG
 from nanoemox.types import Turn
 
 HISTORY_TURNS: Final = 4
@@ -52,7 +53,7 @@ class SupportReply:
 
 def read(root: Path) -> list[Sample]:
     """Return one sample for each reply that answers something; ``root`` holds the ``*WithStrategy_short.tsv``."""
-    return [found.source.sample("erg", ReplyLabels(reply=found.reply)) for found in replies(root)]
+    return [found.source.sample(ERG.key, ReplyLabels(reply=found.reply)) for found in replies(root)]
 
 
 def replies(root: Path) -> Iterator[SupportReply]:
@@ -86,7 +87,7 @@ def _failed(number: int, conversation: dict[str, Any]) -> Iterator[SupportReply]
 
 
 def _reply(key: str, split: Split, turns: list[Utterance], emotion: str | None = None) -> Iterator[SupportReply]:
-    """Yield the last turn as a reply; nothing where it is too short, too long or answers nobody."""
+    """Yield the last turn as a reply, unless it is too short, too long or has no turn before it."""
     *before, (role, reply, strategy) = turns
     if role != LISTENER or len(reply.split()) not in REPLY_WORDS:
         return

@@ -25,7 +25,7 @@ from nanoemox.data.corpora.releases import (
 )
 from nanoemox.data.corpora.spreadsheet import read_sheet
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 
 _JOINED: Final = "caer_ferv39k_ann.json"
 _UNKNOWN: Final = "und"
@@ -33,7 +33,7 @@ _UNKNOWN: Final = "und"
 _CAER: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("validation", "validation"), ("test", "test"))
 _PARTS: Final[tuple[Split, ...]] = ("train", "test")
 _MAJORITY: Final = 6
-"""Votes, of ten, that DFEW asks for."""
+"""Minimum number of votes, of ten, in DFEW."""
 
 
 def read_caer(root: Path) -> list[Sample]:
@@ -51,7 +51,7 @@ def read_caer(root: Path) -> list[Sample]:
                     id=f"{folder}-{path.parent.name}-{path.stem}", corpus="caer", split=split, media=where
                 )  # fmt: skip
                 label = match_label(path.parent.name, LABEL_SETS["caer"], where)
-                out.append(source.closed("mer", label, LABEL_SETS["caer"]))
+                out.append(source.closed(MER.key, label, LABEL_SETS["caer"]))
     if not out:
         raise missing(root, "train/Anger/*.avi", _JOINED)
     return out
@@ -81,7 +81,7 @@ def read_ferv39k(root: Path) -> list[Sample]:
             media = clips.at(*(f"{top}{folder}/{number}.mp4" for top in ("", "0_7_LabelClips/", "2_ClipsforFaceCrop/")))
             name = f"{scene}-{folder.split('/')[1]}-{number}"
             source = Source(id=name, corpus="ferv39k", split=split, media=media, language=_UNKNOWN)
-            out.append(source.closed("mer", felt, candidates))
+            out.append(source.closed(MER.key, felt, candidates))
     return out
 
 
@@ -93,7 +93,7 @@ def read_dfew(root: Path) -> list[Sample]:
     for split, number, index in _dfew(root):
         media = clips.path(str(number), f"{number:05d}")
         source = Source(id=f"{number:05d}", corpus="dfew", split=split, media=media, language=_UNKNOWN)
-        out.append(source.closed("mer", candidates[index], candidates))
+        out.append(source.closed(MER.key, candidates[index], candidates))
     return out
 
 
@@ -135,12 +135,12 @@ def _joined(root: Path, path: Path, corpus: str) -> list[Sample]:
     for message in read_messages(path):
         if _whose(message.path) == corpus:
             source = Source(id=message.name, corpus=corpus, split="train", media=clips.path(message.name))
-            out.append(source.closed("mer", match_label(message.answer, candidates, message.path), candidates))
+            out.append(source.closed(MER.key, match_label(message.answer, candidates, message.path), candidates))
     return out
 
 
 def _whose(path: str) -> str:
-    """Tell whose a clip of the joined file is: by its folder, or else by its suffix (CAER is released as avi)."""
+    """Return the corpus of a clip of the joined file, by its folder or else its suffix (CAER is released as avi)."""
     named = re.search(r"caer|ferv", path.lower())
     caer = path.lower().endswith(".avi") if named is None else named[0] == "caer"
     return "caer" if caer else "ferv39k"

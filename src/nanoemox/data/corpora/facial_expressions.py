@@ -12,7 +12,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import read_table
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 
 LABELS: Final = LABEL_SETS["facial_expressions"]
 
@@ -36,4 +36,4 @@ def source_of(image: str) -> Source:
 
 def read(root: Path) -> list[Sample]:
     """Return one sample a photograph; ``root`` holds ``legend.csv`` and ``images``."""
-    return [source_of(image).closed("mer", label, LABELS) for image, label in photographs(root)]
+    return [source_of(image).closed(MER.key, label, LABELS) for image, label in photographs(root)]

@@ -14,7 +14,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import find, find_or_none, read_text
 from nanoemox.data.manifest import OpenLabels, Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER, OVMER
 
 LABELS: Final = LABEL_SETS["goemotions_ekman"]
 EKMAN: Final[Mapping[str, str]] = {
@@ -63,5 +63,5 @@ def _samples(source: Source, labels: tuple[str, ...]) -> list[Sample]:
     if not source.subtitle:
         return []
     classes = ekman_classes(labels)
-    closed = [source.closed("mer", classes[0], LABELS)] if len(classes) == 1 else []
-    return [*closed, source.sample("ovmer", OpenLabels(labels=labels))]
+    closed = [source.closed(MER.key, classes[0], LABELS)] if len(classes) == 1 else []
+    return [*closed, source.sample(OVMER.key, OpenLabels(labels=labels))]

@@ -15,7 +15,7 @@ from nanoemox.data.corpora.messages import read_emobox
 from nanoemox.data.corpora.releases import Clips, find, read_text
 from nanoemox.data.corpora.unibench import WHOLE, read_labels, read_transcripts
 from nanoemox.data.manifest import Sample
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 
 LABELS: Final = LABEL_SETS["iemocap"]
 _SHORT: Final[Mapping[str, str]] = {"hap": "happy", "exc": "happy", "sad": "sad", "neu": "neutral", "ang": "anger"}
@@ -38,7 +38,7 @@ def read(root: Path, *, trust_npz: bool = False) -> list[Sample]:
             subtitle=said.get(name),
             speaker=f"{name[:5]}{name.rsplit('_', 1)[-1][0]}",
         )
-        out.append(source.closed("mer", label, LABELS))
+        out.append(source.closed(MER.key, label, LABELS))
     return out
 
 

@@ -1,6 +1,6 @@
 """M3ED: utterances of Chinese television dialogue with an emotion (agreement with its makers).
 
-Releases: its own annotation beside lists of dramas; EmoBox's fold 1, which holds no words; the authors' JSON, which
+Releases: its own annotation with lists of dramas; EmoBox's fold 1, which holds no words; the authors' JSON, which
 holds no split.
 """
 
@@ -14,7 +14,7 @@ from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.messages import read_emobox, read_messages
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, match_label, read_json, read_text
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 
 LABELS: Final = LABEL_SETS["m3ed"]
 _LISTS: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("val", "validation"), ("test", "test"))
@@ -26,7 +26,7 @@ def read(root: Path) -> list[Sample]:
     clips = Clips(root, "modality_speech/{name}.wav")
     out = []
     for source, label in _sources(root, clips):
-        out.append(source.closed("mer", match_label(label, LABELS, f"m3ed: {source.id}"), LABELS))
+        out.append(source.closed(MER.key, match_label(label, LABELS, f"m3ed: {source.id}"), LABELS))
     return out
 
 

@@ -12,7 +12,7 @@ from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, match_label, read_table
 from nanoemox.data.corpora.unibench import by_split, read_labels, read_transcripts
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 
 LABELS: Final = LABEL_SETS["meld"]
 _PARTS: Final[tuple[tuple[str, str, Split, tuple[str, ...]], ...]] = (
@@ -38,7 +38,7 @@ def read(root: Path, *, trust_npz: bool = False) -> list[Sample]:
             media = clips.at(*(f"{folder}/{file}.mp4" for folder in folders), f"subvideo/{name}.mp4")
             words, who = row["utterance"].strip(), row.get("speaker") or None
             source = Source(id=name, corpus="meld", split=split, media=media, subtitle=words, speaker=who)
-            out.append(source.closed("mer", match_label(row["emotion"], LABELS, f"{path}: {name}"), LABELS))
+            out.append(source.closed(MER.key, match_label(row["emotion"], LABELS, f"{path}: {name}"), LABELS))
     return out
 
 
@@ -53,5 +53,5 @@ def _labelled(root: Path, npz: Path, *, trust_npz: bool) -> list[Sample]:
     out = []
     for split, name, row in by_split(read_labels(npz, trust_npz=trust_npz)):
         source = Source(id=name, corpus="meld", split=split, media=clips.path(name), subtitle=said.get(name))
-        out.append(source.closed("mer", LABELS[int(row["emo"])], LABELS))
+        out.append(source.closed(MER.key, LABELS[int(row["emo"])], LABELS))
     return out

@@ -1,7 +1,7 @@
 """MER2023 and MER2024, six emotions; MER-Caption+ and OV-MERD, open vocabulary; MERR and EMER, explained.
 
 All are clips of Chinese films and television under the MER challenges' licence: research only, and neither clips nor
-labels may be passed on. Words are in English where a translation is there, as the protocol has it.
+labels may be passed on. Transcripts are in English if a translation exists, as in the protocol.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, match_label, open_labels, read_json, read_table
 from nanoemox.data.corpora.unibench import by_split, read_labels, read_transcripts
 from nanoemox.data.manifest import OpenLabels, Sample, Split, TextLabels
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import ERI, LABEL_SETS, MER, OVMER
 
 _NPZ: Final = ("label-6way.npz", "label.npz")
 _TABLES_2023: Final[tuple[tuple[Split, tuple[str, ...]], ...]] = (
@@ -47,7 +47,7 @@ def _read(
     out = []
     for split, name, label in _labels(root, tables, trust_npz=trust_npz):
         source = _source(corpus, split, name, clips, said.get(name, ""))
-        out.append(source.closed("mer", match_label(label, candidates, f"{corpus}: {name}"), candidates))
+        out.append(source.closed(MER.key, match_label(label, candidates, f"{corpus}: {name}"), candidates))
     return out
 
 
@@ -77,7 +77,7 @@ def read_caption_plus(root: Path) -> list[Sample]:
 
 
 def read_ov_merd(root: Path) -> list[Sample]:
-    """Return OV-MERD: emotion words and, where they are released beside them, explanations."""
+    """Return OV-MERD: emotion words and, where released, explanations."""
     words = find(root, "track2_train_ovmerd.csv", "check-openset.csv", "final-openset-english.csv")
     return _open(root, "ov_merd", "test", words, find_or_none(root, "track3_train_ovmerd.csv"))
 
@@ -88,11 +88,11 @@ def _open(root: Path, corpus: str, split: Split, words: Path, reasons: Path | No
     out = []
     for row in read_table(words, "name", "openset"):
         source = _source(corpus, split, row["name"], clips, said.get(row["name"], ""))
-        out.append(source.sample("ovmer", OpenLabels(labels=open_labels(row["openset"]))))
+        out.append(source.sample(OVMER.key, OpenLabels(labels=open_labels(row["openset"]))))
     for row in read_table(reasons, "name", "reason") if reasons else ():
         if row["reason"].strip():
             source = _source(corpus, split, row["name"], clips, said.get(row["name"], ""))
-            out.append(source.sample("eri", TextLabels(text=row["reason"].strip())))
+            out.append(source.sample(ERI.key, TextLabels(text=row["reason"].strip())))
     return out
 
 
@@ -104,9 +104,9 @@ def read_merr(root: Path) -> list[Sample]:
     out = []
     for name, row in read_json(path).items():
         source = _source("merr", "train", name, clips, row["text"].strip())
-        out.append(source.sample("eri", TextLabels(text=row["smp_reason_caption"].strip())))
+        out.append(source.sample(ERI.key, TextLabels(text=row["smp_reason_caption"].strip())))
         label = match_label(row["pseu_emotion"], candidates, f"merr: {name}")
-        out.append(source.closed("mer", label, candidates))
+        out.append(source.closed(MER.key, label, candidates))
     return out
 
 
@@ -119,5 +119,5 @@ def read_emer(root: Path) -> list[Sample]:
     out = []
     for row in read_table(path, name, reason):
         source = _source("emer", "test", row[name], clips, row.get("subtitles", "").strip())
-        out.append(source.sample("eri", TextLabels(text=row[reason].strip())))
+        out.append(source.sample(ERI.key, TextLabels(text=row[reason].strip())))
     return out

@@ -1,8 +1,8 @@
 """MIntRec and MIntRec2.0: intents in television dialogue (research only).
 
 Releases: the corpora's own ``train/dev/test.tsv``; or the authors' JSON, whose training file holds most of the
-development clips too, beside MMLA's lists of development and test clips. A clip that some list holds out never
-trains. Reference: the authors trained on the development clips; a recipe says so with ``merge_validation``.
+development clips too, with MMLA's lists of development and test clips. A clip that any list holds out is never
+a training sample. Reference: the authors trained on the development clips; recipes set ``merge_validation``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nanoemox.data.corpora.messages import SAID as SAID
 from nanoemox.data.corpora.messages import Message, read_messages, read_mmla
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, match_label, read_table
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS, format_label
+from nanoemox.tasks import LABEL_SETS, MIR, format_label
 
 _SPELT: Final[Mapping[str, str]] = {
     "ask help": "ask for help", "apologize": "apologise", "criticise": "criticize",
@@ -72,7 +72,7 @@ def read_second(root: Path) -> list[Sample]:
 
 
 def clip_name(path: str) -> str:
-    """Return the corpus' own name of a clip, whoever listed it (``MIntRec2.0_3_1.mp4`` is ``dia3_utt1``)."""
+    """Return the corpus' own name of a clip (``MIntRec2.0_3_1.mp4`` is ``dia3_utt1``)."""
     stem = re.sub(r"\.(mp4|avi|mkv)$", "", path.replace("\\", "/").rsplit("/", 1)[-1])
     second = re.fullmatch(r"MIntRec2\.0_(\d+)_(\d+)", stem)
     return f"dia{second[1]}_utt{second[2]}" if second else stem.removeprefix("MIntRec_")
@@ -125,4 +125,4 @@ def _sample(corpus: str, split: Split, message: Message, clips: Clips) -> Sample
     if message.path.startswith(_RAW):
         media = clips.at(message.path, media)
     source = Source(id=name, corpus=corpus, split=split, media=media, subtitle=message.text.strip())
-    return source.closed("mir", label, candidates)
+    return source.closed(MIR.key, label, candidates)

@@ -1,6 +1,6 @@
 """MUStARD: sarcasm in television dialogue (MIT).
 
-It names none of the six tasks' labels; whether words are meant as they are said is asked as an intent of two
+It has none of the six tasks' labels; sarcasm is an intent question with two
 candidates, which teaches that candidates come with the question. Clips that MMLA evaluates on are left out by the
 overlap filter.
 """
@@ -13,6 +13,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import Clips, find, read_json
 from nanoemox.data.manifest import Sample
+from nanoemox.tasks import MIR
 from nanoemox.types import Turn
 
 CANDIDATES: Final = ("sincere", "sarcastic")
@@ -34,5 +35,5 @@ def read(root: Path) -> list[Sample]:
             history=tuple(Turn(role=who.title(), text=text) for who, text in list(pairs)[-4:]),
             speaker=row["speaker"].title(),
         )
-        out.append(source.closed("mir", CANDIDATES[bool(row["sarcasm"])], CANDIDATES))
+        out.append(source.closed(MIR.key, CANDIDATES[bool(row["sarcasm"])], CANDIDATES))
     return out

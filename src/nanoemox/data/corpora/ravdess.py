@@ -13,7 +13,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, VIDEO_SUFFIXES, missing
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MER
 
 LABELS: Final = LABEL_SETS["ravdess"]
 TRAIN_ACTORS: Final = range(1, 17)
@@ -67,4 +67,4 @@ def read(root: Path) -> list[Sample]:
     found = takes(root)
     if not found:
         raise missing(root, "03-01-*.wav", "01-01-*.mp4")
-    return [source_of(row, row["file"]).closed("mer", row["emotion"], LABELS) for row in found]
+    return [source_of(row, row["file"]).closed(MER.key, row["emotion"], LABELS) for row in found]

@@ -108,7 +108,7 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
-    """Read a CSV or TSV file whose first line names the columns; names are taken in lower case.
+    """Read a CSV or TSV file whose first line names the columns; names are converted to lower case.
 
     Args:
         path: The file; ``.tsv`` is separated by tabs, without quotes.
@@ -171,7 +171,7 @@ class Clips:
             for file in sorted(files):
                 stem, suffix = os.path.splitext(file)
                 order = rank.get(suffix.lower())
-                # macOS archives hold a second file "._name" of attributes beside every clip.
+                # macOS archives hold a second file "._name" of attributes for every clip.
                 if order is None or stem.startswith("."):
                     continue
                 place = (Path(folder) / file).relative_to(root).as_posix()

@@ -1,7 +1,7 @@
 """CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2: how positive an utterance is (research only).
 
 The label is the sign of the annotated value; zero is ``neutral``. Reference: the protocol drops zeros when it scores;
-here they stay, and the scorer drops them. Releases: the table of MMSA (``label.csv`` beside ``Raw``);
+here they are kept, and the scorer drops them. Releases: the table of MMSA (``label.csv`` beside ``Raw``);
 MER-UniBench's label file; MMLA's lists, which hold the sign alone (for MOSI and CH-SIMS v2).
 """
 
@@ -17,7 +17,7 @@ from nanoemox.data.corpora.messages import read_mmla
 from nanoemox.data.corpora.releases import Clips, find, find_or_none, match_label, read_table
 from nanoemox.data.corpora.unibench import by_split, read_labels, read_transcripts
 from nanoemox.data.manifest import Sample, Split
-from nanoemox.tasks import LABEL_SETS
+from nanoemox.tasks import LABEL_SETS, MSA
 from nanoemox.types import RecipeError
 
 LABELS: Final = LABEL_SETS["sentiment"]
@@ -46,7 +46,7 @@ def _reader(part: _Set) -> Callable[..., list[Sample]]:
     def read(root: Path, *, trust_npz: bool = False) -> list[Sample]:
         clips = Clips(root, "Raw/{name}.mp4")
         return [
-            source.closed("msa", label, LABELS) for source, label in _sources(part, root, clips, trust_npz=trust_npz)
+            source.closed(MSA.key, label, LABELS) for source, label in _sources(part, root, clips, trust_npz=trust_npz)
         ]
 
     return read

@@ -15,7 +15,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing, open_labels, read_table
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels
-from nanoemox.tasks import LABEL_SETS, TASKS, format_label
+from nanoemox.tasks import ERI, LABEL_SETS, MER, MSA, OVMER, TASKS, format_label
 from nanoemox.types import RecipeError
 
 _SPLITS: Final[Mapping[str, Split]] = {
@@ -31,7 +31,7 @@ def read(root: Path) -> list[Sample]:
     path = _table(root)
     rows = read_table(path, "file", "label")
     for number, row in enumerate(rows, 2):
-        row["task"] = row.get("task", "").strip() or "mer"
+        row["task"] = row.get("task", "").strip() or MER.key
         if row["task"] not in TASKS:
             raise RecipeError(f"{path}:{number}: task {row['task']!r} is none of {', '.join(TASKS)}")
         if not row["file"].strip() or not row["label"].strip():
@@ -54,7 +54,7 @@ def _candidates(path: Path, task: str, rows: list[dict[str, str]]) -> tuple[str,
     if not TASKS[task].closed:
         return ()
     used = {format_label(row["label"]) for row in rows if row["task"] == task}
-    if task == "msa" and used <= set(LABEL_SETS["sentiment"]):
+    if task == MSA.key and used <= set(LABEL_SETS["sentiment"]):
         return LABEL_SETS["sentiment"]
     if len(used) < 2:
         raise RecipeError(f"{path}: task {task} has one label, {', '.join(used)}: a choice needs two")
@@ -83,9 +83,9 @@ def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> 
     task, label = row["task"], row["label"].strip()
     if candidates:
         return source.closed(task, format_label(label), candidates)
-    if task == "ovmer":
+    if task == OVMER.key:
         return source.sample(task, OpenLabels(labels=open_labels(label.replace(";", ","))))
-    return source.sample(task, TextLabels(text=label) if task == "eri" else ReplyLabels(reply=label))
+    return source.sample(task, TextLabels(text=label) if task == ERI.key else ReplyLabels(reply=label))
 
 
 def _held_out(key: str) -> Split:

@@ -1,7 +1,7 @@
 """Label files of MER-UniBench: pickled dictionaries in ``.npz``, and tables of transcripts.
 
 ``*_corpus`` -> clip name -> ``{emo, val}``. A pickle can run any code when it is opened, so such a file is opened only
-when the user says that its source is trusted.
+only if the user trusts the source.
 """
 
 from __future__ import annotations

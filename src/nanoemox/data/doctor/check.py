@@ -1,6 +1,6 @@
-"""``nanoemox check``: what would break or spoil training with a manifest or corpus, before it does.
+"""``nanoemox check``: find what would break or spoil training with a manifest or corpus.
 
-Files are opened, looked at and listened to; names, contents, speakers and words are compared between the splits and
+Media files are decoded; names, contents, speakers and transcripts are compared between the splits and
 with other manifests or annotation files; lines, labels and encodings are checked.
 """
 
@@ -18,9 +18,8 @@ from nanoemox.data.corpora import MANIFESTS
 from nanoemox.data.doctor.findings import LEVELS, REMEDIES, Finding, Level
 from nanoemox.data.doctor.known import known_bad
 from nanoemox.data.doctor.leaks import Trace, annotation_traces, find_leaks, traces
-from nanoemox.data.doctor.media import check_media
+from nanoemox.data.doctor.media import check_face_vectors, check_media
 from nanoemox.data.doctor.text import check_labels, check_words, read_lines
-from nanoemox.data.doctor.vectors import check_face_vectors
 from nanoemox.data.opening import SampleSource, content_key, manifest_files, media_root, open_corpus, open_manifests
 from nanoemox.types import RecipeError
 
@@ -32,12 +31,12 @@ class Report:
     """The findings.
 
     Attributes:
-        source: What was checked.
+        source: The checked source.
         root: Folder that media paths are relative to.
         samples: Number of samples that could be read.
         files: Number of files that they name.
-        against: What they were compared with.
-        findings: What is wrong, the worst first.
+        against: Sources they were compared with.
+        findings: The findings, the worst first.
     """
 
     source: str
@@ -78,15 +77,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """How to check.
+    """Options of ``check``.
 
     Attributes:
-        against: Manifests, prepared folders or annotation files (JSON, CSV) that must not be shared.
+        against: Manifests, prepared folders or annotation files (JSON, CSV) that must not overlap.
         data_root: What media paths are relative to; by default what the manifest says.
         workers: Processes that open files; 0 for threads.
         media: Whether to open files at all.
         trust_npz: Open pickled ``.npz`` files of a corpus.
-        done: Called with the number of files when it is known, then after each file with none.
+        done: Called with the number of files, then with None after each file.
     """
 
     against: tuple[Path, ...] = ()
@@ -103,7 +102,7 @@ def check(source: str | Path, root: Path | None = None, options: CheckOptions | 
     Args:
         source: Path of a manifest or folder; with ``root``, the name of a corpus.
         root: The corpus' folder as released.
-        options: What to compare with, and how.
+        options: The options.
 
     Raises:
         RecipeError: There is no such manifest or corpus, or the corpus cannot be read at all.
@@ -165,13 +164,13 @@ def _is_manifest(path: Path) -> bool:
 
 
 def _contents(found: SampleSource) -> dict[str, str]:
-    """Hash the files that are there."""
+    """Hash the existing files."""
     paths = {os.path.abspath(found.root / p) for s in found.samples for p in (s.media, s.audio) if p}
     return {path: content_key(Path(path)) for path in sorted(paths) if os.path.isfile(path)}
 
 
 def problems_of(report: Report) -> Sequence[tuple[str, Level, int, str, str]]:
-    """Return the rows of the table: kind, level, how many, examples, what to do."""
+    """Return the rows of the table: kind, level, count, examples, remedy."""
     rows: list[tuple[str, Level, int, str, str]] = []
     for kind, levels in report.counts().items():
         for level, count in levels.items():

@@ -18,7 +18,7 @@ REMEDIES: Final = MappingProxyType(
         "truncated": "download it again or recut it, else remove the sample",
         "long": "check whether it was cut wrongly; if so, remove the sample",
         "silent": "none if it was recorded so: the voice is left out; else extract the sound again",
-        "faceless": "none if nobody is visible: the face is left out; else recut it",
+        "faceless": "none if no person is visible: the face is left out; else recut it",
         "duplicate": "keep one of the copies; where their labels differ, find out which is right",
         "leak by name": "remove the clip from the training part",
         "leak by content": "remove the clip from the training part, whatever its name there",
@@ -38,9 +38,9 @@ class Finding:
 
     Attributes:
         kind: One of :data:`REMEDIES`.
-        level: How bad it is.
+        level: Severity.
         where: Sample, file or line.
-        what: What was found, with the value.
+        what: Description, with the value.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Clips of public releases that are known to be broken, as users reported them to the makers.
 
 Sources: declare-lab/MELD issues 9, 20, 22, 27 and 39; A2Zadeh/CMU-MultimodalSDK issue 217;
-CheyneyComputerScience/CREMA-D issue 8. Releases may have been repaired since, so a clip is named, not removed.
+CheyneyComputerScience/CREMA-D issue 8. Releases may have been repaired since, so clips are reported, not removed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KNOWN_BAD: Final = MappingProxyType(
 
 
 def known_bad(samples: Iterable[Sample]) -> Iterator[Finding]:
-    """Name the samples that others found broken."""
+    """Yield the samples that are known to be broken."""
     seen: set[tuple[str, str]] = set()
     for sample in samples:
         for pattern, what in KNOWN_BAD.get(sample.corpus, {}).items():

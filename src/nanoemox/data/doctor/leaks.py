@@ -1,7 +1,7 @@
-"""Leaks: what both trains and is evaluated, by clip name, content, speaker and words.
+"""Leaks between training and evaluation data, by clip name, content, speaker and words.
 
-Two samples leak into each other where one trains and the other is held out. Annotation files of others do not say what
-they are for: beside a sample that trains they count as held out, beside a held-out one they earn a warning.
+A leak is a pair of a training and a held-out sample. Annotation files of others do not say what
+they are for: against a training sample they count as held out; against a held-out one they give a warning.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Trace:
     """A trait by which one sample, or one field of an annotation file, can be recognised.
 
     Attributes:
-        trait: Which.
-        value: The value, folded so that equal ones are equal.
-        role: What the sample is for.
+        trait: Kind of trait.
+        value: Normalised value.
+        role: Split of the sample.
         where: Source and sample, for the message.
         source: The source alone.
         media: Whether it has a clip.
@@ -70,13 +70,13 @@ def traces(source: SampleSource, contents: Mapping[str, str]) -> Iterator[Trace]
 
 
 def long_enough(text: str) -> str | None:
-    """Return normalised words, or None where they are too few to prove anything."""
+    """Return normalised words, or None if they are too few to identify a clip."""
     words = normalise(text)
     return words if words.count(" ") + 1 >= MIN_WORDS else None
 
 
 def annotation_traces(path: Path) -> Iterator[Trace]:
-    """Yield words and clip names of any JSON, CSV or TSV file: every field whose name says what it is."""
+    """Yield words and clip names of any JSON, CSV or TSV file: every field with a known name."""
     source = "/".join(path.parts[-2:])
     for field, value in annotation_fields(path):
         said = SAID.search(value) if field in {"value", "query"} or field in TEXT_FIELDS else None
@@ -115,9 +115,9 @@ def find_leaks(own: Sequence[Trace], others: Iterable[Trace]) -> Iterator[Findin
 
 
 def _level(trace: Trace, other: Trace) -> Level | None:
-    """Say how bad it is that two samples share a trait; None where it is no leak."""
+    """Return the level of a trait that two samples share; None if it is no leak."""
     if trace.source == other.source:
-        # Reported once, at the sample that trains; acted corpora repeat their sentences in every part by design.
+        # Reported once, at the training sample; acted corpora repeat their sentences in every part by design.
         if (trace.role, other.role) != ("train", "held out"):
             return None
         if trace.trait == "words" and trace.media and other.media:

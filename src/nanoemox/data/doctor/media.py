@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from nanoemox.data.manifest import ClosedLabels, Sample
 from nanoemox.data.opening import SampleSource, content_key
 from nanoemox.data.workers import Workers
 from nanoemox.faces.tracks import with_face
+from nanoemox.faces.vectors import read_face_table
 from nanoemox.media.load import load_clip
 from nanoemox.types import MediaError
 
@@ -69,11 +71,11 @@ def check_media(
 
     Args:
         source: The samples.
-        processes: How many processes look; 0 for threads.
+        processes: Number of decoding processes; 0 for threads.
         done: Called after each file.
 
     Returns:
-        What is wrong, and absolute path -> content key of the files that are there.
+        The findings, and absolute path -> content key of the existing files.
     """
     uses = _uses(source)
     found: list[Finding] = []
@@ -126,3 +128,34 @@ def _duplicates(uses: Mapping[str, Sequence[tuple[str, Sample]]], contents: Mapp
         what = f"{len(paths)} files with the same content: {names}"
         level: Level = "error" if contrary else "warning"
         yield Finding("duplicate", level, names, what + (f"; labels {', '.join(contrary)}" if contrary else ""))
+
+
+def check_face_vectors(source: SampleSource, done: Callable[[], None] = lambda: None) -> Iterator[Finding]:
+    """Read every file of face vectors; which columns a model will take is not known here.
+
+    Args:
+        source: The samples.
+        done: Called after each file.
+    """
+    widths: dict[str, int] = {}
+    for path in dict.fromkeys(s.face_vectors for s in source.samples if s.face_vectors):
+        file = source.root / path
+        if not file.exists():
+            yield Finding("missing", "error", path, "no such file")
+        else:
+            try:
+                table = read_face_table(file)
+            except (MediaError, OSError) as error:
+                yield Finding("unreadable", "error", path, str(error).removeprefix(f"{file.name}: "))
+            else:
+                widths[path] = table.rows.shape[1]
+                if not len(table.rows):
+                    yield Finding("faceless", "warning", path, "no face was found in any of its rows")
+        done()
+    counts = Counter(widths.values()).most_common()
+    for width, _ in counts[1:]:
+        some = [path for path, found in widths.items() if found == width]
+        what = (
+            f"vectors of {width} numbers, of {counts[0][0]} in most files: a model reads one width ({len(some)} files)"
+        )
+        yield Finding("unreadable", "error", some[0], what)

@@ -16,10 +16,10 @@ from nanoemox.data.corpora.releases import family
 from nanoemox.data.doctor.findings import Finding
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, ReplyLabels, Sample, TextLabels
 from nanoemox.recipes import describe
-from nanoemox.tasks import LABEL_SETS, format_label
+from nanoemox.tasks import LABEL_SETS, MSA, OVMER, format_label
 
 RARE: Final = 0.05
-"""A label this rare beside a similar one is taken for a misspelling of it."""
+"""A label this rare, compared with a similar one, counts as a misspelling of it."""
 _CONTROL: Final = re.compile("[\u0080-\u009f]")
 _CURLY: Final = re.compile("[‘’“”]")
 # A lead byte of UTF-8 and its followers, each as Windows-1252 shows it.
@@ -28,7 +28,7 @@ _LOST: Final = re.compile("\ufffd|锟斤拷|ï¿½")
 
 
 def read_lines(path: Path) -> tuple[list[Sample], list[Finding]]:
-    """Read a manifest past its mistakes; return what could be read and every mistake."""
+    """Read a manifest, skipping invalid lines; return the samples and every mistake."""
     raw = path.read_bytes()
     found: list[Finding] = []
     if raw.startswith(b"\xef\xbb\xbf"):
@@ -65,7 +65,7 @@ def read_lines(path: Path) -> tuple[list[Sample], list[Finding]]:
 
 
 def _invalid(row: Any, where: str, message: str) -> Finding:
-    """Tell a label that is none of its candidates from other mistakes."""
+    """Distinguish a label outside its candidates from other mistakes."""
     labels = row.get("labels") if isinstance(row, dict) else None
     if isinstance(labels, dict) and isinstance(labels.get("label"), str):
         candidates = [c for c in labels.get("candidates") or () if isinstance(c, str)]
@@ -103,7 +103,7 @@ def check_labels(samples: Sequence[Sample]) -> Iterator[Finding]:
             for word in labels.candidates:
                 offered.setdefault((sample.corpus, sample.task, word), sample.id)
     for (corpus, task), counter in counts.items():
-        known = LABEL_SETS["sentiment"] if task == "msa" else LABEL_SETS.get(corpus) if task != "ovmer" else None
+        known = LABEL_SETS["sentiment"] if task == MSA.key else LABEL_SETS.get(corpus) if task != OVMER.key else None
         if known is None or not _fits(counter, known):
             yield from _rare(corpus, task, counter, examples)
             continue
@@ -117,7 +117,7 @@ def check_labels(samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _fits(counter: Counter[str], known: Sequence[str]) -> bool:
-    """Say whether the corpus' label set is that of this task: most samples must have a label of it."""
+    """Return whether the corpus' label set belongs to this task: most samples must have a label of it."""
     return sum(counter[word] for word in known) * 2 > sum(counter.values())
 
 

@@ -1,9 +1,9 @@
 """Feature cache: the frozen encoders run once per file, training reads their outputs.
 
-Key of an entry is the content of the file (SHA-256), or of a file and of those beside it that branches read; folder of
+The key of an entry is the content of the file (SHA-256), or of a file and its sidecar files; the folder of
 the cache is the fingerprint of everything else that features depend on: the encoders' configuration with taps, their
 weights, sampling of frames and windows, the stored precision and the version of this preprocessing. Entries lie in
-safetensors shards that are written whole or not at all, so a killed run goes on where it stopped. A file that cannot be
+safetensors shards that are written atomically, so a killed run can be resumed. A file that cannot be
 read is listed, never replaced by another.
 
 Letters: ``T`` frames, ``W`` speech windows, ``E`` experts, ``D``/``C`` width of a feature.
@@ -66,13 +66,13 @@ class FeatureCache:
     """Features of media files, by content.
 
     Attributes:
-        folder: Where the shards lie.
+        folder: Folder of the shards.
         root: What media paths are relative to.
         shards: The shards themselves.
         config: The model's configuration: which branches are read, from which files.
-        keys: Path -> content key, for files that were asked for and could be opened.
-        bad: Name of a source -> why it cannot be used.
-        filling: What it took to have them all.
+        keys: Path -> content key, for requested files that could be opened.
+        bad: Name of a source -> reason why it cannot be used.
+        filling: Statistics of the filling.
     """
 
     folder: Path
@@ -133,11 +133,11 @@ class FeatureCache:
         }
 
     def usable(self, sample: Sample) -> bool:
-        """Say whether every file of the sample could be read."""
+        """Return whether every file of the sample could be read."""
         return not any(name in self.bad for source in self.sources(sample).values() for name in source.names)
 
     def sources(self, sample: Sample) -> dict[str, Source]:
-        """Return what each branch is read from: ``media`` and what lies beside it, or the ``audio`` in its place."""
+        """Return the source of each branch: ``media`` and its sidecar files, or ``audio`` instead."""
         beside = sidecars(self.config, sample.paths, self.root)
         whole = Source(sample.media, tuple(beside.items()))
         sound = Source(sample.audio) if sample.audio else whole

@@ -1,7 +1,7 @@
-"""``nanoemox features``: fill a feature cache before training, on as many processes and devices as there are.
+"""``nanoemox features``: fill a feature cache before training, with any number of processes and devices.
 
 Under ``torchrun`` or ``accelerate launch`` every process takes its share of the clips; all must see the same folders.
-Killed at any moment and started again, it goes on: nothing half-written is read and nothing is encoded twice.
+A killed run can be resumed: partial files are ignored, and nothing is encoded twice.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
     """Encode the clips of the manifests that are not in the cache.
 
     Returns:
-        What was done, ``bad`` among it: path -> why; None in all processes but the first.
+        A summary with ``bad``: path -> reason; None in all processes but the first.
     """
     place = processes()
     samples = [s for path in manifests for s in absolute(open_manifests(path, request.data_root))]
@@ -91,7 +91,7 @@ def _cores() -> int:
 
 
 def _counts(cache: FeatureCache, ranks: int) -> dict[str, Any]:
-    """Return the numbers of this rank, and what all ranks have filled together."""
+    """Return the numbers of this rank, and the totals of all ranks."""
     filling = cache.filling
     return {
         "files": filling.files,

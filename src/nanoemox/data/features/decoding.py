@@ -24,8 +24,8 @@ class Source(NamedTuple):
     """The source files of one entry.
 
     Attributes:
-        media: Video, picture or sound file, where there is one.
-        beside: Branch and file that it reads beside the media, such as the vectors of a face.
+        media: Video, image or audio file, if there is one.
+        beside: Branch and its sidecar file, such as face vectors.
     """
 
     media: str | None = None
@@ -51,7 +51,7 @@ class Source(NamedTuple):
         if self.media and not self.beside:
             return contents[self.media]
         joined = "+".join(contents[path] if path else "" for path in (self.media, *(file for _, file in self.beside)))
-        # Vectors of faces came first, under this name: caches that hold such stay valid.
+        # Face vectors came first, under this name: existing caches stay valid.
         what = "+".join("face vectors" if branch == "face" else branch for branch, _ in self.beside)
         return hashlib.sha256(f"{what}: {joined}".encode()).hexdigest()
 
@@ -85,7 +85,7 @@ def decode(processor: NanoEmoXProcessor, source: Source, careful: bool) -> Array
 
 
 def _read(config: Any, source: Source, careful: bool) -> Clip:
-    """Read a file, and what the branches read beside it or find in it."""
+    """Read a file and the other inputs of the branches."""
     if source.media is None:
         clip = Clip(name=os.path.basename(source.name))
     else:

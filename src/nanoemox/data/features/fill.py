@@ -1,6 +1,6 @@
 """Filling a feature cache: processes decode, the frozen encoders follow in batches, shards are written.
 
-Every file is known by its content (SHA-256), with that of the files beside it that branches of the model read, so a
+Every file is identified by its content (SHA-256), with that of its sidecar files, so a
 copy is never encoded twice. The index ``files-*.jsonl`` remembers the content of a file as long as its size and time of
 change stay the same. Several ranks share the work: each hashes
 its part, all then see the same index, and each takes its part of the contents that are missing.
@@ -41,8 +41,8 @@ class Share:
 
     Attributes:
         rank: Number of the process.
-        world: How many there are.
-        wait: Returns when all have called it.
+        world: Number of processes.
+        wait: Barrier of all processes.
     """
 
     rank: int = 0
@@ -52,7 +52,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """How a cache is built.
+    """Options of a cache.
 
     Attributes:
         root: What media paths are relative to.
@@ -60,7 +60,7 @@ class CacheOptions:
         batch_size: Files encoded at once.
         shard_size: Files per shard, hence at most lost when killed.
         workers: Decoding processes; 0 for two threads.
-        share: Which part of the work is this process'.
+        share: Share of this process.
         progress: Called after every batch.
     """
 
@@ -78,12 +78,12 @@ class Filling:
     """Progress of the filling.
 
     Attributes:
-        files: Files asked for, by all ranks.
-        present: Contents that were there before.
-        missing: Contents that this rank has to encode.
-        encoded: Those of them that are done.
-        bad: Those of them that cannot be used.
-        num_bytes: Bytes of the features written; they follow the clips by a shard.
+        files: Requested files of all ranks.
+        present: Contents that were cached before.
+        missing: Contents that this rank must encode.
+        encoded: Number of those that are done.
+        bad: Number of those that cannot be used.
+        num_bytes: Bytes of the features written, one shard behind the clips.
         decode_wait_s: Time that the encoders waited for decoded clips.
         encode_s: Time that they worked.
         write_s: Time that shards took.
@@ -126,9 +126,9 @@ class Filler:
     """Adds missing files to a cache.
 
     Attributes:
-        keys: Path as asked for -> content key.
-        bad: Path or source as asked for -> why it cannot be used.
-        state: How far it is.
+        keys: Requested path -> content key.
+        bad: Requested path or source -> reason why it cannot be used.
+        state: Progress.
     """
 
     def __init__(

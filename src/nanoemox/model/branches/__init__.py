@@ -62,7 +62,7 @@ def read_branches(
         clip: The clip.
         config: The configuration.
         files: Branch -> file, from :func:`sidecars`.
-        without: Branches that are not at work.
+        without: Branches that are not used.
         start_s: Where the clip starts in its recording, in seconds.
         person: Which person, 0 the largest.
     """

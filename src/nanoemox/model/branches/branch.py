@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -42,6 +43,29 @@ class FrozenEncoder(nn.Module):
         return super().train(False)
 
 
+Rules = tuple[tuple[str, str], ...]
+"""(regular expression, reason) of names of tensors; an expression must match the whole name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """Public weights that an encoder is made from.
+
+    Attributes:
+        prefix: Where they lie in our encoder.
+        dropped: Tensors of public files that the encoder does not read.
+        optional: Tensors of our encoder that public files may lack.
+        shortened: A table of fixed values, of which the encoder may have fewer rows than the file.
+        swin_file: A single file, where a folder is usual, is a Swin of torchvision or FaceXFormer.
+    """
+
+    prefix: str
+    dropped: Rules = ()
+    optional: Rules = ()
+    shortened: str | None = None
+    swin_file: bool = False
+
+
 class Branch(ABC):
     """One modality. ``config`` is the whole :class:`~nanoemox.model.configuration.NanoEmoXConfig` everywhere.
 
@@ -56,6 +80,7 @@ class Branch(ABC):
         features: Keys of what its encoder gives, as the cache stores it and the model takes it: the first feeds the
             adapter, a second one the fusion.
         file: Which file of a sample it is read from; ``audio`` is the sound that replaces that of ``media``.
+        backbone: The public weights of its encoder, if there are any.
         cached_by: Fields of its section that its features depend on.
         cached_by_later: Such fields that came later, with the defaults under which older caches stay valid.
     """
@@ -66,6 +91,7 @@ class Branch(ABC):
     raw: ClassVar[str]
     features: ClassVar[tuple[str, ...]]
     file: ClassVar[Literal["media", "audio"]] = "media"
+    backbone: ClassVar[Backbone | None] = None
     cached_by: ClassVar[tuple[str, ...]] = ()
     cached_by_later: ClassVar[Mapping[str, Any]] = {}
 
@@ -87,6 +113,28 @@ class Branch(ABC):
         """Put the keys of ``features`` to what the encoder gave."""
         parts = (encoded,) if isinstance(encoded, Tensor) else encoded
         return dict(zip(self.features, parts, strict=True))
+
+    # ---------------------------------------------------------------- public weights
+
+    def needs_backbone(self, section: Mapping[str, Any]) -> bool:
+        """Whether an encoder of these fields of the section is made from public weights."""
+        return self.backbone is not None
+
+    def fit_backbone(
+        self, section: Mapping[str, Any], encoder: PreTrainedConfig | None, folder: Path
+    ) -> dict[str, Any]:
+        """Complete the fields of the section from the files of a backbone.
+
+        Args:
+            section: Fields of the section, which win.
+            encoder: Configuration of the backbone; None where its files have none.
+            folder: Its files.
+        """
+        return dict(section) if encoder is None else {**section, "encoder": encoder}
+
+    def load_extractor(self, config: Any, folder: Path) -> Any:
+        """Load the feature extractor that the processor needs beside the backbone in ``folder``, or None."""
+        return None
 
     # ---------------------------------------------------------------- prompt
 

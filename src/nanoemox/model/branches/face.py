@@ -21,9 +21,9 @@ from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, SwinModel
 
 from nanoemox.faces.tracks import NO_FACE, crop_faces, with_face
 from nanoemox.faces.vectors import check_rows, width_of, with_face_vectors
-from nanoemox.model.adapters import VectorAdapter
+from nanoemox.model.adapters import VectorAdapter, VectorSection
 from nanoemox.model.backbones import SWIN_B
-from nanoemox.model.branches.branch import Branch, FrozenEncoder, check_finite, spread, spread_index
+from nanoemox.model.branches.branch import Backbone, Branch, FrozenEncoder, check_finite, spread, spread_index
 from nanoemox.model.expression import COLOUR, EXPRESSION_SIZE, ExpressionNet
 from nanoemox.model.images import fit_square, normalise
 from nanoemox.model.sections import as_config, require
@@ -33,7 +33,7 @@ NUM_STAGES = 4
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class FaceBranchConfig(PreTrainedConfig):
+class FaceBranchConfig(VectorSection):
     """Face branch: frozen four-stage encoder pooled to one vector a frame, temporal attention, MLP.
 
     Attributes:
@@ -49,9 +49,7 @@ class FaceBranchConfig(PreTrainedConfig):
         crop: ``detector`` crops the tracked face; ``whole_frame`` squashes the frame (Reference).
         normalise: ``imagenet`` statistics, ``colour`` takes off the mean colour that the expression net knows, or
             ``none`` for raw values 0..255 (Reference).
-        time_position: Add a learned position to each frame vector (Reference: none, so order is invisible).
         image_size: Side of the square crop in pixels.
-        num_queries: Face tokens.
     """
 
     model_type = "nanoemox_face"
@@ -66,13 +64,7 @@ class FaceBranchConfig(PreTrainedConfig):
     vector_columns: list[str] | tuple[str, ...] = ("landmarks", "au_intensity", "au_presence")
     crop: Literal["detector", "whole_frame"] = "detector"
     normalise: Literal["imagenet", "colour", "none"] = "imagenet"
-    time_position: bool = True
     image_size: int = 224
-    num_queries: int = 4
-    num_attention_heads: int = 4
-    projector_size: int = 768
-    dropout: float = 0.1
-    max_positions: int = 32
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve the backbone's configuration."""
@@ -186,8 +178,7 @@ class FaceEncoder(FrozenEncoder):
         if self.kind == "precomputed":
             return face_values
         if self.kind == "expression":
-            vectors: Tensor = self.net(face_values.flatten(0, 1)).unflatten(0, face_values.shape[:2])
-            return vectors
+            return self.net(face_values.flatten(0, 1)).unflatten(0, face_values.shape[:2])
         stages = self.backbone(face_values.flatten(0, 1))
         size = stages[0].shape[-2:]
         maps = []
@@ -206,6 +197,19 @@ class FaceBranch(Branch):
     token_id = 151_667
     raw = "face_values"
     features = ("face_vectors",)
+    backbone = Backbone(
+        "backbone.model.",
+        dropped=(
+            (r"(.*\.)?(layernorm|norm)\.(weight|bias)", "norm after the last stage, which is read before it"),
+            (r"(.*\.)?(classifier|head|pooler|fc)\..*", "classifier of the face backbone"),
+            (r"(face_decoder|pe_layer)\..*", "FaceXFormer's decoder, never run"),
+        ),
+        optional=(
+            (r".*\.hidden_states_norms\..*", "norm of a stage, in no public file: starts as the identity"),
+            (r"(projections|fuse|norms)\..*", "fuses the stages, not in this file: drawn at random"),
+        ),
+        swin_file=True,
+    )
     cached_by = ("kind", "encoder", "fuse_size", "raw_stages", "vector_size", "crop", "normalise", "image_size")
     cached_by_later = {"vector_columns": ["landmarks", "au_intensity", "au_presence"]}  # noqa: RUF012 (a constant)
 
@@ -216,6 +220,20 @@ class FaceBranch(Branch):
     def build_adapter(self, config: Any) -> VectorAdapter:
         """Build queries, attention over time and MLP."""
         return VectorAdapter(config.face, config.text_config.hidden_size)
+
+    def needs_backbone(self, section: Mapping[str, Any]) -> bool:
+        """Say no for a kind that has weights of its own, or none."""
+        return section.get("kind") not in ("precomputed", "expression")
+
+    def fit_backbone(
+        self, section: Mapping[str, Any], encoder: PreTrainedConfig | None, folder: Path
+    ) -> dict[str, Any]:
+        """Read any backbone but a Swin by its four stages."""
+        fields = super().fit_backbone(section, encoder, folder)
+        if encoder is not None:
+            swin = encoder.model_type == "swin" and section.get("kind", "swin") == "swin"
+            fields["kind"] = "swin" if swin else "backbone"
+        return fields
 
     def prepare(self, clip: Clip, config: Any, extractor: Any) -> Tensor | None:
         """Return float32[T, 3, S, S] or, precomputed, float32[T, F]."""

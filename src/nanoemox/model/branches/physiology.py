@@ -17,11 +17,10 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
 from nanoemox.media.biosignals import FEATURES, MARGIN_S, window_features
 from nanoemox.media.recordings import SUFFIXES, read_recording
-from nanoemox.model.adapters import VectorAdapter
+from nanoemox.model.adapters import VectorAdapter, VectorSection
 from nanoemox.model.branches.branch import Branch, FrozenEncoder, check_finite
 from nanoemox.model.sections import require
 from nanoemox.types import Clip, MediaError, Signal
@@ -35,15 +34,12 @@ _FAR: Final = 8.0
 """Scaled features are cut there, so that an artefact cannot drown the rest."""
 
 
-class PhysiologyBranchConfig(PreTrainedConfig):
+class PhysiologyBranchConfig(VectorSection):
     """Section of the configuration.
 
     Attributes:
         num_windows: T windows spread evenly over the clip.
         window_s: Length of one; of a shorter clip it is the whole clip.
-        num_queries: Tokens handed to the language model.
-        projector_size: Width of the projection's hidden layer.
-        max_positions: Rows of the table of window positions.
     """
 
     model_type = "nanoemox_physiology"
@@ -51,12 +47,7 @@ class PhysiologyBranchConfig(PreTrainedConfig):
 
     num_windows: int = 8
     window_s: float = 5.0
-    num_queries: int = 4
-    num_attention_heads: int = 4
     projector_size: int = 256
-    time_position: bool = True
-    dropout: float = 0.1
-    max_positions: int = 32
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the sizes."""

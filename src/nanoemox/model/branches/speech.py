@@ -5,6 +5,9 @@ Letters: ``B`` samples that have the branch, ``W`` speech windows, ``E`` taps, `
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,20 +15,22 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from nanoemox.media.windows import speech_window_starts
 from nanoemox.model.adapters import TokenAdapter
 from nanoemox.model.backbones import HUBERT_LARGE
-from nanoemox.model.branches.branch import Branch, FrozenEncoder, Levels, check_finite
+from nanoemox.model.branches.branch import Backbone, Branch, FrozenEncoder, Levels, check_finite
+from nanoemox.model.qformer import QFormerSection
 from nanoemox.model.sections import as_config, require
-from nanoemox.types import SAMPLE_RATE_HZ, Clip
+from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
 
+MEL_POSITIONS_PER_S = 50  # log-mel frames every 10 ms, halved by the encoder
 VARIANCE_EPS = 1e-7  # Reference: the feature extractor's, added to the variance
 
 
-class SpeechBranchConfig(PreTrainedConfig):
+class SpeechBranchConfig(QFormerSection):
     """Voice branch: frozen speech encoder over W windows, window positions, Q-Former (paper, section 3.2).
 
     Attributes:
@@ -39,9 +44,6 @@ class SpeechBranchConfig(PreTrainedConfig):
         pooling: A state over the time of its window: its ``mean``, or ``mean_std``, its mean and deviation joined.
         num_windows: W.
         window_s: Length of a window in seconds.
-        num_queries: Audio tokens.
-        hidden_size: Width of the Q-Former.
-        max_positions: Rows of the window-position table.
     """
 
     model_type = "nanoemox_speech"
@@ -57,12 +59,6 @@ class SpeechBranchConfig(PreTrainedConfig):
     pooling: Literal["mean", "mean_std"] = "mean"
     num_windows: int = 8
     window_s: float = 2.0
-    num_queries: int = 32
-    hidden_size: int = 768
-    num_attention_heads: int = 12
-    num_hidden_layers: int = 2
-    intermediate_size: int = 3072
-    dropout: float = 0.1
     max_positions: int = 8
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -140,10 +136,7 @@ class SpeechEncoder(FrozenEncoder):
 
 def window_starts(section: SpeechBranchConfig, num_samples: int) -> npt.NDArray[np.int64]:
     """First sample of each speech window, int64[W]."""
-    starts: npt.NDArray[np.int64] = speech_window_starts(
-        num_samples, section.num_windows, _window_samples(section), section.grid
-    )
-    return starts
+    return speech_window_starts(num_samples, section.num_windows, _window_samples(section), section.grid)
 
 
 def _window_samples(section: SpeechBranchConfig) -> int:
@@ -159,6 +152,19 @@ class SpeechBranch(Branch):
     raw = "speech_values"
     features = ("speech_last", "speech_levels")
     file = "audio"
+    backbone = Backbone(
+        "encoder.",
+        dropped=(
+            (r"(.*\.)?decoder\..*|proj_out\..*", "the decoder, never run"),
+            (
+                r"(.*\.)?(lm_head|classifier|projector|final_proj|quantizer|project_q|project_hid)\..*"
+                r"|(.*\.)?(layer_weights|label_embeddings_concat)",
+                "a head of the encoder's own training",
+            ),
+        ),
+        optional=((r".*\.masked_spec_embed", "only read while a speech encoder is trained"),),
+        shortened="embed_positions.weight",  # Whisper's, a sinusoid
+    )
     cached_by = (
         "encoder", "last_states", "taps", "grid", "normalise", "remove_mean", "pooling", "num_windows", "window_s",
     )  # fmt: skip
@@ -174,6 +180,33 @@ class SpeechBranch(Branch):
     def encode(self, encoder: nn.Module, values: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """Run the encoder, which rounds to its own precision only after it has normalised."""
         return self.named(encoder(values))
+
+    def fit_backbone(
+        self, section: Mapping[str, Any], encoder: PreTrainedConfig | None, folder: Path
+    ) -> dict[str, Any]:
+        """Shorten the positions of Whisper to a window.
+
+        It was trained on half a minute: of a short window padded to that, the mean would be the mean of silence.
+        """
+        if encoder is not None and encoder.model_type == "whisper":
+            seconds = math.ceil(section.get("window_s", SpeechBranchConfig.window_s))
+            encoder.max_source_positions = min(encoder.max_source_positions, MEL_POSITIONS_PER_S * seconds)
+        return super().fit_backbone(section, encoder, folder)
+
+    def load_extractor(self, config: Any, folder: Path) -> Any:
+        """Load what makes log-mel pictures of windows, for an encoder that reads them.
+
+        Raises:
+            CheckpointError: The folder has no configuration of it.
+        """
+        if not config.speech.takes_log_mel:
+            return None
+        try:
+            own = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder}: a log-mel encoder needs its preprocessor_config.json: {error}") from error
+        sizes = {n: getattr(own, n) for n in ("feature_size", "sampling_rate", "hop_length", "n_fft")}
+        return WhisperFeatureExtractor(chunk_length=min(own.chunk_length, math.ceil(config.speech.window_s)), **sizes)
 
     def prepare(self, clip: Clip, config: Any, extractor: Any) -> Tensor | None:
         """Return float32[W, samples], or float32[W, mels, steps] where the encoder reads a log-mel picture."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +23,14 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from nanoemox.model.adapters import TokenAdapter
 from nanoemox.model.backbones import CLIP_VIT_L14
-from nanoemox.model.branches.branch import Branch, FrozenEncoder, Levels, spread, spread_index
+from nanoemox.model.branches.branch import Backbone, Branch, FrozenEncoder, Levels, spread, spread_index
 from nanoemox.model.images import fit_square, normalise
+from nanoemox.model.qformer import QFormerSection
 from nanoemox.model.sections import as_config, require
 from nanoemox.types import CheckpointError, Clip
 
 
-class VisionBranchConfig(PreTrainedConfig):
+class VisionBranchConfig(QFormerSection):
     """Scene branch: frozen vision tower, frame positions, Q-Former (paper, section 3.2).
 
     Attributes:
@@ -39,9 +43,6 @@ class VisionBranchConfig(PreTrainedConfig):
         num_frames: T.
         frame_sampling: ``middle`` takes the frames at the middles of T equal spans of time; ``reference`` those at the
             left edges of T equal spans of frame numbers, so the end of the clip is not seen (Reference).
-        num_queries: Visual tokens (32; the paper also tries 64 and 128).
-        hidden_size: Width of the Q-Former.
-        max_positions: Rows of the frame-position table.
     """
 
     model_type = "nanoemox_vision"
@@ -57,13 +58,6 @@ class VisionBranchConfig(PreTrainedConfig):
     image_std: list[float] | tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     num_frames: int = 8
     frame_sampling: Literal["middle", "reference"] = "middle"
-    num_queries: int = 32
-    hidden_size: int = 768
-    num_attention_heads: int = 12
-    num_hidden_layers: int = 2
-    intermediate_size: int = 3072
-    dropout: float = 0.1
-    max_positions: int = 32
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve the encoder's configuration."""
@@ -146,6 +140,13 @@ class VisionBranch(Branch):
     token_id = 151_665
     raw = "pixel_values"
     features = ("vision_last", "vision_levels")
+    backbone = Backbone(
+        "encoder.",
+        dropped=(
+            (r"(.*\.)?(text_.*|logit_(scale|bias)|visual_projection\..*)", "CLIP's text side, never loaded"),
+            (r"(.*\.)?(post_layernorm|layernorm|head|pooler|classifier)\..*", "stands after the last block"),
+        ),
+    )
     cached_by = ("encoder", "last", "taps", "frame_tokens", "fit", "image_mean", "image_std", "num_frames")
     cached_by_later = {"frame_sampling": "middle"}  # noqa: RUF012 (a constant)
 
@@ -156,6 +157,22 @@ class VisionBranch(Branch):
     def build_adapter(self, config: Any) -> TokenAdapter:
         """Build positions, Q-Former and projection."""
         return TokenAdapter(config.vision, config.text_config.hidden_size)
+
+    def fit_backbone(
+        self, section: Mapping[str, Any], encoder: PreTrainedConfig | None, folder: Path
+    ) -> dict[str, Any]:
+        """Add the statistics of RGB that the tower was trained with, where its folder has them.
+
+        Raises:
+            CheckpointError: ``preprocessor_config.json`` is not JSON.
+        """
+        file = folder / "preprocessor_config.json"
+        try:
+            fields = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            raise CheckpointError(f"{file}: not JSON: {error}") from error
+        statistics = {n: list(fields[n]) for n in ("image_mean", "image_std") if n in fields}
+        return super().fit_backbone(statistics | dict(section), encoder, folder)
 
     def prepare(self, clip: Clip, config: Any, extractor: Any) -> Tensor | None:
         """Return float32[T, 3, S, S]."""

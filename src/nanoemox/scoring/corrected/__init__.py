@@ -1,1 +1,1 @@
-"""Our scorer: what is asked for is what is scored."""
+"""The default scorer: deterministic word extraction, lexicon and metrics."""

@@ -1,4 +1,4 @@
-"""Emotion words out of an answer, the same words every time, without a language model.
+"""Deterministic extraction of emotion words from an answer, without a language model.
 
 An answer that is a list ("The character's emotional state is tense, uneasy.") is read by ``nanoemox.tasks``; any other
 text by the rules of ``extraction_prose``. ``agreement`` measures, file by file, how near this comes to the label lists
@@ -36,23 +36,6 @@ _CLAUSE_WORDS: Final = (
 _CLAUSE: Final = _DENIALS.union(_CLAUSE_WORDS.split())
 """Words that make an item a clause, of a bare list and of an announced one (``_DENIALS``)."""
 
-# How far down a list the published extraction still takes a word, by group of synonyms: its language model drops what
-# names no feeling, and shortens lists of more than four words to the plainest ones. Read off its outputs.
-_LONG_LIST: Final = 5
-_PLACES: Final = {
-    "telling": 0, "asking": 2, "admiration": 3, "contempt": 3, "shame": 3, "casualness": 3, "disgust": 3,
-    "desire": 3, "hostility": 3, "reason": 3, "professionalism": 3, "cooperation": 3, "calm": 5, "friendliness": 5,
-    "optimism": 5, "hurt": 5, "shock": 5, "jealousy": 5, "annoyance": 6, "disappointment": 6, "confidence": 6,
-    "gratitude": 6, "loneliness": 6, "anger": 99, "happiness": 99, "sadness": 99, "fear": 99, "anxiety": 99,
-    "despair": 99, "pride": 99, "contentment": 99, "excitement": 99, "relief": 99, "hate": 99,
-}  # fmt: skip
-_WORD_PLACES: Final = {
-    "affirmation": 2, "apathetic": 3, "challenged": 3, "complain": 2, "concern": 4, "contemplative": 3,
-    "encouraging": 3, "energetic": 4, "frustrated": 99, "important": 3, "joke": 3, "passionate": 4,
-    "questioning": 2, "serious": 6, "stressed": 99, "uneasy": 5, "uninterested": 3,
-}  # fmt: skip
-_USUAL_PLACES: Final = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -82,18 +65,18 @@ def extract_words(text: str) -> tuple[str, ...]:
 
     A list keeps its words as written, known or not; from running text come bases of the lexicon.
     """
-    answer = spoken(text)
+    answer = after_thought(text)
     return parse_labels(answer) if is_list(answer) else words_in_prose(answer)
 
 
-def spoken(text: str) -> str:
-    """Return what follows a thought; a thought that nothing follows is the answer."""
+def after_thought(text: str) -> str:
+    """Return the text after a thought; a thought without any text after it is the answer."""
     return _THOUGHT.split(text)[-1].strip() or text
 
 
-def spoken_list(text: str) -> bool:
-    """Whether what follows an answer's thought is a list of words (``is_list``), which needs no language model."""
-    return is_list(spoken(text))
+def is_answer_list(text: str) -> bool:
+    """Whether the text after a thought is a list of words (``is_list``), which needs no language model."""
+    return is_list(after_thought(text))
 
 
 def is_list(text: str) -> bool:
@@ -109,22 +92,6 @@ def is_list(text: str) -> bool:
 
 def _words(text: str) -> set[str]:
     return set(normalise(text).split())
-
-
-def as_published(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a list that the published extraction would have kept, as in AffectGPT's evaluator.
-
-    For comparison only: scores should see the whole list, or long lists would cost nothing.
-    """
-    kept = []
-    for place, label in enumerate(labels):
-        known = look_up(label)
-        if known is None:
-            continue
-        places = _WORD_PLACES.get(known.base, _PLACES.get(known.group, _USUAL_PLACES))
-        if place < places or (places and len(labels) < _LONG_LIST):
-            kept.append(label)
-    return tuple(kept)
 
 
 def agreement(first: Sequence[Sequence[str]], second: Sequence[Sequence[str]]) -> Agreement:

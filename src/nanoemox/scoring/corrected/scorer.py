@@ -5,7 +5,7 @@ What it does otherwise than the published protocol (``legacy``), which it shares
 - ``fear`` is fear: a word has one meaning, that of ``lexicon``, not the first in the alphabet;
 - ``neutral`` is a class: neutral clips are scored, a neutral answer can be right;
 - nothing is dropped: a word that the lexicon lacks is a class of its own, which is right only where the truth has it;
-- naming everything loses: against one true label an answer is read as one class, and precision stands beside it.
+- naming everything loses: against one true label an answer is read as one class, and precision is reported with it.
 
 Only ``positive``, ``negative`` and the like are passed over where families are compared: they name no emotion, so
 they can be neither right nor wrong.

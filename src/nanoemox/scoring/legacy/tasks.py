@@ -79,7 +79,7 @@ class LegacyReplies:
 def legacy_replies(truth: Mapping[str, str], responses: Mapping[str, str]) -> LegacyReplies:
     """Score replies by the emotion that their chain names and by their variety.
 
-    Accuracy compares the folded truth with the bare answer, so that whoever names the corpus' own word is right for
+    Accuracy compares the folded truth with the bare answer, so that an answer with the corpus' own word is right for
     four of the 32. The hit rate folds both once more and has no class for words such as ``tired`` or ``unknown``.
 
     Args:

@@ -152,10 +152,10 @@ class GrpoLoss:
     def read(self, batch: Mapping[str, Any]) -> tuple[list[list[int]], list[tuple[str, ...]]]:
         """Return the token ids of the prompts and the true words of a batch."""
         answered = batch["labels"] != IGNORE_INDEX
-        asked = batch["attention_mask"].bool() & ~answered
+        prompt = batch["attention_mask"].bool() & ~answered
         ids = batch["input_ids"]
         rows = range(len(ids))
-        return [ids[i][asked[i]].tolist() for i in rows], [self._words(ids[i][answered[i]].tolist()) for i in rows]
+        return [ids[i][prompt[i]].tolist() for i in rows], [self._words(ids[i][answered[i]].tolist()) for i in rows]
 
     def _words(self, ids: Sequence[int]) -> tuple[str, ...]:
         return parse_labels(self.start.processor.tokenizer.decode(ids, skip_special_tokens=True))

@@ -42,7 +42,7 @@ class Start:
         model: The unwrapped model with the initial weights of the phase, also if the run is resumed.
         processor: Its processor.
         step_samples: Samples per optimiser step over all processes.
-        log: Takes a name and a value; the means are logged to ``metrics.jsonl`` beside the loss.
+        log: Takes a name and a value; the means are logged to ``metrics.jsonl`` with the loss.
     """
 
     model: NanoEmoXForConditionalGeneration

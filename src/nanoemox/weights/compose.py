@@ -1,12 +1,11 @@
-"""Lay our part of a model on the public parts: one model directory comes out, LoRA folded in.
+"""Compose a model directory from the public parts and our own part of it, LoRA folded in.
 
 What the package ships (``assets/small``) is copied as it is, but for its safetensors files: adapters, fusion, LoRA and
-our own encoders under the names of our model. The rest of the tensors comes from the public parts, strictly.
+our own encoders under the names of our model. All other tensors come from the public parts.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -14,30 +13,30 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from nanoemox.model.configuration import PAPER_BRANCHES, NanoEmoXConfig
+from nanoemox.model.configuration import NanoEmoXConfig
+from nanoemox.model.lora import read_adapters
 from nanoemox.types import CheckpointError
+from nanoemox.weights.assemble import add_placeholders
 from nanoemox.weights.matching import match
+from nanoemox.weights.presets import TEXT
 from nanoemox.weights.sizes import tensor_table
 from nanoemox.weights.sources import open_weights
-from nanoemox.weights.writer import Reader, write_shards
+from nanoemox.weights.writer import Reader, constant, write_shards
 
 _DTYPE = torch.float16
 _ONE_FILE = 1 << 40
-_META = "nanoemox_lora"
 _LORA = re.compile(r"(?P<target>language_model\..+)\.lora_(?P<side>[AB])\.default\.weight")
 
 
-def lay(shipped: Path, language_model: Path, speech: Path, out: Path) -> None:
+def compose(shipped: Path, backbones: Mapping[str, Path], out: Path) -> None:
     """Write a model directory.
 
     Args:
         shipped: Our part: ``config.json`` and its companions, and safetensors files.
-        language_model: Transformers directory of the language model; its tokenizer becomes the model's.
-        speech: Transformers directory of Whisper, whose encoder is read.
+        backbones: Part -> transformers directory; the tokenizer of the language model's becomes the model's.
         out: Folder to write, absent.
 
     Raises:
@@ -47,8 +46,8 @@ def lay(shipped: Path, language_model: Path, speech: Path, out: Path) -> None:
     table = tensor_table(config)
     ours, updates = _shipped_tensors(shipped)
     plan: dict[str, Reader] = {}
-    plan |= match("text", open_weights(language_model), table, config).used
-    plan |= match("speech", open_weights(speech), table, config).used
+    for part, folder in backbones.items():
+        plan |= match(part, open_weights(folder), table, config).used
     if twice := sorted(plan.keys() & ours.keys()):
         raise CheckpointError(f"{shipped}: {twice[0]} comes with the public parts, so it must not be shipped")
     plan |= ours
@@ -65,16 +64,13 @@ def lay(shipped: Path, language_model: Path, speech: Path, out: Path) -> None:
             shutil.copyfile(file, out / file.name)
     config.dtype = _DTYPE
     config.save_pretrained(out)
-    _write_tokenizer(language_model, config, out)
+    _write_tokenizer(backbones[TEXT], config, out)
     write_shards(plan, table, out, _DTYPE, _ONE_FILE)
 
 
 def _write_tokenizer(language_model: Path, config: NanoEmoXConfig, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(language_model, local_files_only=True)
-    tokenizer.add_tokens([f"<|{b}|>" for b in PAPER_BRANCHES], special_tokens=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    found = {b: tokenizer.convert_tokens_to_ids(f"<|{b}|>") for b in PAPER_BRANCHES}
+    found = add_placeholders(tokenizer)
     wanted = {b: i for b, i in config.placeholder_token_ids.items() if i is not None}
     if wrong := {b for b in wanted if wanted[b] != found.get(b)}:
         raise CheckpointError(f"placeholders of {', '.join(sorted(wrong))} have other ids than config.json says")
@@ -86,28 +82,18 @@ def _shipped_tensors(folder: Path) -> tuple[dict[str, Reader], dict[str, dict[st
     ours: dict[str, Reader] = {}
     updates: dict[str, dict[str, Tensor | float]] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(str(file), framework="pt") as handle:
-                metadata = handle.metadata() or {}
-                tensors = {n: handle.get_tensor(n) for n in handle.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{file}: not a readable safetensors file: {error}") from error
+        tensors, spec = read_adapters(file)
         for name, tensor in tensors.items():
             if (lora := _LORA.fullmatch(name)) is not None:
-                if _META not in metadata:
+                if spec is None:
                     raise CheckpointError(f"{file}: holds LoRA but not its rank and alpha; write it by save_adapters")
-                spec = json.loads(metadata[_META])
-                update = updates.setdefault(f"{lora['target']}.weight", {"scale": spec["alpha"] / spec["r"]})
+                update = updates.setdefault(f"{lora['target']}.weight", {"scale": spec.alpha / spec.r})
                 update[lora["side"]] = tensor
             elif name in ours:
                 raise CheckpointError(f"{folder}: {name} is in two files")
             else:
-                ours[name] = partial(_given, tensor)
+                ours[name] = constant(tensor)
     return ours, updates
-
-
-def _given(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _folded(read: Reader, update: Mapping[str, Tensor | float]) -> Tensor:
