@@ -36,7 +36,6 @@ ROWS = {
     "words": ("goemotions", "mer", ("text",)),
     "intent, words": ("mintrec2", "mir", ("text",)),
 }
-LIMIT = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +64,11 @@ def overlays(recipe: str, steps: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def hits(bench: Bench) -> dict[str, Hits]:
+def hits(bench: Bench, limit: int) -> dict[str, Hits]:
     """Measure which held-out samples a model gets right, row by row."""
     out = {}
     for row, (corpus, task, shown) in ROWS.items():
-        samples = bench.held_out(corpus, task, LIMIT)
+        samples = bench.held_out(corpus, task, limit)
         guess = bench.classify(samples, [bench.media(s, shown) for s in samples], shown)
         right = np.array([g == s.labels.label for g, s in zip(guess, samples, strict=True)], np.float64)
         out[row] = Hits(right, [group_of(s) for s in samples])
@@ -106,6 +105,8 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="an existing feature cache")
     parser.add_argument("--steps", type=int, default=600, help="of all phases together")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
+    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), help="in place of the recipe's")
+    parser.add_argument("--limit", type=int, default=400, help="held-out samples of a row")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -116,8 +117,11 @@ def main() -> None:
             file = args.out / f"{name}.yaml"
             file.write_text(yaml.safe_dump({"name": name, **recipe}, sort_keys=False), "utf-8")
             run = args.out / f"{name}-{seed}"
-            run_train(file, args.data_root, run, args.model, seed=seed, features=features, resume=run.is_dir())
-            parts.setdefault(name, []).append(hits(Bench(run / "model", run, args.data_root, features)))
+            run_train(
+                file, args.data_root, run, args.model, seed=seed, precision=args.precision, features=features,
+                resume=run.is_dir(),
+            )  # fmt: skip
+            parts.setdefault(name, []).append(hits(Bench(run / "model", run, args.data_root, features), args.limit))
     rows = table({name: together(of) for name, of in parts.items()})
     print(f"{'shown':20} {'curriculum':10} {'n':>5} {'accuracy':>9}  minus P2E")
     for r in rows:

@@ -42,6 +42,24 @@ def test_another_seed_is_refused(place: Path) -> None:
         train(place, seed=99, resume=True)
 
 
+def test_another_precision_is_refused(place: Path) -> None:
+    assert json.loads((place / "out/run.json").read_text())["recipe"]["precision"] == "float32"
+    with pytest.raises(RecipeError, match="precision bf16, was float32"):
+        train(place, precision="bf16", resume=True)
+
+
+@pytest.mark.parametrize(("instructions", "chosen"), [(True, "bf16"), (False, "float32")])
+def test_auto_takes_bf16_where_the_processor_has_it(
+    place: Path, instructions: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanoemox.training.command.multiplies_bfloat16", lambda: instructions)
+    run_train(
+        place / "toy.yaml", place / "data", place / chosen, place / "base", max_steps=1, precision="auto",
+        features=place / "features", show=False,
+    )  # fmt: skip
+    assert json.loads((place / chosen / "run.json").read_text())["recipe"]["precision"] == chosen
+
+
 def test_other_steps_are_refused(place: Path) -> None:
     with pytest.raises(RecipeError, match=r"phases\.first\.steps 2, was 1; phases\.second\.steps 4, was 1"):
         train(place, max_steps=None, resume=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Number of steps after which every phase stops.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Replaces the seed of the recipe.")] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"] | None,
+        typer.Option(help="Replaces the recipe's; auto: bf16 where the device has instructions for it."),
+    ] = None,
     features: Annotated[Path | None, typer.Option(help="Folder of the feature cache; default: OUT/features.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -28,8 +32,9 @@ def train(
 
     base, _, _ = find_checkpoint(model)
     result = run_train(
-        recipe, data_root, out, base, resume=resume, max_steps=max_steps, seed=seed, features=features, show=not json
-    )
+        recipe, data_root, out, base, resume=resume, max_steps=max_steps, seed=seed, precision=precision,
+        features=features, show=not json,
+    )  # fmt: skip
     if json:
         print_json(result)
     else:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
 from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.packing import can_pack, pack
+from nanoemox.model.packing import can_pack, multiplies_bfloat16, pack
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
 from nanoemox.weights.directories import check_directory, weight_names
@@ -149,8 +149,3 @@ def default_dtype(device: torch.device, stored: torch.dtype | None) -> torch.dty
     if device.type == "cpu" and stored == torch.bfloat16 and multiplies_bfloat16():
         return torch.bfloat16
     return torch.float32
-
-
-def multiplies_bfloat16() -> bool:
-    """Return whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

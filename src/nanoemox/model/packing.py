@@ -59,6 +59,11 @@ class PackedLinear(nn.Module):
         destination[f"{prefix}weight"] = self.weight
 
 
+def multiplies_bfloat16() -> bool:
+    """Return whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether this machine multiplies packed weights of this type."""
     return device.type == "cpu" and dtype in PACKED_DTYPES and torch.backends.mkldnn.is_available()

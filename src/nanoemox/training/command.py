@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import set_seed
@@ -34,6 +34,7 @@ from nanoemox.data.overlap import drop_overlap, evaluation_overlap
 from nanoemox.data.ranks import processes
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.packing import multiplies_bfloat16
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
@@ -80,6 +81,7 @@ def run_train(
     resume: bool = False,
     max_steps: int | None = None,
     seed: int | None = None,
+    precision: Literal["auto", "float32", "bf16"] | None = None,
     features: Path | None = None,
     show: bool = True,
 ) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def run_train(
             be those of that run.
         max_steps: Maximum number of steps per phase, at least 1, for quick trials.
         seed: Replaces the recipe's seed; 0 to 2**32 - 1.
+        precision: Replaces the recipe's; ``auto``: bf16 where the device has instructions for it.
         features: Folder of the feature cache; ``out/features`` by default. Runs may share one.
         show: Show progress bars.
 
@@ -105,7 +108,7 @@ def run_train(
             started with other inputs; the message lists the differences.
         CheckpointError: The model is a placeholder, which cannot be trained.
     """
-    curriculum = _overridden(load_curriculum(recipe), max_steps, seed)
+    curriculum = _overridden(load_curriculum(recipe), max_steps, seed, precision)
     done = [name for name in curriculum.phases if (out / name).exists()]
     if done and not resume:
         raise RecipeError(f"{out} holds phase {done[0]!r} of an earlier run: --resume it, or name another folder")
@@ -167,7 +170,7 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None) -> Curriculum:
+def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None, precision: str | None) -> Curriculum:
     if max_steps is not None and max_steps < 1:
         raise RecipeError(f"--max-steps {max_steps}: give 1 or more, or leave it out for the recipe's steps")
     if seed is not None and not 0 <= seed < SEEDS:
@@ -176,7 +179,10 @@ def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None)
         name: phase if max_steps is None else phase.model_copy(update={"steps": min(phase.steps, max_steps)})
         for name, phase in curriculum.phases.items()
     }
-    return curriculum.model_copy(update={"phases": phases, "seed": curriculum.seed if seed is None else seed})
+    if precision == "auto":
+        precision = "bf16" if processes().device.type == "cuda" or multiplies_bfloat16() else "float32"
+    given = {"seed": seed, "precision": precision}
+    return curriculum.model_copy(update={"phases": phases} | {k: v for k, v in given.items() if v is not None})
 
 
 def _load(model: str | Path) -> NanoEmoXForConditionalGeneration:
