@@ -118,7 +118,7 @@ def answer_with(
 def _whole_clips(
     engine: Any, paths: list[Path], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
-    """Yield each path with its one answer, and that it is the last."""
+    """Yield each path with its one answer, flagged as the last."""
     sent: list[Path] = []
 
     def clips() -> Iterator[Clip]:

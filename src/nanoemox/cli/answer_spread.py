@@ -1,4 +1,4 @@
-"""``nanoemox answer --ray``: each engine in a process of Ray's, all answers to the one table of this process."""
+"""``nanoemox answer --ray``: engines in Ray processes, one table in this process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def answer_spread(
 
 @dataclass(frozen=True, slots=True)
 class _Opener:
-    """Opens an engine where it is called, and answers with it as this process would."""
+    """Loads an engine in the process where it is called, and returns a function that answers with it."""
 
     request: AnswerRequest
     job: AnswerJob
