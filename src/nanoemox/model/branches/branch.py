@@ -190,6 +190,11 @@ class Branch(ABC):
 
     # ---------------------------------------------------------------- feature cache
 
+    @property
+    def cached_as(self) -> str:
+        """Name of its sidecar file in keys of the cache."""
+        return self.name
+
     @abstractmethod
     def numbers_per_clip(self, config: Any) -> int:
         """Return the number of values in the cache per clip."""

@@ -280,6 +280,11 @@ class FaceBranch(Branch):
             return {}
         return {"face_boxes": clip.face.boxes[spread_index(len(clip.frames), config.vision.num_frames)]}
 
+    @property
+    def cached_as(self) -> str:
+        """Name of the first sidecar files, so that existing caches stay valid."""
+        return "face vectors"
+
     def numbers_per_clip(self, config: Any) -> int:
         """Count a vector a frame."""
         return int(config.vision.num_frames * config.face.feature_size)
