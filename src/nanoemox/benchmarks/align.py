@@ -22,11 +22,11 @@ class AlignedAnswers:
     """Truths and answers, clip by clip.
 
     Attributes:
-        names: The clips that are scored.
+        names: The scored clips.
         truth: What is right.
-        answers: What was answered, None where nothing was.
-        strays: Answers to clips that the truth does not know.
-        notes: Sentences about clips that only one side knows, or that have no answer.
+        answers: The answers; None for an unanswered clip.
+        strays: Answers to clips without a truth.
+        notes: Notes on clips of only one side, or without an answer.
         speakers: Clip -> speaker, where known.
     """
 
@@ -49,9 +49,9 @@ def align(
     """Pair truths with answers: an evaluated clip without an answer is kept, and counts as wrong.
 
     Args:
-        benchmark: What is scored.
+        benchmark: The benchmark.
         truth: What is right.
-        predictions: What was answered.
+        predictions: The predictions.
         clips: The evaluated clips; None for every clip of the truth. Clips of the truth that were not evaluated are
             left out, and a note says so.
         speakers: Clip -> speaker, where known.
@@ -88,7 +88,7 @@ def align(
 
 
 def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, AnswerValue]:
-    """Return clip -> answer in the form that the benchmark's task needs."""
+    """Return clip -> answer in the form of the benchmark's task."""
     if benchmark.task in (MER.key, OVMER.key, ERI.key):
         return as_words(predictions)
     if benchmark.task == MSA.key:

@@ -132,7 +132,7 @@ def other_order(model: Answerer) -> ModifiedInput:
 
 
 def reordered(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return labels in an order drawn by hash, never their own."""
+    """Return labels in another order, given by a hash."""
     drawn = tuple(sorted(labels, key=_draw))
     return drawn if drawn != tuple(labels) else (*drawn[1:], *drawn[:1])
 

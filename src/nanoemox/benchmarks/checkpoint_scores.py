@@ -1,4 +1,4 @@
-"""Scores of several checkpoints, as the printed numbers of MER-UniBench were made: the best one, chosen on test clips.
+"""Scores of several checkpoints in the way of MER-UniBench's printed numbers: the best one, chosen on test clips.
 
 The published evaluator scores every checkpoint on the test part and prints the best, one set at a time, so that one
 row of a table mixes checkpoints. Here the best is listed with mean and standard deviation over the checkpoints.
@@ -27,7 +27,7 @@ def checkpoint_files(folder: Path, benchmark: Benchmark) -> dict[int, Path]:
     """Return epoch -> result file of the kind that the benchmark scores.
 
     Raises:
-        NanoEmoXError: The folder, searched with its folders, holds none, or several runs.
+        NanoEmoXError: The folder (searched recursively) has none, or several runs.
     """
     kind = _KINDS.get(benchmark.task, "")
     found: dict[int, Path] = {}
@@ -46,7 +46,7 @@ def summarise_checkpoints(benchmark: Benchmark, scores: Mapping[int, Score]) -> 
     """Return the scores of every checkpoint, and the best on test with mean, standard deviation and the printed number.
 
     Args:
-        benchmark: What was scored.
+        benchmark: The benchmark.
         scores: Epoch -> score; the best epoch is that of the headline metric, as published.
     """
     metrics = {epoch: one.task_scores.metrics for epoch, one in scores.items()}

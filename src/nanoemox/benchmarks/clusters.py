@@ -1,6 +1,6 @@
 """Clusters of dependent clips: those of one speaker, else of one dialogue, video or episode.
 
-Such clips are not independent, so intervals and paired comparisons draw them together (``scoring.bootstrap``).
+Such clips are not independent, so intervals and paired comparisons resample clusters (``scoring.bootstrap``).
 """
 
 from __future__ import annotations

@@ -97,10 +97,10 @@ def compare_inputs(first: ScoringInput, second: ScoringInput, measures: Measures
         first: One side.
         second: The other.
         measures: The scorer.
-        by: What resamples draw: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
+        by: Resampled unit: ``auto`` (speaker, else dialogue, else clip) or ``clip``.
 
     Raises:
-        NanoEmoXError: They have no clip in common, or other truths for the same clip.
+        NanoEmoXError: They have no clip in common, or different truths for the same clip.
     """
     one, other = first.aligned, second.aligned
     names = common_clips(one, other, measures)
@@ -151,7 +151,7 @@ def differences(
     """Return, metric by metric, both scores, first minus second, its 95 % interval and two-sided p-value.
 
     Both must be of the same clips in the same order. Interval and p-value come from one paired bootstrap
-    (``bootstrap_difference``) that draws ``clusters``, by default clips; they are None where a score has no function
+    (``bootstrap_difference``) of ``clusters``, by default clips; they are None if a score has no function
     of resampled clips.
     """
     return {name: difference(name, first, second, clusters, num_resamples=num_resamples) for name in first.metrics}

@@ -1,8 +1,8 @@
 """Metrics of the ``corrected`` scorer: the answer to the question is scored, and a clip without an answer is wrong.
 
 Differences from the published protocol, task by task: emotion words are mapped by a lexicon of our own (``fear`` is
-fear, ``neutral`` counts, naming everything loses); a ``neutral`` sentiment is neither positive nor negative; intents
-are read whatever their spelling; both emotions of a reply are folded by one map.
+fear, ``neutral`` counts, long lists do not pay); a ``neutral`` sentiment is neither positive nor negative; intents
+are matched in any spelling; both emotions of a reply are mapped to classes by one map.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _OURS: Final = {"embarrassed": "sad"}  # the published map lists it twice, as sa
 
 @dataclass(frozen=True, slots=True)
 class CorrectedMeasures:
-    """Our scores, the default."""
+    """The default scores."""
 
     name: str = "corrected"
 
     def emotion(self, truth: Sequence[str], answers: Sequence[Words | None], labels: Words) -> TaskScores:
-        """Return the hit rate of the one label that an answer is read as, and what else one label each allows.
+        """Return the hit rate with one label per answer, and the classification scores of these labels.
 
         ``recall`` is the field's hit rate, for which any word of the answer may be right.
         """
@@ -50,7 +50,7 @@ class CorrectedMeasures:
         return TaskScores(dict(report.metrics), statistics, len(truth), notes=_unknown(report.unknown))
 
     def open(self, truth: Sequence[Words], answers: Sequence[Words | None]) -> TaskScores:
-        """Return F, precision and recall of sets of families; ``per_wheel`` tells groups of synonyms and words too."""
+        """Return F, precision and recall of sets of families; ``per_wheel`` also has synonyms and words."""
         given = [a or () for a in answers]
         levels = {level: CorrectedScorer(level).set_scores(truth, given) for level in LEVELS}
         found = on_wheels(levels["family"], answers, "f1")
@@ -77,7 +77,7 @@ class CorrectedMeasures:
         return whole
 
     def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> TaskScores:
-        """Return classification scores of the intents that the answers name."""
+        """Return classification scores of the answered intents."""
         wanted = [_spelt(label, labels) for label in truth]
         read = [parse_label(a, labels) if a else None for a in answers]
         names = tuple(dict.fromkeys([*labels, *wanted]))
@@ -116,12 +116,12 @@ def eight_class(word: str) -> str | None:
 
 
 def _spelt(label: str, labels: Words) -> str:
-    """Return a true label in our spelling; one that is not ours stays as it is."""
+    """Return a true label in our spelling; unknown ones are only normalised."""
     return parse_label(label, labels) or format_label(label)
 
 
 def _unknown(counts: Mapping[str, int]) -> list[str]:
-    """Tell the words that our lexicon lacks, which are wrong unless the truth has them."""
+    """Return a note on words that the lexicon lacks; they are wrong unless the truth has them."""
     if not counts:
         return []
     few = ", ".join(list(counts)[:5])

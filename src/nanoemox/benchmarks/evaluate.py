@@ -122,7 +122,7 @@ class EvaluateOptions:
         scorer: ``corrected`` or ``legacy``.
         wheel_tables: Folder of the published wheel tables, for ``legacy``.
         batch: Clips per batch.
-        device: As of the engine.
+        device: Device of the engine.
         trust_npz: Open pickled files, which can run any code.
         again: Ask again about clips that the run holds without an answer.
         remote: Settings for a served model.
@@ -147,7 +147,7 @@ def evaluate_run(options: EvaluateOptions, progress: ProgressBar | None = None) 
 
     Args:
         options: The options.
-        progress: Shows the progress.
+        progress: Opens a progress bar.
 
     Returns:
         The contents of ``metrics.json``; None in all processes but the first.

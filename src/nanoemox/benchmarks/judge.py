@@ -2,7 +2,7 @@
 
 Each judge scores each answer; the score of an answer is the median over judges, and Krippendorff's alpha (ordinal)
 measures their agreement. A failed call is counted and reported, and is not a score. A clip that the model did not
-answer gets the lowest score of the scale without a call; otherwise not answering would pay.
+answer gets the lowest score of the scale without a call; otherwise not answering would improve the score.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def judge(items: Sequence[JudgeItem], judges: Mapping[str, LanguageModel]) -> di
 
 
 def judge_run(path: Path, judges: Sequence[str], options: CallOptions | None = None) -> dict[str, Any]:
-    """Judge the explanations and replies of a run, and write ``judge.json`` beside its predictions.
+    """Judge the explanations and replies of a run, and write ``judge.json`` into its folder.
 
     Args:
         path: Folder of a run, or its ``predictions.jsonl``.
@@ -94,7 +94,7 @@ def judge_run(path: Path, judges: Sequence[str], options: CallOptions | None = N
         options: How servers are called.
 
     Returns:
-        What ``judge.json`` holds.
+        The content of ``judge.json``.
 
     Raises:
         NanoEmoXError: No such run, nothing to judge, a wrong name, or a server that refuses every call.
@@ -116,7 +116,7 @@ def judge_run(path: Path, judges: Sequence[str], options: CallOptions | None = N
 
 
 def read_judge_items(file: Path) -> list[JudgeItem]:
-    """Read what can be judged of a prediction file (``runs``).
+    """Read the answers of a prediction file (``runs``) that can be judged.
 
     Raises:
         NanoEmoXError: It is none, or holds no explanation or reply.
@@ -149,7 +149,7 @@ def _material(benchmark: Benchmark, row: Row, file: Path) -> dict[str, str] | No
 
 
 def _ask_all(items: Sequence[JudgeItem], prompts: Mapping[str, JudgePrompt], ask: Ask) -> list[Verdict | None]:
-    """Return a judge's verdict on each item, None of what was not answered."""
+    """Return a judge's verdict on each item; None for an unanswered one."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(partial(_ask_one, prompts=prompts, ask=ask), items))
 
@@ -168,10 +168,10 @@ def _ask_one(item: JudgeItem, prompts: Mapping[str, JudgePrompt], ask: Ask) -> V
 def summarise(
     items: Sequence[JudgeItem], prompts: Mapping[str, JudgePrompt], verdicts: Mapping[str, Sequence[Verdict | None]]
 ) -> dict[str, Any]:
-    """Put verdicts together: medians and agreement by benchmark, and every row.
+    """Summarise verdicts: medians and agreement by benchmark, and every row.
 
     Args:
-        items: What was judged.
+        items: The judged answers.
         prompts: Task -> prompt.
         verdicts: Judge -> its verdict on each item.
     """

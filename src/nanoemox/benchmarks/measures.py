@@ -1,7 +1,7 @@
 """Compute the metrics of a task from aligned truth and answers: by the published protocol, or corrected.
 
-``LegacyMeasures`` and ``CorrectedMeasures`` have one method a task, with equal arguments. An answer is None where a
-clip has none. Every score is a fraction of one and comes with its function of resampled clips, for intervals.
+``LegacyMeasures`` and ``CorrectedMeasures`` have one method per task, with the same arguments. An answer is None if a
+clip has none. Every score is a fraction of one, with its function of resampled clips for intervals.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class TaskScores:
     """Scores of one task.
 
     Attributes:
-        metrics: Name -> score, None where it is not defined.
+        metrics: Name -> score; None if undefined.
         statistics: Name -> score as a function of resampled clips, and the positions of the clips that count for it
             among all that are scored.
         num_counted: Clips that count.
-        per_wheel: One record a wheel, where words were scored on wheels.
-        notes: Sentences for the reader.
+        per_wheel: One record per wheel, if words were scored on wheels.
+        notes: Notes for the reader.
     """
 
     metrics: dict[str, float | None]
@@ -56,7 +56,7 @@ class TaskScores:
 
 
 class Measures(Protocol):
-    """A way to score the tasks; a list per argument, one entry a clip."""
+    """A scorer of the tasks; a list per argument, one entry per clip."""
 
     @property
     def name(self) -> str:
@@ -100,14 +100,14 @@ class LegacyMeasures:
         return on_wheels(self._wheels().set_scores(truth, _lists(answers)), answers, "f1")
 
     def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> TaskScores:
-        """Return weighted F1 and accuracy without neutral clips; whatever is not positive is negative."""
+        """Return weighted F1 and accuracy without neutral clips; everything that is not positive is negative."""
         scores = legacy_sentiment(truth, answers)
         kept = [place for place, true in enumerate(truth) if true != "neutral"]
         pairs = [(truth[k], "positive" if answers[k] == "positive" else "negative") for k in kept]
         return classified(scores, pairs, ("weighted_f1", "accuracy"), kept)
 
     def intent(self, truth: Sequence[str], answers: Sequence[str | None], labels: Words) -> TaskScores:
-        """Return the scores of answers that are the label letter by letter; unanswered clips are left out."""
+        """Return the scores of answers that equal the label exactly; unanswered clips are left out."""
         kept = [place for place, answer in enumerate(answers) if answer is not None]
         wanted = {str(k): truth[k] for k in kept}
         written = {str(k): answer for k in kept if (answer := answers[k]) is not None}
@@ -146,7 +146,7 @@ class LegacyMeasures:
 
 
 def on_wheels(scores: WheelScores, answers: Sequence[Words | None], headline: str) -> TaskScores:
-    """Return what was scored on wheels; ``headline`` is ``f1`` (sets) or ``hit_rate`` (one word each)."""
+    """Return scores on wheels; ``headline`` is ``f1`` (sets) or ``hit_rate`` (one word each)."""
     names = ("f1", "precision", "recall") if headline == "f1" else ("hit_rate", "precision")
     counted = max(scores.counted, default=0)
     metrics: dict[str, float | None] = {name: getattr(scores, name) if counted else None for name in names}
@@ -182,8 +182,8 @@ def classified(
     Args:
         scores: The scores.
         pairs: The truths and answers that they were made from.
-        names: Which of the scores.
-        kept: Positions of these pairs among all clips that are scored; by default they are all of them.
+        names: Names of the scores.
+        kept: Positions of these pairs among all scored clips; by default all of them.
     """
     truth, answers = [t for t, _ in pairs], [a for _, a in pairs]
     kept = range(len(pairs)) if kept is None else kept

@@ -1,7 +1,7 @@
-"""Result files and wheel tables of the benchmarks' authors, as they publish them.
+"""Published result files and wheel tables of the benchmarks' authors.
 
-``X.npz`` holds ``name2reason``, what the model wrote; ``X-openset.npz`` the emotion words that a language model took
-from it; ``X-openset-sentiment.npz`` the sentiment that it gave these words. Tables (``.csv``) hold words or texts.
+``X.npz`` holds ``name2reason``, the outputs; ``X-openset.npz`` the emotion words that a language model extracted
+from them; ``X-openset-sentiment.npz`` the sentiment of these words. Tables (``.csv``) hold words or texts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _TEXTS: Final = ("reason", "reasons", "chi_reasons", "english", "text")
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model answered.
+    """Answers of a model.
 
     Attributes:
         kind: ``words`` (open vocabulary), ``sentiment`` (one word) or ``text`` (as written).
-        words: Clip -> emotion words, where the kind is ``words``.
-        texts: Clip -> sentiment or text, else.
+        words: Clip -> emotion words, if the kind is ``words``.
+        texts: Clip -> sentiment or text, otherwise.
     """
 
     kind: Kind
@@ -45,7 +45,7 @@ class Predictions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The clips answered."""
+        """The answered clips."""
         return tuple(self.words or self.texts)
 
 
@@ -85,7 +85,7 @@ def _read_npz(path: Path, *, trust_npz: bool) -> Predictions:
 
 
 def load_npz(path: Path, wanted: Sequence[str], *, trust_npz: bool) -> dict[str, Any]:
-    """Load those of the wanted arrays that a file holds.
+    """Load the wanted arrays of a file, as far as they exist.
 
     Raises:
         NanoEmoXError: It is no such file, or pickled and not trusted.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanoemox.cli.answer_inputs import Source, expand
 from nanoemox.cli.answer_options import (
@@ -26,6 +26,9 @@ from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
 from nanoemox.printing import json_text
 from nanoemox.types import Answer, Clip, NanoEmoXError
+
+if TYPE_CHECKING:
+    from nanoemox.scaling.spread import Outcome, Work
 
 
 def answer_files(named: Sequence[Source], request: AnswerRequest) -> int:
@@ -98,13 +101,61 @@ def _answers(
 ) -> Iterator[tuple[Source, list[Answer], bool]]:
     """Yield each clip with some of its answers, and whether they are the last."""
     if request.ray:
-        from nanoemox.cli.answer_spread import answer_spread
-
-        return answer_spread(clips, request, job)
+        return _answer_with_ray(clips, request, job)
     from nanoemox.inference.engine import Engine
 
     engine = Engine.from_pretrained(request.model, device=request.device)
     return answer_with(engine, [Path(c) for c in clips], request, job)
+
+
+def _answer_with_ray(
+    clips: Sequence[Source], request: AnswerRequest, job: AnswerJob
+) -> Iterator[tuple[Source, list[Answer], bool]]:
+    """Yield each clip with its answers; ``job.problems`` gets those that have none.
+
+    Raises:
+        NanoEmoXError: No such model, or Ray cannot be started or ended early.
+    """
+    from nanoemox.inference.checkpoints import find_checkpoint
+    from nanoemox.scaling.cluster import ray_at
+    from nanoemox.scaling.spread import spread
+
+    where = request.where()
+    assert where is not None
+    cluster, share = where
+    find_checkpoint(request.model)  # better now than in every process
+    opener = _Opener(replace(request, device=share.device(request.device)), job)
+    sources: dict[str, Source] = {str(c if isinstance(c, str) else c.resolve()): c for c in clips}
+    with ray_at(cluster, share) as ray:
+        for name, outcome in spread(ray, list(sources), opener, share):
+            if isinstance(outcome, str):
+                job.problems[sources[name]] = outcome.removeprefix(f"{name}: ")
+            else:
+                yield sources[name], list(outcome), True
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Loads an engine in the process where it is called, and returns a function that answers with it."""
+
+    request: AnswerRequest
+    job: AnswerJob
+
+    def __call__(self) -> Work:
+        from nanoemox.cli.app import quieten_libraries
+        from nanoemox.inference.engine import Engine
+
+        quieten_libraries()
+        engine = Engine.from_pretrained(self.request.model, device=self.request.device)
+
+        def work(paths: Sequence[Path]) -> dict[Path, Outcome]:
+            job = replace(self.job, problems={})
+            found: dict[Path, Outcome] = {
+                path: tuple(answers) for path, answers, _ in answer_with(engine, list(paths), self.request, job)
+            }
+            return found | {Path(path): reason for path, reason in job.problems.items()}
+
+        return work
 
 
 def answer_with(
@@ -118,7 +169,7 @@ def answer_with(
 def _whole_clips(
     engine: Any, paths: list[Path], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
-    """Yield each path with its one answer, and that it is the last."""
+    """Yield each path with its one answer, flagged as the last."""
     sent: list[Path] = []
 
     def clips() -> Iterator[Clip]:

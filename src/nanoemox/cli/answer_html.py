@@ -1,4 +1,4 @@
-"""``nanoemox answer --html``: gathers what is answered, and writes it as one page."""
+"""``nanoemox answer --html``: collect the answers and write them as one page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PageWriter:
         file: The page to write.
 
     Raises:
-        NanoEmoXError: It is not called like a page: no clip is overwritten by mistake.
+        NanoEmoXError: The name is not that of a page, so a clip could be overwritten by mistake.
     """
 
     def __init__(self, file: Path) -> None:
@@ -31,7 +31,7 @@ class PageWriter:
         self._answers: dict[Path, tuple[Answer, ...]] = {}
 
     def check_number(self, number: int) -> None:
-        """Refuse more clips than one page holds."""
+        """Raise if there are more clips than fit on one page."""
         from nanoemox.reporting.answer_page import MAX_CLIPS
 
         if number > MAX_CLIPS:

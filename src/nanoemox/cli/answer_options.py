@@ -1,4 +1,4 @@
-"""The options of ``nanoemox answer``, checked, and as the engine takes them."""
+"""Checks of the options of ``nanoemox answer``, and their conversion for the engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_WINDOW_S = 10.0
 
 @dataclass(slots=True)
 class AnswerJob:
-    """The options once checked.
+    """The checked options.
 
     Attributes:
         tasks: Task keys.
@@ -103,7 +103,7 @@ def table_settings(request: AnswerRequest, job: AnswerJob) -> dict[str, Any]:
     source, _, local = find_checkpoint(request.model)
     turns = json.dumps([[t.role, t.text] for t in job.history])
     vectors = request.face_vectors
-    # Named only where there are any: tables of versions without this option can be resumed.
+    # Absent without vectors, so that tables of older versions can be resumed.
     read = {} if vectors is None else {"face_vectors": hashlib.sha256(vectors.read_bytes()).hexdigest()[:16]}
     return read | {
         "model": checkpoint_identity(source, local=local),
@@ -126,14 +126,14 @@ def window_s_of(request: AnswerRequest) -> float:
 
 
 def answer_options(request: AnswerRequest) -> AnswerOptions:
-    """Return how the engine answers; a page shows what the model looked at too."""
+    """Return the engine's answer options; a page shows the evidence too."""
     from nanoemox.inference.options import AnswerOptions
 
     return AnswerOptions(request.think, request.explain or request.html is not None)
 
 
 def load_options(request: AnswerRequest) -> LoadOptions:
-    """Return how the engine reads a clip."""
+    """Return the engine's load options."""
     from nanoemox.inference.options import LoadOptions
 
     return LoadOptions(request.face_index, asr_model=request.asr_model)

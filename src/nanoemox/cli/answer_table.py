@@ -27,16 +27,16 @@ class AnswerTable:
     Truncated rows, and rows of a clip with missing windows, are removed on opening.
 
     Args:
-        path: The file; created where it is absent.
-        tasks: Task keys, which decide the columns.
-        settings: What else the answers depend on; plain JSON values.
+        path: The file; created if absent.
+        tasks: Task keys, which determine the columns.
+        settings: Everything else that the answers depend on; plain JSON values.
 
     Attributes:
-        done: Paths that the table holds, as :func:`path_cell` writes them.
+        done: Paths in the table, in the format of :func:`path_cell`.
 
     Raises:
-        NanoEmoXError: The file cannot be written, is something else, is being written, or holds answers that were
-            given with other tasks or settings.
+        NanoEmoXError: The file cannot be written, is something else, is being written, or holds answers
+            with other tasks or settings.
     """
 
     def __init__(self, path: Path, tasks: Sequence[str], settings: Mapping[str, Any]) -> None:

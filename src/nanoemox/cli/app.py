@@ -1,4 +1,4 @@
-"""The one application, options that several commands share, and how a command prints."""
+"""The application, shared options, and printing."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ app = typer.Typer(
 
 
 def quieten_libraries() -> None:
-    """Keep the libraries' bars, notes and warnings off the terminal; a setting of the user's stays.
+    """Silence the libraries' progress bars, notes and warnings, unless the user has set them.
 
-    They are read when the libraries are imported, which the commands do when they run.
+    The libraries read these settings when they are imported, which commands do when they run.
     """
     for name, value in (
         ("TRANSFORMERS_VERBOSITY", "error"),
@@ -112,7 +112,7 @@ WheelOption = Annotated[Path | None, typer.Option(help="Folder of the published 
 
 
 def with_options(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of a dataclass as options; it receives them as one object, ``options``."""
+    """Add the fields of a dataclass as options of a command, which receives them as one object, ``options``."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(kind, include_extras=True)
@@ -145,7 +145,7 @@ def print_json(value: object, indent: int | None = None) -> None:
 
 
 class TerminalLog(logging.Handler):
-    """Prints the package's log on stderr, a line a record: messages hold names of files."""
+    """Prints the package's log on stderr, one line per record, escaped: messages contain file names."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""

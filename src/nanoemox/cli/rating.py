@@ -1,4 +1,4 @@
-"""``rate``: people rate replies without knowing whose they are."""
+"""``rate``: a blind rating study of replies."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Sizes of the public backbones that presets name (paper, section 3.2): what their own ``config.json`` says.
+"""Sizes of the public backbones of presets (paper, section 3.2), from their own ``config.json``.
 
-They serve where nothing is downloaded: size tables and random placeholders. A real directory brings its own file.
+They are used for size tables and random placeholders; a real directory has its own file.
 """
 
 from __future__ import annotations

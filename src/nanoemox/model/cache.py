@@ -1,9 +1,9 @@
-"""The key-value cache: its name in the installed transformers, and branches of it that share or own their memory.
+"""The key-value cache: its argument name in the installed transformers, and branches with shared or own memory.
 
-From 5.24 the library says ``cache`` where it said ``past_key_values``, and warns at every use of the old name. This is
-the only place that knows; it goes when 5.23 is no longer supported.
+From 5.24 the argument ``past_key_values`` is called ``cache``, with a warning for the old name. This is
+the only place that depends on it, to be removed with support for 5.23.
 
-Letters: ``R`` rows, ``G`` heads of keys and values, ``P`` tokens remembered, ``D`` width of a head.
+Letters: ``R`` rows, ``G`` heads of keys and values, ``P`` tokens in the cache, ``D`` width of a head.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def cache_argument(cache: Cache | None) -> dict[str, Any]:
 class ReservedLayer(DynamicLayer):
     """A layer with preallocated memory: new tokens are written after the old ones, and nothing is copied.
 
-    The library's ``StaticLayer`` hands out all of its memory, used or not, and so needs a mask at every step; this one
-    hands out what is used, as the growing layer does, so a step without padding needs none.
+    The library's ``StaticLayer`` returns all of its memory, used or not, and so needs a mask at every step; this one
+    returns the used part, like the growing layer, so a step without padding needs none.
 
     Args:
         layer: Keys and values float[R, G, P, D] to start from; they are copied.
-        repeats: How often each row occurs, in a row.
-        room: Tokens that may follow.
+        repeats: Consecutive copies of each row.
+        room: Number of further tokens.
     """
 
     def __init__(self, layer: DynamicLayer, repeats: int, room: int) -> None:
@@ -46,7 +46,7 @@ class ReservedLayer(DynamicLayer):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write float[R, G, Q, D] behind what is there; return views of all of it."""
+        """Append float[R, G, Q, D]; return views of all used memory."""
         begin = self.keys.shape[-2]
         end = begin + key_states.shape[-2]
         if end > self._all_keys.shape[-2]:
@@ -70,14 +70,14 @@ def _with_room(states: Tensor, repeats: int, room: int) -> Tensor:
 
 
 def shared_branch(cache: DynamicCache) -> DynamicCache:
-    """Return a cache that starts from this one and grows by itself; the tensors are shared and never written to."""
+    """Return a cache that continues this one on its own; the tensors are shared and never written to."""
     branch = DynamicCache()
     branch.layers = [copy.copy(layer) for layer in cache.layers]
     return branch
 
 
 def reserved_branch(cache: DynamicCache, repeats: int, room: int) -> DynamicCache:
-    """Return a copy of a cache, each row ``repeats`` times in a row, with memory for ``room`` more tokens."""
+    """Return a copy of a cache with ``repeats`` consecutive copies of each row and memory for ``room`` more tokens."""
     branch = DynamicCache()
     branch.layers = [ReservedLayer(layer, repeats, room) for layer in cache.layers]
     return branch

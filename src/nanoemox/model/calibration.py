@@ -1,8 +1,8 @@
-"""Calibration of closed answers: what a model prefers without any clip is taken off, and its sureness is brought down.
+"""Calibration of closed answers: the content-free prior is subtracted, and a temperature is applied.
 
-A model directory may hold ``calibration.json``. For each closed task and each form of a free question it names a
-temperature and how much of the content-free prior is taken off; both are fitted on held-out samples. The prior itself
-belongs to a question and its candidates, so it is scored where it is needed: with words that say nothing in place of a
+A model directory may contain ``calibration.json``. For each closed task and each form of a free question it has a
+temperature and how much of the content-free prior is subtracted; both are fitted on held-out samples. The prior
+depends on question and candidates, so it is computed when needed, with content-free text in place of a
 clip.
 """
 
@@ -23,18 +23,18 @@ class _Strict(BaseModel):
 
 
 class TaskCalibration(_Strict):
-    """How the scores of one closed task are corrected.
+    """Correction of the scores of one closed task.
 
     Attributes:
-        strength: Share of the content-free prior's log-probability that is taken off; 0 leaves it.
-        temperature: What the rest is divided by; above 1 answers become less sure.
+        strength: Share of the content-free prior's log-probability that is subtracted; 0 for none.
+        temperature: Divisor of the result; above 1 the probabilities become less extreme.
     """
 
     strength: float = Field(0.0, ge=0, le=1)
     temperature: float = Field(1.0, gt=0)
 
     def apply(self, scores: Any, prior: Any) -> Any:
-        """Correct log-probabilities (B rows of candidates) by those that the same candidates have without a clip."""
+        """Correct log-probabilities (B rows of candidates) by those of the same candidates without a clip."""
         return (scores - self.strength * prior) / self.temperature
 
 
@@ -42,8 +42,8 @@ class Calibration(_Strict):
     """Corrections by task, and by form of a free question (``predicate``, ``choice``, ``score``).
 
     Attributes:
-        content_free: Words that say nothing; the prior is the mean over them.
-        tasks: Task key -> correction; a task that is not named keeps its raw scores.
+        content_free: Content-free texts; the prior is the mean over them.
+        tasks: Task key -> correction; other tasks keep their raw scores.
         forms: Form of a question -> correction; likewise.
     """
 
@@ -56,7 +56,7 @@ def load_calibration(path: Path) -> Calibration:
     """Read ``calibration.json``.
 
     Raises:
-        CheckpointError: The file is not what it must be; the message says where.
+        CheckpointError: The file is invalid; the message says where.
     """
     try:
         return Calibration.model_validate_json(path.read_text("utf-8"))

@@ -1,7 +1,7 @@
-"""Configuration of the Nano-EmoX model: one section a branch, every choice a field.
+"""Configuration of the Nano-EmoX model: one section per branch, one field per choice.
 
 Defaults are the preset ``nanoemox`` at full size (design, section 3). Where the paper and the authors' code
-disagree, the choice is a named field here, so a preset is a file of values and never a fork of the code.
+disagree, the choice is a field, so a preset is a file of values.
 Letters: ``T`` frames, ``W`` speech windows, ``E`` experts (tap pairs), ``Q`` queries, ``H`` width of the
 language model.
 """
@@ -17,9 +17,9 @@ from nanoemox.model.branches import BRANCHES, present
 from nanoemox.model.sections import as_config, as_section, require
 
 IGNORE_INDEX = -100
-"""Label of a token that is not learnt."""
+"""Label of a token without loss."""
 FUSION = "fusion"
-"""What joins the taps of the branches in ``FUSED``; it has a section and a placeholder as a branch has."""
+"""Name of the fusion of the branches in ``FUSED``; it has a section and a placeholder like a branch."""
 FUSED = ("vision", "speech")
 PAPER_BRANCHES = ("vision", "speech", "face", FUSION)
 """Branches of the paper's model besides the text; a configuration has all their sections, built or not."""
@@ -58,12 +58,12 @@ class NanoEmoXConfig(PreTrainedConfig):
     """Configuration of :class:`~nanoemox.model.modeling.NanoEmoXForConditionalGeneration`.
 
     Attributes:
-        vision, speech, face, fusion: One section a branch; another branch of
+        vision, speech, face, fusion: One section per branch; another branch of
             :data:`nanoemox.model.branches.BRANCHES` has one under its name in the models that have it.
         text_config: Any causal language model.
-        branches: Branches that exist in this model, and ``fusion`` where it joins some of them.
-        trained_branches: Branches whose adapters were trained (default: all). The engine leaves the others out.
-        placeholder: Why these weights are good for nothing but trying out; None in a real model. Training refuses it.
+        branches: Branches of this model, and ``fusion`` if it has it.
+        trained_branches: Branches whose adapters were trained (default: all). The engine does not use the others.
+        placeholder: Why these weights are only a placeholder; None for a real model. Training refuses it.
         vision_token_id, speech_token_id, face_token_id, fusion_token_id: Placeholder ids. They may lie past the
             vocabulary: the embedding is never read at a placeholder.
     """
@@ -121,12 +121,12 @@ class NanoEmoXConfig(PreTrainedConfig):
 
     @property
     def reads_face_vectors(self) -> bool:
-        """Whether the face branch takes vectors that another program computed, and not a picture."""
+        """Whether the face branch reads vectors of another program instead of images."""
         return "face" in self.branches and self.face.kind == "precomputed"
 
     @property
     def looks_for_faces(self) -> bool:
-        """Whether the face branch takes the face that a detector finds in the pictures."""
+        """Whether the face branch uses a face detector."""
         return "face" in self.branches and self.face.kind != "precomputed" and self.face.crop == "detector"
 
     @property
@@ -136,7 +136,7 @@ class NanoEmoXConfig(PreTrainedConfig):
 
     @property
     def placeholder_token_ids(self) -> dict[str, int]:
-        """Branch -> placeholder id, of those of the paper also where they are not built."""
+        """Branch -> placeholder id, including the paper's branches that this model lacks."""
         names = dict.fromkeys([*BRANCHES, *PAPER_BRANCHES])
         return {b: int(getattr(self, f"{b}_token_id")) for b in names if b in PAPER_BRANCHES or b in self.branches}
 

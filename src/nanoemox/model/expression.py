@@ -1,4 +1,4 @@
-"""A small network for facial expressions: four dense blocks of separable convolutions, one vector a picture.
+"""A small network for facial expressions: four dense blocks of separable convolutions, one vector per image.
 
 Architecture and first weights are those of the expression net of ``face-api`` (MIT, see the NOTICE of the weights).
 Letters: ``N`` pictures, ``C`` channels, ``h`` and ``w`` sides in pixels, ``F`` width of the vector.
@@ -63,7 +63,7 @@ class DenseBlock(nn.Module):
 
 
 class ExpressionNet(nn.Module):
-    """Pictures in 0..1 less the mean colour -> one vector each."""
+    """Images in 0..1 minus the mean colour -> one vector each."""
 
     def __init__(self) -> None:
         super().__init__()

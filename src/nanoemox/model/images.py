@@ -1,4 +1,4 @@
-"""Pictures for the encoders: square, resized, normalised, in plain torch (no image library).
+"""Images for the encoders: square, resized, normalised, in plain torch (no image library).
 
 Letters: ``T`` frames, ``H``/``W`` pixels of the source, ``S`` side of the result.
 """
@@ -48,7 +48,7 @@ def _resize(pixels: Tensor, height: int, width: int) -> Tensor:
     for size in ((pixels.shape[-2], width), (height, width)):
         if pixels.shape[-2:] != size:
             wide = functional.interpolate(pixels.float(), size, mode="bicubic", antialias=True, align_corners=False)
-            pixels = (wide + 0.5).floor().clamp(0, 255).to(torch.uint8)  # halves go up, as theirs do
+            pixels = (wide + 0.5).floor().clamp(0, 255).to(torch.uint8)  # rounds half up, as they do
     return pixels.contiguous()
 
 

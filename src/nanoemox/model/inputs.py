@@ -1,4 +1,4 @@
-"""Text, pictures and sound as the processors of transformers take them, and conversations, as clips."""
+"""Conversion of inputs of transformers processors, and of conversations, to clips."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from nanoemox.media.load import clip_from_arrays
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Turn
 
 _FRAMES_PER_S = 1.0
-"""Pictures come without times; a second apart, they keep their order."""
+"""Images have no times; they are placed one second apart."""
 
 
 def clips_from_inputs(
     text: str | Sequence[str] | None, images: Any, audio: Any, sampling_rate: int = SAMPLE_RATE_HZ
 ) -> list[Clip]:
-    """Make clips of what processors of transformers are called with.
+    """Make clips from the arguments of a transformers processor.
 
     Args:
-        text: The words of one clip, or a list of them, one a clip.
-        images: One clip: a picture (PIL or uint8[H, W, 3] RGB), a list of pictures, or uint8[T, H, W, 3]. Where
+        text: The transcript of one clip, or a list with one per clip.
+        images: One clip: an image (PIL or uint8[H, W, 3] RGB), a list of images, or uint8[T, H, W, 3]. If
             ``text`` is a list: a list with one of these, or None, for each clip.
-        audio: One clip: float[S] in -1..1, float[C, S], or int16. Where ``text`` is a list: a list of these or None.
-        sampling_rate: Rate of the sound in hertz.
+        audio: One clip: float[S] in -1..1, float[C, S], or int16. If ``text`` is a list: a list of these or None.
+        sampling_rate: Sampling rate of the audio in hertz.
 
     Raises:
-        MediaError: Nothing is given, or the lists are of different lengths.
+        MediaError: There is no input, or the lists have different lengths.
     """
     if text is None or isinstance(text, str):
         return [_clip(text, images, audio, sampling_rate)]
@@ -38,10 +38,10 @@ def clips_from_inputs(
 
 
 def clip_from_conversation(messages: Sequence[Mapping[str, Any]], sampling_rate: int = SAMPLE_RATE_HZ) -> Clip:
-    """Make a clip of a conversation as chat templates of transformers take it.
+    """Make a clip from a conversation in the format of chat templates.
 
-    The last message is what the person says now: its ``text``, ``image`` and ``audio`` parts become the clip. Earlier
-    messages become the history, in words alone.
+    The ``text``, ``image`` and ``audio`` parts of the last message become the clip. Earlier
+    messages become the history, text only.
 
     Raises:
         MediaError: There is no message, or a part of another type.
@@ -68,7 +68,7 @@ def _clip(words: str | None, images: Any, audio: Any, sampling_rate: int) -> Cli
 
 
 def _pictures(images: Any) -> npt.NDArray[np.uint8]:
-    """Return uint8[T, H, W, 3]; pictures of one clip must be of one size."""
+    """Return uint8[T, H, W, 3]; the images of a clip must have one size."""
     several = list(images) if isinstance(images, list | tuple) else [images]
     arrays = [np.asarray(image.convert("RGB") if hasattr(image, "convert") else image) for image in several]
     stacked = [array if array.ndim == 4 else array[None] for array in arrays]
@@ -78,7 +78,7 @@ def _pictures(images: Any) -> npt.NDArray[np.uint8]:
 
 
 def _parts(message: Mapping[str, Any]) -> tuple[str, list[Any], list[Any]]:
-    """Return the words, pictures and sounds of a message."""
+    """Return the text, images and audio of a message."""
     content = message.get("content", "")
     found: dict[str, list[Any]] = {"text": [], "image": [], "audio": []}
     for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:

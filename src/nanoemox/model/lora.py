@@ -1,7 +1,7 @@
-"""LoRA on the language model, and the files that hold what P2E trains.
+"""LoRA on the language model, and the files of trained parameters.
 
 A run never saves the frozen parts: ``save_adapters`` writes adapters, fusion and LoRA in one safetensors file
-under strict names, and ``load_adapters`` puts them onto a fresh base. The library's own ``add_adapter`` is not
+with strict names, and ``load_adapters`` loads them into a fresh base. The library's own ``add_adapter`` is not
 used: it freezes adapters and fusion, and its ``save_pretrained`` then writes LoRA alone.
 """
 
@@ -39,8 +39,8 @@ class LoraSpec:
     Attributes:
         r: Rank. Paper: 32. Reference: 16.
         alpha: Numerator of the scale alpha / r. Paper: 16. Reference: 32.
-        dropout: Dropout in front of the first matrix.
-        first_layer: Layers below it get none; where words alone train, nothing is propagated back through them.
+        dropout: Dropout before the first matrix.
+        first_layer: Layers below have no LoRA; in text-only training, no gradient passes through them.
     """
 
     r: int = 16
@@ -50,12 +50,12 @@ class LoraSpec:
 
 
 def group_names() -> tuple[str, ...]:
-    """Name what P2E may train: the adapters of the branches, fusion, LoRA. A phase declares a subset."""
+    """Return the trainable groups: the adapters of the branches, fusion, LoRA. A phase declares a subset."""
     return (*(f"{branch}_adapter" for branch in BRANCHES), "fusion", "lora")
 
 
 def group_of(name: str) -> str | None:
-    """Name the group that a parameter belongs to, or None for a frozen part."""
+    """Return the group of a parameter, or None for a frozen part."""
     if ".lora_" in name:
         return "lora"
     head = name.split(".", 1)[0]
@@ -68,9 +68,9 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
 
 
 def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None:
-    """Put LoRA into every projection of the language model, in place; the output is unchanged until it trains.
+    """Add LoRA to every projection of the language model, in place; the output is unchanged until it is trained.
 
-    Which parameters train is left as it was: ``training.freeze`` sets that.
+    Which parameters are trainable does not change: ``training.freeze`` sets that.
 
     Args:
         model: The model.
@@ -91,7 +91,7 @@ def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None
 
 
 def _targets(model: nn.Module, first_layer: int) -> str | list[str]:
-    """Name the projections that get LoRA: by one pattern, or one by one where the lower layers get none."""
+    """Return the projections with LoRA: as one pattern, or as a list if lower layers have none."""
     if not first_layer:
         return TARGETS
     names = [n for n, _ in model.named_modules() if re.fullmatch(TARGETS, n)]
@@ -99,7 +99,7 @@ def _targets(model: nn.Module, first_layer: int) -> str | list[str]:
 
 
 def fold_lora(model: nn.Module) -> None:
-    """Merge LoRA for good: afterwards the model has the modules and names of a fresh base."""
+    """Merge LoRA permanently: afterwards the model has the modules and names of a fresh base."""
     for name, layer in lora_layers(model).items():
         if not layer.merged:
             layer.merge()
@@ -119,13 +119,13 @@ def _spec_of(model: nn.Module) -> LoraSpec | None:
 
 
 def whole(value: Any) -> Any:
-    """Gather a tensor that is split over processes, which all must call this; anything else passes through."""
+    """Gather a sharded tensor (all processes must call it); other values are returned unchanged."""
     # Known by its method: importing DTensor would load all of torch.distributed, also for inference.
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def adapter_state(model: nn.Module, groups: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Collect what belongs to the groups, by default all: name -> tensor on the CPU.
+    """Return the tensors of the groups, by default all: name -> tensor on the CPU.
 
     All processes that share the model must call it.
     """
@@ -147,9 +147,9 @@ def save_adapters(
     Args:
         model: The model.
         path: The file.
-        groups: What to write; all by default.
+        groups: Groups to write; all by default.
         dtype: Precision in the file; by default the model's. At full size bfloat16 is 180 MB, float32 twice that.
-        write: Whether this process writes. All that share a split model must call; the others only help to gather it.
+        write: Whether this process writes. All processes of a sharded model must call it.
     """
     state = adapter_state(model, groups)
     if not write:
@@ -174,10 +174,10 @@ def load_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] | No
     Args:
         model: A base with the same branches and sizes.
         path: The file.
-        groups: The groups that the file must hold, no more and no less; by default those that it holds.
+        groups: Exactly the groups that the file must contain; by default any.
 
     Returns:
-        The names loaded.
+        The loaded names.
 
     Raises:
         CheckpointError: A tensor is missing, unknown or of another shape; all are listed.
@@ -199,7 +199,7 @@ def read_adapters(path: str | Path) -> tuple[dict[str, Tensor], LoraSpec | None]
     """Read what :func:`save_adapters` wrote: name -> tensor, and the size of LoRA if it holds any.
 
     Raises:
-        CheckpointError: The file is not there or no safetensors file.
+        CheckpointError: The file does not exist or is no safetensors file.
     """
     try:
         with safe_open(str(path), framework="pt") as handle:
@@ -211,7 +211,7 @@ def read_adapters(path: str | Path) -> tuple[dict[str, Tensor], LoraSpec | None]
 
 
 def check_fit(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raise with a list of all that differs where a file's tensors are not those that a model has."""
+    """Raise with a list of all differences between a file's tensors and a model's."""
     unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
     shapes = [f"{n}: file {tuple(state[n].shape)}, model {tuple(own[n].shape)}" for n in set(state) & set(own)
               if state[n].shape != own[n].shape]  # fmt: skip

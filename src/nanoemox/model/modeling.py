@@ -2,7 +2,7 @@
 
 Letters: ``B`` batch, ``L`` tokens, ``T`` frames, ``W`` speech windows, ``E`` experts, ``Q`` tokens of a branch,
 ``D`` width of a feature, ``H`` width of the language model, ``V`` vocabulary. ``N`` is the number of samples of
-the batch that have a branch: media are given for those alone, in the order of the batch.
+the batch that have a branch: media are passed for those only, in the order of the batch.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class NanoEmoXOutput(ModelOutput):
         loss: float[], mean cross-entropy over the answer tokens.
         logits: float[B, L, V], or fewer positions with ``logits_to_keep``.
         cache: The language model's cache (``past_key_values`` before transformers 5.24).
-        hidden_states: float[B, L, H] of each layer, on request.
-        features: What the frozen encoders saw: key of a feature -> float[N, ...].
-        gate: float[N, E], fusion weights of the samples that have picture and voice.
-        attention: Branch -> float[N, T], how its adapter's attention is shared among frames or windows.
+        hidden_states: float[B, L, H] of each layer, if requested.
+        features: Outputs of the frozen encoders: key of a feature -> float[N, ...].
+        gate: float[N, E], fusion weights of the samples with both fused branches.
+        attention: Branch -> float[N, T], shares of its adapter's attention over frames or windows.
     """
 
     loss: Tensor | None = None
@@ -76,7 +76,7 @@ class NanoEmoXPreTrainedModel(PreTrainedModel):
 
 
 class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin):
-    """The whole model; every part is an attribute of its own and any subset of branches may exist."""
+    """The whole model; every part is an attribute, and any subset of branches may exist."""
 
     def __init__(self, config: NanoEmoXConfig) -> None:
         super().__init__(config)
@@ -90,7 +90,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         self.post_init()
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Write the whole model; with LoRA attached that would lose or rename weights, so it raises."""
+        """Write the whole model; raises with LoRA attached, which would lose or rename weights."""
         if any(".lora_" in name for name, _ in self.named_parameters()):
             raise CheckpointError(
                 "LoRA is attached: call nanoemox.model.lora.fold_lora(model) to save one whole model, "
@@ -123,7 +123,7 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
     # ---------------------------------------------------------------- media
 
     def encoder_of(self, branch: str) -> nn.Module | None:
-        """Return the frozen encoder of a branch; None without it, or where training has let go of it."""
+        """Return the frozen encoder of a branch; None without it, or if training has dropped it."""
         return getattr(self, f"{branch}_encoder", None)
 
     def adapter_of(self, branch: str) -> nn.Module | None:
@@ -131,10 +131,10 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         return getattr(self, f"{branch}_adapter", None)
 
     def encode(self, media: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the frozen encoders on what is raw; what is already encoded passes through.
+        """Run the frozen encoders on raw media; encoded ones are returned unchanged.
 
         Args:
-            media: As the processor or the feature cache gives them, stacked: key of a branch's raw values or of a
+            media: Media of the processor or the feature cache, stacked: key of a branch's raw values or of a
                 feature -> float[N, ...].
 
         Returns:
@@ -177,12 +177,12 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         return splice(self.get_input_embeddings()(words), input_ids, tokens, ids), seen
 
     def _fusion_inputs(self, input_ids: Tensor, features: Mapping[str, Tensor]) -> list[Tensor] | None:
-        """Pick the taps of the samples that hold a fusion placeholder: of each in ``FUSED`` float[N, E, T, D]."""
+        """Return the taps of the samples with a fusion placeholder: float[N, E, T, D] for each branch in ``FUSED``."""
         levels = [features.get(BRANCHES[b].features[1]) for b in FUSED]
         if any(of is None for of in levels):
             return None
         ids = self.config.placeholder_token_ids
-        # Asked for together: each answer on its own would wait for the device.
+        # Computed together: separate values would synchronise several times.
         fused, *held = torch.stack([holders(input_ids, ids[b]) for b in (FUSION, *FUSED)]).tolist()
         if any(of is None or sum(have) != len(of) for of, have in zip(levels, held, strict=True)):
             return None  # the splice reports which branch disagrees
@@ -201,20 +201,20 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Prepare a step of ``generate``; media go to the first one, if it holds their placeholders."""
-        # The library reads this signature to see whether embeddings may stand in for ids.
+        # The library reads this signature to see whether embeddings can replace ids.
         given: dict[str, Any] = {"inputs_embeds": inputs_embeds, "is_first_iteration": is_first_iteration, **kwargs}
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **given)
         ids = inputs.get("input_ids")
         if ids is None or not _holds(inputs.get(CACHE_NAME)) or media_keys().isdisjoint(inputs):
             return inputs
         placeholders = torch.tensor(list(self.config.placeholder_token_ids.values()), device=ids.device)
-        # A placeholder that the model itself has written later is a word like any other.
+        # A placeholder that the model itself generated is an ordinary token.
         if is_first_iteration and torch.isin(ids, placeholders).any():
             return inputs
         return {k: v for k, v in inputs.items() if k not in media_keys()}
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
-        """Let ``generate`` take media of any branch, whether :meth:`forward` spells them out or not."""
+        """Let ``generate`` accept media of any branch, also those that :meth:`forward` does not list."""
         super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in media_keys()})
 
     def forward(
@@ -242,9 +242,9 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
             position_ids: int64[B, L]; derived from the mask if absent.
             cache: Keys and values of what came before ``input_ids``; media passed with it belong to ``input_ids``.
             inputs_embeds: float[B, L, H] in place of ``input_ids`` and media.
-            labels: int64[B, L], -100 where nothing is to be learnt.
-            pixel_values: Pictures float[N, T, 3, S, S] of the N samples that have them.
-            speech_values: Sound float[N, W, samples], or float[N, W, mels, steps].
+            labels: int64[B, L], -100 for tokens without loss.
+            pixel_values: Frames float[N, T, 3, S, S] of the N samples that have them.
+            speech_values: Audio float[N, W, samples], or float[N, W, mels, steps].
             face_values: Crops float[N, T, 3, S, S], or float[N, T, F] precomputed vectors.
             use_cache: Return the cache.
             logits_to_keep: 0 all positions, n the last n, or bool[B, L] exactly those positions (then logits are

@@ -8,12 +8,14 @@ every tensor are recorded in ``report.json`` of the model.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nanoemox
 from nanoemox.types import CheckpointError
@@ -32,8 +34,14 @@ from nanoemox.weights.home import (
 from nanoemox.weights.hub import FoundRepository, endpoint, fetch, look_up
 from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
 
+if TYPE_CHECKING:
+    from nanoemox.weights.assemble import Assembly
+    from nanoemox.weights.convert import Conversion
+
 REPORT = "report.json"
 _ADAPTERS = "adapters"
+_MAY_BE_DRAWN = re.compile(r"speech_encoder\..*\.masked_spec_embed")
+"""Read while a speech encoder is trained, which no phase does."""
 _MODEL_SHARE = {"float16": 1.3, "bfloat16": 1.3, "float32": 2.6}
 """Room for the model and the base it is made from, as a share of what is fetched (half of it in float32)."""
 Progress = Callable[[int, int], None]
@@ -200,7 +208,6 @@ def _join(
 ) -> dict[str, Any]:
     """Assemble the frozen parts and merge the authors' file into them; return the report of the tensors."""
     from nanoemox.weights.assemble import WriteOptions, assemble
-    from nanoemox.weights.authors_report import report_tensors
     from nanoemox.weights.convert import convert_checkpoints
 
     say("joining the public backbones")
@@ -214,6 +221,43 @@ def _join(
     say("merging the authors' adapters, LoRA folded in")
     conversion = convert_checkpoints([sources[_ADAPTERS]], work / "model", base)
     return report_tensors(assembly, conversion)
+
+
+def report_tensors(assembly: Assembly, conversion: Conversion) -> dict[str, Any]:
+    """List every tensor by the part whose file holds it.
+
+    Args:
+        assembly: How the frozen weights were assembled.
+        conversion: How the authors' file was merged into them.
+
+    Returns:
+        ``files``: part -> ``used`` (name in the file -> names in the model) and ``unused`` (reason -> names in the
+        file); ``model``: part of the model -> number of tensors; ``drawn``: names of the model that no file holds.
+
+    Raises:
+        CheckpointError: A tensor of the model comes from no file, or the authors' file is none of the last phase.
+    """
+    from nanoemox.model.configuration import PAPER_BRANCHES
+
+    changed = {ours for news in conversion.used.values() for ours in news}
+    missing = [b for b in PAPER_BRANCHES if b not in conversion.trained_branches]
+    if missing or conversion.lora is None:
+        absent = [*(f"the adapters of {b}" for b in missing), *([] if conversion.lora else ["LoRA"])]
+        raise CheckpointError(f"{', '.join(conversion.files)} lacks {', '.join(absent)}: it is no file of phase 3")
+    drawn = sorted({n for names in assembly.initialised.values() for n in names} - changed)
+    if left := [n for n in drawn if not _MAY_BE_DRAWN.fullmatch(n)]:
+        raise CheckpointError(f"no file holds {len(left)} tensor(s) of the model: {left}")
+    files: dict[str, dict[str, dict[str, list[str]]]] = defaultdict(lambda: {"used": {}, "unused": {}})
+    for ours, origin in assembly.origins.items():
+        part, _, theirs = origin.partition(": ")
+        files[part]["used"].setdefault(theirs, []).append(ours)
+    for reason, names in assembly.dropped.items():
+        for name in names:
+            part, _, theirs = name.partition(": ")
+            files[part]["unused"].setdefault(reason, []).append(theirs)
+    files[_ADAPTERS] = {"used": conversion.used, "unused": conversion.dropped}
+    model = Counter(n.partition(".")[0] for n in {*assembly.origins, *changed, *drawn})
+    return {"files": dict(files), "model": dict(model), "drawn": drawn}
 
 
 def _write_report(model: Path, found: list[FoundRepository], options: AuthorsOptions, tensors: dict[str, Any]) -> None:

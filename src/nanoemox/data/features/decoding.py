@@ -12,7 +12,7 @@ import torch
 
 from nanoemox.media.decode import MediaOptions
 from nanoemox.media.load import load_clip
-from nanoemox.model.branches import read_branches
+from nanoemox.model.branches import BRANCHES, read_branches
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import Clip, MediaError
 
@@ -51,8 +51,7 @@ class Source(NamedTuple):
         if self.media and not self.beside:
             return contents[self.media]
         joined = "+".join(contents[path] if path else "" for path in (self.media, *(file for _, file in self.beside)))
-        # Face vectors came first, under this name: existing caches stay valid.
-        what = "+".join("face vectors" if branch == "face" else branch for branch, _ in self.beside)
+        what = "+".join(BRANCHES[branch].cached_as for branch, _ in self.beside)
         return hashlib.sha256(f"{what}: {joined}".encode()).hexdigest()
 
     def relocated(self, place: Callable[[str], str]) -> Source:

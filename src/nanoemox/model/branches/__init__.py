@@ -1,6 +1,6 @@
-"""The branches: one object a modality, one file an object. ``BRANCHES`` is the only list of them.
+"""The branches: one object per modality, one file per object. ``BRANCHES`` is the only list of them.
 
-What joins branches (:mod:`nanoemox.model.fusion`) and the words are no branches: they have no media of their own.
+Fusion (:mod:`nanoemox.model.fusion`) and text are not branches: they have no media of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BRANCHES: Final[dict[str, Branch]] = {b.name: b for b in (VISION, SPEECH, FACE, 
 
 
 def branch_of(key: str) -> str:
-    """Name the branch that a key of a batch belongs to, raw or encoded.
+    """Return the branch of a key of a batch, raw or encoded.
 
     Raises:
         KeyError: It belongs to none.
@@ -32,7 +32,7 @@ def branch_of(key: str) -> str:
 
 
 def media_keys() -> frozenset[str]:
-    """Keys under which media may come in a batch, raw or encoded."""
+    """Return all keys of media in a batch, raw or encoded."""
     return frozenset(key for branch in BRANCHES.values() for key in (branch.raw, *branch.features))
 
 
@@ -42,7 +42,7 @@ def present(config: Any) -> dict[str, Branch]:
 
 
 def sidecars(config: Any, paths: Mapping[str, str], root: Path = Path()) -> dict[str, str]:
-    """Return branch -> file that it reads beside the media, for those that have one (:meth:`Branch.sidecar`)."""
+    """Return branch -> sidecar file, for those that have one (:meth:`Branch.sidecar`)."""
     named = ((name, branch.sidecar(paths, config, root)) for name, branch in present(config).items())
     return {name: file for name, file in named if file is not None}
 
@@ -56,7 +56,7 @@ def read_branches(
     start_s: float = 0.0,
     person: int = 0,
 ) -> Clip:
-    """Add to a loaded clip what the branches need beside pictures, sound and words (:meth:`Branch.read`).
+    """Add the other inputs of the branches to a loaded clip (:meth:`Branch.read`).
 
     Args:
         clip: The clip.

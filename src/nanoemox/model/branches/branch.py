@@ -1,6 +1,6 @@
-"""What a branch is: all that the rest of the package needs to know of one modality.
+"""The interface of a branch: everything that the rest of the package needs to know about a modality.
 
-A branch leads from a clip to tokens of the prompt: ``prepare`` makes a tensor of a clip, a frozen encoder turns it into
+A branch turns a clip into tokens of the prompt: ``prepare`` makes a tensor of a clip, a frozen encoder turns it into
 features, which the cache keeps, and a trained adapter turns those into tokens at the branch's placeholders. A clip that
 lacks the modality has no tensor of the branch, no features and no placeholders, and is answered from the rest.
 """
@@ -24,7 +24,7 @@ from nanoemox.types import Clip, MediaError
 
 
 class Levels(NamedTuple):
-    """What is kept of an encoder whose taps feed the fusion.
+    """Outputs of an encoder with taps for the fusion.
 
     Attributes:
         last: Feeds the adapter.
@@ -36,10 +36,10 @@ class Levels(NamedTuple):
 
 
 class FrozenEncoder(nn.Module):
-    """An encoder that stays in eval mode: its features are constants of a clip, in training too."""
+    """An encoder that stays in eval mode: its features of a clip are constant, also in training."""
 
     def train(self, mode: bool = True) -> FrozenEncoder:
-        """Stay in eval mode (Reference: the face backbone stays in *training* mode for ever, at random)."""
+        """Stay in eval mode (Reference: the face backbone stays in *training* mode, with stochastic depth)."""
         return super().train(False)
 
 
@@ -73,16 +73,16 @@ class Branch(ABC):
     trains; in the configuration the section is ``{name}`` and the placeholder ``{name}_token_id``.
 
     Attributes:
-        name: What it is called in configuration, templates, recipes and answers.
+        name: Name in configuration, templates, recipes and answers.
         section: Class of its section.
         token_id: Default id of its placeholder, which may lie past the vocabulary.
         raw: Key of its tensor in the processor's batch.
-        features: Keys of what its encoder gives, as the cache stores it and the model takes it: the first feeds the
+        features: Keys of its encoder's outputs, in the cache and as inputs of the model: the first feeds the
             adapter, a second one the fusion.
-        file: Which file of a sample it is read from; ``audio`` is the sound that replaces that of ``media``.
+        file: File of a sample that it reads; ``audio`` replaces the sound of ``media``.
         backbone: The public weights of its encoder, if there are any.
         cached_by: Fields of its section that its features depend on.
-        cached_by_later: Such fields that came later, with the defaults under which older caches stay valid.
+        cached_by_later: Later ones, with the defaults for which older caches stay valid.
     """
 
     name: ClassVar[str]
@@ -110,7 +110,7 @@ class Branch(ABC):
         return self.named(encoder(values.to(dtype)))
 
     def named(self, encoded: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Put the keys of ``features`` to what the encoder gave."""
+        """Return the encoder's outputs by the keys of ``features``."""
         parts = (encoded,) if isinstance(encoded, Tensor) else encoded
         return dict(zip(self.features, parts, strict=True))
 
@@ -133,7 +133,7 @@ class Branch(ABC):
         return dict(section) if encoder is None else {**section, "encoder": encoder}
 
     def load_extractor(self, config: Any, folder: Path) -> Any:
-        """Load the feature extractor that the processor needs beside the backbone in ``folder``, or None."""
+        """Load the processor's feature extractor from the backbone's ``folder``, or return None."""
         return None
 
     # ---------------------------------------------------------------- prompt
@@ -144,26 +144,26 @@ class Branch(ABC):
 
     @property
     def sentence(self) -> str:
-        """What stands around its tokens where the templates of a model do not say."""
+        """The sentence around its tokens if a model's templates have none."""
         return f"{self.name.capitalize()}: {{tokens}}\n"
 
     # ---------------------------------------------------------------- clips
 
     @abstractmethod
     def prepare(self, clip: Clip, config: Any, extractor: Any) -> Tensor | None:
-        """Make the encoder's input of one clip, or None where the clip lacks the modality.
+        """Return the encoder's input for one clip, or None if the clip lacks the modality.
 
         Args:
             clip: The clip.
             config: The configuration.
-            extractor: The processor's feature extractor of sound.
+            extractor: The processor's audio feature extractor.
 
         Raises:
-            MediaError: What the clip holds cannot be used.
+            MediaError: The clip's data cannot be used.
         """
 
     def sidecar(self, paths: Mapping[str, str], config: Any, root: Path) -> str | None:
-        """Name the file that it reads beside the media, if there is one; features are then those of both files.
+        """Return its sidecar file, if there is one; the features then depend on both files.
 
         Args:
             paths: Field of a sample (``media``, ``audio``, ``face_vectors``) -> path.
@@ -173,44 +173,49 @@ class Branch(ABC):
         return None
 
     def read(self, clip: Clip, config: Any, *, file: Path | None = None, start_s: float = 0.0, person: int = 0) -> Clip:
-        """Add to a clip what this branch needs beside its pictures, sound and words.
+        """Add the other inputs of this branch to a clip.
 
         Args:
             clip: The clip as it was loaded.
             config: The configuration.
-            file: What :meth:`sidecar` names.
+            file: The file from :meth:`sidecar`.
             start_s: Where the clip starts in its recording, in seconds.
-            person: Whose modality, where there are several people; 0 the largest.
+            person: Index of the person, if there are several; 0 is the largest.
         """
         return clip
 
     def evidence(self, clip: Clip, config: Any, attention: npt.NDArray[np.float32] | None) -> dict[str, Any]:
-        """Return fields of :class:`~nanoemox.types.Evidence`; ``attention`` is None where the branch was not read."""
+        """Return fields of :class:`~nanoemox.types.Evidence`; ``attention`` is None if the branch was not used."""
         return {}
 
     # ---------------------------------------------------------------- feature cache
 
+    @property
+    def cached_as(self) -> str:
+        """Name of its sidecar file in keys of the cache."""
+        return self.name
+
     @abstractmethod
     def numbers_per_clip(self, config: Any) -> int:
-        """Count the numbers that the cache keeps of a clip."""
+        """Return the number of values in the cache per clip."""
 
     def dependence(self, config: Any) -> str | None:
-        """Say why features of a clip depend on its neighbours in a batch, or None: then they can be cached."""
+        """Return why features of a clip depend on the rest of its batch, or None if they can be cached."""
         return None
 
 
 def spread(array: np.ndarray, count: int) -> np.ndarray:
-    """Repeat or thin out a clip's frames to exactly ``count``, keeping their order."""
+    """Repeat or drop frames to get exactly ``count``, keeping their order."""
     return array[spread_index(len(array), count)]
 
 
 def spread_index(length: int, count: int) -> npt.NDArray[np.int64]:
-    """Which of ``length`` frames :func:`spread` takes: int64[count]."""
+    """Return the indices of :func:`spread` for ``length`` frames: int64[count]."""
     return np.linspace(0, length - 1, count).round().astype(np.int64)
 
 
 def check_finite(values: npt.NDArray[Any] | None, clip: Clip, field: str) -> None:
-    """Refuse NaN and infinity, which one clip would spread over its batch.
+    """Raise on NaN or infinity, which would spread over the batch.
 
     Raises:
         MediaError: There are some; the message names clip and field.

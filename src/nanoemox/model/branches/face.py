@@ -44,10 +44,10 @@ class FaceBranchConfig(VectorSection):
         fuse_size: Width to which each stage is projected, and of one frame vector.
         raw_stages: Read the stages as they are; False passes each through a layer norm first.
         vector_size: Width of the precomputed vectors.
-        vector_columns: Columns that make a vector where it is read from a table of OpenFace: keys of
-            :data:`nanoemox.faces.vectors.COLUMNS`. An array is taken whole.
+        vector_columns: Columns of a vector from an OpenFace table: keys of
+            :data:`nanoemox.faces.vectors.COLUMNS`. An array is used whole.
         crop: ``detector`` crops the tracked face; ``whole_frame`` squashes the frame (Reference).
-        normalise: ``imagenet`` statistics, ``colour`` takes off the mean colour that the expression net knows, or
+        normalise: ``imagenet`` statistics, ``colour`` subtracts the mean colour of the expression net, or
             ``none`` for raw values 0..255 (Reference).
         image_size: Side of the square crop in pixels.
     """
@@ -101,7 +101,7 @@ class SwinStages(nn.Module):
         """Return the stages, of stage i float[N, c_i, h / (4 * 2^i), w / (4 * 2^i)].
 
         Raises:
-            ValueError: The pictures are not of the size that the shifts were set for.
+            ValueError: The images do not have the size that the shifts were set for.
         """
         if pixels.shape[-2:] != self.input_size:
             raise ValueError(
@@ -222,13 +222,13 @@ class FaceBranch(Branch):
         return VectorAdapter(config.face, config.text_config.hidden_size)
 
     def needs_backbone(self, section: Mapping[str, Any]) -> bool:
-        """Say no for a kind that has weights of its own, or none."""
+        """Return False for a kind with its own weights, or without any."""
         return section.get("kind") not in ("precomputed", "expression")
 
     def fit_backbone(
         self, section: Mapping[str, Any], encoder: PreTrainedConfig | None, folder: Path
     ) -> dict[str, Any]:
-        """Read any backbone but a Swin by its four stages."""
+        """Set the kind: ``swin`` for a Swin, else ``backbone``."""
         fields = super().fit_backbone(section, encoder, folder)
         if encoder is not None:
             swin = encoder.model_type == "swin" and section.get("kind", "swin") == "swin"
@@ -260,11 +260,11 @@ class FaceBranch(Branch):
         return normalise(square, IMAGENET_MEAN, IMAGENET_STD)
 
     def sidecar(self, paths: Mapping[str, str], config: Any, root: Path) -> str | None:
-        """Name the file of vectors that another program computed, for a model that reads such."""
+        """Return the file of precomputed vectors, for a model that reads them."""
         return paths.get("face_vectors") if config.face.kind == "precomputed" else None
 
     def read(self, clip: Clip, config: Any, *, file: Path | None = None, start_s: float = 0.0, person: int = 0) -> Clip:
-        """Look for the face unless that was done, or take the vectors of one."""
+        """Detect the face unless that was done, or read precomputed vectors."""
         face = config.face
         if face.kind != "precomputed":
             looked = clip.face is not None or NO_FACE in clip.warnings
@@ -275,10 +275,15 @@ class FaceBranch(Branch):
         return with_face_vectors(clip, file, **sizes, start_s=start_s, index=person)
 
     def evidence(self, clip: Clip, config: Any, attention: npt.NDArray[np.float32] | None) -> dict[str, Any]:
-        """Return the boxes of the frames that the processor took."""
+        """Return the boxes of the frames that the processor used."""
         if clip.frames is None or clip.face is None:
             return {}
         return {"face_boxes": clip.face.boxes[spread_index(len(clip.frames), config.vision.num_frames)]}
+
+    @property
+    def cached_as(self) -> str:
+        """Name of the first sidecar files, so that existing caches stay valid."""
+        return "face vectors"
 
     def numbers_per_clip(self, config: Any) -> int:
         """Count a vector a frame."""

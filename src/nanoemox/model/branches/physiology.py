@@ -1,7 +1,7 @@
-"""The body: heart rate, skin conductance and EEG of a sensor recording beside the clip. In no preset.
+"""Physiology: heart rate, skin conductance and EEG from a sensor recording of the clip. In no preset.
 
 A clip is cut into windows, each of which becomes a vector of features (:mod:`nanoemox.media.biosignals`). The encoder
-has no weights: it scales them by typical values of adults at rest and says which are missing.
+has no weights: it scales them by typical values of adults at rest and marks missing ones.
 Letters: ``B`` samples with a recording, ``T`` windows, ``F`` features.
 """
 
@@ -31,7 +31,7 @@ EMPTY: Final = "{}: holds no heart rate, skin conductance or EEG of this clip"
 _TYPICAL: Final = ((72.0, 15.0), (40.0, 30.0), (5.0, 5.0), (0.1, 0.2), *([(0.5, 1.0)] * 5), (0.0, 0.5))
 """Centre and scale of each feature, in its unit."""
 _FAR: Final = 8.0
-"""Scaled features are cut there, so that an artefact cannot drown the rest."""
+"""Scaled features are clipped to this, to limit artefacts."""
 
 
 class PhysiologyBranchConfig(VectorSection):
@@ -39,7 +39,7 @@ class PhysiologyBranchConfig(VectorSection):
 
     Attributes:
         num_windows: T windows spread evenly over the clip.
-        window_s: Length of one; of a shorter clip it is the whole clip.
+        window_s: Length of a window in seconds, at most the clip.
     """
 
     model_type = "nanoemox_physiology"
@@ -81,7 +81,7 @@ class PhysiologyBranch(Branch):
 
     name = NAME
     section = PhysiologyBranchConfig
-    token_id = 1_000_000  # past every vocabulary: no tokenizer has to make room for it
+    token_id = 1_000_000  # past every vocabulary, so no tokenizer needs it
     raw = "physiology_values"
     features = ("physiology_vectors",)
     cached_by = ("num_windows", "window_s")
@@ -95,11 +95,11 @@ class PhysiologyBranch(Branch):
         return VectorAdapter(config.physiology, config.text_config.hidden_size)
 
     def encode(self, encoder: nn.Module, values: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Scale in float32: half precision knows a heart rate to half a beat."""
+        """Scale in float32: half precision resolves a heart rate to half a beat only."""
         return self.named(encoder(values))
 
     def sidecar(self, paths: Mapping[str, str], config: Any, root: Path) -> str | None:
-        """Name ``NAME.physio.edf`` or ``NAME.physio.csv`` beside the media."""
+        """Return ``NAME.physio.edf`` or ``NAME.physio.csv`` next to the media."""
         if "media" not in paths:
             return None
         beside = (Path(paths["media"]).with_suffix(f".physio{suffix}") for suffix in SUFFIXES)
@@ -145,8 +145,8 @@ def body_signal(file: Path, duration_s: float, section: PhysiologyBranchConfig, 
     """Read the features of a clip's windows from a recording.
 
     Args:
-        file: The recording, whose time runs with that of the clip's own file.
-        duration_s: Length of the clip in seconds; of a still picture the whole recording is read.
+        file: The recording, on the same time axis as the clip's file.
+        duration_s: Length of the clip in seconds; 0 for a still image: the whole recording is read.
         section: Number and length of the windows.
         start_s: Where the clip starts in its file, in seconds.
 
