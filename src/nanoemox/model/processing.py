@@ -147,7 +147,8 @@ class NanoEmoXProcessor(ProcessorMixin):
     # ---------------------------------------------------------------- words
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        whole = text.encode("utf-8", "replace").decode()  # no tokenizer takes half of a surrogate pair
+        ids: list[int] = self.tokenizer(whole, add_special_tokens=False)["input_ids"]
         return ids
 
     def _plain(self, text: str) -> str:
