@@ -44,11 +44,13 @@ def serve(
         raise NanoEmoXError("--token is empty: give one, or leave it out")
     cluster = options.where()
     try:
+        from nanoemox.serving.app import check_reach
         from nanoemox.serving.app import serve as serve_app
         from nanoemox.serving.limits import Limits
         from nanoemox.serving.service import Service
     except ImportError as error:
         raise NanoEmoXError(f"serving needs {error.name}: pip install 'nanoemox[serve]'") from error
+    check_reach(host, token)  # before the model is loaded
     from nanoemox.inference.engine import Engine
 
     size = max_mb * 2**20
