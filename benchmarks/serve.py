@@ -63,9 +63,14 @@ class Server:
         return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmRSS"))
 
     def processor_s(self) -> float:
-        """Processor time so far, of processes that have ended too."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        """Processor time so far, of its processes too, even if they have ended."""
+        ticks, waiting = 0, [str(self.process.pid)]
+        while waiting:
+            process = Path("/proc", waiting.pop())
+            ticks += sum(map(int, (process / "stat").read_text().rpartition(")")[2].split()[11:15]))
+            for thread in (process / "task").iterdir():
+                waiting += (thread / "children").read_text().split()
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.terminate()
@@ -130,13 +135,13 @@ def answers_alone(model: str, asked: list[tuple[str, dict[str, Any]]]) -> list[A
         service.close()
 
 
-def compare(url: str, kind: str, clients: int, rounds: int, model: str) -> dict[str, Any]:
-    """Requests a second, one by one and at once."""
+def compare(server: Server, kind: str, clients: int, rounds: int, model: str) -> dict[str, Any]:
+    """Requests a second and processor time of each, one by one and at once."""
     asked = requests(kind, clients)
     wanted = answers_alone(model, asked[: len(WORDS)])
     alone, together, seconds = [], [], []
-    wrong = 0
-    with httpx.Client(base_url=url, timeout=600) as client, ThreadPoolExecutor(clients) as pool:
+    wrong, spent_alone, spent_together = 0, 0.0, 0.0
+    with httpx.Client(base_url=server.url, timeout=600) as client, ThreadPoolExecutor(clients) as pool:
 
         def timed(request: tuple[str, dict[str, Any]]) -> Any:
             start = time.perf_counter()
@@ -146,18 +151,22 @@ def compare(url: str, kind: str, clients: int, rounds: int, model: str) -> dict[
 
         ask(client, *asked[0])  # warms up
         for _ in range(rounds):
-            begin = time.perf_counter()
+            begin, spent = time.perf_counter(), server.processor_s()
             one_by_one = [ask(client, *request) for request in asked]
             alone.append(len(asked) / (time.perf_counter() - begin))
-            begin = time.perf_counter()
+            begin, half_way = time.perf_counter(), server.processor_s()
             at_once = list(pool.map(timed, asked))
             together.append(len(asked) / (time.perf_counter() - begin))
+            spent_alone += half_way - spent
+            spent_together += server.processor_s() - half_way
             for found in (one_by_one, at_once):
                 wrong += sum(a != wanted[i % len(wanted)] for i, a in enumerate(found))
     return {
         "one_by_one_per_s": round(statistics.median(alone), 2),
         "at_once_per_s": round(statistics.median(together), 2),
         "ratio": round(statistics.median(together) / statistics.median(alone), 2),
+        "one_by_one_cpu_s": round(spent_alone / (rounds * len(asked)), 3),
+        "at_once_cpu_s": round(spent_together / (rounds * len(asked)), 3),
         "p95_at_once_s": percentile(seconds, 0.95),
         "wrong_answers": wrong,
     }
@@ -292,7 +301,7 @@ def main() -> None:
     server = Server(args.model, args.clients)
     try:
         found: dict[str, Any] = {
-            k: compare(server.url, k, args.clients, args.rounds, args.model) for k in args.kinds.split(",") if k
+            k: compare(server, k, args.clients, args.rounds, args.model) for k in args.kinds.split(",") if k
         }
         if args.soak:
             found["soak"] = soak(server, args.clients, args.soak, args.model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,8 @@ from nanoemox.types import NanoEmoXError
 @contextmanager
 def listening_at(port: int, host: str | None = None) -> Iterator[tuple[socket.socket, str]]:
     """Listen, and yield the socket and its address as a URL.
+
+    From then on uvicorn's log says nothing of requests that are cut off because the server ends.
 
     Args:
         port: Port; 0 takes a free one.
@@ -27,9 +31,15 @@ def listening_at(port: int, host: str | None = None) -> Iterator[tuple[socket.so
         found = socket.create_server((at, port), family=socket.AF_INET6 if ":" in at else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise NanoEmoXError(f"cannot listen at {at}:{port} ({error}): give another {remedy}") from error
+    logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
     with found:
         shown = f"[{at}]" if ":" in at else at
         yield found, f"http://{shown}:{found.getsockname()[1]}"
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, asyncio.CancelledError)
 
 
 def known_host(called: str, host: str) -> bool:

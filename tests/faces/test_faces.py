@@ -12,6 +12,7 @@ import pytest
 from nanoemox.faces import detectors as face_detectors
 from nanoemox.faces import tracks as faces
 from nanoemox.faces.detectors import Memory, haar_detector, yunet_detector
+from nanoemox.faces.looks import may_be_crop
 from nanoemox.faces.tracks import crop_faces, find_faces, with_face
 from nanoemox.media.load import load_clip
 from nanoemox.types import Clip, FaceTrack, MediaError
@@ -48,6 +49,29 @@ def test_finds_the_person_and_is_deterministic(portrait: np.ndarray) -> None:
     assert track.boxes.dtype == np.float32
     np.testing.assert_array_equal(track.boxes, again.boxes)
     np.testing.assert_allclose(np.diff(centre(track.boxes)[:, 0]), 8, atol=5)
+
+
+def test_only_the_largest_is_the_same_person_and_smaller_people_are_left_out(portrait: np.ndarray) -> None:
+    both = np.concatenate([scene(portrait, [(20 + 4 * t, 200)], side=60) for t in range(4)])
+    both[:, 20:240, 240:460] = scene(portrait, [(0, 0)], side=220)[:, :220, :220]
+    everyone, lone = find_faces(both), find_faces(both, everyone=False)
+    assert [len(everyone), len(lone)] == [2, 1]
+    np.testing.assert_array_equal(lone[0].boxes, everyone[0].boxes)
+    np.testing.assert_array_equal(lone[0].detected, everyone[0].detected)
+
+
+def test_the_largest_is_found_where_it_is_small_or_not_sure(portrait: np.ndarray) -> None:
+    small = scene(portrait, [(20, 60)], side=110)
+    turned = cv2.warpAffine(
+        scene(portrait, [(150, 60)])[0],
+        cv2.getRotationMatrix2D((210, 120), 12, 1.0),
+        (480, 270),
+        borderValue=(128,) * 3,
+    )
+    for frames in (np.repeat(small, 3, 0), np.stack([turned] * 3)):
+        (wanted,) = find_faces(frames)
+        (found,) = find_faces(frames, everyone=False)
+        np.testing.assert_array_equal(found.boxes, wanted.boxes)
 
 
 def test_a_memory_saves_looks_and_changes_nothing(portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +226,7 @@ def test_a_face_that_fills_a_tall_frame_is_found(portrait: np.ndarray) -> None:
     half = (whole.boxes[0, 2] - whole.boxes[0, 0]) / 2
     narrow = portrait[int(y - 0.85 * half) : int(y + 0.95 * half), int(x - 0.45 * half) : int(x + 0.45 * half)]
     close = cv2.resize(narrow, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
-    assert not faces.may_be_crop(close)
+    assert not may_be_crop(close)
     (track,) = find_faces(close[None])
     side = track.boxes[0, 2] - track.boxes[0, 0]
     assert close.shape[1] <= side <= close.shape[0] + 1
@@ -316,6 +340,15 @@ def test_real_clips_spot(shared: Path) -> None:
     assert speaker.detected.tolist() == [True] * 7 + [False]
     assert listener.detected.tolist() == [False] * 7 + [True]
     assert centre(listener.boxes)[0, 0] - centre(speaker.boxes)[0, 0] > 200
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_only_the_largest_is_the_same_in_every_real_clip(shared: Path) -> None:
+    for path in sorted((shared / "data/media/clips").glob("*.mp4")):
+        frames = load_clip(path, num_frames=6).frames
+        everyone, lone = find_faces(frames), find_faces(frames, everyone=False)
+        assert [t.boxes.tobytes() for t in lone] == [t.boxes.tobytes() for t in everyone[:1]], path.name
 
 
 @pytest.mark.shared

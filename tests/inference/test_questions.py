@@ -92,7 +92,7 @@ def test_files_of_lines(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(NanoEmoXError, match=message):
             read_questions(path)
-    with pytest.raises(NanoEmoXError, match=r"gone\.txt: cannot be read"):
+    with pytest.raises(NanoEmoXError, match=r"gone\.txt: no such file"):
         read_questions(tmp_path / "gone.txt")
 
 

@@ -84,6 +84,7 @@ def run(*args: object) -> int:
         (("serve", "--gpus", 0.5, "--cpus", 2), "--cpus, --gpus: only with --ray"),
         (("serve", "--ray", "--workers", "two"), "no number of workers"),
         (("serve", "--ray", "--host", "0.0.0.0"), "set --token"),
+        (("serve", "--host", "0.0.0.0", "--model", "gone/"), "set --token"),
         (("serve", "--ray", "--model", "gone/"), "gone"),
         (("answer", "a.mp4", "--ray"), "name it with --csv FILE"),
         (("answer", "a.mp4", "--csv", "t.csv", "--ray-cpus", 2), "--ray-cpus: only with --ray"),

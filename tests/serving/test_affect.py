@@ -87,7 +87,8 @@ def test_timeline(address: str, engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({}, "nothing to answer from"),
+        ({}, "nothing to answer about: send JSON with text"),
+        ({"txt": "Hm."}, "txt: no such field; there are video, audio, image, file_id, text, history, tasks"),
         ({"text": "Hm.", "tasks": ["guess"]}, "unknown task"),
         ({"text": "Hm.", "tasks": []}, "tasks"),
         ({"text": "Hm.", "labels": {"erg": ["a"]}}, "erg takes none"),
@@ -104,6 +105,12 @@ def test_mistakes(address: str, body: dict[str, Any], says: str) -> None:
     found = post(address, json=body)
     assert found.status_code in (400, 404), found.text
     assert says in found.json()["error"]["message"]
+
+
+def test_a_file_as_the_whole_body_is_told_how_it_is_sent(address: str) -> None:
+    found = post(address, content=wav(), headers={"content-type": "application/x-www-form-urlencoded"})
+    assert found.status_code == 400
+    assert "curl -F file=@" in found.json()["error"]["message"]
 
 
 def test_forms_that_are_none(address: str) -> None:

@@ -78,6 +78,7 @@ def test_the_tools_have_schemas(engine: Engine, folder: Path) -> None:
         assert tool.output_schema["type"] == "object"
         assert tool.annotations.read_only_hint
         assert tool.description
+        assert "\n " not in tool.description
 
 
 def test_a_clip_gets_the_engines_answers(engine: Engine, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -200,3 +201,21 @@ def test_system_one_answers_have_the_shape_of_transformers(address: str) -> None
         assert mine.keys() == wanted.keys()
         for key, value in wanted.items():
             assert mine[key] == (pytest.approx(value) if isinstance(value, float | dict) and key != "legend" else value)
+
+
+def test_half_a_character_is_no_failure(address: str) -> None:
+    half = "\ud800"
+    questions = [
+        {"type": "predicate", "instructions": half, "name": half},
+        {"type": "choice", "instructions": "Who?", "choices": [{"value": half, "description": half}, {"value": "you"}]},
+        {
+            "type": "score",
+            "instructions": "How loud?",
+            "levels": [{"label": half}, {"label": "b", "description": half}],
+        },
+    ]
+    body = json.dumps({"model": "tiny", "input": half, "questions": questions})
+    head = {"content-type": "application/json"}
+    answer = httpx.post(f"{address}/v1/decisions", content=body, headers=head, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["answers"]) == 3

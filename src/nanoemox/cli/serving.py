@@ -45,9 +45,11 @@ def serve(
         raise NanoEmoXError("--token is empty: give one, or leave it out")
     cluster = options.where()
     with needs_extra("serve", "serving"):
+        from nanoemox.serving.app import check_reach
         from nanoemox.serving.app import serve as serve_app
         from nanoemox.serving.limits import Limits
         from nanoemox.serving.service import Service
+    check_reach(host, token)  # before the model is loaded
     from nanoemox.inference.engine import Engine
 
     size = max_mb * 2**20

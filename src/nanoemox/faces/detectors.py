@@ -24,8 +24,16 @@ Image = npt.NDArray[np.uint8]
 Sights = npt.NDArray[np.float64]
 Detector = Callable[[Image, float], Sights]
 """Takes uint8[H, W, 3] RGB and the smallest face side in pixels, gives float64[N, 4] sights."""
+Window = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
 
 SURE_WINDOWS: Final = 20
+DOUBTFUL_WINDOWS: Final = 8
+"""As many agreeing windows are a coin toss in real clips: below lie posters and cloth, above lie faces."""
+CLEARLY_SMALLER: Final = 2.25
+"""Faces that differ by this factor in size are never joined, neither by OpenCV (1.4) nor by ``same_face`` (1.8)."""
+SIZE_STEP: Final = 1.15
+"""Where only the largest face matters, sizes are searched from large to small in steps of this factor."""
 PROFILE_SCALE: Final = 0.7
 """The profile cascade looks at a smaller picture: it finds as many faces there in half the time."""
 PROFILE_TO_FRONTAL: Final = (0.15, 0.02, 0.84)
@@ -70,17 +78,21 @@ class Memory:
         return detect
 
 
-def haar_detector() -> Detector:
+def haar_detector(everyone: bool = True) -> Detector:
     """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those are in doubt.
 
     It belongs to the thread that asks for it.
+
+    Args:
+        everyone: False leaves out faces that are clearly smaller than a sure one in the same picture: what is seen of
+            the others is the same, in a third of the time, since small sizes cost most of it.
     """
     frontal = [_cascade("frontalface_alt2"), _cascade("frontalface_default")]
     profile = _cascade("profileface")
 
     def detect(image: Image, min_side_px: float) -> Sights:
         gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-        rows = [row for cascade in frontal for row in _haar_rows(cascade, gray, min_side_px)]
+        rows = _frontal_rows(frontal, gray, min_side_px, everyone)
         # The profile cascade costs more than both frontal ones, so it looks only where those are in doubt.
         if sum(row[3] for row in rows) < SURE_WINDOWS:
             rows += _profile_rows(profile, gray, min_side_px)
@@ -136,21 +148,59 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
     return known[name]
 
 
-def _haar_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) -> list[tuple[float, ...]]:
-    """Return ``centre x, centre y, side, number of agreeing windows`` for each face."""
-    least = max(20, round(min_side_px))
-    boxes, counts = cascade.detectMultiScale2(gray, scaleFactor=1.1, minNeighbors=3, minSize=(least, least))
+def _frontal_rows(
+    cascades: list[cv2.CascadeClassifier], gray: Image, min_side_px: float, everyone: bool
+) -> list[tuple[float, ...]]:
+    """Return ``centre x, centre y, side, number of agreeing windows`` for each face that a cascade sees."""
+    windows: list[list[Window]] = [[] for _ in cascades]
+    rows: list[tuple[float, ...]] = []
+    sure = SURE_WINDOWS / (SURE_WINDOWS + DOUBTFUL_WINDOWS)
+    for least, most in _sizes(min_side_px, min(gray.shape), everyone):
+        for cascade, found in zip(cascades, windows, strict=True):
+            found += _windows(cascade, gray, least, most)
+        rows = [row for found in windows for row in _joined(found)]
+        fused = _fuse(np.array(rows, np.float64).reshape(-1, 4))
+        if np.any((fused[:, 3] >= sure) & (fused[:, 2] >= CLEARLY_SMALLER * least)):
+            break
+    return rows
+
+
+def _sizes(min_side_px: float, max_side_px: int, everyone: bool) -> list[tuple[int, int]]:
+    """Return the least and the largest side of each step of a search, large faces first."""
+    bounds = [_least_px(min_side_px)]
+    while not everyone and bounds[-1] * SIZE_STEP < max_side_px:
+        bounds.append(round(bounds[-1] * SIZE_STEP))
+    return [(low, high - 1) for low, high in zip(bounds, [*bounds[1:], max_side_px + 1], strict=True)][::-1]
+
+
+def _least_px(min_side_px: float) -> int:
+    """Return the smallest side that a cascade is asked for; its own is 20 or 24."""
+    return max(20, round(min_side_px))
+
+
+def _windows(cascade: cv2.CascadeClassifier, gray: Image, least: int, most: int) -> list[Window]:
+    """Return every window of these sizes that passes the cascade."""
+    found = cascade.detectMultiScale(
+        gray, scaleFactor=1.1, minNeighbors=0, minSize=(least, least), maxSize=(most, most)
+    )
+    return [(int(x), int(y), int(width), int(height)) for x, y, width, height in found]
+
+
+def _joined(windows: list[Window]) -> list[tuple[float, ...]]:
+    """Join windows on one face, three at least: what ``detectMultiScale`` itself does at the end of a search."""
+    boxes, counts = cv2.groupRectangles(windows, groupThreshold=3, eps=0.2)
     return [(x + w / 2, y + w / 2, float(w), float(n)) for (x, y, w, _), n in zip(boxes, np.ravel(counts), strict=True)]
 
 
 def _profile_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) -> list[tuple[float, ...]]:
     """Return faces turned to either side, as the boxes that a frontal cascade would give."""
     small = cv2.resize(gray, None, fx=PROFILE_SCALE, fy=PROFILE_SCALE, interpolation=cv2.INTER_AREA)
+    least = _least_px(min_side_px * PROFILE_SCALE)
     right, down, scale = PROFILE_TO_FRONTAL
     rows: list[tuple[float, ...]] = []
     # The cascade knows faces turned to the left of the picture; the mirrored picture gives the others.
     for sign, picture in ((1, small), (-1, np.ascontiguousarray(small[:, ::-1]))):
-        for x, y, side, count in _haar_rows(cascade, picture, min_side_px * PROFILE_SCALE):
+        for x, y, side, count in _joined(_windows(cascade, picture, least, min(small.shape))):
             across = x - right * side if sign == 1 else small.shape[1] - x + right * side
             rows.append(
                 (across / PROFILE_SCALE, (y + down * side) / PROFILE_SCALE, scale * side / PROFILE_SCALE, count)
@@ -171,8 +221,7 @@ def _fuse(rows: Sights) -> Sights:
         fused[same][:3] = (fused[same][:3] * fused[same][3] + row[:3] * row[3]) / total
         fused[same][3] = total
     out = np.array(fused, np.float64).reshape(-1, 4)
-    # 8 windows are a coin toss in real clips: below lie posters and cloth, above lie faces.
-    out[:, 3] /= out[:, 3] + 8
+    out[:, 3] /= out[:, 3] + DOUBTFUL_WINDOWS
     return out
 
 

@@ -27,30 +27,13 @@ from nanoemox.faces.detectors import (
     haar_detector,
     overlap,
     same_face,
-    strongest,
     yunet_detector,
 )
+from nanoemox.faces.looks import TILTS_DEG, look, look_close, look_tilted, may_be_crop, turned
 from nanoemox.types import Clip, FaceTrack, MediaError
 
-WORK_SIDE_PX: Final = 480
-"""Frames are looked at with this long side: more finds no more faces in real clips and costs in proportion."""
 ENLARGE: Final = 1.5
 """The box around the features, grown by half, holds hair line, ears and chin."""
-MIN_SIDE: Final = 1 / 15
-"""Smallest face side as a share of the frame's long side; below it Haar mostly sees texture."""
-MIN_SIDE_PX: Final = 24
-"""Smallest face side in pixels of the frame: fewer show no expression, and enlarging them invents faces."""
-CROP_ASPECT: Final = 1.25
-"""Frames nearer to square than this may be tight face crops, whose face touches the edge."""
-CROP_SIDE_PX: Final = 160
-CROP_BORDER: Final = 0.2
-"""Border put around such a frame, as a share of its long side: cascades need room around a face."""
-TILTS_DEG: Final = (-20.0, 20.0)
-"""Head tilts tried where the upright look finds nothing; a cascade itself bears about 15 degrees."""
-CLOSE_BORDERS: Final = (0.2, 0.4)
-"""Borders tried at last, as shares of the long side: a close-up of whatever shape may cut the face off."""
-CLOSE_SIDE: Final = 0.5
-"""Smallest face side in a close-up, as a share of the frame's short side: a border gives textures room as well."""
 SEARCH_SIDE_PX: Final = 64
 """Size that the expected face gets when a gap is searched again."""
 NOTHING: Final = np.zeros((0, 4))
@@ -86,6 +69,7 @@ def find_faces(
     yunet: Path | None = None,
     memory: Memory | None = None,
     hard: bool = True,
+    everyone: bool = True,
 ) -> tuple[FaceTrack, ...]:
     """Find every person's face in the frames of one clip.
 
@@ -101,6 +85,7 @@ def find_faces(
         yunet: A YuNet ONNX file to use instead of the Haar cascades.
         memory: What was seen in earlier clips that may share frames with this one; the tracks are the same without.
         hard: Where nobody is seen upright in any frame, try tilted heads and close-ups, at five times the cost.
+        everyone: False returns the first track only, the same as otherwise, in a third of the time.
 
     Returns:
         Tracks, the largest and longest first; empty where no face is convincing.
@@ -113,28 +98,36 @@ def find_faces(
     if not frames.size:
         return ()
     detector = haar_detector() if yunet is None else yunet_detector(yunet)
+    first = haar_detector(everyone=False) if yunet is None and not everyone else detector
     if memory is not None:
-        detector = memory.over(detector)
-    seen = [_look(detector, frame) for frame in frames]
+        detector, first = memory.over(detector), memory.over(first)
+    seen = [look(first, frame) for frame in frames]
     tracks = _convincing(_link(seen, times_s), len(frames))
     close = may_be_crop(frames[0])
-    for look in (_look_tilted, _look_close) if hard else ():
+    for harder in (look_tilted, look_close) if hard else ():
         if tracks:
             break
         # Every second frame is enough to find out whether somebody is there; the gap search below does the rest.
-        seen = [look(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
+        seen = [harder(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
         tracks = _convincing(_link(seen, times_s), len(frames))
-        close = close or look is _look_close
+        close = close or harder is look_close
     tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
     for track in tracks:
         _search_gaps(detector, frames, track, [t for t in tracks if t is not track])
     tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
-    found = tuple(_finish(track, len(frames), i, len(tracks)) for i, track in enumerate(tracks))
+    kept = tracks if everyone else tracks[:1]
+    found = tuple(_finish(track, len(frames), i, len(tracks)) for i, track in enumerate(kept))
     return tuple(_inside(track, frames[0]) for track in found) if close else found
 
 
 def with_face(
-    clip: Clip, index: int = 0, yunet: Path | None = None, *, memory: Memory | None = None, hard: bool = True
+    clip: Clip,
+    index: int = 0,
+    yunet: Path | None = None,
+    *,
+    memory: Memory | None = None,
+    hard: bool = True,
+    everyone: bool = True,
 ) -> Clip:
     """Return the clip with its ``index``-th face set, or unchanged but for a warning where no face is found.
 
@@ -144,13 +137,14 @@ def with_face(
         yunet: A YuNet ONNX file to use instead of the Haar cascades.
         memory: As in :func:`find_faces`.
         hard: Likewise.
+        everyone: Likewise; False is for index 0, and ``num_tracks`` may then miss people who look much smaller.
 
     Raises:
         MediaError: There are faces, but none with this index.
     """
     if clip.frames is None:
         return clip
-    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet, memory=memory, hard=hard)
+    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet, memory=memory, hard=hard, everyone=everyone)
     if not tracks:
         return replace(clip, face=None, warnings=(*clip.warnings, NO_FACE))
     if not 0 <= index < len(tracks):
@@ -186,57 +180,6 @@ def crop_faces(frames: Image, track: FaceTrack, size: int) -> Image:
         patch = np.ascontiguousarray(frame[rows][:, columns])
         out[:] = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
     return crops
-
-
-def _look(detector: Detector, frame: Image, degrees: float = 0.0) -> Sights:
-    """Run the detector on a whole frame turned by ``degrees``; sights are in pixels of the frame."""
-    border = CROP_BORDER if may_be_crop(frame) else 0.0
-    least = max(MIN_SIDE * max(frame.shape[:2]) * (1 + 2 * border), MIN_SIDE_PX)
-    return _look_framed(detector, frame, degrees, border, least)
-
-
-def _look_tilted(detector: Detector, frame: Image) -> Sights:
-    return strongest(np.concatenate([_look(detector, frame, degrees) for degrees in TILTS_DEG]))
-
-
-def _look_close(detector: Detector, frame: Image) -> Sights:
-    """Look for one face that fills the frame and more."""
-    least = max(CLOSE_SIDE * min(frame.shape[:2]), MIN_SIDE_PX)
-    looks = [(degrees, border) for border in CLOSE_BORDERS for degrees in (0.0, *TILTS_DEG)]
-    return strongest(np.concatenate([_look_framed(detector, frame, *look, least) for look in looks]))
-
-
-def _look_framed(detector: Detector, frame: Image, degrees: float, border: float, min_side_px: float) -> Sights:
-    """Run the detector on a frame with a border (share of its long side); all lengths are in pixels of the frame."""
-    height, width = frame.shape[:2]
-    scale = WORK_SIDE_PX / (max(height, width) * (1 + 2 * border))
-    out_w, out_h = round(width * scale), round(height * scale)
-    mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(frame, (max(1, out_w), max(1, out_h)), interpolation=mode)
-    pad = round(border * max(out_w, out_h))
-    small = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    sights = _turned(detector, small, degrees, min_side_px * scale)
-    sights[:, :2] -= pad
-    sights[:, :3] /= scale
-    return sights
-
-
-def may_be_crop(frame: Image) -> bool:
-    """Say whether the frame is near to square or tiny, as face crops are."""
-    short, long = sorted(frame.shape[:2])
-    return long < CROP_ASPECT * short or long < CROP_SIDE_PX
-
-
-def _turned(detector: Detector, image: Image, degrees: float, min_side_px: float) -> Sights:
-    """Run the detector on a turned picture and turn the centres back."""
-    if degrees == 0:
-        return detector(image, min_side_px)
-    height, width = image.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-    sights = detector(cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), min_side_px)
-    back = cv2.invertAffineTransform(turn)
-    sights[:, :2] = sights[:, :2] @ back[:, :2].T + back[:, 2]
-    return sights
 
 
 def _link(seen: list[Sights], times_s: npt.NDArray[np.float64] | None) -> list[_Track]:
@@ -293,7 +236,7 @@ def _search(detector: Detector, frame: Image, expected: npt.NDArray[np.float64])
     image = cv2.resize(region, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     image = cv2.copyMakeBorder(image, 16, 16, 16, 16, cv2.BORDER_REPLICATE)
     for degrees in (0.0, *TILTS_DEG):
-        sights = _turned(detector, image, degrees, SEARCH_SIDE_PX / 1.8)
+        sights = turned(detector, image, degrees, SEARCH_SIDE_PX / 1.8)
         sights[:, :2] = (sights[:, :2] - 16) / scale + (x0, y0)
         sights[:, 2] /= scale
         near = [row for row in sights if same_face(expected, row, 0.5)]

@@ -215,8 +215,10 @@ def read_questions(path: Path) -> tuple[Question, ...]:
     """
     try:
         text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NanoEmoXError(f"{path.name}: cannot be read as text: {error}") from error
+    except OSError as error:
+        raise NanoEmoXError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
+    except UnicodeDecodeError as error:
+        raise NanoEmoXError(f"{path.name}: not UTF-8 text: write JSON, or one question a line") from error
     if not text.lstrip().startswith(("[", "{")):
         lines = [line.strip() for line in text.splitlines()]
         return tuple(_from_line(line) for line in lines if line and not line.startswith("#"))

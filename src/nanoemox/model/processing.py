@@ -147,7 +147,8 @@ class NanoEmoXProcessor(ProcessorMixin):
     # ---------------------------------------------------------------- words
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        whole = text.encode("utf-8", "replace").decode()  # no tokenizer takes half of a surrogate pair
+        return self.tokenizer(whole, add_special_tokens=False)["input_ids"]
 
     def _plain(self, text: str) -> str:
         """Make a user's words one line without special tokens, so that they can forge neither a turn nor media."""

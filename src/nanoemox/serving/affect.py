@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response, StreamingResponse
@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from nanoemox.inference.batch import make_plan
 from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
 from nanoemox.inference.options import AnswerOptions
-from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
+from nanoemox.serving.errors import Refusal, body_of, json_response, misfit, refusal_of
 from nanoemox.serving.media import Kind, Medium, Spoken, medium_at, medium_of
 from nanoemox.serving.parts import Loose, clean
 from nanoemox.serving.service import Service
@@ -48,6 +48,8 @@ class Timeline(Loose):
 class AffectRequest(Loose):
     """A clip and what is asked about it; media are data URIs, base64 or, of uploaded files, ``file_id``."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     video: str | None = None
     audio: str | None = None
     image: str | None = None
@@ -62,6 +64,7 @@ class AffectRequest(Loose):
     timeline: Timeline | None = None
 
 
+_TAKEN = "send JSON with text, video, audio, image or file_id, or a form with a file (curl -F file=@talk.mp4)"
 _FILE = {"type": "string", "format": "binary"}
 _FILE_FORM = {
     "type": "object",
@@ -93,6 +96,8 @@ async def affect(request: Request) -> Response:
     body, medium = await _read(request)
     spoken = Spoken(None if body.text is None else clean(body.text), [Turn(t.role, t.text) for t in body.history])
     spoken.media = [*medium, *_media(body)]
+    if not spoken.media and not (body.text or "").strip():
+        raise Refusal(400, f"nothing to answer about: {_TAKEN}", code="invalid_value")
     work = _work(service, body)
     if body.timeline is not None:
         windows = _Windows(service, spoken, work, body.timeline)
@@ -181,9 +186,9 @@ async def _read(request: Request) -> tuple[AffectRequest, list[Medium]]:
             return AffectRequest.model_validate(_fields(form)), await _files(form)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = "not valid JSON" if first["type"] == "json_invalid" else first["msg"]
-        raise Refusal(400, f"{where or 'body'}: {said}", param=where or None, code="invalid_value") from None
+        if first["type"] == "json_invalid":
+            raise Refusal(400, f"body: not valid JSON: {_TAKEN}", code="invalid_value") from None
+        raise misfit(first, AffectRequest.model_fields) from None
 
 
 def _fields(form: FormData) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 
@@ -231,7 +232,7 @@ def build_server(engine: Engine, folders: Sequence[Path], limits: Limits | None 
         "nanoemox", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING", subscriptions=False
     )
     for tool in (tools.analyze_clip, tools.decide, tools.empathetic_reply):
-        server.add_tool(_told(tool), annotations=_READ_ONLY, structured_output=True)
+        server.add_tool(_told(tool), description=getdoc(tool), annotations=_READ_ONLY, structured_output=True)
     return server
 
 

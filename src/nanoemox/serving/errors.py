@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,16 +82,27 @@ def refusal_of(error: BaseException) -> Refusal:
     return Refusal(500, "the server failed; its log says where", code="internal_error")
 
 
+def misfit(first: Mapping[str, Any], fields: Iterable[str] = ()) -> Refusal:
+    """Say what is wrong with the fields of a request.
+
+    Args:
+        first: The first error that pydantic names.
+        fields: Those that there are, for whoever misspelt one.
+    """
+    where = ".".join(str(part)[:100] for part in first["loc"])
+    # Pydantic's messages name types and bounds, not values, except for one kind.
+    said = {"json_invalid": "not valid JSON", "extra_forbidden": "no such field"}.get(first["type"], first["msg"])
+    known = f"; there are {', '.join(fields)}" if fields and first["type"] == "extra_forbidden" else ""
+    return Refusal(400, f"{where or 'body'}: {said}{known}", param=where or None, code="invalid_value")
+
+
 def add_handlers(app: FastAPI) -> None:
     """Answer every error of an application in this form."""
 
     @app.exception_handler(RequestValidationError)
-    async def misfit(request: Request, error: RequestValidationError) -> Response:
+    async def unfit(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        # The library's messages name types and bounds, not values, except for this kind.
-        said = "not valid JSON" if first["type"] == "json_invalid" else first["msg"]
-        return problem(Refusal(400, f"{where or 'body'}: {said}", param=where or None, code="invalid_value"))
+        return problem(misfit(first | {"loc": first["loc"][1:]}))
 
     @app.exception_handler(HTTPException)
     async def known(request: Request, error: HTTPException) -> Response:

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from nanoemox.faces.detectors import Memory
 from nanoemox.inference.batch import make_plan
-from nanoemox.serving.errors import Refusal, body_of, refusal_of
+from nanoemox.serving.errors import Refusal, body_of, misfit, refusal_of
 from nanoemox.serving.measuring import Smoother, look, measures, replied, reply, result, spoken
 from nanoemox.serving.pictures import is_jpeg
 from nanoemox.serving.rolling import Backlog, Due, LiveConfig, Rolling, Speech
@@ -132,8 +132,7 @@ class Session:
             config = LiveConfig.model_validate(self.config.model_dump() | (given if isinstance(given, dict) else {}))
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise Refusal(400, f"session.{where}: {first['msg']}", param=where or None) from None
+            raise misfit({**first, "loc": ("session", *first["loc"])}, LiveConfig.model_fields) from None
         await self._configure(config)
         self._say({"type": "session.updated", "session": self._described()})
         return False

@@ -61,10 +61,11 @@ def look(engine: Engine, due: Due, config: LiveConfig, memory: Memory) -> list[C
     """
     model = engine.processor.config
     seeks = due.clip.frames is not None and model.looks_for_faces and "face" not in untrained_branches(model)
-    clip = with_face(due.clip, memory=memory, hard=False) if seeks else due.clip
+    everyone = config.faces == "all"
+    clip = with_face(due.clip, memory=memory, hard=False, everyone=everyone) if seeks else due.clip
     clip = engine.complete(clip, options=LoadOptions(hear=config.hear and due.trigger == "speech_ended"))
     clips = [clip]
-    if config.faces == "all" and clip.face is not None:
+    if everyone and clip.face is not None:
         others = range(1, min(clip.face.num_tracks, MAX_PEOPLE))
         clips += [with_face(replace(clip, face=None), index, memory=memory, hard=False) for index in others]
     return [c for c in clips if c.waveform is not None or c.face is not None or c.subtitle]

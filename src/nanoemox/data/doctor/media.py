@@ -49,7 +49,7 @@ def examine(frames: int, path: str, careful: bool) -> tuple[str | None, Seen]:
     if head == _LFS:
         return key, [("unreadable", "error", "a pointer of git-lfs, not the file itself: run git lfs pull")]
     try:
-        clip = with_face(load_clip(path, num_frames=frames, isolated=careful))
+        clip = with_face(load_clip(path, num_frames=frames, isolated=careful), everyone=False)
     except (MediaError, MemoryError) as error:
         return key, [("unreadable", "error", str(error).removeprefix(f"{name}: ") or "too large for the memory")]
     found: Seen = []

@@ -268,7 +268,9 @@ class FaceBranch(Branch):
         face = config.face
         if face.kind != "precomputed":
             looked = clip.face is not None or NO_FACE in clip.warnings
-            return with_face(clip, person) if face.crop == "detector" and not looked else clip
+            if face.crop != "detector" or looked:
+                return clip
+            return with_face(clip, person, everyone=person != 0)
         if file is None:
             return clip
         sizes = {"width": face.vector_size, "groups": face.vector_columns, "num_frames": config.vision.num_frames}
