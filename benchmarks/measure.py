@@ -51,9 +51,10 @@ def engine(args: argparse.Namespace) -> Engine:
 
 
 def as_saved(args: argparse.Namespace, loaded: Engine) -> NanoEmoXForConditionalGeneration:
-    """Load the model once more as transformers alone does: weights as they are saved."""
+    """Load the model once more as transformers alone does: weights as they are saved, frozen."""
     path = find_checkpoint(args.model)[0]
     plain = NanoEmoXForConditionalGeneration.from_pretrained(path, dtype=loaded.model.dtype).eval()
+    plain.requires_grad_(False)  # what counts operations asks for a gradient where a weight does
     plain.config.trained_branches = loaded.processor.config.trained_branches
     return plain.to(loaded.model.device)
 

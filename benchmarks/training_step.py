@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from measure import SAMPLE, engine, machine, multiplying, options, report, side_by_side
+from measure import SAMPLE, as_saved, engine, machine, multiplying, options, report, side_by_side
 from nanoemox.inference.engine import Engine
 from nanoemox.model.configuration import IGNORE_INDEX
 from nanoemox.model.lora import LoraSpec, attach_lora, group_names
@@ -76,7 +76,7 @@ def main() -> None:
     loaded = engine(args)
     dtype = torch.bfloat16 if args.precision == "bf16" else None
     cached, raw = samples(loaded, args.batch)
-    heavy = loaded.model
+    heavy = as_saved(args, loaded)  # packed weights have no gradient
     attach_lora(heavy, LoraSpec(r=16, alpha=32, dropout=0.0))
     set_trainable(heavy, [g for g in group_names() if g == "lora" or getattr(heavy, g, None) is not None])
     heavy.train()

@@ -259,8 +259,8 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
         seed=curriculum.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        # A batch may lack a modality; its adapter then gets no gradient on some ranks.
-        ddp_find_unused_parameters=True,
+        # A batch may lack a modality; its adapter then gets no gradient on some ranks. Of LoRA every batch uses all.
+        ddp_find_unused_parameters=phase.trainable != frozenset({"lora"}),
         disable_tqdm=True,
         report_to=list(curriculum.report_to),
     )
