@@ -2,13 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +13,7 @@ import torch
 from nanoemox.data.features import fill
 from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes, fingerprint
 from nanoemox.data.features.command import FeatureRequest, format_features, make_features
-from nanoemox.data.features.fill import Filling, Share
+from nanoemox.data.features.fill import Filling
 from nanoemox.data.manifest import Sample
 from nanoemox.faces.tracks import with_face
 from nanoemox.inference.engine import Engine
@@ -206,29 +200,6 @@ def test_numbers_that_do_not_fit_are_bad(root: Path, tmp_path: Path, monkeypatch
     assert len(cache.shards) == 0
 
 
-def test_ranks_share_the_work(root: Path, tmp_path: Path) -> None:
-    (root / "broken.png").write_bytes(b"no picture")
-    good = toy_samples(4)
-    samples = [*good, good[0].model_copy(update={"id": "broken", "media": "broken.png"})]
-    barrier, caches = threading.Barrier(2), {}
-    model, processor = tiny_model(), tiny_processor()
-
-    def rank(number: int) -> None:
-        share = Share(number, 2, lambda: barrier.wait() and None)
-        options = CacheOptions(root=root, batch_size=2, shard_size=4, share=share)
-        caches[number] = FeatureCache.open_or_build(samples, model, processor, tmp_path, options)
-
-    threads = [threading.Thread(target=rank, args=(i,)) for i in range(2)]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert [caches[i].filling.missing for i in range(2)] == [5, 4]
-    assert caches[0].bad == caches[1].bad
-    assert set(caches[0].bad) == {"broken.png"}
-    for sample in good:
-        assert all(torch.equal(v, caches[1].media(sample)[k]) for k, v in caches[0].media(sample).items())
-    assert not list(tmp_path.rglob("bad-*.json"))
-
-
 def test_size_of_a_clip(root: Path, tmp_path: Path) -> None:
     config = model_config(load_preset("nanoemox"))
     assert entry_bytes(config, torch.float16) == 132 * 1024
@@ -265,75 +236,3 @@ def test_command_fills_what_training_reads(root: Path, model: str, tmp_path: Pat
     assert told is not None
     assert len(told["bad"]) == 8
     assert "8 file(s) cannot be used" in format_features(told)
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def _command(root: Path, model: str, out: Path, *launch: str, workers: int = 1) -> list[str]:
-    options = ["--data-root", root, "--out", out, "--model", model, "--workers", workers, "--batch", 2, "--json"]
-    words = [sys.executable, *launch, "-m", "nanoemox", "features", root / "manifests/composed.jsonl", *options]
-    return [str(word) for word in words]
-
-
-@pytest.mark.slow
-def test_two_ranks_of_torchrun(root: Path, model: str, tmp_path: Path) -> None:
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = subprocess.run(
-        _command(root, model, tmp_path, *launch, workers=0),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert (told["files"], told["ranks"], told["encoded"], told["bad"]) == (8, 2, 4, {})
-    assert len(list(Path(told["cache"]).glob("*.safetensors"))) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
-def test_killed_at_random_moments_and_resumed(model: str, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    toy_root(root, 6)
-    out, draw = tmp_path / "cache", random.Random(0)
-    kills, shards = 0, 0
-    for _ in range(40):
-        found = len(list(out.rglob("*.safetensors")))
-        with subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("slow_features.py")), str(root), model, str(out)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
-        ) as process:  # fmt: skip
-            deadline = time.monotonic() + 60
-            # Somewhere after the first shard of this run: before or while the next one is written.
-            while process.poll() is None and len(list(out.rglob("*.safetensors"))) <= found:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            time.sleep(draw.uniform(0, 0.15))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-            process.wait()
-        shards = len(list(out.rglob("*.safetensors")))
-        if process.returncode == 0:
-            break
-    assert process.returncode == 0
-    assert kills >= 2
-    assert shards >= kills, "every run that was killed had written one"
-    seen: list[str] = []
-    for shard in out.rglob("*.safetensors"):
-        from safetensors import safe_open
-
-        with safe_open(str(shard), framework="pt") as handle:
-            seen += {name.partition("/")[0] for name in handle.keys()}  # noqa: SIM118
-    assert len(seen) == len(set(seen)) == 12
-    whole = FeatureCache.open_or_build(
-        toy_samples(6), tiny_model(), tiny_processor(), tmp_path / "whole", CacheOptions(root=root)
-    )
-    resumed = FeatureCache.open_or_build(toy_samples(6), tiny_model(), tiny_processor(), out, CacheOptions(root=root))
-    assert resumed.filling == Filling(files=12, present=12)
-    for sample in toy_samples(6):
-        torch.testing.assert_close(resumed.media(sample), whole.media(sample), rtol=0, atol=1e-5)
-    assert not list(out.rglob("*.partial"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -64,7 +65,7 @@ def make_features(manifests: Sequence[Path], request: FeatureRequest) -> dict[st
             dtype=getattr(torch, request.dtype),
             batch_size=request.batch,
             workers=_cores() if request.workers is None else request.workers,
-            share=Share(place.process_index, place.num_processes, place.wait_for_everyone),
+            share=Share(place.process_index, place.num_processes, gather_object),
             progress=progress,
         )
         cache = FeatureCache.open_or_build(samples, model, processor, request.out, options)

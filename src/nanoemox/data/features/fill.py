@@ -2,8 +2,9 @@
 
 Every file is identified by its content (SHA-256), with that of its sidecar files, so a
 copy is never encoded twice. The index ``files-*.jsonl`` remembers the content of a file as long as its size and time of
-change stay the same. Several ranks share the work: each hashes
-its part, all then see the same index, and each takes its part of the contents that are missing.
+change stay the same. Several ranks share the work: each hashes its part, all then see the same index, and each takes
+its part of the contents that are missing. Several runs may fill one cache at the same time: shards are written whole,
+lines are appended whole, and ranks tell each other the rest without files.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ class Share:
     Attributes:
         rank: Number of the process.
         world: Number of processes.
-        wait: Barrier of all processes.
+        gather: Returns the lists that all processes have passed it, once all have called it.
     """
 
     rank: int = 0
     world: int = 1
-    wait: Callable[[], None] = lambda: None
+    gather: Callable[[list[Any]], list[Any]] = lambda mine: mine
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,9 @@ class Filler:
         for source in sources:
             if self.keys.keys() >= set(source.files):
                 entries.setdefault(source.key(self.keys), []).append(source)
-        missing = [key for key in entries if key not in self.shards]
-        mine = missing[share.rank :: share.world]
+        # As the first rank sees them: another run may be writing here, and ranks that look later see more.
+        missing = share.gather([key for key in entries if key not in self.shards] if share.rank == 0 else [])
+        mine = [key for key in missing[share.rank :: share.world] if key in entries]
         self.state.files, self.state.present, self.state.missing = len(files), len(entries) - len(missing), len(mine)
         for key, why in self._encode_all({key: entries[key][0] for key in mine}):
             self.bad |= dict.fromkeys((source.name for source in entries[key]), why)
@@ -181,7 +183,7 @@ class Filler:
                 index.write("\n")  # a killed run may have left half a line
                 for row in chain([first], rows):
                     index.write(json.dumps(row) + "\n")
-        share.wait()
+        share.gather([])  # all have written
         known = _known(folder)
         for file in files:
             path = self._path(file)
@@ -239,16 +241,11 @@ class Filler:
 
     def _share_bad(self) -> None:
         """Share the unusable files among the ranks, and write the list next to the shards."""
-        folder, share = self.shards.folder, self.options.share
-        if share.world > 1:
-            write_json(folder / f"bad-{share.rank}.json", self.bad)
-            share.wait()
-            for rank in range(share.world):
-                self.bad |= json.loads((folder / f"bad-{rank}.json").read_text("utf-8"))
-            share.wait()
-            (folder / f"bad-{share.rank}.json").unlink()
-        if share.rank == 0 and (self.bad or (folder / "bad.json").exists()):
-            write_json(folder / "bad.json", self.bad)
+        for bad in self.options.share.gather([self.bad]):
+            self.bad |= bad
+        listed = self.shards.folder / "bad.json"
+        if self.options.share.rank == 0 and (self.bad or listed.exists()):
+            write_json(listed, self.bad)
 
 
 _Known = dict[tuple[str, int, int], str]
