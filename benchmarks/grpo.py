@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.grpo --data-root DATA --out RUNS [--steps 200] [--seeds 7] [--json FILE]
 
-Three models answer the same held-out comments of GoEmotions (open vocabulary, greedy): the embedded one, the same after
-the recipe `grpo-mini`, and after that recipe with recall as its only reward. Truth are the labels as released, so DATA
-is the folder of the corpora and not what ``python -m tools.corpora`` wrote. F1 is that of the corrected scorer over
-families of emotion words. Intervals are 95 % bootstrap intervals over comments; differences to the start are paired.
-The two trainings run side by side. Run the command again to resume.
+Four models answer the same held-out comments of GoEmotions (open vocabulary, greedy): the embedded one, the start of
+the reinforcement phase of the recipe `grpo-mini`, its end, and its end with recall as the only reward. Truth are the
+labels as released, so DATA is the folder of the corpora and not what ``python -m tools.corpora`` wrote. F1 is that of
+the corrected scorer over families of emotion words. Intervals are 95 % bootstrap intervals over comments; differences
+to the start are paired. The two trainings run side by side. Run the command again to resume.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ import yaml
 
 from nanoemox.data.corpora.goemotions import EKMAN
 from nanoemox.data.manifest import Sample
+from nanoemox.model.lora import load_adapters
 from nanoemox.scoring import Statistic, bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.scoring.corrected.scorer import CorrectedScorer
 from nanoemox.tasks import parse_labels
 from nanoemox.training.command import run_train
+from nanoemox.training.loop import ADAPTERS
 from tools.mini.evaluate import Bench
 
 MINI = Path(str(files("nanoemox") / "assets" / "mini"))
 CORPUS = "goemotions"
 SHOWN = ("text",)
 NAIVE = {"precision": 0.0, "length_penalty": 0.0}
-START, OURS, RECALL = "start", "precision and recall", "recall alone"
+EMBEDDED, START, OURS, RECALL = "embedded", "start", "precision and recall", "recall alone"
 SETTINGS: dict[str, dict[str, float]] = {OURS: {}, RECALL: NAIVE}
 Answers = list[tuple[str, ...]]
 
@@ -60,9 +62,11 @@ def train(data_root: Path, out: Path, model: str, seed: int, steps: int) -> None
     run_train(file, data_root, run, MINI, seed=seed, resume=run.is_dir(), show=False)
 
 
-def answer(data_root: Path, run: Path, model: Path, limit: int) -> tuple[list[Sample], Answers]:
-    """Return held-out samples, always the same ones, and the greedy answer of a model to each."""
-    bench = Bench(model, run, data_root)
+def answer(data_root: Path, run: Path, phase: str | None, limit: int) -> tuple[list[Sample], Answers]:
+    """Return held-out samples, always the same ones, and the greedy answers of the embedded model after a phase."""
+    bench = Bench(MINI, run, data_root)
+    if phase is not None:
+        load_adapters(bench.model, run / phase / ADAPTERS)
     samples = bench.held_out(CORPUS, "ovmer", limit)
     if strange := {w for s in samples for w in s.labels.labels} - set(EKMAN):
         raise SystemExit(f"{data_root}: {min(strange)} is no label of the release: give the corpora as released")
@@ -125,14 +129,16 @@ def main() -> None:
         jobs = [pool.submit(train, args.data_root, args.out, model, seed, args.steps) for model, seed in arms]
         for job in jobs:
             job.result()
-        models = [(START, first, MINI)]
-        models += [(m, args.out / name_of(m, s), args.out / name_of(m, s) / "model") for m, s in arms]
-        answered = [(m, pool.submit(answer, args.data_root, run, place, args.limit)) for m, run, place in models]
+        models = [(EMBEDDED, first, None)]
+        models += [(START, args.out / name_of(OURS, s), "examples") for s in args.seeds]
+        models += [(m, args.out / name_of(m, s), "words") for m, s in arms]
+        answered = [(m, pool.submit(answer, args.data_root, run, phase, args.limit)) for m, run, phase in models]
         given = [(model, *job.result()) for model, job in answered]
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for model, samples, answers in given:
-        # The start is one model, compared with every seed.
-        found.setdefault(model, []).extend([scores(samples, answers)] * (len(args.seeds) if model == START else 1))
+        # The embedded model is one, compared with every seed.
+        times = len(args.seeds) if model == EMBEDDED else 1
+        found.setdefault(model, []).extend([scores(samples, answers)] * times)
         common = Counter(", ".join(a) for a in answers).most_common(6)
         print(f"{model}: " + "; ".join(f"{text} ({count})" for text, count in common))
     comments = [s.id for s in given[0][1]] * len(args.seeds)
