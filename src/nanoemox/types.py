@@ -43,13 +43,7 @@ class RecipeError(NanoEmoXError):
 
 @contextmanager
 def needs_extra(extra: str, what: str, error: type[NanoEmoXError] = NanoEmoXError) -> Iterator[None]:
-    """Say which extra of the package to install where an import inside the block fails.
-
-    Args:
-        extra: Name of the extra.
-        what: What needs it, with which the message begins.
-        error: Class that is raised.
-    """
+    """Raise ``error`` with the extra to install for ``what``, if an import inside the block fails."""
     try:
         yield
     except ImportError as missing:
