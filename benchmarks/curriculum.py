@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,15 @@ def hits(bench: Bench, limit: int) -> dict[str, Hits]:
     return out
 
 
+def kept_hits(file: Path, bench: Callable[[], Bench], limit: int) -> dict[str, Hits]:
+    """Measure a model once; what was measured lies beside its run, so that a killed study goes on."""
+    if file.is_file():
+        return {row: Hits(np.array(right), groups) for row, (right, groups) in json.loads(file.read_text()).items()}
+    found = hits(bench(), limit)
+    file.write_text(json.dumps({row: (h.right.tolist(), h.groups) for row, h in found.items()}), "utf-8")
+    return found
+
+
 def together(parts: Sequence[Mapping[str, Hits]]) -> dict[str, Hits]:
     """Join the rows of several seeds; a speaker stays one cluster over all of them."""
     return {
@@ -121,7 +131,8 @@ def main() -> None:
                 file, args.data_root, run, args.model, seed=seed, precision=args.precision, features=features,
                 resume=run.is_dir(),
             )  # fmt: skip
-            parts.setdefault(name, []).append(hits(Bench(run / "model", run, args.data_root, features), args.limit))
+            bench = partial(Bench, run / "model", run, args.data_root, features)
+            parts.setdefault(name, []).append(kept_hits(run / f"hits-{args.limit}.json", bench, args.limit))
     rows = table({name: together(of) for name, of in parts.items()})
     print(f"{'shown':20} {'curriculum':10} {'n':>5} {'accuracy':>9}  minus P2E")
     for r in rows:
