@@ -415,7 +415,7 @@ def test_decide(run, model: str, folder: Path, tmp_path: Path) -> None:
         ((), "nothing to decide about"),
         (("--text", "Hm."), "no question"),
         (("--text", "Hm.", "--question", "Sad?"), "write 'predicate"),
-        (("--text", "Hm.", "--questions", "gone.txt"), "gone.txt: cannot be read"),
+        (("--text", "Hm.", "--questions", "gone.txt"), "gone.txt: no such file"),
         (("gone.mp4", "--question", "predicate: Sad?"), "gone.mp4: no such file"),
     ],
 )

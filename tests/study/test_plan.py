@@ -71,7 +71,7 @@ def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
         plan_study([first, first / "predictions.jsonl"], 1, 0)
     with pytest.raises(NanoEmoXError, match="No such file"):
         plan_study([first, tmp_path / "none"], 1, 0)
-    with pytest.raises(NanoEmoXError, match="no clip that all of them"):
+    with pytest.raises(NanoEmoXError, match="no common clip"):
         plan_study([first, write_run(tmp_path / "z", [reply_row("other", "x")])], 1, 0)
     with pytest.raises(NanoEmoXError, match="different dialogues of clip 'c0'"):
         plan_study([first, write_run(tmp_path / "z", [reply_row("c0", "x", TALK[:1])])], 1, 0)

@@ -30,7 +30,7 @@ def test_without_cuda_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save_tiny(tmp_path / "base")
     toy_root(tmp_path)
     (tmp_path / "split.yaml").write_text(RECIPE + "fsdp: true\n")
-    with pytest.raises(RecipeError, match="none is here: leave fsdp out of the recipe"):
+    with pytest.raises(RecipeError, match="there is none: leave fsdp out of the recipe"):
         run_train(tmp_path / "split.yaml", tmp_path, tmp_path / "out", tmp_path / "base", show=False)
     assert not (tmp_path / "out").exists()
 
