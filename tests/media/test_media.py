@@ -377,6 +377,15 @@ def test_hostile_child_is_stopped(tmp_path: Path, video: Path) -> None:
         load_clip(bad, isolated=True)
 
 
+def test_want_of_memory_is_named(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_: object, **__: object) -> None:
+        raise MemoryError  # as Python itself does, without a word
+
+    monkeypatch.setattr("av.open", starve)
+    with pytest.raises(MediaError, match=r"\(Cannot allocate memory\)"):
+        load_clip(video)
+
+
 FUZZ = """
 import json, sys
 from pathlib import Path

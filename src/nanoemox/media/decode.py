@@ -107,7 +107,8 @@ def opened(source: Source, name: str, opts: MediaOptions) -> Iterator[tuple[Any,
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, EOFError, OSError) as error:
         if isinstance(error, MediaError):
             raise
-        reason = getattr(error, "strerror", None) or error or "no reason given"
+        wordless = "Cannot allocate memory" if isinstance(error, MemoryError) else "no reason given"
+        reason = getattr(error, "strerror", None) or str(error) or wordless
         raise MediaError(
             f"{name}: cannot be read as video, audio or a picture ({reason}); it may be damaged, cut off or another "
             f"kind of file: see whether a player opens it, or re-encode it"
