@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from nanoemox.data.files import write_json
 from nanoemox.scoring import bootstrap_interval, mean_statistic
 from nanoemox.training.command import run_train
 from nanoemox.training.phases import load_curriculum
@@ -81,7 +82,7 @@ def kept_hits(file: Path, bench: Callable[[], Bench], limit: int) -> dict[str, H
     if file.is_file():
         return {row: Hits(np.array(right), groups) for row, (right, groups) in json.loads(file.read_text()).items()}
     found = hits(bench(), limit)
-    file.write_text(json.dumps({row: (h.right.tolist(), h.groups) for row, h in found.items()}), "utf-8")
+    write_json(file, {row: (h.right.tolist(), h.groups) for row, h in found.items()})
     return found
 
 

@@ -10,10 +10,10 @@ is the chance that the first word is none of the eight that the model finds like
 from __future__ import annotations
 
 import argparse
-from importlib.resources import files
 from pathlib import Path
 
 import torch
+from benchmarks.grpo import MINI
 
 from nanoemox.data.corpora import read_corpora
 from nanoemox.model.lora import load_adapters
@@ -21,7 +21,6 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.types import Clip
 
-MINI = Path(str(files("nanoemox") / "assets" / "mini"))
 TEMPERATURES = (1.0, 1.5, 2.0, 3.0)
 WORDS = ("neutral", "happy", "surprised", "disgusted")
 

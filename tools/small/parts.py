@@ -9,9 +9,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from nanoemox.weights.catalogue import LANGUAGE, SPEECH
-from nanoemox.weights.fetch import fetch_part
-from nanoemox.weights.parts import write_language_model, write_whisper
+from nanoemox.weights.home import WHISPER
+from nanoemox.weights.pull import LANGUAGE_MODEL, fetch_parts
 
 
 def write_parts(out: Path) -> None:
@@ -19,10 +18,9 @@ def write_parts(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as name:
         work = Path(name)
-        fetch_part(LANGUAGE, work / "downloads", work / "language", print)
-        write_language_model(work / "language", out / "smollm2")
-        fetch_part(SPEECH, work / "downloads", work / "speech", print)
-        write_whisper(work / "speech", out / "whisper-base")
+        fetch_parts(work / "downloads", work, print)
+        (work / LANGUAGE_MODEL).rename(out / "smollm2")
+        (work / WHISPER).rename(out / "whisper-base")
 
 
 def main() -> None:

