@@ -115,4 +115,5 @@ def draw(name: str, like: Tensor, dtype: torch.dtype, seed: int) -> Tensor:
         return torch.ones(like.shape, dtype=dtype)
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
     inputs = max(1, like[0].numel()) if like.ndim > 1 else max(1, like.numel())
-    return torch.empty(like.shape, dtype=dtype).normal_(0.0, inputs**-0.5, generator=generator)
+    # Drawn in float32: torch 2.8 draws other numbers in half precision than later versions do.
+    return torch.empty(like.shape).normal_(0.0, inputs**-0.5, generator=generator).to(dtype)
