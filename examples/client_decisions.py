@@ -14,7 +14,7 @@ from openai import OpenAI
 
 QUESTIONS = [
     {"type": "predicate", "instructions": "The speaker is being sarcastic."},
-    {"type": "choice", "instructions": "Who is meant?", "choices": [{"value": "a friend"}, {"value": "a stranger"}]},
+    {"type": "choice", "instructions": "Who is addressed?", "choices": [{"value": "friend"}, {"value": "stranger"}]},
     {"type": "score", "instructions": "How tense is it?", "levels": [{"label": "calm"}, {"label": "tense"}]},
 ]
 
@@ -27,8 +27,8 @@ def main() -> None:
     video = {"type": "input_video", "file_id": file.id}
     content = [{"role": "user", "content": [video]}]
     found = client.decisions.create(model="nanoemox", input=content, questions=QUESTIONS)
-    sarcastic, meant, tense = found.answers
-    print(f"sarcastic: {sarcastic.probability:.0%}; meant: {meant.choice}; tension: {tense.score:.2f} of 1")
+    sarcastic, addressed, tense = found.answers
+    print(f"sarcastic: {sarcastic.probability:.0%}; addressed: {addressed.choice}; tension: {tense.score:.2f} of 1")
 
 
 if __name__ == "__main__":
