@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
 import yaml
+
+import nanoemox
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -51,6 +57,59 @@ def test_links_lead_somewhere(path: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", path.read_text("utf-8"))
     missing = [t for t in targets if not (path.parent / t).exists()]
     assert not missing
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The built site, as `make docs` builds it: file, relative to its root -> text."""
+    pytest.importorskip("material", reason="needs mkdocs-material: pip install '.[dev]'")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = [p for p in folder.rglob("*") if p.is_file()]
+    texts = {".html", ".txt"}
+    return {str(p.relative_to(folder)): p.read_text("utf-8") if p.suffix in texts else "" for p in names}
+
+
+def _shown(page: str) -> str:
+    """What a reader sees of a page: no tags, and the code as it was before it was coloured."""
+    return unescape(re.sub(r"<[^>]*>", "", page))
+
+
+def test_every_example_is_shown_and_every_include_worked(site: dict[str, str]) -> None:
+    pages = {name: _shown(text) for name, text in site.items() if name.endswith(".html")}
+    assert [name for name, text in pages.items() if re.search(r"--8\s*<", text)] == []
+    for example in (ROOT / "examples").glob("*.py"):
+        code = example.read_text("utf-8").strip()
+        assert any(code in text for text in pages.values()), f"{example.name} is in no page of docs/"
+
+
+def test_python_in_the_documents_is_a_file_that_a_test_runs() -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        for block in re.findall(r"```(?:python|py)\n(.*?)```", path.read_text("utf-8"), re.DOTALL):
+            assert re.fullmatch(r'--8<-- "examples/\w+\.py"\n', block), (path.name, block)
+
+
+def test_links_of_the_site_lead_somewhere(site: dict[str, str]) -> None:
+    for name, text in site.items():
+        if not name.endswith(".html") or name == "404.html":
+            continue
+        for target in re.findall(r'(?:href|src)="(?!https?:|mailto:|data:|#)([^"#?]+)', text):
+            file = os.path.normpath(Path(name).parent / unescape(target))
+            assert file in site or str(Path(file) / "index.html") in site, (name, target)
+
+
+def test_llms_txt_links_to_every_page(site: dict[str, str]) -> None:
+    linked = set(re.findall(r"\]\(([^)]+)\)", site["llms.txt"]))
+    pages = {name.removesuffix("index.html") for name in site if name.endswith("index.html")} - {""}
+    assert linked == pages
+
+
+def test_the_api_page_has_every_public_name(site: dict[str, str]) -> None:
+    in_modules = re.findall(r'id="nanoemox(?:\.[a-z_]+)*\.(\w+)"', site["api/index.html"])  # no methods of classes
+    assert set(nanoemox.__all__) - {"__version__"} <= set(in_modules)
 
 
 def _commands() -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nanoemox.model.branches import BRANCHES
+from nanoemox.model.packing import PackedLinear
 from nanoemox.types import CheckpointError
 
 # Rooted at the language model: bare names such as q_proj would also put LoRA into the encoders.
@@ -80,6 +81,9 @@ def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None
     attached = lora_layers(model)
     if any(name in layer.lora_A for layer in attached.values()):
         raise CheckpointError("LoRA is attached already: fold_lora(model) first")
+    for n, module in list(model.named_modules()):  # packed weights, as an engine loads them, take no LoRA
+        if isinstance(module, PackedLinear) and re.fullmatch(TARGETS, n):
+            model.set_submodule(n, module.unpacked())
     before = {n: p.requires_grad for n, p in model.named_parameters()}
     targets = _targets(model, spec.first_layer)
     config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets)

@@ -39,6 +39,13 @@ class PackedLinear(nn.Module):
         """float[out, in], a dense copy."""
         return self._packed.to_dense()
 
+    def unpacked(self) -> nn.Linear:
+        """Return the layer as an ``nn.Linear`` again, frozen: LoRA cannot be attached to packed weights."""
+        weight = self.weight
+        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta", weight.dtype)
+        linear.weight, linear.bias = nn.Parameter(weight, requires_grad=False), self.bias
+        return linear
+
     def forward(self, x: Tensor) -> Tensor:
         """Multiply float[..., in]; returns float[..., out].
 
