@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RecipeError,
         Think,
         Turn,
+        answer_schema,
     )
 
     __version__: str
@@ -76,6 +77,7 @@ __all__ = [
     "TimelineOptions",
     "Turn",
     "__version__",
+    "answer_schema",
     "clip_from_arrays",
     "compare",
     "evaluate",
@@ -115,6 +117,7 @@ _HOMES = {
         "RecipeError",
         "Think",
         "Turn",
+        "answer_schema",
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
