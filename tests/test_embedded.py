@@ -60,15 +60,19 @@ def _as_a_user() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in set_here}
 
 
-def test_without_small_the_command_of_make_demo_prints_its_answer_and_one_line() -> None:
+def run_make_demo() -> subprocess.CompletedProcess[str]:
+    """Run the command that ``make demo`` ends with, as a user does."""
     made = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "--assume-old", "install", "demo"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     _, *arguments = shlex.split(made.stdout.strip().splitlines()[-1])
-    done = subprocess.run(
-        [sys.executable, "-m", "nanoemox", *arguments], cwd=ROOT, capture_output=True, text=True, env=_as_a_user()
-    )
+    command = [sys.executable, "-m", "nanoemox", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_as_a_user())
+
+
+def test_without_small_the_command_of_make_demo_prints_its_answer_and_one_line() -> None:
+    done = run_make_demo()
     assert done.returncode == 0
     assert "sentiment" in done.stdout
     assert "mini read" in done.stdout

@@ -1,13 +1,15 @@
 """Nano-EmoX: from a clip of a talking person to six affective answers.
 
-The public names load on first use, so ``import nanoemox`` stays instant; a name that needs the model also registers
-it with the Auto classes of transformers.
+The public names load on first use, so ``import nanoemox`` stays instant. The Auto classes of transformers know the
+model from this import on, whichever of the two packages is imported first; they load it on first use, too.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from nanoemox.model.auto_hook import install
 
 if TYPE_CHECKING:
     from nanoemox.benchmarks.compare import compare
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         RecipeError,
         Think,
         Turn,
+        answer_schema,
     )
 
     __version__: str
@@ -74,6 +77,7 @@ __all__ = [
     "TimelineOptions",
     "Turn",
     "__version__",
+    "answer_schema",
     "clip_from_arrays",
     "compare",
     "evaluate",
@@ -113,6 +117,7 @@ _HOMES = {
         "RecipeError",
         "Think",
         "Turn",
+        "answer_schema",
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -142,3 +147,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names."""
     return sorted({*globals(), *__all__})
+
+
+install()

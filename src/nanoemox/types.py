@@ -6,9 +6,11 @@ array beside its field. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -21,6 +23,8 @@ MODALITIES: Final[tuple[Modality, ...]] = ("vision", "speech", "face", "text")
 
 SAMPLE_RATE_HZ: Final = 16_000
 """Sampling rate of every waveform inside the package."""
+ANSWER_VERSION: Final = 1
+"""Version of the JSON object of an answer (:func:`answer_schema`)."""
 _NO_OTHER_FIELDS: Final = {"extra": "forbid"}
 """Configuration of pydantic where a type is part of a file."""
 
@@ -331,8 +335,9 @@ class Answer:
     heard: Transcript | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the command line and the server."""
+        """Return the JSON object of the command line and the server; :func:`answer_schema` describes it."""
         out: dict[str, Any] = {
+            "version": ANSWER_VERSION,
             "clip": self.clip,
             "model": self.model,
             "tasks": {k: r.to_dict() for k, r in self.tasks.items()},
@@ -348,3 +353,9 @@ class Answer:
         if self.evidence is not None:
             out["evidence"] = self.evidence.to_dict()
         return out
+
+
+def answer_schema() -> dict[str, Any]:
+    """Return the JSON schema of :meth:`Answer.to_dict` (draft 2020-12)."""
+    schema: dict[str, Any] = json.loads((files("nanoemox") / "answer.schema.json").read_text("utf-8"))
+    return schema

@@ -87,7 +87,17 @@ def test_json_has_the_promised_keys(run, model: str) -> None:
     done = run("answer", SAMPLE, "--model", model, "--json", "--explain")
     assert done.code == 0, done.err
     (answer,) = done.objects
-    assert list(answer) == ["clip", "model", "tasks", "modalities", "gate", "warnings", "timing_s", "evidence"]
+    assert list(answer) == [
+        "version",
+        "clip",
+        "model",
+        "tasks",
+        "modalities",
+        "gate",
+        "warnings",
+        "timing_s",
+        "evidence",
+    ]
     assert answer["clip"] == "sample.mp4"
     assert list(answer["tasks"]) == list(ALL_TASKS)
     assert set(answer["tasks"]["erg"]) == {"think", "reply", "raw"}

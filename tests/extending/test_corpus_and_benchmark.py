@@ -1,4 +1,4 @@
-"""A corpus and a benchmark of it, from outside the package: prepared, checked, asked and scored."""
+"""A corpus and a benchmark of it, from outside the package: prepared, checked, trained, asked and scored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nanoemox.data.corpora.common import Source
 from nanoemox.data.doctor.check import check
 from nanoemox.data.manifest import Sample
 from nanoemox.data.prepare import prepare
+from nanoemox.training.command import run_train
 from tests.tiny import save_tiny
 
 MOODS: Final = ("happy", "sad", "angry")
@@ -32,6 +33,19 @@ RECORD: Final = Benchmark(
 )
 
 
+RECIPE: Final = """
+name: radio
+phases:
+  only:
+    trainable: [lora]
+    lora: {r: 2, alpha: 4, dropout: 0.0}
+    mixture: {radio/mer: 1}
+    lr: 1.0e-3
+    steps: 2
+    micro_batch: 2
+"""
+
+
 def test_both_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "radio", RADIO)  # the one line of the corpus
     monkeypatch.setitem(BENCHMARKS, "radio_calls", RECORD)  # the one line of the benchmark
@@ -45,7 +59,11 @@ def test_both_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert check("radio", data / "radio").samples == 9
     assert len(read_corpora(data, ["radio"])["radio"]) == 9
 
-    out, model = tmp_path / "run", save_tiny(tmp_path / "model")
+    (tmp_path / "radio.yaml").write_text(RECIPE)
+    trained = run_train(tmp_path / "radio.yaml", data, tmp_path / "trained", save_tiny(tmp_path / "base"), show=False)
+    assert trained["phases"]["only"]["steps"] == 2
+
+    out, model = tmp_path / "run", tmp_path / "trained" / "model"
     summary = evaluate_run(
         EvaluateOptions(benchmarks=("radio_calls",), data_root=data, out=out, model=str(model), batch=2, device="cpu")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Final
@@ -10,10 +11,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
+from nanoemox.benchmarks.records import BENCHMARKS, INTENT, Benchmark
 from nanoemox.cli import app
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
 from nanoemox.inference.engine import Engine
-from nanoemox.tasks import ALL_TASKS, TASKS, ClosedTask
+from nanoemox.tasks import ALL_TASKS, MER, TASKS, ClosedTask
 from nanoemox.tasks.templates import load_templates
 from nanoemox.training.command import run_train
 from nanoemox.types import CheckpointError
@@ -22,6 +25,10 @@ from tests.tiny import save_tiny, tiny_clip
 HONESTY: Final = ClosedTask(
     "honesty", "honesty of a statement", "honesty", 2, "[Honesty]", ("honest", "joking", "lying")
 )
+STATEMENTS: Final = Benchmark(
+    "statements", "Statements", "honesty", "said", INTENT, HONESTY.labels, None, "statements", split="validation"
+)
+SAMPLE: Final = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
 QUESTIONS: Final = {"questions": ["[Honesty] Which is it? {labels}."], "answer": "{label}"}
 RECIPE: Final = """
 name: honesty
@@ -51,7 +58,7 @@ def model_that_asks(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("seventh")
-def test_it_is_trained_answered_and_put_into_tables(tmp_path: Path) -> None:
+def test_it_is_trained_answered_put_into_tables_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, base = tmp_path / "data", model_that_asks(tmp_path / "base")
     samples = [
         Sample(
@@ -71,13 +78,33 @@ def test_it_is_trained_answered_and_put_into_tables(tmp_path: Path) -> None:
     assert list(answer.tasks["honesty"].probabilities) == ["honest", "joking", "lying"]
     assert sum(answer.tasks["honesty"].probabilities.values()) == pytest.approx(1, abs=1e-5)
 
-    table = tmp_path / "answers.csv"
     arguments = ["answer", "--text", "I never saw it.", "--task", "honesty", "--model", str(trained), "--device", "cpu"]
     told = CliRunner().invoke(app, [*arguments, "--json"])
     assert set(json.loads(told.stdout)["tasks"]) == {"honesty"}
     assert "honesty" in CliRunner().invoke(app, arguments).output
-    assert not table.exists()
     assert "honesty" not in ALL_TASKS  # who asks for all gets the six
+
+    table = tmp_path / "answers.csv"
+    clip = ["answer", str(SAMPLE), "--task", "honesty,mer", "--model", str(trained), "--device", "cpu"]
+    assert CliRunner().invoke(app, [*clip, "--csv", str(table)]).exit_code == 0
+    (row,) = csv.DictReader(table.read_text("utf-8").splitlines())
+    assert list(row)[-6:] == [*HONESTY.columns(), *MER.columns()]
+    shares = json.loads(row["honesty_probabilities"])
+    assert list(shares) == list(HONESTY.labels)
+    assert shares[row["honesty_label"]] == float(row["honesty_probability"]) == max(shares.values())
+
+    monkeypatch.setitem(BENCHMARKS, "statements", STATEMENTS)
+    options = EvaluateOptions(
+        benchmarks=("statements",), data_root=data, out=tmp_path / "scored", model=str(trained), device="cpu"
+    )
+    summary = evaluate_run(options)
+    assert summary is not None
+    scored = summary["benchmarks"]["statements"]["rows"][summary["model"]]
+    lines = (tmp_path / "scored" / "predictions.jsonl").read_text("utf-8").splitlines()
+    said = {line["id"]: line["parsed"]["label"] for line in map(json.loads, lines)}
+    right = sum(said[s.id] == s.labels.label for s in samples if s.id in said)
+    assert (scored["n"], len(said)) == (2, 2)
+    assert scored["metrics"]["accuracy"] == pytest.approx(right / 2)
 
 
 @pytest.mark.usefixtures("seventh")

@@ -1,4 +1,4 @@
-"""The Auto classes know us, in a fresh process that imports nothing of ours but ``nanoemox.model.auto``."""
+"""The Auto classes know us, in a fresh process that imports nothing of ours but ``nanoemox``, in whichever order."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import save_tiny
 
-SCRIPT = """
-import sys
-import nanoemox.model.auto
-from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor
-folder = sys.argv[1]
-for auto in (AutoConfig, AutoProcessor, AutoModel, AutoModelForMultimodalLM):
-    print(type(auto.from_pretrained(folder)).__name__)
-"""
+MODEL = "NanoEmoXForConditionalGeneration"
+LOADED = {
+    "AutoProcessor": "NanoEmoXProcessor",
+    "AutoModel": MODEL,
+    "AutoModelForMultimodalLM": MODEL,
+    "AutoConfig": "NanoEmoXConfig",
+}
+ORDERS = {
+    "ours first": "import nanoemox\nassert not {'torch', 'transformers'} & set(sys.modules)\nimport transformers",
+    "transformers first": "import transformers\nimport nanoemox",
+    "an Auto class first": "import transformers\nfrom transformers import AutoConfig\nimport nanoemox",
+}
+# Each kind of Auto class is the first to be used in one of the orders.
+FIRST = dict(zip(ORDERS, ("AutoProcessor", "AutoModel", "AutoConfig"), strict=True))
 
 
-def test_auto_classes_in_a_fresh_process(tmp_path: Path) -> None:
-    folder = save_tiny(tmp_path / "model")
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("order", ORDERS)
+def test_auto_classes_in_a_fresh_process(order: str, tmp_path: Path) -> None:
+    classes = sorted(LOADED, key=lambda name: name != FIRST[order])
+    code = f"import sys\n{ORDERS[order]}\nfrom transformers import AutoConfig, AutoProcessor\n"
+    code += "assert 'nanoemox.model.modeling' not in sys.modules\n"
+    code += f"for name in {classes}:\n"
+    code += "    print(type(getattr(transformers, name).from_pretrained(sys.argv[1])).__name__)\n"
+    code += "print(type(transformers.AutoConfig.for_model('nanoemox')).__name__)\n"
+    code += "assert not [finder for finder in sys.meta_path if type(finder).__module__.startswith('nanoemox')]"
+    command = [sys.executable, "-c", code, str(save_tiny(tmp_path / "model"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    model = "NanoEmoXForConditionalGeneration"
-    assert done.stdout.split() == ["NanoEmoXConfig", "NanoEmoXProcessor", model, model]
+    assert done.stdout.split() == [*(LOADED[name] for name in classes), "NanoEmoXConfig"]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 
 from nanoemox.inference.decoding import GenerationOptions
@@ -17,7 +18,7 @@ from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import AnswerOptions
 from nanoemox.serving.service import Service
 from nanoemox.tasks import ALL_TASKS
-from nanoemox.types import Answer, Turn
+from nanoemox.types import Answer, Turn, answer_schema
 from tests.serving.conftest import data_uri, video, wav
 
 SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=8))
@@ -31,6 +32,7 @@ def post(address: str, **how: Any) -> httpx.Response:
 def check(found: dict[str, Any], wanted: Answer) -> None:
     assert list(found["tasks"]) == list(wanted.tasks)
     assert found["modalities"] == list(wanted.modalities)
+    jsonschema.validate(found, answer_schema())
     for key, reading in wanted.tasks.items():
         mine, theirs = found["tasks"][key], json.loads(json.dumps(reading.to_dict()))
         assert mine["raw"] == theirs["raw"]
@@ -43,6 +45,11 @@ def test_six_answers_from_a_form(address: str, engine: Engine) -> None:
     assert found.status_code == 200, found.text
     check(found.json(), engine.answer(engine.load(video()), ALL_TASKS, options=SHORT))
     assert "me.mkv" not in found.text
+
+
+def test_the_published_schema_is_that_of_the_answer(address: str) -> None:
+    routes = httpx.get(f"{address}/openapi.json").json()["paths"]
+    assert routes["/v1/affect"]["post"]["responses"]["200"]["content"]["application/json"]["schema"] == answer_schema()
 
 
 def test_json_and_uploaded_files(address: str, engine: Engine) -> None:

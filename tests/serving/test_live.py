@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
+import nanoemox.inference.engine
 from nanoemox.faces.detectors import Memory
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
@@ -27,6 +28,7 @@ from nanoemox.serving.pictures import is_jpeg, jpeg_size
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.service import Service
 from nanoemox.types import MediaError
+from tests.inference.test_transcribe import HEARD, Fake
 from tests.serving.conftest import busy_model, running, until
 
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
@@ -137,6 +139,66 @@ def test_a_recorded_session_replays_bit_for_bit(address: str, stream: list[bytes
             time.sleep(0.01)
     client.play([])
     assert json.dumps(said()) == json.dumps(wanted)
+
+
+@pytest.fixture(scope="module")
+def two_people() -> list[bytes]:
+    """Three seconds without a word, with two faces in each picture: the larger on the right, looking the other way."""
+    clip = load_clip(SAMPLE)
+    assert clip.frames is not None
+    out = []
+    for i, chunk in enumerate(pcm(np.zeros(3 * 16_000, np.float32))):
+        if i % 5 == 0:
+            person = clip.frames[i // 5 % len(clip.frames)][30:230, 105:305]
+            picture = np.full((270, 480, 3), 128, np.uint8)
+            picture[60:160, 20:120] = cv2.resize(person, (100, 100), interpolation=cv2.INTER_AREA)
+            picture[50:210, 250:410] = cv2.resize(person[:, ::-1], (160, 160), interpolation=cv2.INTER_AREA)
+            out.append(jpeg(picture))
+        out.append(chunk)
+    return out
+
+
+def test_the_largest_of_two_people_or_both(address: str, engine: Engine, two_people: list[bytes]) -> None:
+    """Over the wire for both, beside the replay of the largest alone: the first person's readings are the same."""
+    session: dict[str, Any] = {"interval_s": 1.5, "window_s": 3.0, "hear": False}
+    largest = list(replay(engine, two_people, LiveConfig.model_validate(session | {"faces": "largest"})))
+    client = Client(address, **session, faces="all")
+    client.play(two_people, 0.005)
+    both = client.of("measurement.result")
+    assert [[p["face_index"] for p in r["people"]] for r in largest] == [[0], [0]]
+    assert [[p["face_index"] for p in r["people"]] for r in both] == [[0, 1], [0, 1]]
+    for one, two in zip(largest, both, strict=True):
+        assert all(p["modalities"] == ["vision", "face"] for p in two["people"])
+        assert two["people"][0] == json.loads(json.dumps(one["people"][0]))
+        first, second = (p["tasks"]["mer"] for p in two["people"])
+        assert first["raw"] != second["raw"]
+    # Each person has a mean of their own.
+    for person in (0, 1):
+        early, late = (r["people"][person]["tasks"]["mer"] for r in both)
+        assert early["smoothed"] == early["raw"]
+        share = 0.5 ** (1.5 / 4.0)
+        wanted = {k: share * early["raw"][k] + (1 - share) * late["raw"][k] for k in late["raw"]}
+        assert late["smoothed"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_words_are_heard_at_the_end_of_an_utterance(
+    address: str, stream: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recogniser = Fake(HEARD)
+    monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: recogniser)
+    client = Client(address, interval_s=2.5, window_s=3.0, hear=True)
+    client.play(stream, 0.005)
+    results = client.of("measurement.result")
+    spoken = [r for r in results if r["trigger"] == "speech_ended"]
+    assert recogniser.calls == len(spoken) >= 1
+    for r in results:
+        assert ("heard" in r) == (r["trigger"] == "speech_ended")
+        assert all(("text" in p["modalities"]) == ("heard" in r) for p in r["people"])
+    assert spoken[0]["heard"] == HEARD.to_dict()
+    deaf = Client(address, interval_s=2.5, window_s=3.0, hear=False)
+    deaf.play(stream, 0.005)
+    assert not [r for r in deaf.of("measurement.result") if "heard" in r]
+    assert recogniser.calls == len(spoken)
 
 
 def test_what_was_seen_before_changes_no_reading(

@@ -22,6 +22,7 @@ from nanoemox.inference.engine import Engine
 from nanoemox.types import CheckpointError
 from nanoemox.weights import fetch, home, parts, pull
 from nanoemox.weights.catalogue import HubFiles, Member, Part
+from tests.test_embedded import run_make_demo
 from tests.tiny import tiny_clip
 from tests.weights import small_parts
 
@@ -59,6 +60,14 @@ def test_a_pulled_model_answers_and_is_the_default(shop: Path) -> None:
     assert home.find_whisper() == model.folder / "whisper"
     assert not (home.home() / "downloads").exists()
     assert {p.name for p in home.models_folder().iterdir()} == {"small"}
+
+
+def test_with_small_the_command_of_make_demo_prints_its_answer_and_nothing_else(shop: Path) -> None:
+    pull.pull("small")
+    done = run_make_demo()
+    assert done.returncode == 0, done.stderr
+    assert "small read" in done.stdout
+    assert done.stderr == ""
 
 
 def test_weights_are_the_parts_with_lora_folded_in(shop: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from nanoemox.scoring.corrected.extraction import extract_words
 from nanoemox.scoring.legacy.words import legacy_scorer
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval
 from nanoemox.scoring.metrics.calibration import expected_calibration_error
-from nanoemox.tasks import ERG, ERI, MER, MIR, MSA, OVMER
+from nanoemox.tasks import ERG, ERI, MER, MSA, OVMER, TASKS
 from nanoemox.types import NanoEmoXError
 
 SCORERS: Final = ("corrected", "legacy")
@@ -257,7 +257,7 @@ def score_aligned(
 
 
 def measure(benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures) -> TaskScores:
-    """Measure aligned answers by the benchmark's task."""
+    """Measure aligned answers by the benchmark's task; a closed task without measures of its own as an intent is."""
     truth = aligned.truth
     one = [value if isinstance(value, str) else ", ".join(value) for value in truth]
     texts = [_text(answer) for answer in aligned.answers]
@@ -271,7 +271,7 @@ def measure(benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures) -
         return measures.open([(v,) if isinstance(v, str) else v for v in truth], lists)
     if benchmark.task == MSA.key:
         return measures.sentiment(one, texts)
-    if benchmark.task == MIR.key:
+    if TASKS[benchmark.task].closed:
         return measures.intent(one, texts, benchmark.labels)
     return measures.replies(one, texts, [text for text in map(_text, aligned.strays) if text is not None])
 
@@ -290,7 +290,7 @@ def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Ans
         return {}
     if benchmark.task == ERG.key:
         return {"majority": _CHAIN.format(common[0])}
-    if benchmark.task in (MIR.key, MSA.key):
+    if TASKS[benchmark.task].closed and benchmark.task != MER.key:
         return {"majority": common[0]}
     return {"majority": (common[0],), "blind_list": tuple(common[:BLIND_WORDS])}
 

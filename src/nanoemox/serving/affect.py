@@ -23,7 +23,7 @@ from nanoemox.serving.parts import Loose, clean
 from nanoemox.serving.service import Service
 from nanoemox.serving.work import AnswerWork
 from nanoemox.tasks import ALL_TASKS, TASKS
-from nanoemox.types import Answer, NanoEmoXError, Turn
+from nanoemox.types import Answer, NanoEmoXError, Turn, answer_schema
 
 routes = APIRouter()
 MAX_FIELDS = 20
@@ -87,6 +87,12 @@ _CLIP_FORM = {
                 "multipart/form-data": {"schema": _CLIP_FORM},
             },
             "required": True,
+        }
+    },
+    responses={
+        200: {
+            "description": "The answer; with `timeline` one a line (application/x-ndjson).",
+            "content": {"application/json": {"schema": answer_schema()}},
         }
     },
 )
