@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from measure import machine, report
-from nanoemox.faces.detectors import Memory
+from nanoemox.faces.detectors import DetectionCache
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
-from nanoemox.serving.measuring import look, measures, reply
+from nanoemox.serving.measuring import clips_of, measurement_work, reply_work
 from nanoemox.serving.plugins.speaker import DEFAULTS, Speaker
 from nanoemox.serving.rolling import Due, Rolling, Speech
 
@@ -66,19 +66,19 @@ async def turn(
 def processor_s(engine: Engine, sound: npt.NDArray[np.int16], frames: Frames) -> tuple[float, float]:
     """Processor time of an utterance's reading, with the faces of earlier readings known, and of the reply after it."""
     rolling = Rolling(DEFAULTS, engine.processor.config.vision.num_frames, 2**24)
-    memory, asked = Memory(), measures(engine, DEFAULTS)
+    cache, asked = DetectionCache(), measurement_work(engine, DEFAULTS)
     for i, at in enumerate(range(0, len(sound), 320)):
         events = rolling.hear(sound[at : at + 320].tobytes())
         if frames is not None and i % PICTURE_EVERY == 0:
             events += rolling.show(frames[i // PICTURE_EVERY % len(frames)])
         for due in (e for e in events if isinstance(e, Due)):
             begin = time.process_time()
-            clips = look(engine, due, DEFAULTS, memory)
+            clips = clips_of(engine, due, DEFAULTS, cache)
             for clip in clips:
                 asked.alone(clip)
             if due.trigger == "speech_ended":
                 middle = time.process_time()
-                reply(engine).alone(clips[0])
+                reply_work(engine).alone(clips[0])
                 return middle - begin, time.process_time() - middle
     raise AssertionError("nobody spoke")
 

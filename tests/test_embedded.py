@@ -75,7 +75,7 @@ def test_without_small_the_command_of_make_demo_prints_its_answer_and_one_line()
     assert done.stderr == "answering with mini; a better model is one command away: nanoemox pull small\n"
 
 
-def test_verbose_brings_the_libraries_back() -> None:
+def test_verbose_shows_library_messages() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nanoemox", "--verbose", "answer", str(SAMPLE), "--task", "msa"],
         capture_output=True, text=True, env=_as_a_user(),
@@ -84,7 +84,7 @@ def test_verbose_brings_the_libraries_back() -> None:
     assert "Loading weights" in done.stderr
 
 
-def test_four_threads_give_the_answers_of_one(engine: Engine, shared: Path) -> None:
+def test_four_threads_agree_with_one(engine: Engine, shared: Path) -> None:
     clips = sorted((shared / "data" / "media" / "clips").glob("sample_*.mp4"))[:6]
     short = AnswerOptions(generation=GenerationOptions(24))
     alone = [engine.answer(clip, options=short) for clip in clips]
@@ -98,7 +98,7 @@ def test_four_threads_give_the_answers_of_one(engine: Engine, shared: Path) -> N
             assert answer.tasks[task].probabilities == pytest.approx(expected.tasks[task].probabilities, abs=1e-5)
 
 
-def test_the_readme_shows_what_small_answered() -> None:
+def test_readme_shows_the_output_of_small() -> None:
     shown = re.search(r"<!-- demo:begin -->\n```text\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert shown, "the README's first screen shows the real output"
     words = " ".join(shown[1].split())
@@ -109,7 +109,7 @@ def test_the_readme_shows_what_small_answered() -> None:
         assert all(word in words for word in text.split())
 
 
-def test_the_part_of_small_that_ships_is_light_and_has_its_papers() -> None:
+def test_shipped_part_of_small_is_small_and_documented() -> None:
     folder = ASSETS / "small"
     assert sum(f.stat().st_size for f in folder.glob("*.safetensors")) <= 30e6
     assert "Permission is hereby granted" in (folder / "NOTICE").read_text("utf-8")
@@ -154,7 +154,7 @@ def test_the_examples_run(example: str, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_the_card_keeps_its_promises() -> None:
+def test_model_card_figures_hold() -> None:
     card = json.loads((ASSETS / "mini" / "card.json").read_text("utf-8"))
     shown = (ASSETS / "mini" / "README.md").read_text("utf-8")
     closed, free = card["closed"], card["open"]

@@ -41,7 +41,7 @@ def test_notes_on_extraction(tmp_path: Path) -> None:
     assert extraction_notes(read_predictions(tmp_path / "x-openset.npz")) == ()
 
 
-def test_running_text_asks_for_a_language_model() -> None:
+def test_running_text_recommends_a_language_model() -> None:
     predictions = Predictions("text", {}, {"a": "He looks sad. He cries.", "b": "sad, angry"})
     assert extraction_notes(predictions) == (
         "1 of 2 answers are running text, whose words are taken by rule: a language model reads them better, "

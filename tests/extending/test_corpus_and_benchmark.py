@@ -32,7 +32,7 @@ RECORD: Final = Benchmark(
 )
 
 
-def test_both_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_corpus_and_benchmark_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "radio", RADIO)  # the one line of the corpus
     monkeypatch.setitem(BENCHMARKS, "radio_calls", RECORD)  # the one line of the benchmark
     data = tmp_path / "data"
