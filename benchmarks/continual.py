@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.model.named_adapters import NamedAdapters
 from nanoemox.scoring import bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.training.command import run_train
 from nanoemox.training.loop import ADAPTERS
 from tools.mini.evaluate import Bench
 
-MINI = Path(str(files("nanoemox") / "assets" / "mini"))
+MINI = Path(find_checkpoint("mini")[0])
 COLUMNS = (("goemotions", "mer"), ("mintrec2", "mir"), ("mintrec", "mir"))
 SHOWN = ("text",)
 REPLAY = (0.0, 0.2)

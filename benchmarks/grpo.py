@@ -16,7 +16,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import yaml
 
 from nanoemox.data.corpora.goemotions import EKMAN
 from nanoemox.data.manifest import Sample
+from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.model.lora import load_adapters
 from nanoemox.scoring import Statistic, bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.scoring.corrected.scorer import CorrectedScorer
@@ -35,7 +35,7 @@ from nanoemox.training.command import run_train
 from nanoemox.training.loop import ADAPTERS
 from tools.mini.evaluate import Bench
 
-MINI = Path(str(files("nanoemox") / "assets" / "mini"))
+MINI = Path(find_checkpoint("mini")[0])
 CORPUS = "goemotions"
 SHOWN = ("text",)
 NAIVE = {"precision": 0.0, "length_penalty": 0.0}

@@ -31,7 +31,7 @@ def engine() -> Engine:
     return Engine.from_pretrained("mini")
 
 
-def test_it_is_small_and_stored_in_half_precision() -> None:
+def test_embedded_model_is_small_and_stored_in_half_precision() -> None:
     assert sum(f.stat().st_size for f in (ASSETS / "mini").iterdir()) <= 25e6
     with safe_open(ASSETS / "mini" / "model.safetensors", "pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118

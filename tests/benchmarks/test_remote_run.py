@@ -149,9 +149,7 @@ def test_evaluate_command_with_a_remote_model(
         assert "neither picture nor sound was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
 
 
-def test_redundant_baseline_rows_send_no_requests(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_redundant_rows_send_no_requests(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual, calls = Endpoint.complete, []
 
     def counting(self: Endpoint, *args: Any) -> Any:
@@ -174,7 +172,7 @@ def test_redundant_baseline_rows_send_no_requests(
         assert "a copy of the model's" in found[name]["notes"][-1]
 
 
-def test_order_sensitivity_needs_clips_answered_twice(data_root: Path, tmp_path: Path) -> None:
+def test_order_sensitivity_needs_two_answers_per_clip(data_root: Path, tmp_path: Path) -> None:
     with serve(lambda _: Says("no", status=400)) as fake:
         metrics = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
     assert metrics is not None

@@ -165,7 +165,7 @@ def test_report_lists_all_sources(pulled: Pulled) -> None:
     assert NANO in (pulled.model.folder / "NOTICE").read_text("utf-8")
 
 
-def test_only_listed_files_are_fetched_and_tokens_stay_on_the_hub(pulled: Pulled, release: Release) -> None:
+def test_only_listed_files_are_fetched_and_no_token_leaks(pulled: Pulled, release: Release) -> None:
     assert {path for path, _ in pulled.hub.asked} == {f.path for r in release.repositories for f in r.files}
     assert not pulled.hub.authorised
 

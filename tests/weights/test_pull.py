@@ -37,7 +37,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(parts, "write_whisper", partial(parts.write_whisper, sizes=small_parts.SIZES))
     monkeypatch.setattr(parts, "write_language_model", lambda source, out: small_parts.language_directory(out))
     ours = small_parts.shipped(tmp_path / "assets")
-    monkeypatch.setattr(pull, "shipped_adapters", lambda name: ours)
+    monkeypatch.setattr(pull, "shipped_model", lambda name: ours)
     monkeypatch.setenv("NANOEMOX_HOME", str(tmp_path / "home"))
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(name, value)
@@ -229,6 +229,6 @@ def test_an_unknown_name_and_a_model_not_pulled(shop: Path) -> None:
 def test_mini_prints_one_line_naming_the_pull_command(
     shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_adapters", lambda name: Path())
+    monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_model", lambda name: Path())
     assert find_checkpoint(None)[1] == "mini"
     assert caplog.messages == ["answering with mini; a better model is one command away: nanoemox pull small"]
