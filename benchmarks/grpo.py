@@ -45,12 +45,12 @@ Answers = list[tuple[str, ...]]
 
 
 def name_of(model: str, seed: int) -> str:
-    """Folder of a run."""
+    """Return the folder of a run."""
     return f"{'grpo' if model == OURS else 'naive'}-{seed}"
 
 
 def train(data_root: Path, out: Path, model: str, seed: int, steps: int) -> None:
-    """Run the recipe with other settings of its reward, or go on with it."""
+    """Run or resume the recipe with other reward settings."""
     name = name_of(model, seed)
     recipe = {
         "extends": "grpo-mini",
@@ -63,7 +63,7 @@ def train(data_root: Path, out: Path, model: str, seed: int, steps: int) -> None
 
 
 def answer(data_root: Path, run: Path, phase: str | None, limit: int) -> tuple[list[Sample], Answers]:
-    """Return held-out samples, always the same ones, and the greedy answers of the embedded model after a phase."""
+    """Return a fixed set of held-out samples, and the greedy answers of the embedded model after a phase."""
     bench = Bench(MINI, run, data_root)
     if phase is not None:
         load_adapters(bench.model, run / phase / ADAPTERS)
@@ -99,7 +99,7 @@ STATISTICS = {
 
 
 def table(found: dict[str, npt.NDArray[np.float64]], comments: Sequence[str]) -> list[dict[str, Any]]:
-    """Every measure of every model, with the difference to the start; a comment is one cluster over all seeds."""
+    """Return all metrics of all models, with the difference to the start; a comment is one cluster over all seeds."""
     out = []
     for model, rows in found.items():
         for name, statistic in STATISTICS.items():

@@ -2,8 +2,8 @@
 
     python benchmarks/streams.py [--model DIR] [--seconds 30] [--json FILE]
 
-The stream is that of ``serve.py --live``: the sample clip's sound, two pictures a second of which no two are the same.
-A machine can process as many streams as its number of cores divided by the sum.
+The stream is that of ``serve.py --live``: the sample clip's audio and two different images per second. A machine can
+process as many streams as its number of cores divided by the sum.
 """
 
 from __future__ import annotations
