@@ -7,11 +7,18 @@ import pytest
 
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, TextLabels
 from nanoemox.tasks import LABEL_SETS
-from tools.small.data import bare_explanations, renamed, short_lists, split_of, talk, with_polarity
+from tools.small.data import (
+    bare_explanations,
+    chat_samples,
+    short_candidate_lists,
+    split_of,
+    with_common_labels,
+    with_polarity,
+)
 from tools.small.expression import converted
-from tools.small.replies import TONES, matter_of, reflected, reply_to, tone_of, wordless_reply
+from tools.small.replies import TONES, paraphrase, reply_to, tone_of, topic_of, wordless_reply
 from tools.small.situations import situations
-from tools.small.voices import changed, trimmed
+from tools.small.voices import rerecorded, trim
 
 
 def comment(key: str, text: str, label: str, split: str = "train") -> Sample:
@@ -40,7 +47,7 @@ def test_replies_fit_achievements_and_losses() -> None:
     ],
 )
 def test_paraphrase_only_where_it_makes_sense(text: str, back: str | None) -> None:
-    assert reflected(text) == back
+    assert paraphrase(text) == back
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_paraphrase_only_where_it_makes_sense(text: str, back: str | None) -> No
     ],
 )
 def test_topic_of_a_comment(text: str, matter: str | None) -> None:
-    assert matter_of(text) == matter
+    assert topic_of(text) == matter
 
 
 def test_replies_paraphrase_text_and_describe_silent_faces() -> None:
@@ -91,7 +98,7 @@ def test_explanations_name_the_polarity_and_sentiment_is_not_trained() -> None:
 def test_intent_samples_have_short_candidate_lists_with_the_answer() -> None:
     labels = ClosedLabels(label="thank", candidates=LABEL_SETS["mintrec"])
     sample = Sample(id="x", corpus="mintrec", split="train", task="mir", labels=labels, subtitle="Thanks!")
-    first, *others = short_lists(sample)
+    first, *others = short_candidate_lists(sample)
     assert first == sample
     assert len(others) == 1
     for other in others:
@@ -99,22 +106,22 @@ def test_intent_samples_have_short_candidate_lists_with_the_answer() -> None:
         assert "thank" in other.labels.candidates
         assert 6 <= len(other.labels.candidates) <= 9
     held = sample.model_copy(update={"split": "validation"})
-    assert short_lists(held) == [held]
+    assert short_candidate_lists(held) == [held]
 
 
 def test_held_out_comments_keep_their_names() -> None:
-    named = {renamed(comment(str(i), "x", "joy")).labels.label for i in range(40)}  # type: ignore[union-attr]
+    named = {with_common_labels(comment(str(i), "x", "joy")).labels.label for i in range(40)}  # type: ignore[union-attr]
     assert named == {"joy", "happy"}
-    kept = {renamed(comment(str(i), "x", "joy", "validation")).labels.label for i in range(40)}  # type: ignore[union-attr]
+    kept = {with_common_labels(comment(str(i), "x", "joy", "validation")).labels.label for i in range(40)}  # type: ignore[union-attr]
     assert kept == {"joy"}
 
 
 def test_chat_samples_are_balanced() -> None:
     many = [comment(str(i), "I am fine then", "neutral") for i in range(700)]
-    assert len(talk(many)) == 500
+    assert len(chat_samples(many)) == 500
     plain = [comment(str(i), "this is fine then", "neutral") for i in range(700)]
-    assert len(talk(plain)) == 40
-    assert not talk([comment("a", "nobody says such long and plain things of themselves here", "neutral")])
+    assert len(chat_samples(plain)) == 40
+    assert not chat_samples([comment("a", "nobody says such long and plain things of themselves here", "neutral")])
 
 
 @pytest.mark.parametrize("name", ["AJ_Cook_0001.jpg", "AJ_Cook_0013.jpg"])
@@ -125,13 +132,13 @@ def test_photographs_of_a_person_share_a_split(name: str) -> None:
 def test_another_recording_is_finite_bounded_and_repeatable() -> None:
     sound = np.zeros(32_000, np.float32)
     sound[8_000:24_000] = 0.1 * np.sin(np.arange(16_000) / 10)
-    assert 16_000 <= len(trimmed(sound, np.random.default_rng(0))) <= 16_000 + 2 * 6_400 + 320
+    assert 16_000 <= len(trim(sound, np.random.default_rng(0))) <= 16_000 + 2 * 6_400 + 320
     for seed in range(12):
-        copy = changed(sound, np.random.default_rng(seed))
+        copy = rerecorded(sound, np.random.default_rng(seed))
         assert copy.dtype == np.float32
         assert np.isfinite(copy).all()
         assert np.abs(copy).max() <= 1
-        np.testing.assert_array_equal(copy, changed(sound, np.random.default_rng(seed)))
+        np.testing.assert_array_equal(copy, rerecorded(sound, np.random.default_rng(seed)))
 
 
 def test_filters_change_their_order_of_axes() -> None:
