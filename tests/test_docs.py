@@ -1,4 +1,4 @@
-"""What the documents say is true: symbols import, files exist, commands parse."""
+"""Documentation checks: symbols import, files exist, commands parse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that ships: it loads, answers the sample clip as the README shows, and its card says what it must."""
+"""The embedded model: it loads, answers the sample clip as in the README, and its card is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile input: playlists, huge pictures, special files, forged tokens, sound that is no number."""
+"""Hostile input: playlists, huge images, special files, forged tokens, non-finite audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile text in names, subtitles, labels and answers: wherever it is printed, it stays text."""
+"""Hostile text in names, subtitles, labels and answers stays text wherever it is printed."""
 
 from __future__ import annotations
 

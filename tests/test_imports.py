@@ -1,4 +1,4 @@
-"""Who may import whom, and what an import may cost."""
+"""Import rules between rooms, and the cost of imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that end while a request is at work."""
+"""Requests in progress at shutdown."""
 
 from __future__ import annotations
 

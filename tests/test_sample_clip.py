@@ -1,4 +1,4 @@
-"""The clip that ships: small, complete, with a face that our own detector finds in every frame."""
+"""The packaged sample clip: small, complete, with a face in every frame."""
 
 from __future__ import annotations
 

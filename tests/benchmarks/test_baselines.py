@@ -1,4 +1,4 @@
-"""Rows beside a model: majority, withheld and shuffled media, another order of the labels."""
+"""Baseline rows: majority, removed and shuffled media, another label order."""
 
 from __future__ import annotations
 

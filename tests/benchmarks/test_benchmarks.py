@@ -1,4 +1,4 @@
-"""The records of the benchmarks."""
+"""Benchmark records."""
 
 from __future__ import annotations
 

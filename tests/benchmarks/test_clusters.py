@@ -1,4 +1,4 @@
-"""Clips of one speaker or dialogue are drawn together."""
+"""Clusters of dependent clips, by speaker or dialogue."""
 
 from __future__ import annotations
 

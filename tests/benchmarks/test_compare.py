@@ -1,4 +1,4 @@
-"""Differences of two systems on the same clips."""
+"""Paired comparison of two systems on the same clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public functions score values in memory; the commands around them give the same numbers."""
+"""Scoring in memory equals scoring with the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges: prompts, reading of answers, failures, medians; the server is a local fake that misbehaves."""
+"""Judges: prompts, parsing, failures, medians, with a faulty local server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of the authors' result files and tables, with files as they are and files as they should not be."""
+"""Readers of the authors' result files and tables, with valid and invalid files."""
 
 from __future__ import annotations
 

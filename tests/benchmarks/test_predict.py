@@ -1,4 +1,4 @@
-"""Journals of predictions: shares of several processes, limits, what a kill leaves."""
+"""Prediction journals: several processes, limits, recovery after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Served models: what is sent and what comes back; the server is a local fake that misbehaves."""
+"""Served models: requests and responses, with a faulty local server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples for served models, and replies in three steps."""
+"""Few-shot examples for served models, and three-step replies."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_evaluate_command_with_a_remote_model(
     assert found["settings"] | {"modalities": ["text"], "shots": 1, "frames": 8} == found["settings"]
     assert found["cost"]["answers"] == 10
     for name in ("text-only", "shuffled-media"):
-        assert "neither picture nor sound was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
+        assert "neither video nor audio was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
 
 
 def test_redundant_rows_send_no_requests(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

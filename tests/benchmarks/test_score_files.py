@@ -1,4 +1,4 @@
-"""``nanoemox score`` as a user runs it: runs, result files, folders of checkpoints."""
+"""``nanoemox score`` on runs, result files and folders of checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is right, from label files of every origin."""
+"""Truth from label files of all formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emotion words and sentiments out of whatever a file holds."""
+"""Emotion words and sentiments from all kinds of predictions."""
 
 from __future__ import annotations
 

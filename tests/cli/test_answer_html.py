@@ -1,4 +1,4 @@
-"""``nanoemox answer --html``, driven as a user drives it."""
+"""``nanoemox answer --html`` on the command line."""
 
 from __future__ import annotations
 

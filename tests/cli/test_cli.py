@@ -1,4 +1,4 @@
-"""The command line, driven as a user drives it, with a random tiny model."""
+"""The command line with a random tiny model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nanoemox evaluate`: from clips to scores, killed and resumed, with rows that never look."""
+"""``nanoemox evaluate``: from clips to scores, resuming, blind rows."""
 
 from __future__ import annotations
 

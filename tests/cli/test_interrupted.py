@@ -1,4 +1,4 @@
-"""Killed outright, out of disk, and two at once: a run and a study end up as if nothing had happened, or refuse."""
+"""SIGKILL, full disks and concurrent writers: a run and a study recover or refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and answers of strangers cannot steer a terminal."""
+"""Untrusted names and answers cannot inject terminal control sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases that are not there, cut short or something else."""
+"""Missing, truncated and invalid releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers on miniature releases, laid out as their makers lay them out."""
+"""Readers on miniature releases in the original layout."""
 
 from __future__ import annotations
 

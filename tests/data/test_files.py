@@ -1,4 +1,4 @@
-"""A file is there as a whole or not at all."""
+"""Atomic files."""
 
 from __future__ import annotations
 

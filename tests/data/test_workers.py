@@ -1,4 +1,4 @@
-"""Other processes: order, crashes, and that they end with whoever started them."""
+"""Worker processes: order, crashes, and termination with their parent."""
 
 from __future__ import annotations
 

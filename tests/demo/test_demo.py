@@ -1,4 +1,4 @@
-"""The page, as gradio's own client and a headless browser use it; nothing leaves the machine."""
+"""The page with gradio's client and a headless browser; nothing leaves the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A corpus and a benchmark of it, from outside the package: prepared, checked, asked and scored."""
+"""A corpus and its benchmark from outside the package: prepared, checked, answered and scored."""
 
 from __future__ import annotations
 

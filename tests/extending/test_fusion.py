@@ -1,4 +1,4 @@
-"""A fusion kind, from outside the package: the element-wise product of what is heard and what is seen."""
+"""A fusion kind from outside the package: the element-wise product of speech and vision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Language models of other families: their turns and stops come from their own chat template, never from ChatML."""
+"""Language models of other families: turns and stop tokens come from their own chat template."""
 
 from __future__ import annotations
 

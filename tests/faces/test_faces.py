@@ -1,4 +1,4 @@
-"""Faces: found in real clips, stable under shifts and scales, honest where there are none."""
+"""Face detection and tracking: real clips, shifts and scales, clips without a face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions: many questions cost one prefill and change nothing for each other."""
+"""Decisions: many questions share one prefill and do not affect each other."""
 
 from __future__ import annotations
 

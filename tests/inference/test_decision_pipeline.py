@@ -1,4 +1,4 @@
-"""``pipeline("decision")`` of transformers, which came with 5.24, asks our model in our words, about words alone."""
+"""``pipeline("decision")`` of transformers (5.24) with our model, on text only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Branches of a shared cache give what separate full sequences give, for every kind of language model."""
+"""Branches of a shared cache equal separate full sequences, for every kind of language model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes decoding fast changes nothing about what is written."""
+"""Decoding optimisations do not change the output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card equals six separate answers, whatever a clip lacks; batches, streams and timelines equal single answers."""
+"""A card equals six separate answers for any missing modality; batches, streams and timelines equal single answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions: three forms, three ways to write them, and what is refused."""
+"""Questions: three types, three notations, and invalid ones."""
 
 from __future__ import annotations
 

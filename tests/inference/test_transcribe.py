@@ -1,4 +1,4 @@
-"""Listening: what is cut, what is refused, and how heard words reach clips, answers and timelines."""
+"""Speech recognition: splitting, rejected transcripts, and words in clips, answers and timelines."""
 
 from __future__ import annotations
 

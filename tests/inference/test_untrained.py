@@ -1,4 +1,4 @@
-"""A model whose adapters nobody has trained answers from the words alone and says so; a placeholder is not trained."""
+"""A model with untrained adapters answers from text only and says so; a placeholder is not trained."""
 
 from __future__ import annotations
 

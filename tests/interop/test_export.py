@@ -1,4 +1,4 @@
-"""`nanoemox export-task`: a folder that other harnesses load, and that scores as we do."""
+"""``nanoemox export-task``: a folder that other harnesses load and that gives the same scores."""
 
 from __future__ import annotations
 

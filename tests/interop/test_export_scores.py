@@ -1,4 +1,4 @@
-"""Scores of answers from elsewhere are those of `nanoemox score`."""
+"""Scores of exported tasks equal those of ``nanoemox score``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of OpenAI-compatible servers, against one that misbehaves."""
+"""The client of OpenAI-compatible servers against a faulty server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words taken by a language model: prompt, reading of answers, failures; the server is a local fake that misbehaves."""
+"""Emotion words extracted by a language model: prompt, parsing, failures, with a faulty local server."""
 
 from __future__ import annotations
 

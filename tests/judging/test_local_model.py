@@ -1,4 +1,4 @@
-"""Language models in this process: a tiny one, saved by the library itself."""
+"""Language models in this process: a tiny one, saved by transformers."""
 
 from __future__ import annotations
 

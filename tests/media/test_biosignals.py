@@ -1,4 +1,4 @@
-"""Features of body signals: known rates and powers, and what neurokit2 finds in the same signals."""
+"""Features of body signals: known rates and powers, and comparison with neurokit2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children that are forked: as isolated as those that are started, and none leaves anything to the next."""
+"""Fork servers: as isolated as new processes, without state between files."""
 
 from __future__ import annotations
 

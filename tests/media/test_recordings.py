@@ -1,4 +1,4 @@
-"""Recordings of body sensors: what is read, and what hostile files get."""
+"""Recordings of body sensors: valid and hostile files."""
 
 from __future__ import annotations
 

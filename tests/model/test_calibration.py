@@ -1,4 +1,4 @@
-"""Calibration of closed answers: kept with the model, raw scores beside, no correction without a file."""
+"""Calibration of closed answers: saved with the model, raw probabilities kept, optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen encoders: which states are read, how they are pooled, what a window's features depend on."""
+"""Frozen encoders: states, pooling, and what the features of a window depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The expression net: TensorFlow's padding, its shapes, and its place as a face encoder."""
+"""The expression net: TensorFlow's padding, shapes, use as a face encoder."""
 
 from __future__ import annotations
 

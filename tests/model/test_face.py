@@ -1,4 +1,4 @@
-"""Face branch: stages at any size, kinds of backbone, order of the frames, nothing unused."""
+"""Face branch: stages at any size, kinds of backbone, frame order, no unused weights."""
 
 from __future__ import annotations
 

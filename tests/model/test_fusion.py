@@ -1,4 +1,4 @@
-"""Every kind of fusion: shapes, the fields that choose, what each expert sees, nothing unused."""
+"""All kinds of fusion: shapes, configuration fields, inputs of experts, no unused weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processor as other processors of transformers are called."""
+"""The processor with the call signatures of transformers' processors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA and adapter files: attach, train, fold, save, reload onto a fresh base."""
+"""LoRA and adapter files: attach, train, merge, save, reload onto a fresh base."""
 
 from __future__ import annotations
 

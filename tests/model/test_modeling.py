@@ -1,4 +1,4 @@
-"""Properties of the whole model: padded = alone, cached = uncached, saved = loaded, gradients where declared."""
+"""Properties of the whole model: padded = single, cached = uncached, saved = loaded, gradients where declared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed weights answer as the saved ones do, and are saved as they were."""
+"""Packed weights give the same answers and are saved unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body as a branch: cached, trained, answered from, and absent."""
+"""The physiology branch: cached, trained, used, and absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Precision and storage: half precision on real clips, weights in several files, small adapters, loading by mapping."""
+"""Precision and storage: half precision on real clips, sharded weights, small adapters, memory mapping."""
 
 from __future__ import annotations
 

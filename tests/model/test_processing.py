@@ -1,4 +1,4 @@
-"""The processor: pictures equal to the reference, prompts laid out as designed, labels where they belong."""
+"""The processor: pixels equal to the reference, prompt layout, label positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Q-Former and token adapter: positions, shares of attention, every layer's reading, nothing unused."""
+"""Q-Former and token adapter: positions, attention shares, every layer, no unused weights."""
 
 from __future__ import annotations
 

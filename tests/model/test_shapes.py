@@ -1,4 +1,4 @@
-"""The shapes in the signatures at the seams are true, and the suite's import hook refuses what differs."""
+"""Declared shapes are true, and the import hook of the test suite rejects others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of an answer in HTML: what it shows, and that nothing in a clip or an answer reaches the browser as code."""
+"""The HTML card of an answer: its content, and that no text of a clip or answer becomes code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: what is read, compared and counted."""
+"""Reports: reading, comparing and counting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files for containers say agrees with the package: commands, paths, user, limits."""
+"""The container files agree with the package: commands, paths, user, limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands around Ray, without it: options, rooms for workers, the answer of the proxy, and file systems."""
+"""The code around Ray without Ray: options, workers, proxy response, file systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray itself, on this machine: a replica killed under load, a folder whose answering is killed and resumed."""
+"""Ray on this machine: a replica killed under load, a job killed and resumed."""
 
 from __future__ import annotations
 

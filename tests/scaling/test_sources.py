@@ -1,4 +1,4 @@
-"""Clips in an object store: pyarrow's own file systems stand for it, behind the same interface."""
+"""Clips in an object store, with pyarrow's local file systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v1/affect``: what it says is what the engine says, for forms, JSON, files; along a clip; for many at once."""
+"""``/v1/affect`` equals the engine: forms, JSON, files, timelines, concurrent clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools for agents, called by the official SDK's own client: in this process, over stdio and over HTTP."""
+"""MCP tools with the official SDK's client: in process, over stdio and over HTTP."""
 
 from __future__ import annotations
 

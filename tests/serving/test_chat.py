@@ -1,4 +1,4 @@
-"""Chat completions with the real client of OpenAI: the identifiers choose the task, streams say the same."""
+"""Chat completions with OpenAI's client: task identifiers, streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v1/decisions`` with the real client of OpenAI, and ``/v1/systemone`` in the format of transformers' server."""
+"""``/v1/decisions`` with OpenAI's client, and ``/v1/systemone`` in the format of transformers' server."""
 
 from __future__ import annotations
 

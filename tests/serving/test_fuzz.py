@@ -1,4 +1,4 @@
-"""What the published schema allows and forbids, and requests that are nearly right: no answer is a 5xx."""
+"""Schema-based and nearly valid requests: no response is a 5xx."""
 
 from __future__ import annotations
 

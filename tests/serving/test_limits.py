@@ -1,4 +1,4 @@
-"""What is refused before it costs anything, what ends with its client, and what never leaves the server."""
+"""Limits, admission, cancellation, privacy, and fetching of media."""
 
 from __future__ import annotations
 

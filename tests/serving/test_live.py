@@ -1,4 +1,4 @@
-"""Live streams: a session says what its replay says, bit for bit; too little is a state; nothing blocks."""
+"""Live streams: bit-for-bit replay, missing evidence, nothing blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real raters: a headless Chromium rates with keys and clicks what ``nanoemox rate`` serves."""
+"""``nanoemox rate`` in a headless Chromium, by keyboard and mouse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a human study shows: which clips, which dialogues, which words define a criterion."""
+"""The plan of a human study: clips, dialogues, wording of criteria."""
 
 from __future__ import annotations
 

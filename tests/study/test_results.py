@@ -1,4 +1,4 @@
-"""What comes out of a study: means by hand, intervals, agreement, the table, the command."""
+"""Results of a study: means by hand, intervals, agreement, the table, the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's requests: blindness, saving, and who is refused."""
+"""The study server: blindness, saving, rejected requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a study: order, saving at once, resuming, and what is refused."""
+"""The study file: order, immediate saving, resuming, invalid files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: literal strings through the parsers, round trips of our own formats, label sets against real files."""
+"""Tasks: parsing of literal strings, round trips of formats, label sets against real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wording of the questions: what must hold whatever the words are."""
+"""Question templates: invariants independent of the wording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The authors' prompt layout: what stands where with every modality, with some, and in a dialogue."""
+"""The authors' prompt layout: all modalities, some, and dialogues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corpora of the embedded models: released ones with answers by templates, and clips put together."""
+"""Corpora of the embedded models: released ones with template answers, and composed clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md are what the tool prints today, row by row on a few real files."""
+"""The tables of docs/benchmarks.md match the tool's output, row by row on a few real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tools of `small` make of samples: replies, explanations, lists, copies of voices."""
+"""Training samples of ``small``: replies, explanations, candidate lists, augmented voices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More than one process: the same steps as one, started as a user starts them."""
+"""Training in several processes equals one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk and two writers: nothing half-written is taken for whole, and a run goes on to the same end."""
+"""Full disks and concurrent writers: no partial result is used, and a run resumes to the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--resume`` compares with the run that it resumes."""
+"""Checks of ``--resume`` against the resumed run."""
 
 from __future__ import annotations
 

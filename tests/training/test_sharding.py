@@ -1,4 +1,4 @@
-"""A model split over processes by ``fsdp: true``: refused where it cannot be, else the steps of a whole one."""
+"""Sharded training with ``fsdp: true``: refused if impossible, else equal to unsharded training."""
 
 from __future__ import annotations
 

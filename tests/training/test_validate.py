@@ -1,4 +1,4 @@
-"""Which question a held-out sample is measured under."""
+"""Questions used to validate held-out samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backbones saved by the real libraries, assembled, compared with the libraries' own forward; and hostile files."""
+"""Backbones saved by transformers, assembled and compared with its forward pass; hostile files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nanoemox pull authors`` from a hub on loopback, end to end, and everything that may go wrong on the way."""
+"""``nanoemox pull authors`` from a hub on loopback, end to end, with faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Official files to a model directory: the golden checkpoint end to end, every full-size name at small sizes."""
+"""Conversion of official files: the golden checkpoint end to end, all full-size names at small sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The authors' names: strict and complete; a whole small checkpoint, LoRA merged or kept, down to its gradients."""
+"""The authors' tensor names: strict and complete; a small checkpoint, LoRA merged or separate, with gradients."""
 
 from __future__ import annotations
 

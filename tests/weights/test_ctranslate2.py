@@ -1,4 +1,4 @@
-"""The container is read exactly as written, and anything else is refused in a sentence."""
+"""The CTranslate2 format is read exactly; anything else is refused."""
 
 from __future__ import annotations
 

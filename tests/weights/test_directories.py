@@ -1,4 +1,4 @@
-"""Model directories that come from others: a sentence, and no file outside is read."""
+"""Untrusted model directories: clear errors, and no access outside the folder."""
 
 from __future__ import annotations
 

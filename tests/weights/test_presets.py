@@ -1,4 +1,4 @@
-"""Presets and the paper's variants: what they say is what the configuration holds."""
+"""Presets and the paper's variants match the configuration."""
 
 from __future__ import annotations
 

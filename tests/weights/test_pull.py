@@ -1,4 +1,4 @@
-"""Pulling from a folder of toy wheels: what comes out, what is refused, what goes on."""
+"""Pulling from a folder of toy wheels: results, errors, resuming."""
 
 from __future__ import annotations
 

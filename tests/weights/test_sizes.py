@@ -1,4 +1,4 @@
-"""Sizes of the presets, in millions of parameters, counted without allocating any."""
+"""Parameter counts of the presets, in millions, without allocating any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of ``face.kind: precomputed``, from the manifest to the answer."""
+"""``face.kind: precomputed``, from the manifest to the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corrected scorer by hand, its promises as properties, and real predictions."""
+"""The corrected scorer: examples by hand, properties, real predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emotion words out of answers: rules one by one, and agreement with the published extraction of real outputs."""
+"""Extraction of emotion words: single rules, and agreement with the published extraction on real outputs."""
 
 from __future__ import annotations
 

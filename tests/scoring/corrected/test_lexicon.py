@@ -1,4 +1,4 @@
-"""The lexicon: what well-known words mean, its own order, and how much of real predictions it knows."""
+"""The lexicon: well-known words, consistency, and coverage of real predictions."""
 
 from __future__ import annotations
 

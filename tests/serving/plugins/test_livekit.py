@@ -1,4 +1,4 @@
-"""The STT wrapper in the framework's own streams and in a whole ``AgentSession``; recogniser and model are of paper."""
+"""The STT wrapper in the framework's streams and in an ``AgentSession``, with a fake STT and language model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A speaker is read as a live session is, the loop is never held up, and nothing of the stream remains or is logged."""
+"""A speaker is measured like a live session, never blocks the loop, and leaves no data or logs."""
 
 from __future__ import annotations
 
