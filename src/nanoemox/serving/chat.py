@@ -64,13 +64,7 @@ class ChatIn(RequestModel):
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """The task that a message asks for.
-
-    Attributes:
-        task: Task key.
-        labels: Candidates; None for the default ones.
-        words: What the speaker says, or None.
-    """
+    """The task, candidates (None for the default ones) and transcript of a message."""
 
     task: str
     labels: tuple[str, ...] | None

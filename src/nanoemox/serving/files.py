@@ -61,11 +61,7 @@ class FileStore:
         return file
 
     def get(self, key: str) -> StoredFile:
-        """Return a file.
-
-        Raises:
-            ApiError: 404, there is no such file.
-        """
+        """Return a file; ApiError (404) if there is none."""
         self._expire()
         if key not in self._files:
             raise ApiError(404, "no such file: it was never uploaded, was deleted or has expired", param="file")

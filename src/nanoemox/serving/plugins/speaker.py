@@ -126,11 +126,8 @@ class Speaker:
         self._changed = threading.Condition()
         self._closed = False
         self._backlog, self._words, self._clock_s = Backlog(), list[str](), 0.0
-        self._smoother, self._measurement_work, self._cache = (
-            Smoother(config.half_life_s),
-            measurement_work(engine, config),
-            DetectionCache(),
-        )
+        self._smoother, self._cache = Smoother(config.half_life_s), DetectionCache()
+        self._measure = measurement_work(engine, config)
         self._thread = threading.Thread(target=self._run, name="nanoemox-speaker", daemon=True)
         self._thread.start()
 
@@ -284,9 +281,7 @@ class Speaker:
         return []
 
     def _read(self, due: Due) -> None:
-        people = [
-            self._measurement_work.alone(clip) for clip in clips_of(self._engine, due, self._config, self._cache)[:1]
-        ]
+        people = [self._measure.alone(clip) for clip in clips_of(self._engine, due, self._config, self._cache)[:1]]
         context = SpeakerContext.of(result_message(due, people, self._smoother))
         if not self._closed:
             self._on_loop(self._tell, context)
