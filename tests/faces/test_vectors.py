@@ -107,7 +107,7 @@ def test_persons_are_distinguished(tmp_path: Path) -> None:
 def test_table_gives_its_available_columns(tmp_path: Path) -> None:
     write_openface(tmp_path / "a.csv", columns={"gaze": COLUMNS["gaze"], "other": ("p_scale",)})
     assert read_face_table(tmp_path / "a.csv").rows.shape == (20, 8)
-    with pytest.raises(MediaError, match=r"a\.csv: no column AU01_r and 16 more, which au_intensity needs"):
+    with pytest.raises(MediaError, match=r"a\.csv: no column AU01_r and 16 more, needed for au_intensity"):
         read_face_table(tmp_path / "a.csv", UNITS)
 
 

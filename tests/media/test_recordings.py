@@ -132,11 +132,11 @@ def damaged(file: Path, start: int, text: str) -> Path:
         (184, "x       ", "its header lacks the numbers"),
         (252, "-1  ", "a header of -1 channels"),
         (252, "9999", "a header of 9999 channels"),
-        (236, "99999999", "promises 99999999 records of"),
-        (236, "-1      ", "promises -1 records"),
+        (236, "99999999", "announces 99999999 records of"),
+        (236, "-1      ", "announces -1 records"),
         (244, "-1      ", "not a complete EDF file|samples a second"),
-        (256 + 4 * 216, "99999999", "promises 8 records of"),
-        (256 + 4 * 216, "-128    ", "promises|not a complete EDF file|samples a second"),
+        (256 + 4 * 216, "99999999", "announces 8 records of"),
+        (256 + 4 * 216, "-128    ", "announces|not a complete EDF file|samples a second"),
     ],
 )
 def test_bad_edf_header_gives_a_message(tmp_path: Path, start: int, text: str, message: str) -> None:
@@ -148,7 +148,7 @@ def test_bad_edf_header_gives_a_message(tmp_path: Path, start: int, text: str, m
 def test_truncated_or_unknown_edf_gives_a_message(tmp_path: Path) -> None:
     file = write_edf(tmp_path / "a.edf", COLUMNS, RATE_HZ)
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(MediaError, match=r"the file holds .* it is cut off"):
+    with pytest.raises(MediaError, match=r"the file has .* it is truncated"):
         read_recording(file)
     file.write_bytes(b"")
     with pytest.raises(MediaError, match="not an EDF file"):

@@ -329,7 +329,7 @@ def test_waiting_items_form_the_next_batch() -> None:
     batcher = Batcher(4)
     found = asyncio.run(main())
     batcher.close()
-    with pytest.raises(ApiError, match="stopping"):
+    with pytest.raises(ApiError, match="shutting down"):
         asyncio.run(batcher.run(Work("a"), 1))
     assert seen == [("b", [0]), ("a", [1, 2, 4, 5]), ("b", [3, 6]), ("a", [7, 8])]
     assert found[:7] == [0, 10, 20, 30, 40, 50, 60]

@@ -60,10 +60,9 @@ class LegacyReplies:
         accuracy: Share of clips whose mapped true emotion equals the emotion as written.
         hit_rate: Share of clips with both emotions in the same of eight classes; None if the release's code fails.
         unfolded: The first word without a class, at which it fails.
-        distinct_1: Distinct words / words of a reply, averaged over replies.
+        distinct_1: Distinct words / words of a reply, averaged over all replies, with or without truth.
         distinct_2: The same for pairs of words.
         num_samples: Clips with truth and reply; others are excluded.
-        num_replies: All replies, with or without truth; used for ``distinct_1`` and ``distinct_2``.
     """
 
     accuracy: float
@@ -72,7 +71,6 @@ class LegacyReplies:
     distinct_1: float
     distinct_2: float
     num_samples: int
-    num_replies: int
 
 
 def legacy_replies(truth: Mapping[str, str], responses: Mapping[str, str]) -> LegacyReplies:
@@ -98,7 +96,6 @@ def legacy_replies(truth: Mapping[str, str], responses: Mapping[str, str]) -> Le
         distinct_1=distinct_n(replies, 1),
         distinct_2=distinct_n(replies, 2),
         num_samples=len(pairs),
-        num_replies=len(responses),
     )
 
 
