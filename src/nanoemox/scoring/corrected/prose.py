@@ -105,7 +105,7 @@ _IF = re.compile(
 _CUE_REACH: Final = 80
 _CLOSE: Final = 12
 _VERDICT_REACH: Final = 100
-"""Scope of a verdict cue after its end, in characters, as the two above for other cues."""
+"""Characters from the end of a cue within which a word belongs to it; ``_CLOSE`` for words that are not plain."""
 _NEGATION_REACH: Final = 14
 """Scope of a negation in words."""
 
