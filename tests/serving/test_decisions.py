@@ -153,7 +153,7 @@ def test_mistakes(client: OpenAI, change: dict[str, Any], says: str) -> None:
 
 
 def test_another_model(client: OpenAI) -> None:
-    with pytest.raises(NotFoundError, match="ask for tiny or nanoemox") as refused:
+    with pytest.raises(NotFoundError, match="the models are tiny, nanoemox") as refused:
         client.decisions.create(model="gpt-6-luna", input="It is over.", questions=[PREDICATE])
     assert refused.value.code == "model_not_found"
 
