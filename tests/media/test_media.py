@@ -361,7 +361,7 @@ def test_broken_files_give_a_message(shared: Path) -> None:
         if path.name in PARTIAL:
             assert PARTIAL[path.name] in " ".join(load_clip(path).warnings), path.name
         else:
-            with pytest.raises(MediaError, match=rf"^{path.name}: .*(cut off|empty)"):
+            with pytest.raises(MediaError, match=rf"^{path.name}: .*(truncated|empty)"):
                 load_clip(path)
 
 
