@@ -1,10 +1,9 @@
-"""How many labels stay the same when the model computes in another number format.
+"""Share of labels that stay the same in another floating-point format.
 
     python benchmarks/agreement.py CLIP... [--words FILE] [--model DIR] [--json FILE]
 
-The three closed tasks are asked about every clip (files or folders) and every line of FILE, in
-bfloat16 and as the model is loaded by default (or with ``--dtype``). Counts labels, and the largest change of a
-probability.
+Answers the three closed tasks for every clip (files or folders) and every line of FILE, in bfloat16 and in the default
+format (or ``--dtype``). Reports the share of equal labels and the largest change of a probability.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ def answers(loaded: Engine, clips: list[Clip]) -> list[Answer]:
     return list(loaded.answer_many(clips, CLOSED, batch_size=8))
 
 
-def compared(first: list[Answer], second: list[Answer]) -> list[float | None]:
-    """Share of labels that are the same, and the largest change of a probability."""
+def label_agreement(first: list[Answer], second: list[Answer]) -> list[float | None]:
+    """Return the share of equal labels and the largest change of a probability."""
     pairs = [(a.tasks[t], b.tasks[t]) for a, b in zip(first, second, strict=True) for t in CLOSED]
     same = sum(a.label == b.label for a, b in pairs) / len(pairs)
     changes = (abs(p - (b.probabilities or {})[k]) for a, b in pairs for k, p in (a.probabilities or {}).items())
@@ -45,7 +44,7 @@ def main() -> None:
     about = machine(loaded)
     del loaded
     other = engine(Namespace(**vars(args) | {"dtype": "bfloat16"}))
-    rows = {"bfloat16": compared(default, answers(other, clips))}
+    rows = {"bfloat16": label_agreement(default, answers(other, clips))}
     report(about, ["labels kept", "largest change", "labels"], rows, args.json)
 
 

@@ -1,9 +1,9 @@
-"""How long a cold answer takes while other processes want the cores, by how OpenMP's threads wait.
+"""Time of a cold answer while other processes use the cores, by the wait policy of OpenMP's threads.
 
     python benchmarks/busy.py [--others 2] [--clip FILE] [--json]
 
-``short_spin`` is what ``nanoemox`` sets unless the user says otherwise; ``default`` is what OpenMP does by itself;
-``sleep`` is ``OMP_WAIT_POLICY=PASSIVE``. Medians of three runs; the others are endless loops, one process each.
+``short_spin`` is the default of ``nanoemox``, ``default`` that of OpenMP, ``sleep`` is ``OMP_WAIT_POLICY=PASSIVE``.
+Medians of three runs; the other processes run endless loops.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPEATS = 3
 
 
 def answer_s(clip: Path, wait: dict[str, str]) -> float:
-    """Seconds that a fresh process says its answer took, without its start."""
+    """Return the seconds of an answer in a fresh process, without its start."""
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")} | wait
     command = [sys.executable, "-c", CHILD, "answer", str(clip), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

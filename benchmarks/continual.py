@@ -4,7 +4,7 @@
 
 Starting from the embedded model, a phase on emotions is followed by a phase on intents, without and with replay (text
 only). All adapter sets are loaded onto one base by name and evaluated on the same held-out samples; differences are
-paired, with 95 % bootstrap intervals over samples. DATA is what ``python -m tools.corpora`` wrote. Run the command
+paired, with 95 % bootstrap intervals over samples. DATA is the output of ``python -m tools.corpora``. Run the command
 again to resume.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.model.named_adapters import NamedAdapters
 from nanoemox.scoring import bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.training.command import run_train
 from nanoemox.training.loop import ADAPTERS
 from tools.mini.evaluate import Bench
 
-MINI = Path(str(files("nanoemox") / "assets" / "mini"))
+MINI = Path(find_checkpoint("mini")[0])
 COLUMNS = (("goemotions", "mer"), ("mintrec2", "mir"), ("mintrec", "mir"))
 SHOWN = ("text",)
 REPLAY = (0.0, 0.2)
@@ -35,7 +35,7 @@ Hits = dict[str, npt.NDArray[np.float64]]
 
 
 def recipe(steps: int, replay: float) -> dict[str, Any]:
-    """Two phases of equal length; what differs between two runs is the replay of the second alone."""
+    """Return a recipe of two equally long phases; ``replay`` applies to the second."""
     shared = {
         "trainable": ["lora"], "lora": {"r": 16, "alpha": 32, "dropout": 0.0}, "lr": 1.0e-3, "steps": steps,
         "micro_batch": 8, "accumulation": 2, "weight_decay": 0.0, "save_every": 50,
@@ -47,7 +47,7 @@ def recipe(steps: int, replay: float) -> dict[str, Any]:
 
 
 def hits(bench: Bench, limit: int) -> Hits:
-    """Say of every held-out sample whether it is answered right."""
+    """Return whether each held-out sample is answered correctly."""
     out = {}
     for corpus, task in COLUMNS:
         samples = bench.held_out(corpus, task, limit)
@@ -58,7 +58,7 @@ def hits(bench: Bench, limit: int) -> Hits:
 
 
 def row(name: str, found: Hits, reference: Hits) -> dict[str, Any]:
-    """Accuracy of each column, and its difference to the model after the first phase."""
+    """Return the accuracy of each column, and its difference to the model after the first phase."""
     cells = {}
     for column, mine in found.items():
         span = bootstrap_interval(mean_statistic(mine), len(mine))

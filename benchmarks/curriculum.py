@@ -5,9 +5,9 @@
 
 BASE is the model before P2E: for ``p2e-mini`` from ``python -m tools.mini.assemble``, with DATA from ``python -m
 tools.corpora``; for ``small`` from ``tools.small.base`` and ``tools.small.data``. All runs share one feature cache and
-go on where they stopped. Every run is measured on the same held-out samples, so the differences to P2E are paired: 95 %
-bootstrap intervals over the speakers, persons or comments of all seeds. With one seed they say nothing about how much a
-curriculum varies from seed to seed.
+resume if interrupted. Every run is evaluated on the same held-out samples, so differences to P2E are paired: 95 %
+bootstrap intervals over the speakers, persons or comments of all seeds. With one seed they do not cover the variance
+between seeds.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ROWS = {
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Which samples were right, float64[N] of 0 and 1, and whom each belongs with."""
+    """Correct samples, float64[N] of 0 and 1, and the cluster of each."""
 
     right: np.ndarray
     groups: list[str]
 
 
 def overlays(recipe: str, steps: int) -> dict[str, dict[str, Any]]:
-    """Return the three curricula as recipes over ``recipe`` that take ``steps`` steps each."""
+    """Return the three curricula as recipes based on ``recipe``, with ``steps`` steps each."""
     phases = load_curriculum(recipe).phases
     scale = steps / sum(phase.steps for phase in phases.values())
     short = {name: {"steps": max(1, round(phase.steps * scale))} for name, phase in phases.items()}
@@ -67,7 +67,7 @@ def overlays(recipe: str, steps: int) -> dict[str, dict[str, Any]]:
 
 
 def hits(bench: Bench, limit: int) -> dict[str, Hits]:
-    """Measure which held-out samples a model gets right, row by row."""
+    """Return the correct held-out samples of a model, row by row."""
     out = {}
     for row, (corpus, task, shown) in ROWS.items():
         samples = bench.held_out(corpus, task, limit)
@@ -77,8 +77,8 @@ def hits(bench: Bench, limit: int) -> dict[str, Hits]:
     return out
 
 
-def kept_hits(file: Path, bench: Callable[[], Bench], limit: int) -> dict[str, Hits]:
-    """Measure a model once; what was measured lies beside its run, so that a killed study goes on."""
+def cached_hits(file: Path, bench: Callable[[], Bench], limit: int) -> dict[str, Hits]:
+    """Evaluate a model once; the result is stored beside its run, so that an interrupted study can resume."""
     if file.is_file():
         return {row: Hits(np.array(right), groups) for row, (right, groups) in json.loads(file.read_text()).items()}
     found = hits(bench(), limit)
@@ -86,8 +86,8 @@ def kept_hits(file: Path, bench: Callable[[], Bench], limit: int) -> dict[str, H
     return found
 
 
-def together(parts: Sequence[Mapping[str, Hits]]) -> dict[str, Hits]:
-    """Join the rows of several seeds; a speaker stays one cluster over all of them."""
+def pooled(parts: Sequence[Mapping[str, Hits]]) -> dict[str, Hits]:
+    """Concatenate the rows of several seeds; a speaker is one cluster over all of them."""
     return {
         row: Hits(np.concatenate([p[row].right for p in parts]), [g for p in parts for g in p[row].groups])
         for row in ROWS
@@ -95,7 +95,7 @@ def together(parts: Sequence[Mapping[str, Hits]]) -> dict[str, Hits]:
 
 
 def table(found: Mapping[str, Mapping[str, Hits]]) -> list[dict[str, Any]]:
-    """Accuracy of each curriculum, and its difference to P2E with the interval of the pairs."""
+    """Return the accuracy of each curriculum, and its paired difference to P2E with an interval."""
     rows = []
     for row in ROWS:
         for name, measured in found.items():
@@ -133,8 +133,8 @@ def main() -> None:
                 resume=run.is_dir(),
             )  # fmt: skip
             bench = partial(Bench, run / "model", run, args.data_root, features)
-            parts.setdefault(name, []).append(kept_hits(run / f"hits-{args.limit}.json", bench, args.limit))
-    rows = table({name: together(of) for name, of in parts.items()})
+            parts.setdefault(name, []).append(cached_hits(run / f"hits-{args.limit}.json", bench, args.limit))
+    rows = table({name: pooled(of) for name, of in parts.items()})
     print(f"{'shown':20} {'curriculum':10} {'n':>5} {'accuracy':>9}  minus P2E")
     for r in rows:
         span = "" if r["curriculum"] == "p2e" else f"{r['minus_p2e']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]"

@@ -1,8 +1,8 @@
-"""What many questions cost over one: a clip is encoded and read once, so twenty are to cost at most 1.5 x one.
+"""Cost of many questions relative to one: the clip is encoded once, so twenty should take at most 1.5 times as long.
 
     python benchmarks/decide.py [--model DIR] [--clip FILE] [--repeats N] [--json]
 
-Times are medians of :meth:`Engine.decide` on a clip that is decoded already, and of the whole way from a file.
+Times are medians of :meth:`Engine.decide` on a decoded clip, and of the whole process from a file.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def twenty() -> list[Question]:
     return first + scales + [Question.predicate(f"The speaker was {a} before.") for a in ASPECTS[:5]]
 
 
-def interleaved_s(actions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each action; they take turns, so that a busy machine is busy for all of them."""
+def median_s(actions: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median seconds of each action; they are interleaved, so that load affects all of them."""
     seconds: list[list[float]] = [[] for _ in actions]
     for i in range(repeats + 1):
         for action, found in zip(actions, seconds, strict=True):
@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     engine = Engine.from_pretrained(args.model, device=args.device)
     clip, asked = engine.load(args.clip), twenty()
-    one, all_, file_one, file_all, each = interleaved_s(
+    one, all_, file_one, file_all, each = median_s(
         [
             lambda: engine.decide(clip, asked[:1]),
             lambda: engine.decide(clip, asked),

@@ -1,11 +1,11 @@
-"""How fast open answers are written: our decoder, the library's ``generate``, and the floor that memory sets.
+"""Speed of generating open answers: our decoder, the library's ``generate``, and the memory-bandwidth floor.
 
     python benchmarks/decoding.py [--model DIR] [--tokens 64] [--rows 3] [--json FILE]
 
-Both columns write the same number of tokens from the same prompts, nothing ends early; the time of a token is that of
-``--tokens`` less that of one, so prefill is in neither. The floor is the language model's bytes, which every step
-reads once, over the bandwidth of a plain read on the same threads (a model that fits into the processor's caches can
-beat it). Says which attention kernels ran.
+Both generate the same number of tokens from the same prompts without stopping early; the time per token is that of
+``--tokens`` minus that of one, without prefill. The floor is the bytes of the language model, read once per step, over
+the bandwidth of a plain read on the same threads (a model that fits into the processor's caches can be faster). Also
+reports the attention kernels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from measure import as_saved, engine, machine, options, reading, report, side_by_side, write_answers
+from measure import engine, interleaved, load_plain, machine, memory_read, options, report, write_answers
 from nanoemox.inference.decoding import prefill
 from nanoemox.inference.engine import Engine
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
@@ -28,7 +28,7 @@ CLIP = Clip("bench", subtitle="I finally got the job, and I do not know whom to 
 
 
 def ours(loaded: Engine, rows: int) -> Callable[[int], None]:
-    """Return the writing of ``rows`` answers to questions of one length: a shared prompt, read before."""
+    """Return an action that generates ``rows`` answers to questions of one length, after a shared prefill."""
     ids = torch.tensor([loaded.processor.prefix_ids(CLIP, ())], device=loaded.model.device)
     prefix = prefill(loaded.model, ids, torch.ones_like(ids))
     asks = [loaded.processor.question_ids(Ask("eri"))] * rows
@@ -36,7 +36,7 @@ def ours(loaded: Engine, rows: int) -> Callable[[int], None]:
 
 
 def theirs(plain: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, rows: int) -> Callable[[int], Any]:
-    """Return the same by ``generate`` of transformers."""
+    """Return the same with ``generate`` of transformers."""
     whole = [[*processor.prefix_ids(CLIP, ()), *processor.question_ids(Ask("eri"))]] * rows
     ids = torch.tensor(whole, device=plain.device)
     return lambda tokens: plain.generate(
@@ -46,7 +46,7 @@ def theirs(plain: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor
 
 
 def attention_kernels(action: Callable[[], Any]) -> list[str]:
-    """Name the attention operators that an action ends up in."""
+    """Return the names of the attention operators of an action."""
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         action()
     return sorted({e.key.removeprefix("aten::") for e in seen.key_averages() if "_scaled_dot_product" in e.key})
@@ -58,15 +58,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3, help="answers written in step, besides one")
     args = parser.parse_args()
     loaded = engine(args)
-    plain = as_saved(args, loaded)
+    plain = load_plain(args, loaded)
     writers = {"ours": partial(ours, loaded), "generate": partial(theirs, plain, loaded.processor)}
     size = sum(p.numel() * p.element_size() for p in plain.language_model.parameters())
-    read, read_bytes = reading(size, loaded.model.device)
+    read, read_bytes = memory_read(size, loaded.model.device)
     table: dict[str, list[float | None]] = {}
     for rows in (1, args.rows):
         write = {name: make(rows) for name, make in writers.items()}
         actions = {f"{name} {n}": partial(w, n) for name, w in write.items() for n in (1, args.tokens)}
-        found = side_by_side({**actions, "read": read}, args.repeats)
+        found = interleaved({**actions, "read": read}, args.repeats)
         ms = [1e3 * (found[f"{n} {args.tokens}"] - found[f"{n} 1"]) / (args.tokens - 1) for n in writers]
         floor = 1e3 * found["read"] * size / read_bytes
         table[f"ms a step, {rows} answer(s)"] = [*ms, floor]

@@ -1,10 +1,10 @@
-"""What a group of sampled answers can hold: the chance that an answer ends after its first word, by temperature.
+"""Exploration in GRPO: probability that a sampled answer ends after its first word, by temperature.
 
     python -m benchmarks.exploration --data-root DATA [--adapters RUN/examples/adapters.safetensors]
 
-Reinforcement can only strengthen what is sampled. Held-out comments of GoEmotions as released are asked for emotion
-words (open vocabulary); for some first words the table gives the mean probability that nothing follows. The last row
-is the chance that the first word is none of the eight that the model finds likeliest.
+Reinforcement learning can only reinforce sampled answers. The task is open vocabulary on held-out comments of
+GoEmotions; for some first words the table gives the mean probability that the answer ends there. The last row is the
+probability that the first word is none of the model's eight most likely.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
 
     @torch.no_grad()
     def logits(after: list[int]) -> torch.Tensor:
-        """Logits of the token that follows: float[comments, V]."""
+        """Return the logits of the next token: float[comments, V]."""
         rows = [torch.tensor([[*prompt, *after]]) for prompt in prompts]
         return torch.cat([model(input_ids=row, use_cache=False, logits_to_keep=1).logits[:, -1] for row in rows])
 

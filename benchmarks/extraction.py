@@ -1,9 +1,9 @@
-"""How near rules come to a language model at taking emotion words out of answers.
+"""Agreement of rules with a language model in extracting emotion words from answers.
 
     python -m benchmarks.extraction FOLDER
 
-FOLDER holds pairs of files of MER-UniBench's evaluator: ``X.npz`` with the sentences (``name2reason``) and
-``X-openset.npz`` with the lists that a language model took from them. They are pickles: run it on files you trust.
+FOLDER contains pairs of files of MER-UniBench's evaluator: ``X.npz`` with the sentences (``name2reason``) and
+``X-openset.npz`` with the lists that a language model extracted. They are pickles: use only files that you trust.
 Prints the F1 of each file (see ``nanoemox.scoring.corrected.extraction.Agreement``), with and without the published
 shortening of lists, and the mean and median over files.
 """
@@ -42,7 +42,7 @@ Pair = tuple[list[str], list[tuple[str, ...]]]
 
 
 def read_pair(path: Path) -> Pair:
-    """Sentences and published lists of the clips that both files name."""
+    """Return sentences and published lists of the clips in both files."""
     with np.load(path, allow_pickle=True) as file:
         sentences = file["name2reason"].item()
     with np.load(path.with_name(f"{path.stem}-openset.npz"), allow_pickle=True) as file:
@@ -52,13 +52,13 @@ def read_pair(path: Path) -> Pair:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """``[a, 'b']`` as the evaluator reads it."""
+    """Parse ``[a, 'b']`` like the evaluator."""
     items = (item.strip().strip("'\"").strip() for item in text.strip().strip("[]").split(","))
     return tuple(item for item in items if item)
 
 
-def as_published(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a list that the published extraction would have kept, as in AffectGPT's evaluator.
+def shortened_as_published(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a list that the published extraction keeps, as in AffectGPT's evaluator.
 
     For comparison only: scores should see the whole list, or long lists would cost nothing.
     """
@@ -74,14 +74,14 @@ def as_published(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def measure(path: Path) -> tuple[Agreement, Agreement]:
-    """Agreement of a file: with the published shortening, and of all words that we find."""
+    """Return the agreement on a file, with the published shortening and with all our words."""
     sentences, lists = read_pair(path)
     ours = [extract_words(text) for text in sentences]
-    return agreement([as_published(words) for words in ours], lists), agreement(ours, lists)
+    return agreement([shortened_as_published(words) for words in ours], lists), agreement(ours, lists)
 
 
 def table(paths: Sequence[Path], root: Path) -> str:
-    """Markdown, one row a file."""
+    """Return a Markdown table, one row per file."""
     rows, figures = ["| file | clips | synonyms | words | all words | |", "|---|---|---|---|---|---|"], []
     for path in paths:
         short, whole = measure(path)

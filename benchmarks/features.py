@@ -1,10 +1,10 @@
-"""How fast ``nanoemox features`` fills its cache, by decoding processes, beside one clip at a time.
+"""Speed of filling the cache by ``nanoemox features``, by number of decoding processes, and one clip at a time.
 
     python benchmarks/features.py [--model DIR] [--clips 24] [--workers 0,1,2] [--json FILE]
 
-The clips are copies of one file, told apart by a byte at their end, so each is decoded and encoded. The alternative
-decodes a clip, encodes it and goes on to the next. The bound is the slower of two things alone: decoding on all cores,
-and the encoders on a batch that is ready.
+The clips are copies of one file that differ in a trailing byte, so each is decoded and encoded. The alternative
+decodes and encodes one clip after another. The bound is the slower of decoding on all cores and encoding a decoded
+batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from measure import SAMPLE, engine, machine, options, report, waited
+from measure import SAMPLE, engine, machine, options, report, seconds_of
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample
 from nanoemox.inference.engine import Engine
@@ -40,14 +40,14 @@ def one_by_one(loaded: Engine, paths: list[Path]) -> None:
         encode(loaded, {k: v[None] for k, v in decode(loaded, path).items()})
 
 
-def filled(loaded: Engine, paths: list[Path], workers: int) -> float:
-    """Clips a second of the cache's own filling, the start of its processes included."""
+def fill_rate(loaded: Engine, paths: list[Path], workers: int) -> float:
+    """Return the clips per second of filling the cache, including the start of its processes."""
     labels = ClosedLabels(label="happy", candidates=("happy", "sad"))
     samples = [Sample(id=p.stem, corpus="bench", split="train", task="mer", labels=labels, media=str(p)) for p in paths]
     with tempfile.TemporaryDirectory() as folder:
         wanted = CacheOptions(dtype=torch.float16, batch_size=BATCH, workers=workers)
         fill = partial(FeatureCache.open_or_build, samples, loaded.model, loaded.processor, Path(folder), wanted)
-        return len(paths) / waited(fill)
+        return len(paths) / seconds_of(fill)
 
 
 def main() -> None:
@@ -64,12 +64,12 @@ def main() -> None:
         ready = [decode(loaded, path) for path in paths[:BATCH]]
         batch = {k: torch.stack([media[k] for media in ready]) for k in ready[0]}
         encode(loaded, batch)
-        alone = args.clips / waited(lambda: one_by_one(loaded, paths))
-        encoders = len(ready) / waited(lambda: encode(loaded, batch))
-        reader = args.clips / waited(lambda: [decode(loaded, path) for path in paths])
+        alone = args.clips / seconds_of(lambda: one_by_one(loaded, paths))
+        encoders = len(ready) / seconds_of(lambda: encode(loaded, batch))
+        reader = args.clips / seconds_of(lambda: [decode(loaded, path) for path in paths])
         floor = min(encoders, reader * len(os.sched_getaffinity(0)))
         rows: dict[str, list[float | None]] = {
-            f"clips/s, {w} worker(s)": [filled(loaded, paths, int(w)), alone, floor] for w in args.workers.split(",")
+            f"clips/s, {w} worker(s)": [fill_rate(loaded, paths, int(w)), alone, floor] for w in args.workers.split(",")
         }
     report(
         machine(loaded), ["ours", "one by one", "bound"], rows, args.json,

@@ -1,12 +1,12 @@
-"""What phase 3 holds in memory and computes for its frozen weights: as trained here, and in float32 under autocast.
+"""Memory and time of the frozen weights in phase 3: as trained here, and in float32 under autocast.
 
     python benchmarks/frozen.py [--preset paper] [--tokens 256] [--repeats 5] [--json FILE]
 
-Left column: ``nanoemox train`` with ``precision: bf16`` and features from the cache: no encoders, frozen matrices of
-the language model in bfloat16, the rest in float32. Right column: the same model as it is loaded, float32 throughout,
-which autocast rounds at every use. Bytes are counted on the meta device at full size; the time is that of one decoder
-layer of full width, forward and backward, on this machine. The floor is the layer's multiply-adds over the rate of a
-plain matrix product in bfloat16.
+Left column: ``nanoemox train`` with ``precision: bf16`` and cached features: no encoders, frozen matrices of the
+language model in bfloat16, the rest in float32. Right column: the model in float32 throughout, cast by autocast at
+every use. Bytes are counted on the meta device at full size; the time is that of one decoder layer of full width,
+forward and backward, on this machine. The floor is the layer's operations over the rate of a plain matrix product in
+bfloat16.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from nanoemox.weights.presets import load_preset, model_config
 ADAM_STATES = 2
 
 
-def held(model: nn.Module) -> dict[str, float]:
-    """Gigabytes of weights, and of gradients and optimiser states of what trains."""
+def gigabytes(model: nn.Module) -> dict[str, float]:
+    """Return the gigabytes of weights, gradients and optimiser states."""
     weights = {id(p): p.numel() * p.element_size() for p in model.parameters()}
     training = sum(p.numel() * 4 * (1 + ADAM_STATES) for p in model.parameters() if p.requires_grad)
     return {"weights": sum(weights.values()) / 1e9, "gradients_and_optimiser": training / 1e9}
@@ -45,9 +45,9 @@ def full_size(preset: str) -> tuple[dict[str, float], dict[str, float], Any]:
         model = NanoEmoXForConditionalGeneration(config)
         attach_lora(model, LoraSpec(r=32, alpha=16))
     set_trainable(model, [g for g in group_names() if g == "lora" or getattr(model, g) is not None])
-    heavy = held(model)
+    heavy = gigabytes(model)
     lighten(model, torch.bfloat16)
-    return held(model), heavy, config.text_config
+    return gigabytes(model), heavy, config.text_config
 
 
 def median_s(action: Callable[[], Any], repeats: int) -> float:
@@ -61,7 +61,7 @@ def median_s(action: Callable[[], Any], repeats: int) -> float:
 
 
 def layer_ms(text_config: Any, tokens: int, repeats: int) -> tuple[float, float, float]:
-    """Time a frozen decoder layer with light and heavy weights, and the floor."""
+    """Return the milliseconds of a frozen decoder layer in bfloat16 and float32, and the floor."""
     config = copy.deepcopy(text_config)
     config.num_hidden_layers, config.vocab_size = 1, 8
     config.layer_types = config.layer_types[:1] if getattr(config, "layer_types", None) else None

@@ -3,8 +3,8 @@
     nanoemox assemble paper --random --out DIR
     python benchmarks/full_size.py --model DIR [--clip FILE] [--new-tokens 32] [--json FILE]
 
-The weights are drawn at random, so the answers mean nothing and never end by themselves: open tasks get a fixed number
-of tokens. What is measured is the road: loading in bfloat16, encoding, one prefill, six answers.
+The weights are random, so the answers are meaningless and never terminate: open tasks get a fixed number of tokens.
+Measures loading in bfloat16, encoding, one prefill and six answers.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def as_if_trained(model: Path, folder: Path) -> Path:
-    """Return a view of a directory in which all adapters count as trained: else their branches are left out."""
+def marked_as_trained(model: Path, folder: Path) -> Path:
+    """Return a copy of a directory by links, with all adapters marked as trained; else their branches are unused."""
     for file in model.resolve().iterdir():
         (folder / file.name).symlink_to(file)
     config = json.loads((model / "config.json").read_text("utf-8"))
@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        engine = Engine.from_pretrained(as_if_trained(args.model, Path(folder)), dtype=torch.bfloat16)
+        engine = Engine.from_pretrained(marked_as_trained(args.model, Path(folder)), dtype=torch.bfloat16)
         options = AnswerOptions(generation=GenerationOptions(max_new_tokens=args.new_tokens))
         loaded, loaded_mb = time.perf_counter(), peak_mb()
         answer = engine.answer(args.clip, options=options)

@@ -16,7 +16,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import yaml
 
 from nanoemox.data.corpora.goemotions import EKMAN
 from nanoemox.data.manifest import Sample
+from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.model.lora import load_adapters
 from nanoemox.scoring import Statistic, bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.scoring.corrected.scorer import CorrectedScorer
@@ -35,7 +35,7 @@ from nanoemox.training.command import run_train
 from nanoemox.training.loop import ADAPTERS
 from tools.mini.evaluate import Bench
 
-MINI = Path(str(files("nanoemox") / "assets" / "mini"))
+MINI = Path(find_checkpoint("mini")[0])
 CORPUS = "goemotions"
 SHOWN = ("text",)
 NAIVE = {"precision": 0.0, "length_penalty": 0.0}
@@ -45,12 +45,12 @@ Answers = list[tuple[str, ...]]
 
 
 def name_of(model: str, seed: int) -> str:
-    """Folder of a run."""
+    """Return the folder of a run."""
     return f"{'grpo' if model == OURS else 'naive'}-{seed}"
 
 
 def train(data_root: Path, out: Path, model: str, seed: int, steps: int) -> None:
-    """Run the recipe with other settings of its reward, or go on with it."""
+    """Run or resume the recipe with other reward settings."""
     name = name_of(model, seed)
     recipe = {
         "extends": "grpo-mini",
@@ -63,7 +63,7 @@ def train(data_root: Path, out: Path, model: str, seed: int, steps: int) -> None
 
 
 def answer(data_root: Path, run: Path, phase: str | None, limit: int) -> tuple[list[Sample], Answers]:
-    """Return held-out samples, always the same ones, and the greedy answers of the embedded model after a phase."""
+    """Return a fixed set of held-out samples, and the greedy answers of the embedded model after a phase."""
     bench = Bench(MINI, run, data_root)
     if phase is not None:
         load_adapters(bench.model, run / phase / ADAPTERS)
@@ -99,7 +99,7 @@ STATISTICS = {
 
 
 def table(found: dict[str, npt.NDArray[np.float64]], comments: Sequence[str]) -> list[dict[str, Any]]:
-    """Every measure of every model, with the difference to the start; a comment is one cluster over all seeds."""
+    """Return all metrics of all models, with the difference to the start; a comment is one cluster over all seeds."""
     out = []
     for model, rows in found.items():
         for name, statistic in STATISTICS.items():

@@ -1,9 +1,9 @@
-"""How long one label takes from decoded tensors, stage by stage, beside ``generate`` and the floor of arithmetic.
+"""Latency of one label from decoded tensors by stage, compared with ``generate`` and the arithmetic floor.
 
     python benchmarks/latency.py [--model DIR] [--clip FILE] [--task mer] [--json FILE]
 
-The clip is decoded and its face found before. The floor is the operations that torch counts in one answer, over the
-rate of a plain matrix product in the model's precision on the same threads.
+Decoding and face detection are excluded. The floor is the number of operations of one answer, as counted by torch,
+over the rate of a plain matrix product in the model's precision on the same threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from measure import SAMPLE, as_saved, engine, machine, multiplying, options, report, side_by_side
+from measure import SAMPLE, engine, interleaved, load_plain, machine, matrix_product, options, report
 from nanoemox.inference.batch import ClipBatch, make_plan
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--task", default="mer", choices=["msa", "mer", "mir"])
     args = parser.parse_args()
     loaded = engine(args)
-    model, processor, plain = loaded.model.requires_grad_(False), loaded.processor, as_saved(args, loaded)
+    model, processor, plain = loaded.model.requires_grad_(False), loaded.processor, load_plain(args, loaded)
     clip = loaded.load(args.clip)
     plan = make_plan(args.task)
     batch = ClipBatch(model, processor, [clip], plan)
@@ -44,7 +44,7 @@ def main() -> None:
     def encode() -> None:
         model.encode(media)
 
-    multiply, operations = multiplying(model.dtype, model.device)
+    multiply, operations = matrix_product(model.dtype, model.device)
     stages = {
         "read the file": lambda: loaded.load(args.clip),
         "tensors": lambda: processor.media(clip),
@@ -53,7 +53,7 @@ def main() -> None:
         "score": batch.closed,
         "answer": whole,
     }
-    found = side_by_side({**stages, "generate": written, "multiply": multiply}, args.repeats)
+    found = interleaved({**stages, "generate": written, "multiply": multiply}, args.repeats)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         whole(plain)  # packed products are not counted
     floor = 1e3 * counter.get_total_flops() * found["multiply"] / operations

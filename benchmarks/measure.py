@@ -1,6 +1,6 @@
-"""What the scripts of this folder share: options, times side by side, what the machine can do, a table, one JSON.
+"""Helpers of these scripts: options, interleaved timing, rates of the machine, a table, JSON.
 
-A time is the least of several, as in ``timeit``, and the columns take turns: a machine that is busy is busy for all.
+A time is the minimum of several, as in ``timeit``; the columns are interleaved, so that load affects all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 
 SAMPLE = Path(str(files("nanoemox") / "assets" / "sample.mp4"))
 NEVER = [-1]
-"""A terminator that no token is: answers get the length that is allowed."""
+"""A terminator that is no token, so that answers reach the maximum length."""
 READ_BYTES = 256_000_000
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -31,7 +31,7 @@ Action = Callable[[], Any]
 
 
 def options(doc: str | None, *, repeats: int = 5, model: str | None = "mini") -> argparse.ArgumentParser:
-    """Return a parser with what every script takes."""
+    """Return a parser with the common options."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=model, help="mini, small or a model directory")
     parser.add_argument("--device", default="auto")
@@ -42,7 +42,7 @@ def options(doc: str | None, *, repeats: int = 5, model: str | None = "mini") ->
 
 
 def engine(args: argparse.Namespace) -> Engine:
-    """Load, with every branch at work: adapters drawn at random count as trained here."""
+    """Load the model with all branches: random adapters count as trained here."""
     dtype = getattr(torch, args.dtype) if args.dtype else None
     loaded = Engine.from_pretrained(args.model, device=args.device, dtype=dtype)
     config = loaded.processor.config
@@ -50,8 +50,8 @@ def engine(args: argparse.Namespace) -> Engine:
     return loaded
 
 
-def as_saved(args: argparse.Namespace, loaded: Engine) -> NanoEmoXForConditionalGeneration:
-    """Load the model once more as transformers alone does: weights as they are saved, frozen."""
+def load_plain(args: argparse.Namespace, loaded: Engine) -> NanoEmoXForConditionalGeneration:
+    """Load the model as transformers does: weights as saved, frozen."""
     path = find_checkpoint(args.model)[0]
     plain = NanoEmoXForConditionalGeneration.from_pretrained(path, dtype=loaded.model.dtype).eval()
     plain.requires_grad_(False)  # what counts operations asks for a gradient where a weight does
@@ -59,8 +59,8 @@ def as_saved(args: argparse.Namespace, loaded: Engine) -> NanoEmoXForConditional
     return plain.to(loaded.model.device)
 
 
-def waited(action: Action) -> float:
-    """Seconds of one run, the device's work included."""
+def seconds_of(action: Action) -> float:
+    """Return the seconds of one run, including the device's work."""
     begin = time.perf_counter()
     action()
     if torch.cuda.is_available():
@@ -68,34 +68,34 @@ def waited(action: Action) -> float:
     return time.perf_counter() - begin
 
 
-def side_by_side(actions: Mapping[str, Action], repeats: int) -> dict[str, float]:
-    """Return the least seconds of each action; they take turns, after one turn that does not count."""
+def interleaved(actions: Mapping[str, Action], repeats: int) -> dict[str, float]:
+    """Return the minimum seconds of each action; they are interleaved, after one warm-up."""
     for action in actions.values():
-        waited(action)
-    turns = [{name: waited(action) for name, action in actions.items()} for _ in range(repeats)]
+        seconds_of(action)
+    turns = [{name: seconds_of(action) for name, action in actions.items()} for _ in range(repeats)]
     return {name: min(turn[name] for turn in turns) for name in actions}
 
 
-def reading(size_bytes: int, device: torch.device) -> tuple[Action, int]:
-    """Return an action that reads a buffer at least as large as this once, and the buffer's bytes."""
+def memory_read(size_bytes: int, device: torch.device) -> tuple[Action, int]:
+    """Return an action that reads a buffer of at least this size once, and its size in bytes."""
     buffer = torch.ones(max(size_bytes, READ_BYTES) // 4, dtype=torch.float32, device=device)
     return lambda: buffer.sum(), buffer.nbytes
 
 
-def multiplying(dtype: torch.dtype, device: torch.device) -> tuple[Action, int]:
-    """Return an action that multiplies two square matrices, and its operations."""
+def matrix_product(dtype: torch.dtype, device: torch.device) -> tuple[Action, int]:
+    """Return an action that multiplies two square matrices, and its number of operations."""
     side = 8192 if device.type == "cuda" else 1024
     a = torch.randn(side, side, device=device).to(dtype)
     return lambda: a @ a, 2 * side**3
 
 
 def write_answers(loaded: Engine, prefix: Prefix, asks: list[list[int]], tokens: int) -> None:
-    """Write so many tokens to each question, with nothing ending early."""
+    """Generate this many tokens for each question, without stopping early."""
     Decoder(loaded.model, prefix, asks, NEVER, GenerationOptions(max_new_tokens=tokens)).finish()
 
 
 def machine(loaded: Engine | None = None) -> dict[str, Any]:
-    """Say what the figures are of."""
+    """Describe the machine."""
     told: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         told["gpu"] = torch.cuda.get_device_name()
@@ -107,7 +107,7 @@ def machine(loaded: Engine | None = None) -> dict[str, Any]:
 
 def report(about: Mapping[str, Any], columns: list[str], rows: Mapping[str, list[float | None]], path: Path | None,
            **more: Any) -> None:  # fmt: skip
-    """Print a table, one row a quantity, and write everything as JSON where that is wanted."""
+    """Print a table with one row per quantity, and write everything as JSON on request."""
     print(", ".join(f"{k} {v}" for k, v in about.items()))
     width = max(map(len, rows)) + 2
     print(" " * width + "".join(f"{c:>16}" for c in columns))

@@ -1,8 +1,8 @@
-"""Time reading 8 frames and the sound of a long 1080p clip against decoding every frame; measure peak memory.
+"""Time and peak memory of reading 8 frames and the audio of a long 1080p clip, compared with decoding every frame.
 
 Run: ``python benchmarks/media.py [--seconds 120] [--gop 50] [--preset veryfast] [--memory-seconds 600] [--json FILE]``.
 The clips are made here with PyAV (moving blocks, h264, 25 fps, B-frames) in a temporary folder. ``--preset`` is x264's:
-``ultrafast`` leaves out CABAC and deblocking, so its pictures are the cheapest to decode and the sound weighs most.
+``ultrafast`` has no CABAC and deblocking, so its frames are the fastest to decode and the audio weighs most.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ else:
 
 
 def make(path: Path, seconds: int, gop: int, preset: str) -> None:
-    """Write a 1920x1080 clip with a tone, a key picture every ``gop`` frames."""
+    """Write a 1920x1080 clip with a tone and a key frame every ``gop`` frames."""
     rng = np.random.default_rng(0)
     base = np.kron(rng.integers(0, 255, (34, 61, 3), np.uint8), np.ones((32, 32, 1), np.uint8))
     with av.open(str(path), "w") as out:
@@ -61,7 +61,7 @@ def make(path: Path, seconds: int, gop: int, preset: str) -> None:
 
 
 def decode_everything(path: Path) -> int:
-    """Decode every frame to RGB, one at a time, keeping none: what a reader without seeks does."""
+    """Decode every frame to RGB, one at a time, keeping none, like a reader without seeking."""
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
         return sum(frame.to_ndarray(format="rgb24").shape[0] > 0 for frame in container.decode(video=0))

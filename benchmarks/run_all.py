@@ -1,9 +1,9 @@
-"""Run what measures speed, one script after the other, and write everything into one JSON.
+"""Run all speed benchmarks one after the other, and write everything to one JSON file.
 
     python benchmarks/run_all.py [--device cuda] [--models mini,DIR] [--full DIR] [--out bench.json]
 
-``make bench-gpu`` calls it. A script that fails is named and the others go on; the exit code then is 1. ``--full`` is a
-directory of full size (``nanoemox assemble paper --random --out DIR``).
+``make bench-gpu`` calls it. A failing script is named, the others still run, and the exit code is 1. ``--full`` is a
+full-size model directory (``nanoemox assemble paper --random --out DIR``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCRIPTS = ("startup", "decoding", "card", "latency", "features", "training_step"
 
 
 def run(script: str, model: str, device: str, folder: Path) -> dict[str, Any]:
-    """Run one script on one model; its figures, or why there are none."""
+    """Run one script on one model; return its figures, or why there are none."""
     out = folder / "one.json"
     out.unlink(missing_ok=True)
     command = [sys.executable, str(HERE / f"{script}.py"), "--model", model, "--device", device, "--json", str(out)]

@@ -4,9 +4,9 @@
     python benchmarks/serve.py --kinds '' --soak 600
     python benchmarks/serve.py --kinds '' --live 180 --streams 8
 
-The server runs in a process of its own, as ``nanoemox serve`` starts it. The first compares clients at once with the
-same requests one after another. ``--soak`` keeps the clients at it, ``--live`` sends streams of sound and pictures in
-real time. Every answer of the first two is compared with that of an engine in this process, asked one thing at a time.
+The server is a process of ``nanoemox serve``. The first command compares concurrent with sequential requests,
+``--soak`` runs the clients for a time, ``--live`` sends audio and images in real time. All answers of the first two are
+compared with those of an engine in this process, one request at a time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WORDS = ["I got the job!", "It is over.", "Leave me alone.", "Thank you so much.
 
 
 class Server:
-    """``nanoemox serve`` in a process of its own."""
+    """A process of ``nanoemox serve``."""
 
     def __init__(self, model: str, clients: int) -> None:
         options = ["--model", model, "--port", "0", "--batch", str(clients), "--decoders", "2"]
@@ -58,12 +58,12 @@ class Server:
         self.url = next(word for word in line.split() if word.startswith("http"))
 
     def memory_mb(self) -> float:
-        """Memory of the server itself; a decoder lives as long as one medium."""
+        """Memory of the server, without its short-lived decoders."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmRSS"))
 
     def processor_s(self) -> float:
-        """Processor time so far, of its processes too, even if they have ended."""
+        """Processor time so far, including its child processes, even finished ones."""
         ticks, waiting = 0, [str(self.process.pid)]
         while waiting:
             process = Path("/proc", waiting.pop())
@@ -78,7 +78,7 @@ class Server:
 
 
 def requests(kind: str, count: int) -> list[tuple[str, dict[str, Any]]]:
-    """Path and body of some requests; neighbours differ in their words."""
+    """Return path and body of some requests; neighbours differ in their text."""
     video = base64.b64encode(SAMPLE.read_bytes()).decode()
     out: list[tuple[str, dict[str, Any]]] = []
     for i in range(count):
@@ -97,7 +97,7 @@ def requests(kind: str, count: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 def signature(path: str, found: dict[str, Any]) -> Any:
-    """What of an answer must not depend on who else is asking."""
+    """Return the part of a response that must not depend on concurrent requests."""
     if path == "/v1/affect":
         return {k: (r["raw"], _rounded(r.get("probabilities"))) for k, r in found["tasks"].items()}
     if path == "/v1/decisions":
@@ -119,8 +119,8 @@ def ask(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
     return signature(path, answer.json())
 
 
-def answers_alone(model: str, asked: list[tuple[str, dict[str, Any]]]) -> list[Any]:
-    """What one engine in this process says to one request at a time."""
+def reference_answers(model: str, asked: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    """Return the answers of an engine in this process, one request at a time."""
     service = Service(Engine.from_pretrained(model), Limits(batch=1, decoders=1))
 
     async def ask_all() -> list[Any]:
@@ -136,9 +136,9 @@ def answers_alone(model: str, asked: list[tuple[str, dict[str, Any]]]) -> list[A
 
 
 def compare(server: Server, kind: str, clients: int, rounds: int, model: str) -> dict[str, Any]:
-    """Requests a second and processor time of each, one by one and at once."""
+    """Measure requests per second and processor time per request, sequential and concurrent."""
     asked = requests(kind, clients)
-    wanted = answers_alone(model, asked[: len(WORDS)])
+    wanted = reference_answers(model, asked[: len(WORDS)])
     alone, together, seconds = [], [], []
     wrong, spent_alone, spent_together = 0, 0.0, 0.0
     with httpx.Client(base_url=server.url, timeout=600) as client, ThreadPoolExecutor(clients) as pool:
@@ -177,9 +177,9 @@ def percentile(values: list[float], share: float) -> float | None:
 
 
 def soak(server: Server, clients: int, seconds: float, model: str) -> dict[str, Any]:
-    """Keep clients at it with requests of all kinds; memory and answers are checked."""
+    """Run clients with all kinds of requests for a time; check memory and answers."""
     kinds = [r for kind in KINDS for r in requests(kind, len(WORDS))]
-    wanted = answers_alone(model, kinds)
+    wanted = reference_answers(model, kinds)
     end = time.monotonic() + seconds
 
     def work(i: int) -> Counter[str]:
@@ -212,7 +212,7 @@ def soak(server: Server, clients: int, seconds: float, model: str) -> dict[str, 
 
 
 def watch_memory(server: Server, seconds: float, done: Callable[[], bool]) -> list[int]:
-    """The server's highest memory in MB in each fifth of the time until something is done."""
+    """Return the server's peak memory in MB in each fifth of the time until ``done``."""
     memory = []
     while not done():
         memory.append(server.memory_mb())
@@ -222,7 +222,7 @@ def watch_memory(server: Server, seconds: float, done: Callable[[], bool]) -> li
 
 
 def live(server: Server, streams: int, seconds: float) -> dict[str, Any]:
-    """Streams of the sample clip in real time; the latency runs from the last sound of a reading to the reading."""
+    """Stream the sample clip in real time; latency is from the last audio of a window to its measurement."""
     begin = server.processor_s()
     with ThreadPoolExecutor(streams) as pool:
         workers = [pool.submit(stream, server.url, seconds, seed) for seed in range(streams)]
@@ -244,7 +244,7 @@ def live(server: Server, streams: int, seconds: float) -> dict[str, Any]:
 
 
 def pictures(seed: int) -> Iterator[bytes]:
-    """JPEGs of the sample clip for ever; as from a camera, no two are the same."""
+    """Yield JPEGs of the sample clip forever; as from a camera, no two are equal."""
     frames = load_clip(SAMPLE, num_frames=40).frames
     assert frames is not None
     noise = np.random.default_rng(seed)
@@ -254,7 +254,7 @@ def pictures(seed: int) -> Iterator[bytes]:
 
 
 def stream(url: str, seconds: float, seed: int) -> dict[str, Any]:
-    """One client: sound every tenth of a second, two pictures a second."""
+    """Run one client: audio every 0.1 s, two images per second."""
     waveform, shown = load_clip(SAMPLE).waveform, pictures(seed)
     assert waveform is not None
     sound = (np.clip(waveform, -1, 1) * 32767).astype("<i2")

@@ -1,9 +1,9 @@
-"""How long a fresh process takes until it can do something.
+"""Start-up time of a fresh process.
 
     python benchmarks/startup.py [--model DIR] [--clip FILE] [--json FILE]
 
-Each row is a process of its own, interpreter included. The floor is the interpreter alone, or with the libraries that
-a model cannot do without; peak memory is the process' own.
+Each row is a separate process, interpreter included. The floor is the interpreter alone, or with the libraries that
+every model needs; peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measure import SAMPLE, machine, options, report, side_by_side
+from measure import SAMPLE, interleaved, machine, options, report
 
 LIBRARIES = "import torch; from transformers import PreTrainedModel, GenerationMixin, AutoTokenizer"
 COMMAND = "import sys; from nanoemox.cli import main; main(sys.argv[1:])"
@@ -27,7 +27,7 @@ if sys.platform == "linux":
 
 
 class Process:
-    """One program, run anew each time; remembers its largest memory."""
+    """A program that is started anew each time; records its peak memory."""
 
     def __init__(self, code: str, *arguments: str) -> None:
         self.command = [sys.executable, "-c", PEAK + code, *arguments]
@@ -55,7 +55,7 @@ def main() -> None:
             "libraries",
         ),
     }
-    found = side_by_side({**floors, **{name: process for name, (process, _) in ours.items()}}, args.repeats)
+    found = interleaved({**floors, **{name: process for name, (process, _) in ours.items()}}, args.repeats)
     table: dict[str, list[float | None]] = {
         name: [found[name], found[floor], process.peak_mb] for name, (process, floor) in ours.items()
     }

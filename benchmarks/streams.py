@@ -2,8 +2,8 @@
 
     python benchmarks/streams.py [--model DIR] [--seconds 30] [--json FILE]
 
-The stream is that of ``serve.py --live``: the sample clip's sound, two pictures a second of which no two are the same.
-A machine can process as many streams as its number of cores divided by the sum.
+The stream is that of ``serve.py --live``: the sample clip's audio and two different images per second. A machine can
+process as many streams as its number of cores divided by the sum.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from measure import machine, report
-from nanoemox.faces.detectors import Memory
+from nanoemox.faces.detectors import DetectionCache
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
-from nanoemox.serving.measuring import look, measures
+from nanoemox.serving.measuring import clips_of, measurement_work
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling
 from serve import CHUNK_S, SAMPLE, pictures
 
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    engine, config, memory = Engine.from_pretrained(args.model), LiveConfig(), Memory()
-    rolling, asked = Rolling(config, engine.processor.config.vision.num_frames, 2**24), measures(engine, config)
+    engine, config, cache = Engine.from_pretrained(args.model), LiveConfig(), DetectionCache()
+    rolling, asked = Rolling(config, engine.processor.config.vision.num_frames, 2**24), measurement_work(engine, config)
     waveform, shown = load_clip(SAMPLE).waveform, pictures(0)
     assert waveform is not None
     sound, size = (np.clip(waveform, -1, 1) * 32767).astype("<i2"), round(16_000 * CHUNK_S)
@@ -53,7 +53,7 @@ def main() -> None:
         events += timed("sound", lambda chunk=chunk: rolling.hear(chunk))
         for due in (e for e in events if isinstance(e, Due)):
             readings += 1
-            clips = timed("faces", lambda due=due: look(engine, due, config, memory))
+            clips = timed("faces", lambda due=due: clips_of(engine, due, config, cache))
             timed("model", lambda clips=clips: [asked.alone(clip) for clip in clips])
     found = {stage: round(s / args.seconds, 3) for stage, s in spent.items()}
     found |= {"sum": round(sum(spent.values()) / args.seconds, 3), "readings_per_s": round(readings / args.seconds, 3)}

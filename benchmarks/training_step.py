@@ -1,11 +1,11 @@
-"""A step of phase 3: from cached features as trained here, beside the authors' way, and the floor of arithmetic.
+"""Time of a training step of phase 3: from cached features, the authors' way, and the arithmetic floor.
 
     python benchmarks/training_step.py [--model DIR] [--batch 3] [--precision bf16|fp32] [--json FILE]
 
-Left: features come from the cache, frozen matrices are held in the precision of the arithmetic, the head is asked at
-answer tokens alone. Right: every clip goes through the encoders, the model is float32 throughout (cast by autocast at
-every use), the head is asked everywhere. Same samples, same LoRA, same fused AdamW. The floor is the operations that
-torch counts in our forward and backward pass over the rate of a plain matrix product.
+Left: cached features, frozen matrices in the precision of the computation, logits only at answer tokens. Right: every
+clip goes through the encoders, the model is in float32 (cast by autocast at every use), logits everywhere. Same
+samples, LoRA and fused AdamW. The floor is the number of operations of our forward and backward pass, as counted by
+torch, over the rate of a plain matrix product.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from measure import SAMPLE, as_saved, engine, machine, multiplying, options, report, side_by_side
+from measure import SAMPLE, engine, interleaved, load_plain, machine, matrix_product, options, report
 from nanoemox.inference.engine import Engine
 from nanoemox.model.configuration import IGNORE_INDEX
 from nanoemox.model.lora import LoraSpec, attach_lora, group_names
@@ -34,7 +34,7 @@ ANSWERS = {
 
 
 def samples(loaded: Engine, count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return a batch of the open tasks in turn, once with features and once with media."""
+    """Return a batch of open tasks, once with features and once with media."""
     clip = loaded.load(SAMPLE)
     tasks = [list(ANSWERS)[i % len(ANSWERS)] for i in range(count)]
     asks = [Ask(t, think=False, answer=ANSWERS[t]) for t in tasks]
@@ -76,15 +76,15 @@ def main() -> None:
     loaded = engine(args)
     dtype = torch.bfloat16 if args.precision == "bf16" else None
     cached, raw = samples(loaded, args.batch)
-    heavy = as_saved(args, loaded)  # packed weights have no gradient
+    heavy = load_plain(args, loaded)  # packed weights have no gradient
     attach_lora(heavy, LoraSpec(r=16, alpha=32, dropout=0.0))
     set_trainable(heavy, [g for g in group_names() if g == "lora" or getattr(heavy, g, None) is not None])
     heavy.train()
     light = copy.deepcopy(heavy)
     lighten(light, dtype)
     ours = step_of(light, cached, dtype)
-    multiply, operations = multiplying(dtype or torch.float32, heavy.device)
-    found = side_by_side({"ours": ours, "theirs": step_of(heavy, raw, dtype), "multiply": multiply}, args.repeats)
+    multiply, operations = matrix_product(dtype or torch.float32, heavy.device)
+    found = interleaved({"ours": ours, "theirs": step_of(heavy, raw, dtype), "multiply": multiply}, args.repeats)
     with FlopCounterMode(display=False) as counter:
         ours()
     floor = counter.get_total_flops() * found["multiply"] / operations

@@ -1,11 +1,11 @@
-"""Latency of a voice agent's reading after the end of an utterance, and of the reply of ``nanoemox`` itself.
+"""Latency of a voice agent's measurement after the end of an utterance, and of a reply by ``nanoemox``.
 
     python benchmarks/turns.py [--model DIR] [--turns 10] [--pictures] [--json FILE]
 
-The sample clip's voice is played in real time, 20 ms at a time, then silence. All times run from the last sound of the
-utterance, so the pause that ends an utterance (``min_silence_s``) is part of them. The agent asks for its reading when
-the pause is noticed, as an agent does whose transcript comes at that moment. Processor time does not depend on other
-processes: added to the pause it gives the latency on an idle core.
+The sample clip's voice is played in real time in chunks of 20 ms, then silence. All times start at the end of speech,
+so they include the pause that ends an utterance (``min_silence_s``). The agent requests the measurement when the pause
+is detected, as if its transcript arrived then. Processor time does not depend on other processes: added to the pause,
+it gives the latency on an idle core.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from measure import machine, report
-from nanoemox.faces.detectors import Memory
+from nanoemox.faces.detectors import DetectionCache
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
-from nanoemox.serving.measuring import look, measures, reply
+from nanoemox.serving.measuring import clips_of, measurement_work, reply_work
 from nanoemox.serving.plugins.speaker import DEFAULTS, Speaker
 from nanoemox.serving.rolling import Due, Rolling, Speech
 
@@ -34,7 +34,7 @@ Frames = npt.NDArray[np.uint8] | None
 
 
 def utterance() -> tuple[npt.NDArray[np.int16], float]:
-    """The sample's voice between silences, and when the detector says that it ends, in seconds."""
+    """Return the sample's voice between silences, and the detected end of speech in seconds."""
     voice = load_clip(SAMPLE).waveform
     assert voice is not None
     rest = np.zeros(RATE_HZ, np.float32)
@@ -47,7 +47,7 @@ def utterance() -> tuple[npt.NDArray[np.int16], float]:
 async def turn(
     engine: Engine, sound: npt.NDArray[np.int16], end_s: float, frames: npt.NDArray[np.uint8] | None
 ) -> float:
-    """Play one turn to a new speaker; return the seconds from the end of speech to its reading."""
+    """Play one turn to a new speaker; return the seconds from the end of speech to its measurement."""
     speaker = Speaker(engine)
     begin, size = time.perf_counter(), round(CHUNK_S * RATE_HZ)
     noticed = end_s + DEFAULTS.min_silence_s
@@ -64,21 +64,21 @@ async def turn(
 
 
 def processor_s(engine: Engine, sound: npt.NDArray[np.int16], frames: Frames) -> tuple[float, float]:
-    """Processor time of an utterance's reading, with the faces of earlier readings known, and of the reply after it."""
+    """Return the processor time of an utterance's measurement, with cached faces, and of the reply."""
     rolling = Rolling(DEFAULTS, engine.processor.config.vision.num_frames, 2**24)
-    memory, asked = Memory(), measures(engine, DEFAULTS)
+    cache, asked = DetectionCache(), measurement_work(engine, DEFAULTS)
     for i, at in enumerate(range(0, len(sound), 320)):
         events = rolling.hear(sound[at : at + 320].tobytes())
         if frames is not None and i % PICTURE_EVERY == 0:
             events += rolling.show(frames[i // PICTURE_EVERY % len(frames)])
         for due in (e for e in events if isinstance(e, Due)):
             begin = time.process_time()
-            clips = look(engine, due, DEFAULTS, memory)
+            clips = clips_of(engine, due, DEFAULTS, cache)
             for clip in clips:
                 asked.alone(clip)
             if due.trigger == "speech_ended":
                 middle = time.process_time()
-                reply(engine).alone(clips[0])
+                reply_work(engine).alone(clips[0])
                 return middle - begin, time.process_time() - middle
     raise AssertionError("nobody spoke")
 

@@ -1,4 +1,4 @@
-"""The ranges of dependencies, and the two ends of them that are tested."""
+"""Version ranges of dependencies, and the tested bounds."""
 
 from __future__ import annotations
 

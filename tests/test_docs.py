@@ -1,4 +1,4 @@
-"""What the documents say is true: symbols import, files exist, commands parse."""
+"""Documentation checks: symbols import, files exist, commands parse."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_file_of_the_paper_map_exists() -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_resolve(path: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", path.read_text("utf-8"))
     missing = [t for t in targets if not (path.parent / t).exists()]
     assert not missing

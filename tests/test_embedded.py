@@ -1,4 +1,4 @@
-"""The model that ships: it loads, answers the sample clip as the README shows, and its card says what it must."""
+"""The embedded model: it loads, answers the sample clip as in the README, and its card is complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def engine() -> Engine:
     return Engine.from_pretrained("mini")
 
 
-def test_it_is_small_and_stored_in_half_precision() -> None:
+def test_embedded_model_is_small_and_stored_in_half_precision() -> None:
     assert sum(f.stat().st_size for f in (ASSETS / "mini").iterdir()) <= 25e6
     with safe_open(ASSETS / "mini" / "model.safetensors", "pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
@@ -79,7 +79,7 @@ def test_without_small_the_command_of_make_demo_prints_its_answer_and_one_line()
     assert done.stderr == "answering with mini; a better model is one command away: nanoemox pull small\n"
 
 
-def test_verbose_brings_the_libraries_back() -> None:
+def test_verbose_shows_library_messages() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nanoemox", "--verbose", "answer", str(SAMPLE), "--task", "msa"],
         capture_output=True, text=True, env=_as_a_user(),
@@ -88,7 +88,7 @@ def test_verbose_brings_the_libraries_back() -> None:
     assert "Loading weights" in done.stderr
 
 
-def test_four_threads_give_the_answers_of_one(engine: Engine, shared: Path) -> None:
+def test_four_threads_agree_with_one(engine: Engine, shared: Path) -> None:
     clips = sorted((shared / "data" / "media" / "clips").glob("sample_*.mp4"))[:6]
     short = AnswerOptions(generation=GenerationOptions(24))
     alone = [engine.answer(clip, options=short) for clip in clips]
@@ -102,7 +102,7 @@ def test_four_threads_give_the_answers_of_one(engine: Engine, shared: Path) -> N
             assert answer.tasks[task].probabilities == pytest.approx(expected.tasks[task].probabilities, abs=1e-5)
 
 
-def test_the_readme_shows_what_small_answered() -> None:
+def test_readme_shows_the_output_of_small() -> None:
     shown = re.search(r"<!-- demo:begin -->\n```text\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert shown, "the README's first screen shows the real output"
     words = " ".join(shown[1].split())
@@ -113,7 +113,7 @@ def test_the_readme_shows_what_small_answered() -> None:
         assert all(word in words for word in text.split())
 
 
-def test_the_part_of_small_that_ships_is_light_and_has_its_papers() -> None:
+def test_shipped_part_of_small_is_small_and_documented() -> None:
     folder = ASSETS / "small"
     assert sum(f.stat().st_size for f in folder.glob("*.safetensors")) <= 30e6
     assert "Permission is hereby granted" in (folder / "NOTICE").read_text("utf-8")
@@ -149,7 +149,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_the_card_keeps_its_promises() -> None:
+def test_model_card_figures_hold() -> None:
     card = json.loads((ASSETS / "mini" / "card.json").read_text("utf-8"))
     shown = (ASSETS / "mini" / "README.md").read_text("utf-8")
     closed, free = card["closed"], card["open"]

@@ -1,4 +1,4 @@
-"""Hostile text in names, subtitles, labels and answers: wherever it is printed, it stays text."""
+"""Hostile text in names, subtitles, labels and answers stays text wherever it is printed."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str], text: str) -> 
 
 
 @every_text
-def test_the_log_is_a_line_a_record(capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_log_records_are_single_lines(capsys: pytest.CaptureFixture[str], text: str) -> None:
     run_cli(capsys, "models")
     logging.getLogger("nanoemox.data.overlap").warning("not held out: %s", f"{text}\nnanoemox: forged")
     err = capsys.readouterr().err

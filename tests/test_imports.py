@@ -1,4 +1,4 @@
-"""Who may import whom, and what an import may cost."""
+"""Import rules between rooms, and the cost of imports."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_finding_pulled_models_loads_nothing_heavy() -> None:
     assert not {"torch", "transformers"} & loaded_after("import nanoemox.weights.home, nanoemox.weights.pull")
 
 
-def test_training_and_engine_are_apart() -> None:
+def test_training_and_inference_do_not_import_each_other() -> None:
     for room, other in (("inference", "training"), ("training", "inference")):
         assert not {other} & {name for path in (PACKAGE / room).rglob("*.py") for name in imported(path)}
 
@@ -96,7 +96,7 @@ def test_the_package_and_its_help_load_nothing_heavy() -> None:
     assert not {"torch", "transformers", "numpy", "pydantic", "av", "cv2"} & loaded_after(code)
 
 
-def test_what_stands_left_of_the_model_loads_no_torch() -> None:
+def test_rooms_below_the_model_load_no_torch() -> None:
     files = [path for name in LIGHT for path in [PACKAGE / f"{name}.py", *(PACKAGE / name).rglob("*.py")]]
     names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files if path.is_file()}
     assert not {"torch", "transformers"} & loaded_after("\n".join(f"import {name}" for name in sorted(names)))
@@ -123,9 +123,7 @@ def test_a_model_side_name_registers_the_auto_classes() -> None:
     ("set_by_user", "expected"),
     [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "unset"), ({"GOMP_SPINCOUNT": "7"}, "7")],
 )
-def test_the_command_line_lets_threads_spin_shortly_unless_the_user_says_otherwise(
-    set_by_user: dict[str, str], expected: str
-) -> None:
+def test_command_line_sets_short_thread_spinning_by_default(set_by_user: dict[str, str], expected: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     script = "import os\nfrom nanoemox.cli import main\ntry:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
     script += "print(os.environ.get('GOMP_SPINCOUNT', 'unset'))"

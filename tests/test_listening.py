@@ -1,4 +1,4 @@
-"""Servers that end while a request is at work."""
+"""Requests in progress at shutdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanoemox.listening import listening_at
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'nanoemox[serve]'")
 
 
-def test_the_log_says_nothing_of_requests_cut_off_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_cancelled_requests_are_not_logged_at_shutdown(caplog: pytest.LogCaptureFixture) -> None:
     begun = threading.Event()
 
     async def app(scope: dict[str, object], receive: object, send: object) -> None:

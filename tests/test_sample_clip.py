@@ -1,4 +1,4 @@
-"""The clip that ships: small, complete, with a face that our own detector finds in every frame."""
+"""The packaged sample clip: small, complete, with a face in every frame."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nanoemox.media.load import load_clip
 SAMPLE = Path(str(files("nanoemox") / "assets/sample.mp4"))
 
 
-def test_it_is_small_and_says_where_it_comes_from() -> None:
+def test_sample_clip_is_small_and_documents_its_origin() -> None:
     assert SAMPLE.stat().st_size <= 300_000
     text = SAMPLE.with_name("sample.README.md").read_text(encoding="utf-8")
     for word in ("public domain", "espeak-ng", "likeness", "make_sample_clip.py"):
         assert word in text
 
 
-def test_it_has_all_four_modalities() -> None:
+def test_sample_clip_has_all_four_modalities() -> None:
     clip = with_face(load_clip(SAMPLE))
     assert clip.modalities == ("vision", "speech", "face", "text")
     assert clip.subtitle == "I finally got the job! I can't believe it, I'm so happy!"
@@ -30,7 +30,7 @@ def test_it_has_all_four_modalities() -> None:
     assert 0.05 < np.abs(clip.waveform).max() <= 1
 
 
-def test_its_face_is_found_in_every_frame_and_moves_little() -> None:
+def test_sample_clip_face_is_found_in_every_frame() -> None:
     clip = with_face(load_clip(SAMPLE))
     assert clip.face.detected.all()
     assert clip.face.num_tracks == 1

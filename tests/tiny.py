@@ -1,4 +1,4 @@
-"""A seeded random model of width 32 with every branch, its processor, and clips made of noise."""
+"""A seeded random model of width 32 with every branch, its processor, and clips of noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on this machine: where they listen, and which names and pages may call them."""
+"""Local servers: listening sockets, and checks of the headers ``Host`` and ``Origin``."""
 
 from __future__ import annotations
 
@@ -15,40 +15,37 @@ from nanoemox.types import NanoEmoXError
 
 @contextmanager
 def listening_at(port: int, host: str | None = None) -> Iterator[tuple[socket.socket, str]]:
-    """Listen, and yield the socket and its address as a URL.
+    """Open a listening socket; yield it and its URL.
 
-    From then on uvicorn's log says nothing of requests that are cut off because the server ends.
+    From then on uvicorn does not log requests that are cancelled by a shutdown.
 
     Args:
         port: Port; 0 takes a free one.
-        host: Address, where the user may choose one; None is loopback.
+        host: Address; None is loopback, for servers without ``--host``.
 
     Raises:
-        NanoEmoXError: It cannot be listened at.
+        NanoEmoXError: The address cannot be bound.
     """
-    at, remedy = ("127.0.0.1", "--port") if host is None else (host, "--port or --host")
+    address, remedy = ("127.0.0.1", "--port") if host is None else (host, "--port or --host")
     try:
-        found = socket.create_server((at, port), family=socket.AF_INET6 if ":" in at else socket.AF_INET)
+        listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise NanoEmoXError(f"cannot listen at {at}:{port} ({error}): give another {remedy}") from error
-    logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
-    with found:
-        shown = f"[{at}]" if ":" in at else at
-        yield found, f"http://{shown}:{found.getsockname()[1]}"
+        raise NanoEmoXError(f"cannot listen on {address}:{port} ({error}): choose another {remedy}") from error
+    logging.getLogger("uvicorn.error").addFilter(_is_not_cancelled)
+    with listener:
+        name = f"[{address}]" if ":" in address else address
+        yield listener, f"http://{name}:{listener.getsockname()[1]}"
 
 
-def _is_a_fault(record: logging.LogRecord) -> bool:
+def _is_not_cancelled(record: logging.LogRecord) -> bool:
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, asyncio.CancelledError)
 
 
-def known_host(called: str, host: str) -> bool:
-    """Whether a ``Host`` header is an IP address, ``localhost`` or the name that is served.
-
-    A name that an attacker points at this machine is none of these.
-    """
+def known_host(header: str, host: str) -> bool:
+    """Whether a ``Host`` header is an IP address, ``localhost`` or ``host``: a defence against DNS rebinding."""
     try:
-        name = urlsplit(f"//{called}").hostname or ""
+        name = urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return False
     with suppress(ValueError):
@@ -58,7 +55,7 @@ def known_host(called: str, host: str) -> bool:
 
 
 def netloc_of(origin: str) -> str:
-    """Return host and port of an ``Origin`` header in lower case; empty for what is no page of the web."""
+    """Return host and port of an ``Origin`` header in lower case; empty unless it is http or https."""
     try:
         parts = urlsplit(origin)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Samples, and a served model that is asked about them."""
+"""Samples and a fake served model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows beside a model: majority, withheld and shuffled media, another order of the labels."""
+"""Baseline rows: majority, removed and shuffled media, another label order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Listener:
         return [Reply() for _ in samples]
 
 
-def test_majority_is_counted_in_training_before_anywhere_else() -> None:
+def test_majority_class_comes_from_training_if_available() -> None:
     test = [sample(i, label="joy") for i in range(5)]
     train = [sample(i, "train", "fear") for i in range(2)]
     assert (Majority.count(MELD, test + train).text, Majority.count(MELD, test).text) == ("fear", "joy")
@@ -46,7 +46,7 @@ def test_majority_is_counted_in_training_before_anywhere_else() -> None:
     assert Majority.count(MELD, test + train).answer(MELD, test[:1])[0].parsed == {"label": "fear", "raw": "fear"}
 
 
-def test_shuffled_media_are_another_clips_and_words_stay() -> None:
+def test_shuffled_media_swaps_media_and_keeps_text() -> None:
     samples = [sample(i).model_copy(update={"media": f"{i % 4}.mp4"}) for i in range(8)]
     change = shuffled_media(Listener(), samples).sample
     changed = [change(s) for s in samples]
@@ -59,14 +59,14 @@ def test_shuffled_media_are_another_clips_and_words_stay() -> None:
     assert change(silent) == silent
 
 
-def test_text_only_takes_picture_and_sound_away_whoever_answers() -> None:
+def test_text_only_removes_video_and_audio_for_any_answerer() -> None:
     listener = Listener()
     row = text_only(listener)
     row.answer(MELD, [sample(1).model_copy(update={"media": "1.mp4", "audio": "1.wav"})])
     assert (row.name, listener.heard) == ("text-only", [(MELD, sample(1))])
 
 
-def test_rows_that_are_the_models_own_say_why() -> None:
+def test_baseline_rows_equal_to_the_model_have_a_reason() -> None:
     words, one = sample(0), sample(1).model_copy(update={"media": "1.mp4"})
     two = sample(2).model_copy(update={"audio": "2.wav"})
     told = {name: own_row(name, [words, one]) for name in ("majority", "text-only", "shuffled-media", "other-order")}
@@ -76,7 +76,7 @@ def test_rows_that_are_the_models_own_say_why() -> None:
     assert [bool(own_row(name, [one, two], words_alone=True)) for name in told] == [False, True, True, False]
 
 
-def test_the_models_own_row_is_repeated_by_every_process(tmp_path: Path) -> None:
+def test_every_process_repeats_the_models_row(tmp_path: Path) -> None:
     asked = EvalSet(MELD, [sample(i) for i in range(5)], [])
     own, row = tmp_path / "run", tmp_path / "row"
     for rank in range(2):
@@ -87,7 +87,7 @@ def test_the_models_own_row_is_repeated_by_every_process(tmp_path: Path) -> None
     assert (row / "predictions.jsonl").read_bytes() == (own / "predictions.jsonl").read_bytes()
 
 
-def test_another_order_holds_the_same_labels_in_another_order() -> None:
+def test_other_order_permutes_the_labels() -> None:
     listener = Listener()
     other_order(listener).answer(MELD, [sample(1)])
     ((asked, shown),) = listener.heard
@@ -100,7 +100,7 @@ def test_another_order_holds_the_same_labels_in_another_order() -> None:
                 assert sorted(reordered(labels)) == sorted(labels)
 
 
-def test_sensitivity_is_the_share_of_changed_answers_of_clips_answered_twice() -> None:
+def test_order_sensitivity_is_the_share_of_changed_answers() -> None:
     first = {"a": "joy", "b": "joy", "c": None, "d": "fear", "e": "fear"}
     found = order_sensitivity(first, {"a": "joy", "b": "fear", "c": "joy", "d": "fear", "x": "joy"})
     assert found is not None

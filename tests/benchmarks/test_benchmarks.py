@@ -1,4 +1,4 @@
-"""The records of the benchmarks."""
+"""Benchmark records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_ids_and_groups() -> None:
 
 
 @pytest.mark.parametrize("record", BENCHMARKS.values(), ids=lambda b: b.id)
-def test_every_record_can_be_asked(record: object) -> None:
+def test_every_benchmark_has_a_valid_question(record: object) -> None:
     assert isinstance(record, type(get_benchmark("meld")))
     assert record.corpus in READERS
     assert record.task in TASKS
@@ -60,19 +60,19 @@ def test_a_path_may_name_its_benchmark(path: str, found: str | None) -> None:
     assert (benchmark and benchmark.id) == found
 
 
-def test_the_published_protocol_asks_openly() -> None:
+def test_published_protocol_uses_open_questions() -> None:
     assert get_benchmark("cmu_mosi").published_question == "ovmer"
     assert get_benchmark("mintrec").published_question == "mir"
 
 
-def test_the_speakers_that_the_shipped_model_was_chosen_on_are_told() -> None:
+def test_speakers_used_for_model_selection_are_noted() -> None:
     record = get_benchmark("ravdess")
     assert (record.split, record.num_samples) == ("validation", 240)
     assert "chosen on them" in (record.note or "")
     assert {b.split for b in BENCHMARKS.values() if b.id != "ravdess"} == {"test"}
 
 
-def test_real_annotations_without_clips_are_asked_as_words(shared: Path, tmp_path: Path) -> None:
+def test_real_annotations_without_clips_become_text_samples(shared: Path, tmp_path: Path) -> None:
     for name, folder in {"annotations": "", "meld": "meld", "emer": "emer"}.items():
         (tmp_path / name).symlink_to(shared / "data/annotations" / folder)
     for key, size in {"meld": 2610, "mintrec": 445, "mintrec2": 2033, "mintrec2_paper": 1044, "emer": 93}.items():

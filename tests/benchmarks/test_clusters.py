@@ -1,4 +1,4 @@
-"""Clips of one speaker or dialogue are drawn together."""
+"""Clusters of dependent clips, by speaker or dialogue."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LABELS = get_benchmark("ravdess").labels
         ("mer2023", ("samplenew3_00000001", "samplenew3_00000002"), "clip", 2),
     ],
 )
-def test_names_tell_the_clusters(key: str, names: tuple[str, ...], unit: str, size: int) -> None:
+def test_clusters_follow_from_clip_names(key: str, names: tuple[str, ...], unit: str, size: int) -> None:
     found = clusters_of(get_benchmark(key), names)
     assert (found.unit, found.size) == (unit, size)
     assert clusters_of(get_benchmark(key), names, by="clip").size == len(names)
 
 
-def test_a_speaker_comes_first_then_the_dialogue_then_the_clip() -> None:
+def test_clusters_are_speakers_else_dialogues_else_clips() -> None:
     meld = get_benchmark("meld")
     names = ("test_dia0_utt0", "test_dia0_utt1", "test_dia1_utt0", "test_dia1_utt1", "stray")
     mixed = clusters_of(meld, names, {names[0]: "Ross", names[2]: "Ross"})
@@ -65,7 +65,7 @@ def ravdess_run(folder: Path, skill: dict[str, float], seed: int = 0) -> Path:
     return folder
 
 
-def test_a_score_says_what_it_resampled(tmp_path: Path) -> None:
+def test_score_reports_its_resampled_clusters(tmp_path: Path) -> None:
     run = ravdess_run(tmp_path / "a", {"17": 0.9, "18": 0.7, "19": 0.4, "20": 0.2})
     by_speaker = score_files(run, ScoreOptions())
     by_clip = score_files(run, ScoreOptions(intervals="clip"))
@@ -79,7 +79,7 @@ def test_a_score_says_what_it_resampled(tmp_path: Path) -> None:
     assert not any("clusters" in note for note in by_clip["notes"])
 
 
-def test_a_paired_difference_draws_the_same_speakers(tmp_path: Path) -> None:
+def test_paired_difference_resamples_the_same_speakers(tmp_path: Path) -> None:
     a = ravdess_run(tmp_path / "a", {"17": 0.9, "18": 0.9, "19": 0.3, "20": 0.3})
     b = ravdess_run(tmp_path / "b", {"17": 0.5, "18": 0.5, "19": 0.4, "20": 0.4}, seed=1)
     by_speaker, by_clip = (compare_files(a, b, ScoreOptions(intervals=by)) for by in ("auto", "clip"))

@@ -1,4 +1,4 @@
-"""Differences of two systems on the same clips."""
+"""Paired comparison of two systems on the same clips."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_p_value_and_interval_against_all_resamples() -> None:
     assert row["interval"] == pytest.approx(np.quantile(every, [0.025, 0.975]).tolist(), abs=1e-9)
 
 
-def test_only_clips_that_both_were_asked(tmp_path: Path) -> None:
+def test_comparison_uses_common_clips_only(tmp_path: Path) -> None:
     truth = dict.fromkeys("abcde", "joke")
     a = run_of(tmp_path / "a", {"a": "joke", "b": "joke", "c": None, "d": "care"}, truth)
     b = run_of(tmp_path / "b", {"d": "joke", "c": "joke", "b": "joke", "e": "joke"}, truth)
@@ -158,7 +158,7 @@ def command(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     return capsys.readouterr().out
 
 
-def test_the_published_wheels_compare_too() -> None:
+def test_legacy_scorer_supports_comparison() -> None:
     legacy = LegacyMeasures(LegacyScorer(({"sad": "sad", "joy": "happy"},)))
     sides = [
         measure(get_benchmark("meld"), AlignedAnswers(tuple("ab"), ("sad", "joy"), (("sad",), (word,))), legacy)

@@ -1,4 +1,4 @@
-"""The public functions score values in memory; the commands around them give the same numbers."""
+"""Scoring in memory equals scoring with the commands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def in_files(folder: Path, key: str) -> tuple[Path, Path]:
     ("key", "scorer"),
     [(key, "corrected") for key in CASES] + [(key, "legacy") for key in ("cmu_mosi", "mintrec", "avamerg")],
 )
-def test_two_dicts_are_scored_as_the_command_scores_two_files(tmp_path: Path, key: str, scorer: str) -> None:
+def test_scoring_dicts_equals_scoring_files(tmp_path: Path, key: str, scorer: str) -> None:
     truth, answers = CASES[key]
     clips = [name for name, value in answers.items() if value is not None] if scorer == "legacy" else None
     found = score(truth, answers, key, scorer=scorer, clips=clips)
@@ -56,7 +56,7 @@ def test_two_dicts_are_scored_as_the_command_scores_two_files(tmp_path: Path, ke
     assert found.task_scores.metrics[get_benchmark(key).metrics[0 if key != "emer" else 2]] is not None
 
 
-def test_two_systems_are_compared_in_memory_as_in_files(tmp_path: Path) -> None:
+def test_comparing_in_memory_equals_comparing_files(tmp_path: Path) -> None:
     truth, first = CASES["mintrec"]
     second = dict.fromkeys(first, "care")
     label_file, result_file = in_files(tmp_path, "mintrec")
@@ -67,7 +67,7 @@ def test_two_systems_are_compared_in_memory_as_in_files(tmp_path: Path) -> None:
     assert compare(truth, first, second, "mintrec") == files
 
 
-def test_the_public_names_are_the_functions() -> None:
+def test_public_names_resolve_to_the_functions() -> None:
     assert (nanoemox.score, nanoemox.compare, nanoemox.evaluate) == (score, compare, evaluate)
 
 
@@ -79,7 +79,7 @@ def test_the_public_names_are_the_functions() -> None:
         ({"a": 3}, {"a": "joke"}, "neither a text nor a list of words"),
     ],
 )
-def test_a_wrong_value_is_named(truth: Any, answers: Any, message: str) -> None:
+def test_invalid_values_are_named(truth: Any, answers: Any, message: str) -> None:
     with pytest.raises(NanoEmoXError, match=message):
         score(truth, answers, "mintrec")
 

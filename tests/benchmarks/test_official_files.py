@@ -1,4 +1,4 @@
-"""Readers of the authors' result files and tables, with files as they are and files as they should not be."""
+"""Readers of the authors' result files and tables, with valid and invalid files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Trap:
         return (Path.touch, (Path("sprung"),))  # type: ignore[return-value]
 
 
-def test_a_pickle_is_not_opened_untrusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untrusted_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as archive:
@@ -96,7 +96,7 @@ def test_hostile_files(tmp_path: Path, name: str, content: bytes | None, message
         read_predictions(tmp_path / name)
 
 
-def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
+def test_arrays_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", filenames=np.array(["a"]), fileitems=np.array(["[x]", "[y]"]))
     np.savez(tmp_path / "b.npz", other=np.zeros(3))
     np.savez(tmp_path / "c.npz", name2reason=np.zeros(3))

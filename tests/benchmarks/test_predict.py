@@ -1,4 +1,4 @@
-"""Journals of predictions: shares of several processes, limits, what a kill leaves."""
+"""Prediction journals: several processes, limits, recovery after a kill."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_several_processes_share_a_run_and_the_first_merges_it(tmp_path: Path) -
     assert alone.asked == []
 
 
-def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(tmp_path: Path) -> None:
+def test_truncated_last_line_is_redone_and_invalid_line_is_an_error(tmp_path: Path) -> None:
     asked = EvalSet(MELD, [sample(i) for i in range(3)], [])
     predict(Echo(), asked, tmp_path)
     file = tmp_path / "predictions.jsonl"
@@ -63,7 +63,7 @@ def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(tmp_path: Path
         predict(echo, asked, tmp_path)
 
 
-def test_a_smaller_limit_asks_some_of_a_larger_ones_clips(tmp_path: Path) -> None:
+def test_smaller_limit_selects_a_subset(tmp_path: Path) -> None:
     write_manifest([sample(i) for i in range(20)], tmp_path / "manifests" / "meld.jsonl")
     few, more = ([s.id for s in read_eval_set(MELD, tmp_path, n).samples] for n in (4, 9))
     assert (len(few), len(more)) == (4, 9)
@@ -86,7 +86,7 @@ class Moody(Echo):
         return [Reply(error="tired") if s.id in self.bad else r for s, r in zip(samples, good, strict=True)]
 
 
-def test_unanswered_clips_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
+def test_unanswered_clips_are_retried_on_request(tmp_path: Path) -> None:
     asked = EvalSet(MELD, [sample(i) for i in range(4)], [])
     predict(Moody("c1", "c2"), asked, tmp_path)
     second, third = Echo(), Moody("c2")
@@ -99,7 +99,7 @@ def test_unanswered_clips_are_asked_again_where_that_is_wanted(tmp_path: Path) -
     assert ids(tmp_path) == ["c0", "c1", "c2", "c3"]
 
 
-def test_rows_of_replies_carry_the_dialogue(tmp_path: Path) -> None:
+def test_reply_rows_contain_the_dialogue(tmp_path: Path) -> None:
     labels = ReplyLabels(think=Think(scenario="s", emotion="sad", cause="c", goal="g"), reply="I am sorry.")
     history = (Turn(role="speaker", text="Hello."), Turn(role="listener", text="Hi!"))
     said = Sample(

@@ -1,4 +1,4 @@
-"""Served models: what is sent and what comes back; the server is a local fake that misbehaves."""
+"""Served models: requests and responses, with a faulty local server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def test_pictures_sound_and_words_arrive_as_they_were(tmp_path: Path) -> None:
+def test_images_audio_and_text_arrive_unchanged(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").write_bytes(TALK.read_bytes())
     talk = sample("a", media="talk.mp4", history=(Turn(role="Ross", text='He said "hi".'),))
     with asking(tmp_path, in_turn(Says("The answer is: Joy.")), [talk], frames=3) as (model, fake):
@@ -66,7 +66,7 @@ def test_pictures_sound_and_words_arrive_as_they_were(tmp_path: Path) -> None:
     assert found.timing_s["total"] > 0
 
 
-def test_only_what_the_server_takes_is_sent(tmp_path: Path) -> None:
+def test_only_supported_modalities_are_sent(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").write_bytes(TALK.read_bytes())
     talk = sample("a", media="talk.mp4")
     counts = {}
@@ -88,13 +88,13 @@ def test_only_what_the_server_takes_is_sent(tmp_path: Path) -> None:
             parse_modalities(wrong)
 
 
-def test_large_pictures_are_scaled_down_and_small_ones_kept() -> None:
+def test_large_images_are_scaled_down() -> None:
     for shape, wanted in (((1080, 1920, 3), (288, 512)), ((60, 40, 3), (60, 40)), ((3, 5000, 3), (1, 512))):
         data = np.frombuffer(to_jpeg(np.zeros(shape, np.uint8)), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape[:2] == wanted
 
 
-def test_the_prompt_hash_is_of_all_words_and_of_nothing_else(tmp_path: Path) -> None:
+def test_prompt_hash_covers_exactly_the_prompt_text(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").write_bytes(TALK.read_bytes())
     seen = sample("a", media="talk.mp4")
     with asking(tmp_path, in_turn(Says("joy")), [seen, sample("b")]) as (model, _):
@@ -104,14 +104,14 @@ def test_the_prompt_hash_is_of_all_words_and_of_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("benchmark", [b for b in BENCHMARKS.values() if b.id != "emer"], ids=lambda b: b.id)
-def test_closed_questions_give_the_labels_in_order(benchmark: Any) -> None:
+def test_closed_questions_list_the_labels_in_order(benchmark: Any) -> None:
     asked = prompts.question(benchmark)
     assert ", ".join(benchmark.labels) in asked
     assert "{" not in asked
     assert TASKS[benchmark.question].identifier not in asked
 
 
-def test_a_clip_that_cannot_be_read_or_holds_nothing_is_not_asked_about(tmp_path: Path) -> None:
+def test_unreadable_and_empty_clips_are_not_sent(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 64)
     broken, mute = sample("a", media="broken.mp4"), sample("b").model_copy(update={"subtitle": None})
     with asking(tmp_path, in_turn(Says("joy")), [broken, mute]) as (model, fake):
@@ -123,7 +123,7 @@ def test_a_clip_that_cannot_be_read_or_holds_nothing_is_not_asked_about(tmp_path
 
 
 @pytest.mark.parametrize("status", [400, 422, 500])
-def test_a_refused_part_tells_the_remedy(tmp_path: Path, status: int) -> None:
+def test_rejected_content_type_names_the_remedy(tmp_path: Path, status: int) -> None:
     (tmp_path / "talk.mp4").write_bytes(TALK.read_bytes())
     talk = sample("a", media="talk.mp4")
 
@@ -153,7 +153,7 @@ def test_a_failed_call_leaves_its_clip_unanswered(tmp_path: Path, mischief: Says
     assert len(fake.requests) == 4
 
 
-def test_a_server_that_is_down_ends_the_run_and_so_does_a_wrong_key(tmp_path: Path) -> None:
+def test_unreachable_server_or_invalid_key_stops_the_run(tmp_path: Path) -> None:
     samples = [sample(str(i)) for i in range(FAILURES_IN_A_ROW)]
     with (
         asking(tmp_path, in_turn(Says("down", status=503)), samples) as (model, _),
@@ -167,7 +167,7 @@ def test_a_server_that_is_down_ends_the_run_and_so_does_a_wrong_key(tmp_path: Pa
         model.answer(MELD, samples[:1])
 
 
-def test_an_unreadable_answer_names_no_label_and_a_cut_one_is_none(tmp_path: Path) -> None:
+def test_unparsed_answer_has_no_label_and_truncated_one_is_none(tmp_path: Path) -> None:
     cut = {"choices": [{"finish_reason": "length", "message": {"content": "<think> joy or fear"}}]}
     with asking(tmp_path, in_turn(Says("hm"), Says(body=json.dumps(cut))), [sample("a")]) as (model, _):
         vague, thinking = model.answer(MELD, [sample("a")]) + model.answer(MELD, [sample("b")])

@@ -1,4 +1,4 @@
-"""Examples for served models, and replies in three steps."""
+"""Few-shot examples for served models, and three-step replies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def test_examples_are_of_the_training_part_and_before_the_question(tmp_path: Path) -> None:
+def test_few_shot_examples_are_training_samples_before_the_question(tmp_path: Path) -> None:
     train = [
         sample(f"t{i}", "train", label, media="no.mp4") for i, label in enumerate(("anger", "fear", "joy", "fear"))
     ]
@@ -46,7 +46,7 @@ def test_examples_are_of_the_training_part_and_before_the_question(tmp_path: Pat
     assert [s.subtitle for s in draw_examples(MELD, corpus, 2)] == shown[0][:2]
 
 
-def test_examples_are_never_of_the_part_that_is_asked() -> None:
+def test_few_shot_examples_are_never_from_the_evaluated_split() -> None:
     corpus = [sample(f"x{i}", "test") for i in range(9)] + [sample("v", "validation")]
     assert [s.id for s in draw_examples(MELD, corpus, 1)] == ["v"]
     with pytest.raises(NanoEmoXError, match=r"--shots 2: corpus meld has 1 samples .* give --shots 1"):
@@ -57,7 +57,7 @@ def test_examples_are_never_of_the_part_that_is_asked() -> None:
         draw_examples(ravdess, part, 1)
 
 
-def test_a_reply_in_three_steps(tmp_path: Path) -> None:
+def test_three_step_reply_prompting(tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").write_bytes(TALK.read_bytes())
     train = [reply("t1", "train", "sad", "my dog died"), reply("t2", "train", "joyful", "my cat died, hooray"),
              reply("t3", "train", "sad", "nothing of this"), reply("t4", "train", "furious", "red")]  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_reply_in_three_steps(tmp_path: Path) -> None:
     assert (found.parsed["reply"], found.parsed["think"]["emotion"]) == ("I am so sorry.", "sad")
 
 
-def test_thoughts_of_a_model_that_thinks_are_passed_over(tmp_path: Path) -> None:
+def test_reasoning_text_is_ignored(tmp_path: Path) -> None:
     asked = reply("x", "test", "sad", "my cat died")
     says = [f"<think>joyful? no</think>{text}" for text in ("emotion: sad", "a plan", CHAIN)]
     with asking(tmp_path, in_turn(*map(Says, says)), [asked], erg_steps=True) as (model, fake):
@@ -100,7 +100,7 @@ def test_thoughts_of_a_model_that_thinks_are_passed_over(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("fails", [1, 2, 3])
-def test_a_step_that_fails_leaves_the_clip_unanswered(tmp_path: Path, fails: int) -> None:
+def test_failed_step_leaves_the_clip_unanswered(tmp_path: Path, fails: int) -> None:
     def moody(request: dict[str, Any]) -> Says:
         return Says("no", status=400) if f"Step {fails} of 3" in said(request) else Says("emotion: sad")
 
@@ -112,7 +112,7 @@ def test_a_step_that_fails_leaves_the_clip_unanswered(tmp_path: Path, fails: int
     assert "replies that other people" not in json.dumps(fake.requests)  # no training part, no exemplars
 
 
-def test_memory_falls_back_on_common_words_where_the_emotion_is_unknown() -> None:
+def test_exemplar_retrieval_falls_back_to_word_overlap() -> None:
     memory = ExemplarIndex(
         AVAMERG, [reply("t1", "train", "sad", "rain again"), reply("t2", "train", "proud", "my cat won")]
     )
@@ -121,7 +121,7 @@ def test_memory_falls_back_on_common_words_where_the_emotion_is_unknown() -> Non
     assert memory.nearest("emotion: sad", clip, AVAMERG.labels, 1) == [("rain again", "reply to t1")]
 
 
-def test_replies_in_one_step_follow_their_form(tmp_path: Path) -> None:
+def test_single_step_replies_follow_the_format(tmp_path: Path) -> None:
     corpus = [reply("x", "test", "sad", "my cat died"), reply("t", "train", "proud", "I won")]
     with asking(tmp_path, in_turn(Says(CHAIN)), corpus, shots=1) as (model, fake):
         (found,) = model.answer(AVAMERG, corpus[:1])

@@ -56,7 +56,7 @@ def by_words(request: dict[str, Any]) -> Says:
     return Says(said(request).partition("exactly one of: ")[2].split(",")[0])
 
 
-def test_a_run_has_every_row_and_tells_how_it_was_asked(data_root: Path, tmp_path: Path) -> None:
+def test_run_has_all_rows_and_records_its_prompts(data_root: Path, tmp_path: Path) -> None:
     with serve(by_words) as fake:
         metrics = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
         asked = len(fake.requests)
@@ -75,9 +75,7 @@ def test_a_run_has_every_row_and_tells_how_it_was_asked(data_root: Path, tmp_pat
     assert "| other-order | 5 | 0 |" in report
 
 
-def test_a_killed_run_asks_nothing_twice_and_a_finished_one_nothing(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_run_repeats_no_request(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     usual, calls = Endpoint.complete, []
 
@@ -108,7 +106,7 @@ def test_a_killed_run_asks_nothing_twice_and_a_finished_one_nothing(
     assert (whole / "metrics.json").read_text() == (cut / "metrics.json").read_text()
 
 
-def test_failures_are_counted_shown_and_asked_again_on_demand(data_root: Path, tmp_path: Path) -> None:
+def test_failures_are_counted_and_retried_on_request(data_root: Path, tmp_path: Path) -> None:
     sick = [True]
 
     def moody(request: dict[str, Any]) -> Says:
@@ -129,13 +127,15 @@ def test_failures_are_counted_shown_and_asked_again_on_demand(data_root: Path, t
     assert well["benchmarks"]["meld"]["unanswered"] == {}
 
 
-def test_one_process_asks_a_server(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_run_needs_a_single_process(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(NanoEmoXError, match="start without torchrun"):
         evaluate_run(evaluating("openai:http://127.0.0.1:1/v1", data_root, tmp_path))
 
 
-def test_the_command_asks_a_server(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_command_with_a_remote_model(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serve(by_words) as fake:
         args = ["evaluate", "--benchmarks", "meld", "--data-root", data_root, "--out", tmp_path / "run"]
         more = ["--model", f"{fake.address}#m", "--modalities", "text", "--shots", "1", "--json"]
@@ -146,12 +146,10 @@ def test_the_command_asks_a_server(data_root: Path, tmp_path: Path, capsys: pyte
     assert found["settings"] | {"modalities": ["text"], "shots": 1, "frames": 8} == found["settings"]
     assert found["cost"]["answers"] == 10
     for name in ("text-only", "shuffled-media"):
-        assert "neither picture nor sound was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
+        assert "neither video nor audio was sent" in found["benchmarks"]["meld"]["rows"][name]["notes"][-1]
 
 
-def test_rows_that_would_repeat_the_models_own_are_not_asked(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_redundant_rows_send_no_requests(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual, calls = Endpoint.complete, []
 
     def counting(self: Endpoint, *args: Any) -> Any:
@@ -174,7 +172,7 @@ def test_rows_that_would_repeat_the_models_own_are_not_asked(
         assert "a copy of the model's" in found[name]["notes"][-1]
 
 
-def test_no_order_is_measured_where_nothing_was_answered_twice(data_root: Path, tmp_path: Path) -> None:
+def test_order_sensitivity_needs_two_answers_per_clip(data_root: Path, tmp_path: Path) -> None:
     with serve(lambda _: Says("no", status=400)) as fake:
         metrics = evaluate_run(evaluating(fake.address, data_root, tmp_path / "run"))
     assert metrics is not None
@@ -182,7 +180,7 @@ def test_no_order_is_measured_where_nothing_was_answered_twice(data_root: Path, 
     assert "order_sensitivity" not in [*found["headline"], *found["rows"]["other-order"]["metrics"]]
 
 
-def test_a_served_model_needs_no_torch() -> None:
+def test_remote_models_need_no_torch() -> None:
     code = "import sys, nanoemox.benchmarks.evaluate\nprint('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

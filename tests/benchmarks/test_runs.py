@@ -64,7 +64,7 @@ def test_hostile_runs(tmp_path: Path, rows: list[Any], message: str) -> None:
         read_run(tmp_path / "absent.jsonl")
 
 
-def test_a_killed_run_is_told_to_go_on(tmp_path: Path) -> None:
+def test_incomplete_run_names_the_resume_command(tmp_path: Path) -> None:
     row = {"benchmark": "mintrec", "id": "a", "truth": "joke", "raw": "joke", "parsed": {"label": "joke"}}
     file = tmp_path / "predictions.jsonl"
     (tmp_path / "run.json").write_text("{}", "utf-8")
@@ -86,7 +86,7 @@ def test_a_killed_run_is_told_to_go_on(tmp_path: Path) -> None:
     assert unfinished not in score_files(tmp_path, ScoreOptions())["notes"]
 
 
-def test_a_report_holds_no_markup_of_others() -> None:
+def test_report_escapes_foreign_markup() -> None:
     from nanoemox.benchmarks.tables import format_report
 
     hostile = "a|b<script>alert(1)</script>\n# [x](javascript:y) ![i](z) `c` \\"

@@ -42,7 +42,7 @@ def measured(key: str, truth: list[Any], answers: list[Any], measures: Measures)
     return measure(get_benchmark(key), AlignedAnswers(names, tuple(truth), tuple(answers)), measures)
 
 
-def test_every_published_figure(shared: Path) -> None:
+def test_published_scores_are_reproduced(shared: Path) -> None:
     legacy = LegacyMeasures(legacy_scorer(read_wheel_tables(shared / "data" / "emotion_wheel")))
     records = json.loads((shared / "golden" / "metrics.json").read_text("utf-8"))["records"]
     for record in records:
@@ -71,7 +71,7 @@ def check(record: dict[str, Any], found: Any) -> None:
             assert row[ours] == pytest.approx(wheel[theirs], abs=1e-9)
 
 
-def test_an_unanswered_clip_stays_and_is_wrong() -> None:
+def test_unanswered_clips_count_as_wrong() -> None:
     benchmark = replace(get_benchmark("meld"), num_samples=4)
     aligned = align(benchmark, dict.fromkeys("abcd", "sad"), words(a="upset", b="joy", c="sad"))
     assert aligned.answers == (("upset",), ("joy",), ("sad",), None)
@@ -80,7 +80,7 @@ def test_an_unanswered_clip_stays_and_is_wrong() -> None:
     assert (found.task_scores.metrics["hit_rate"], found.num_unanswered, found.num_samples) == (0.5, 1, 4)
 
 
-def test_only_what_was_asked_counts_and_nothing_else_is_dropped() -> None:
+def test_only_evaluated_clips_count_and_none_is_dropped() -> None:
     benchmark = replace(get_benchmark("meld"), num_samples=3)
     truth = dict.fromkeys("abcde", "sad")
     whole = align(benchmark, truth, words(a="sad", b="sad", x="sad", y="sad", z="sad"))
@@ -103,7 +103,7 @@ def test_only_what_was_asked_counts_and_nothing_else_is_dropped() -> None:
         align(benchmark, {"a": "sad"}, words(x="sad"))
 
 
-def test_intervals_hold_the_score_and_per_wheel_stands_beside() -> None:
+def test_intervals_contain_the_score_and_per_wheel_scores_are_listed() -> None:
     benchmark = get_benchmark("ov_merd")
     truth = {str(i): ("sad",) if i % 2 else ("joy", "cross") for i in range(40)}
     answers = words(**{name: "upset joy" if int(name) % 3 else "cross" for name in truth})
@@ -119,7 +119,7 @@ def test_intervals_hold_the_score_and_per_wheel_stands_beside() -> None:
     assert (out["n"], out["n_counted"], out["n_unanswered"], out["scorer"]) == (40, 40, 0, "legacy")
 
 
-def test_blind_answers_know_the_commonest_words() -> None:
+def test_blind_answers_are_the_most_common_words() -> None:
     truth = ["sad", "sad", "joy", "anger"]
     assert blind_answers(get_benchmark("meld"), truth) == {"majority": ("sad",), "blind_list": ("sad", "anger", "joy")}
     assert blind_answers(get_benchmark("mintrec"), truth) == {"majority": "sad"}
@@ -131,7 +131,7 @@ def test_blind_answers_know_the_commonest_words() -> None:
         assert found.metrics["accuracy"] == 0.5
 
 
-def test_neutral_is_no_negative_in_our_sentiment() -> None:
+def test_neutral_is_not_negative_in_corrected_sentiment() -> None:
     truth, answers = ["negative", "negative", "positive", "neutral"], ["neutral", "negative", "positive", "neutral"]
     benchmark = "cmu_mosi"
     assert measured(benchmark, truth, answers, LEGACY).metrics["accuracy"] == 1.0
@@ -141,7 +141,7 @@ def test_neutral_is_no_negative_in_our_sentiment() -> None:
     assert measured(benchmark, ["positive"], ["mixed"], CorrectedMeasures()).metrics["accuracy"] == 0.0
 
 
-def test_intents_are_read_whatever_their_spelling() -> None:
+def test_intents_match_in_any_spelling() -> None:
     benchmark = "mintrec"
     truth, answers = ["Inform", "Ask for help", "Care", "Joke"], ["inform", "The intent is Ask for help.", "Car", None]
     assert measured(benchmark, truth, answers, LEGACY).metrics["accuracy"] == 0.0
@@ -149,7 +149,7 @@ def test_intents_are_read_whatever_their_spelling() -> None:
     assert (ours.metrics["accuracy"], ours.num_counted) == (0.5, 4)
 
 
-def test_replies_fold_both_sides_alike() -> None:
+def test_reply_emotions_of_truth_and_answer_use_one_map() -> None:
     def reply(emotion: str) -> str:
         return f"<think>\nscenario: s\nemotion: {emotion}\ncause: c\ngoal: g\n</think>\nOh dear, oh dear."
 
@@ -169,19 +169,19 @@ def test_sentiment_of_words() -> None:
     assert sentiment_of(["happy", "sad"]) == sentiment_of([]) == sentiment_of(["zzz"]) == "neutral"
 
 
-def test_the_legacy_scorer_asks_for_its_tables() -> None:
+def test_legacy_scorer_requires_wheel_tables() -> None:
     with pytest.raises(NanoEmoXError, match="name their folder with --wheel-tables"):
         measured("meld", ["sad"], [("sad",)], LegacyMeasures(None))
     assert isinstance(WHEEL.hit_rate(["sad"], [["sad"]]), WheelScores)
 
 
-def test_explanations_are_scored_by_their_words() -> None:
+def test_explanations_are_scored_by_their_emotion_words() -> None:
     found = measured("emer", ["She is sad."], ["The emotional state is upset, joy."], LEGACY)
     assert found.metrics["recall"] is not None
     assert "a language model's" in found.notes[-1]
 
 
-def test_nothing_that_counts_has_no_score() -> None:
+def test_no_counted_clip_gives_no_score() -> None:
     found = measured("meld", ["neutral", "neutral"], [("sad",), ("neutral",)], LEGACY)
     assert (found.metrics["hit_rate"], found.num_counted, set(found.statistics)) == (None, 0, {"labels_per_answer"})
     assert "no clip counts" in found.notes[0]
@@ -191,7 +191,7 @@ def test_nothing_that_counts_has_no_score() -> None:
     )
 
 
-def test_fear_is_fear_and_naming_everything_loses() -> None:
+def test_fear_is_fear_and_long_lists_score_worse() -> None:
     truth = ["fear", "joy", "neutral", "neutral", "anger"]
     ours = CorrectedMeasures()
     right = measured("meld", truth, [("scared",), ("happiness",), ("calm",), ("neutral",), ("furious",)], ours)

@@ -1,4 +1,4 @@
-"""``nanoemox score`` as a user runs it: runs, result files, folders of checkpoints."""
+"""``nanoemox score`` on runs, result files and folders of checkpoints."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_is_scored_without_its_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scoring_a_run_needs_no_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = command(capsys, run, "--json")
     assert code == 0
     scores = json.loads(out)["benchmarks"]
@@ -62,9 +62,7 @@ def test_a_run_is_scored_without_its_model(run: Path, capsys: pytest.CaptureFixt
     assert "accuracy                       50.00" in out  # the published protocol leaves unanswered clips out
 
 
-def test_a_run_keeps_its_unanswered_clips_whatever_their_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_keeps_all_unanswered_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     many = (get_benchmark("mintrec").num_samples or 0) + 5
     rows = [row(str(i), None if i < 10 else "joke", truth="joke") for i in range(many)]
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
@@ -73,9 +71,7 @@ def test_a_run_keeps_its_unanswered_clips_whatever_their_number(
     assert found["metrics"]["accuracy"] == pytest.approx((many - 10) / many)
 
 
-def test_a_label_file_may_know_more_than_was_asked(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_label_file_may_contain_more_clips(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "truth.json").write_text(json.dumps({name: "joke" for name in "abcdef"}), "utf-8")
     (tmp_path / "x.json").write_text(json.dumps({"a": "joke", "b": "care"}), "utf-8")
     args = ["--truth", tmp_path / "truth.json", "--benchmark", "mintrec", "--json"]
@@ -87,7 +83,7 @@ def test_a_label_file_may_know_more_than_was_asked(
     assert list(counts.values()) == [(6, 4), (3, 1), (6, 4), (2, 0)]
 
 
-def test_a_group_takes_what_the_run_answers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_group_scores_the_benchmarks_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(command(capsys, run, "--benchmark", "intent", "--json")[1])["benchmark"] == "mintrec"
     assert set(json.loads(command(capsys, run, "--benchmark", "all", "--json")[1])["benchmarks"]) == {
         "mintrec",
@@ -95,7 +91,7 @@ def test_a_group_takes_what_the_run_answers(run: Path, capsys: pytest.CaptureFix
     }
 
 
-def test_another_truth_may_be_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_truth_file_can_be_overridden(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = [{"messages": [{"content": ""}, {"content": "Care"}], "videos": [f"x/{name}.mp4"]} for name in "abc"]
     (tmp_path / "truth.json").write_text(json.dumps(truth), "utf-8")
     args = (run, "--benchmark", "mintrec", "--truth", tmp_path / "truth.json", "--json")
@@ -115,7 +111,7 @@ def test_another_truth_may_be_named(run: Path, tmp_path: Path, capsys: pytest.Ca
         (["empty", "--benchmark", "meld", "--truth", "t.csv", "--scorer", "legacy"], "holds neither predictions.jsonl"),
     ],
 )
-def test_mistakes_end_in_one_sentence(
+def test_mistakes_give_a_one_line_message(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: list[str], message: str
 ) -> None:
     monkeypatch.chdir(run)
@@ -137,7 +133,7 @@ def test_mistakes_end_in_one_sentence(
         ("sims", "ch_sims", "mmla/swift/Ch-sims/test.jsonl", 0.8685),
     ],
 )
-def test_printed_numbers_are_the_best_on_test(
+def test_printed_numbers_are_the_best_test_scores(
     shared: Path, capsys: pytest.CaptureFixture[str], folder: str, benchmark: str, truth: str, mean: float
 ) -> None:
     data = shared / "data"

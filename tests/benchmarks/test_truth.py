@@ -1,4 +1,4 @@
-"""What is right, from label files of every origin."""
+"""Truth from label files of all formats."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_dialogues(tmp_path: Path) -> None:
     assert read_truth(tmp_path / "test.json", get_benchmark("avamerg")) == {"dia03998utt2_60": "anxious"}
 
 
-def test_truths_of_ones_own(tmp_path: Path) -> None:
+def test_custom_truth_files(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("name,label\na,anxious\n", "utf-8")
     (tmp_path / "own.json").write_text('{"a": ["sad", "low"], "b": "joy"}', "utf-8")
     assert read_truth(tmp_path / "own.csv", get_benchmark("avamerg")) == {"a": "anxious"}

@@ -1,4 +1,4 @@
-"""Emotion words and sentiments out of whatever a file holds."""
+"""Emotion words and sentiments from all kinds of predictions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_notes_on_extraction(tmp_path: Path) -> None:
     assert extraction_notes(read_predictions(tmp_path / "x-openset.npz")) == ()
 
 
-def test_running_text_asks_for_a_language_model() -> None:
+def test_running_text_recommends_a_language_model() -> None:
     predictions = Predictions("text", {}, {"a": "He looks sad. He cries.", "b": "sad, angry"})
     assert extraction_notes(predictions) == (
         "1 of 2 answers are running text, whose words are taken by rule: a language model reads them better, "

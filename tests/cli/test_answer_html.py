@@ -1,4 +1,4 @@
-"""``nanoemox answer --html``, driven as a user drives it."""
+"""``nanoemox answer --html`` on the command line."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_page_along_a_clip_and_of_words_alone(model: str, tmp_path: Path) -> N
         (("--html", "p.html", "--csv", "t.csv"), "--html and --csv exclude each other"),
     ],
 )
-def test_mistakes_are_told_before_the_model_is_loaded(
+def test_mistakes_are_reported_before_the_model_is_loaded(
     options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("answer", SAMPLE, "--model", "/nowhere", *options) == 2
@@ -81,7 +81,7 @@ def test_two_hundred_clips_at_most(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: install it, or set NANOEMOX_CHROMIUM to its path")
-def test_a_browser_shows_the_page_without_a_word_of_complaint(model: str, tmp_path: Path) -> None:
+def test_browser_shows_the_page_without_errors(model: str, tmp_path: Path) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'nanoemox[dev]'")
     page_file = tmp_path / "page.html"
     assert run("answer", SAMPLE, "--model", model, "--html", page_file) == 0

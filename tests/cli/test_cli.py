@@ -1,4 +1,4 @@
-"""The command line, driven as a user drives it, with a random tiny model."""
+"""The command line with a random tiny model."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_card_for_people(run, model: str) -> None:
     assert "tiny read vision, speech, face, text" in done.out
 
 
-def test_json_has_the_promised_keys(run, model: str) -> None:
+def test_json_has_the_documented_keys(run, model: str) -> None:
     done = run("answer", SAMPLE, "--model", model, "--json", "--explain")
     assert done.code == 0, done.err
     (answer,) = done.objects
@@ -112,7 +112,7 @@ def test_folder_in_json_lines(run, model: str, folder: Path) -> None:
     assert done.objects[0]["modalities"] == ["speech"]
 
 
-def test_bad_files_are_listed_and_the_others_answered(run, model: str, folder: Path) -> None:
+def test_bad_files_are_listed_and_other_files_answered(run, model: str, folder: Path) -> None:
     (folder / "broken.mp4").write_bytes(b"\0" * 64)
     missing = folder / "gone.mp4"
     done = run("answer", folder, missing, "--model", model, "--json", "--task", "msa")
@@ -155,7 +155,7 @@ def test_timeline(run, model: str, tmp_path: Path) -> None:
     assert len(table.read_text().splitlines()) == 1 + len(done.objects)
 
 
-def test_a_table_is_not_continued_with_other_settings(run, model: str, folder: Path, tmp_path: Path) -> None:
+def test_table_is_not_resumed_with_other_settings(run, model: str, folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "answers.csv"
     args = ("answer", folder / "voice0.wav", "--csv", table, "--task", "mer")
     assert run(*args, "--model", model).code == 0
@@ -215,7 +215,7 @@ def fill(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_a_table_cut_off_anywhere_is_completed_to_the_same_bytes(tmp_path: Path) -> None:
+def test_truncated_table_is_completed_to_the_same_bytes(tmp_path: Path) -> None:
     whole = fill(tmp_path / "whole.csv")
     assert len(list(csv.DictReader(io.StringIO(whole.decode())))) == 5
     for cut in range(len(whole)):
@@ -234,9 +234,7 @@ def test_two_writers_of_one_table(tmp_path: Path) -> None:
         assert table.done == {"a"}
 
 
-def test_a_table_that_another_writer_removes_meanwhile_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_removed_by_another_writer_is_recreated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer without a row removes its table as it ends, after this one has opened it."""
     path, flock = tmp_path / "a.csv", fcntl.flock
 
@@ -252,7 +250,7 @@ def test_a_table_that_another_writer_removes_meanwhile_is_made_anew(
         assert table.done == {"a"}
 
 
-def test_a_full_disk_leaves_whole_clips(tmp_path: Path) -> None:
+def test_full_disk_leaves_complete_rows(tmp_path: Path) -> None:
     whole = fill(tmp_path / "whole.csv")
     path = tmp_path / "full.csv"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -267,7 +265,7 @@ def test_a_full_disk_leaves_whole_clips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", " =1", "\t=1", "＝1"])
-def test_no_cell_is_a_formula_or_steers_a_terminal(tmp_path: Path, text: str) -> None:
+def test_cells_contain_no_formulas_or_control_characters(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.csv"
     evil = text + "\x1b[2J\x9b\u202e"
     readings = {
@@ -284,14 +282,14 @@ def test_no_cell_is_a_formula_or_steers_a_terminal(tmp_path: Path, text: str) ->
     assert all(c.isprintable() or c in "\r\n" for c in path.read_text("utf-8"))
 
 
-def test_json_lines_are_printable_and_say_the_same() -> None:
+def test_json_lines_are_printable_and_equivalent() -> None:
     answer = Answer("\x1b\x9b\u2028\udcff😀.mp4", "m", {}, warnings=("\x85\u202e",))
     line = json_line(answer)
     assert line.isprintable()
     assert json.loads(line) == answer.to_dict()
 
 
-def test_a_picture_among_clips_and_a_pause_in_one(run, model: str, folder: Path, tmp_path: Path) -> None:
+def test_images_among_clips_and_a_silent_window(run, model: str, folder: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(folder / "photo.png"), np.full((48, 64, 3), 90, np.uint8))
     (folder / "broken.mp4").write_bytes(b"\0" * 64)
     args = ("answer", folder, "--model", model, "--every", 0.5, "--window", 0.5, "--task", "msa")
@@ -308,7 +306,7 @@ def test_a_picture_among_clips_and_a_pause_in_one(run, model: str, folder: Path,
     assert table.read_bytes() == before
 
 
-def test_special_files_are_no_clips(run, model: str, tmp_path: Path) -> None:
+def test_special_files_are_not_clips(run, model: str, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     done = run("answer", pipe, "/dev/zero", tmp_path, "--model", model)
@@ -319,7 +317,7 @@ def test_special_files_are_no_clips(run, model: str, tmp_path: Path) -> None:
     assert "not a file" in done.err
 
 
-def test_names_that_steer_a_terminal_are_printed_plainly(run, model: str, folder: Path) -> None:
+def test_control_characters_in_names_are_escaped(run, model: str, folder: Path) -> None:
     evil = folder / "[red]a\n\x1b[2J\x9b.wav"
     (folder / "voice0.wav").rename(evil)
     (folder / "\x1b]0;x\x07.mp4").write_bytes(b"\0" * 64)
@@ -368,7 +366,7 @@ def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: 
         (["--task", "mer", "--labels", "a,A"], "given twice"),
         (["--json", "--csv", "x.csv"], "exclude each other"),
         (["--window", "5"], "needs --every"),
-        (["--every", "nan"], "both must be above 0"),
+        (["--every", "nan"], "both must be positive"),
         (["--every", "5", "--window", "2"], "at least as long as the hop"),
         (["--subtitle", "x", "--words", "none"], "both give the words"),
         (["--by", "word"], "choose window or utterance"),
@@ -382,7 +380,7 @@ def test_labels_history_and_no_think_reach_the_model(run, model: str, tmp_path: 
         (["--nonsense"], "No such option"),
     ],
 )
-def test_mistakes_get_one_sentence_and_exit_code_2(run, model: str, args: list[str], says: str) -> None:
+def test_mistakes_give_one_line_and_exit_code_2(run, model: str, args: list[str], says: str) -> None:
     options = args if "--model" in args else [*args, "--model", model]
     done = run("answer", SAMPLE, *options)
     assert done.code == 2
@@ -429,7 +427,7 @@ def test_decide(run, model: str, folder: Path, tmp_path: Path) -> None:
         (("gone.mp4", "--question", "predicate: Sad?"), "gone.mp4: no such file"),
     ],
 )
-def test_what_cannot_be_decided(run, model: str, args: tuple[str, ...], says: str) -> None:
+def test_invalid_decide_questions(run, model: str, args: tuple[str, ...], says: str) -> None:
     done = run("decide", *args, "--model", model)
     assert done.code == 2
     assert says in done.err
@@ -477,7 +475,7 @@ def test_expand_takes_named_files_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '[{"role": "A"}]', "nonsense", "\xff"])
-def test_history_that_is_no_dialogue(tmp_path: Path, text: str) -> None:
+def test_invalid_history_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "h.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(NanoEmoXError, match="JSON list"):

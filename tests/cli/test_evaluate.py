@@ -1,4 +1,4 @@
-"""`nanoemox evaluate`: from clips to scores, killed and resumed, with rows that never look."""
+"""``nanoemox evaluate``: from clips to scores, resuming, blind rows."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def answers(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "timing_s"} for row in rows(out)]
 
 
-def test_every_clip_has_a_row_and_the_broken_one_its_reason(run: Path) -> None:
+def test_every_clip_has_a_row_and_broken_ones_a_reason(run: Path) -> None:
     found = rows(run)
     assert [row["id"] for row in found] == [f"c{i}" for i in range(NUM)]
     for row in found[:-1]:
@@ -98,7 +98,7 @@ def test_every_clip_has_a_row_and_the_broken_one_its_reason(run: Path) -> None:
     assert "`c4`" in (run / "report.md").read_text("utf-8")
 
 
-def test_rows_that_never_look_stand_beside_the_model(run: Path) -> None:
+def test_blind_rows_are_listed_with_the_model(run: Path) -> None:
     found = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]["rows"]
     assert list(found)[1:] == ["majority", "text-only", "shuffled-media", "other-order"]
     for row in found.values():
@@ -109,7 +109,7 @@ def test_rows_that_never_look_stand_beside_the_model(run: Path) -> None:
     assert all(f"| {name} |" in (run / "report.md").read_text("utf-8") for name in found)
 
 
-def test_the_order_of_the_labels_is_a_row_with_its_share_of_changed_answers(run: Path) -> None:
+def test_label_order_row_reports_changed_answers(run: Path) -> None:
     first, other = ({r["id"]: r for r in rows(out)} for out in (run, run / "baselines" / "other-order"))
     answered = [name for name, row in first.items() if row["parsed"] and other[name]["parsed"]]
     assert all(first[name]["prompt"] != other[name]["prompt"] for name in answered)
@@ -125,7 +125,7 @@ def test_the_order_of_the_labels_is_a_row_with_its_share_of_changed_answers(run:
     assert "order_sensitivity" in (run / "report.md").read_text("utf-8")
 
 
-def test_a_page_is_written_or_it_is_said_why_not(
+def test_report_page_is_written_or_its_absence_explained(
     run: Path, model: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = run / "report.html"
@@ -143,13 +143,13 @@ def test_a_page_is_written_or_it_is_said_why_not(
     assert not page.exists()
 
 
-def test_scored_again_it_is_the_same(run: Path) -> None:
+def test_rescoring_is_deterministic(run: Path) -> None:
     told = json.loads((run / "metrics.json").read_text("utf-8"))["benchmarks"]["meld"]["rows"]
     again = json.loads(json.dumps(score_files(run, ScoreOptions())))
     assert next(iter(told.values())) == again
 
 
-def test_killed_and_resumed_is_as_if_it_had_not_been(
+def test_resumed_run_equals_an_uninterrupted_one(
     run: Path, model: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, asked = EngineAnswerer.answer, []
@@ -181,13 +181,13 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(
     assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads((run / "metrics.json").read_text())
 
 
-def test_another_model_does_not_go_on_with_a_run(run: Path, data_root: Path, tmp_path: Path) -> None:
+def test_run_is_not_resumed_with_another_model(run: Path, data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match="give another --out"):
         evaluate_run(request(save_tiny(tmp_path / "tiny", seed=1), data_root, run))
 
 
 @pytest.mark.parametrize("part", ["templates", "configuration", "weights"])
-def test_whatever_shapes_an_answer_may_not_change_in_a_run(
+def test_run_is_not_resumed_with_other_answer_settings(
     run: Path, model: Path, data_root: Path, tmp_path: Path, part: str
 ) -> None:
     changed = ""
@@ -214,7 +214,7 @@ def test_whatever_shapes_an_answer_may_not_change_in_a_run(
     assert (run / "predictions.jsonl").read_bytes() == before
 
 
-def test_changed_data_do_not_go_on_with_a_run(run: Path, model: Path, data_root: Path, tmp_path: Path) -> None:
+def test_run_is_not_resumed_with_changed_data(run: Path, model: Path, data_root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     out = Path(shutil.copytree(run, tmp_path / "run"))
     manifest = root / "manifests" / "meld.jsonl"
@@ -224,7 +224,7 @@ def test_changed_data_do_not_go_on_with_a_run(run: Path, model: Path, data_root:
         evaluate_run(request(model, root, out))
 
 
-def test_words_are_the_manifests_in_every_row(model: Path, data_root: Path, tmp_path: Path) -> None:
+def test_all_rows_use_the_manifest_transcripts(model: Path, data_root: Path, tmp_path: Path) -> None:
     """A subtitle beside the file is not read: the row without media could not see it."""
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     manifest = root / "manifests" / "meld.jsonl"
@@ -242,7 +242,7 @@ def test_words_are_the_manifests_in_every_row(model: Path, data_root: Path, tmp_
     assert answers(beside / "baselines" / "shuffled-media") == answers(plain / "baselines" / "shuffled-media")
 
 
-def test_options_of_served_models_are_none_of_a_local_one(data_root: Path, model: Path, tmp_path: Path) -> None:
+def test_remote_options_are_refused_for_a_local_model(data_root: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match=r"--shots .* go with --model openai:"):
         evaluate_run(request(model, data_root, tmp_path, remote=RemoteOptions(shots=3)))
 
@@ -266,7 +266,7 @@ def test_the_command_prints_the_report(
         ("predictions.jsonl", "[" * 100_000 + "\n", "predictions.jsonl:1: not JSON"),
     ],
 )
-def test_a_folder_of_others_is_left_alone(
+def test_foreign_folder_is_not_overwritten(
     run: Path, model: Path, data_root: Path, tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())

@@ -1,4 +1,4 @@
-"""Killed outright, out of disk, and two at once: a run and a study end up as if nothing had happened, or refuse."""
+"""SIGKILL, full disks and concurrent writers: a run and a study recover or refuse."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_kill_nine_and_resume(data_root: Path, tmp_path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [30, 700, 2000, 4000])
-def test_a_full_disk_is_a_sentence_and_what_was_answered_is_kept(data_root: Path, tmp_path: Path, limit: int) -> None:
+def test_full_disk_is_reported_and_finished_answers_are_kept(data_root: Path, tmp_path: Path, limit: int) -> None:
     """A limit on the size of files fails in the middle of a write, as a full disk does."""
     whole, full = tmp_path / "whole", tmp_path / "full"
     evaluate(data_root, whole)
@@ -152,7 +152,7 @@ def test_two_servers_of_one_study_lose_no_score(tmp_path: Path) -> None:
         assert len(store.ratings()) == 36
 
 
-def test_a_study_is_never_written_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_study_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are started at once: the second finds the file only when its own is ready."""
     study, runs = tmp_path / "study.sqlite", two_runs(tmp_path)
     ours, theirs = plan_study(runs, 200, 0), plan_study(runs, 2, 1)
@@ -183,7 +183,7 @@ create_study(Path(sys.argv[1]), plan_study([Path(run) for run in sys.argv[3:]], 
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_kill_nine_while_a_study_is_made(tmp_path: Path, when: str) -> None:
+def test_kill_nine_while_a_study_is_created(tmp_path: Path, when: str) -> None:
     study, runs = tmp_path / "study.sqlite", two_runs(tmp_path)
     command = [sys.executable, "-c", NEW_STUDY, str(study), when, *map(str, runs)]
     done = subprocess.run(command, capture_output=True, timeout=120, check=False)
@@ -195,7 +195,7 @@ def test_kill_nine_while_a_study_is_made(tmp_path: Path, when: str) -> None:
         assert store.digest == plan.digest
 
 
-def test_a_full_disk_under_a_study(tmp_path: Path) -> None:
+def test_full_disk_while_rating(tmp_path: Path) -> None:
     study, plan = tmp_path / "study.sqlite", plan_study(two_runs(tmp_path), 200, 0)
     with small_files(4096), pytest.raises(NanoEmoXError, match="cannot be written"):
         create_study(study, plan)
@@ -222,7 +222,7 @@ def test_a_full_disk_under_a_study(tmp_path: Path) -> None:
     assert found == saved | {("insight", 0): 5}
 
 
-def test_a_full_disk_leaves_the_old_table_of_ratings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_old_ratings_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, table = tmp_path / "study.sqlite", tmp_path / "ratings.csv"
     create_study(study, plan_study(two_runs(tmp_path), 200, 0))
     table.write_text("old", "utf-8")

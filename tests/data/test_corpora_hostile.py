@@ -1,4 +1,4 @@
-"""Releases that are not there, cut short or something else."""
+"""Missing, truncated and invalid releases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.data.test_corpora_releases import put, read
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_an_empty_folder_tells_what_to_download(name: str, tmp_path: Path) -> None:
+def test_empty_folder_names_the_download(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is missing; ") as error:
         READERS[name].read(tmp_path)
     assert READERS[name].get in str(error.value)
@@ -26,18 +26,18 @@ def test_an_empty_folder_tells_what_to_download(name: str, tmp_path: Path) -> No
     ("name", "file", "text", "says"),
     [
         ("mintrec", "train_MIntRec_ann.json", "{oops", "train_MIntRec_ann.json: not JSON"),
-        ("mintrec", "train_MIntRec_ann.json", '[{"messages": []}]', "not laid out as released"),
-        ("mintrec", "train_MIntRec_ann.json", "[1]", "not laid out as released"),
-        ("merr", "MERR_fine_grained.json", "[]", "not laid out as released"),
-        ("avamerg", "train.json", '[{"turns": [{}]}]', "not laid out as released"),
+        ("mintrec", "train_MIntRec_ann.json", '[{"messages": []}]', "not the released layout"),
+        ("mintrec", "train_MIntRec_ann.json", "[1]", "not the released layout"),
+        ("merr", "MERR_fine_grained.json", "[]", "not the released layout"),
+        ("avamerg", "train.json", '[{"turns": [{}]}]', "not the released layout"),
         ("meld", "train_sent_emo.csv", "Utterance,Emotion\n", "no column dialogue_id, utterance_id"),
         ("cmu_mosi", "label.csv", "video_id,clip_id,text,label,mode\na,1,x,0.5,later\n", "mode 'later' is none of"),
-        ("cmu_mosi", "label.csv", "video_id,clip_id,text,label,mode\na,1,x,good,test\n", "not laid out as released"),
-        ("ferv39k", "train_All.csv", "Action/Happy/0267 9\n", "not laid out as released"),
+        ("cmu_mosi", "label.csv", "video_id,clip_id,text,label,mode\na,1,x,good,test\n", "not the released layout"),
+        ("ferv39k", "train_All.csv", "Action/Happy/0267 9\n", "not the released layout"),
         ("ferv39k", "train_All.csv", "Action/Happy/0267 Joke\n", "label 'Joke' is none of happy, sad"),
     ],
 )
-def test_a_file_that_is_not_as_released_is_named(tmp_path: Path, name: str, file: str, text: str, says: str) -> None:
+def test_files_with_another_layout_are_named(tmp_path: Path, name: str, file: str, text: str, says: str) -> None:
     put(tmp_path, file, text)
     with pytest.raises(RecipeError) as error:
         read(name, tmp_path)
@@ -59,7 +59,7 @@ HEADS = {".csv": "name,discrete,openset,file,label,image,emotion,names,reasons\n
 
 
 @pytest.mark.parametrize(("name", "file"), LISTED)
-def test_whatever_a_file_holds_the_error_is_ours(name: str, file: str, tmp_path: Path) -> None:
+def test_any_file_content_gives_a_recipe_error(name: str, file: str, tmp_path: Path) -> None:
     path = put(tmp_path, file)
     put(tmp_path, "labels.txt", "joy")
     head = HEADS.get(path.suffix, "").encode()
@@ -81,13 +81,13 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
         read("ov_merd", tmp_path)
 
 
-def test_a_label_file_that_is_none(tmp_path: Path) -> None:
+def test_invalid_label_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "label.npz").write_bytes(b"PK not an archive")
     with pytest.raises(RecipeError, match=r"label\.npz: not a label file"):
         read("meld", tmp_path, trust_npz=True)
 
 
-def test_spellings_of_a_label_are_one() -> None:
+def test_label_spellings_match() -> None:
     candidates = ("anger", "happy", "sad", "surprise")
     for spelt in ("Happy", "happiness", "JOY", " happy "):
         assert match_label(spelt, candidates, "x") == "happy"

@@ -12,7 +12,7 @@ from nanoemox.types import RecipeError
 from tests.data.test_corpora_releases import put, read, said
 
 
-def test_ravdess_by_its_file_names(tmp_path: Path) -> None:
+def test_ravdess_labels_from_file_names(tmp_path: Path) -> None:
     for name in (
         "Audio_Speech_Actors_01-24/Actor_01/03-01-05-02-01-01-01.wav",
         "Audio_Speech_Actors_01-24/Actor_18/03-01-01-01-02-01-18.wav",

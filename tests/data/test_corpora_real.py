@@ -83,13 +83,13 @@ def test_two_sources_of_one_corpus_agree(shared: Path) -> None:
     }  # fmt: skip
 
 
-def test_crema_d_by_its_own_list_of_names(shared: Path, tmp_path: Path) -> None:
+def test_crema_d_from_the_list_of_names(shared: Path, tmp_path: Path) -> None:
     root = shared / "data/annotations/crema_d"
     (tmp_path / "SentenceFilenames.csv").symlink_to(root / "SentenceFilenames.csv")
     assert labels(read("crema_d", tmp_path)) == labels(read("crema_d", root))
 
 
-def test_crema_d_codes_are_the_authors_labels(shared: Path) -> None:
+def test_crema_d_codes_match_the_authors_labels(shared: Path) -> None:
     root = shared / "data/annotations/crema_d"
     written = {m.name.split("_", 1)[1]: m.answer for m in read_messages(root / "crema_d_annotations.json")}
     assert labels(read("crema_d", root)) == written
@@ -143,7 +143,7 @@ def test_ids_are_those_of_the_published_predictions(shared: Path, name: str, fol
     assert {s.id for s in read(name, shared / "data/annotations" / folder) if s.split == "test"} == names
 
 
-def test_a_pickled_file_is_opened_on_trust_only(shared: Path) -> None:
+def test_pickled_file_needs_trust(shared: Path) -> None:
     for name in ("meld", "iemocap"):
         with pytest.raises(RecipeError, match="--trust-npz"):
             read(name, shared / "data/annotations/derived_npz", trust_npz=False)

@@ -1,4 +1,4 @@
-"""Readers on miniature releases, laid out as their makers lay them out."""
+"""Readers on miniature releases in the original layout."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def messages(*rows: tuple[str, str, str], media: str = "videos") -> str:
     )
 
 
-def test_the_authors_joined_file_is_two_corpora(tmp_path: Path) -> None:
+def test_authors_joint_file_splits_into_two_corpora(tmp_path: Path) -> None:
     rows = messages(("/x/0001.avi", "", "Anger"), ("/x/0002.mp4", "", "Happy"), ("/x/CAER/0003.mp4", "", "fear"))
     put(tmp_path, "caer_ferv39k_ann.json", rows)
     put(tmp_path, "clips/0002.mp4")
@@ -122,7 +122,7 @@ def test_crema_d_prefers_the_sound_file(tmp_path: Path) -> None:
     ]
     assert [s.speaker for s in found.values()] == ["actor-1001", "actor-1002"]
     put(tmp_path, "crema_d_annotations.json", messages(("/x/talk.wav", "", "sad"), media="audios"))
-    with pytest.raises(RecipeError, match="'talk' is no take's name"):
+    with pytest.raises(RecipeError, match="'talk' is not the name of a take"):
         read("crema_d", tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_mintrec_tables(tmp_path: Path) -> None:
     assert [s.id for s in found.values()] == ["S05_E02_99", "S04_E01_1", "S05_E13_465", "S06_E04_70"]
 
 
-def test_mintrec2_tables_without_what_is_out_of_scope(tmp_path: Path) -> None:
+def test_mintrec2_tables_skip_out_of_scope_utterances(tmp_path: Path) -> None:
     head = "Dialogue_id\tUtterance_id\tText\tLabel\tspeakername\n"
     for part in ("train", "dev", "test"):
         put(
@@ -174,7 +174,7 @@ def test_mintrec2_tables_without_what_is_out_of_scope(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_clip_on_a_development_list_never_trains(tmp_path: Path) -> None:
+def test_development_clips_are_never_training_samples(tmp_path: Path) -> None:
     rows = [("/x/S01_E01_1.mp4", "held out", "Joke"), ("/x/S01_E01_2.mp4", "free", "Joke")]
     put(tmp_path, "train_MIntRec_ann.json", messages(*rows))
     prompt = "<video>You are presented with a video in which the speaker says: held out. Based on the text, what"
@@ -299,7 +299,7 @@ def conversation(turns: int) -> dict[str, Any]:
     return {"conversation_id": "03998", "speaker_profile": {"ID": 7}, "listener_profile": {"ID": 9}, "turns": out}
 
 
-def test_avamerg_trains_on_every_turn_and_asks_the_last(tmp_path: Path) -> None:
+def test_avamerg_trains_on_all_turns_and_tests_the_last(tmp_path: Path) -> None:
     talk, asked = conversation(3), conversation(2)
     talk["turns"][0]["chain_of_empathy"]["speaker_emotion"] = "weary"
     talk["turns"][1]["chain_of_empathy"]["goal_to_response"] = None

@@ -19,7 +19,7 @@ def read(root: Path, text: str, name: str = "labels.csv") -> list[Sample]:
     return READERS["table"].read(root)
 
 
-def test_file_and_label_are_enough(tmp_path: Path) -> None:
+def test_table_needs_only_file_and_label(tmp_path: Path) -> None:
     samples = read(tmp_path, "file,label\na.mp4,Happy\nsub/b.mp4,sad\nc.wav,happy\n")
     assert [(s.id, s.media, s.task, target_text(s)) for s in samples] == [
         ("a", "a.mp4", "mer", "happy"), ("sub/b", "sub/b.mp4", "mer", "sad"), ("c", "c.wav", "mer", "happy")
@@ -45,11 +45,11 @@ def test_every_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["other.tsv", "clips.csv"])
-def test_the_only_table_is_taken_and_semicolons_separate_too(tmp_path: Path, name: str) -> None:
+def test_single_table_is_used_and_semicolons_are_accepted(tmp_path: Path, name: str) -> None:
     sign = "\t" if name.endswith("tsv") else ";"
     assert len(read(tmp_path, sign.join(("file", "label")) + f"\na.mp4{sign}x\nb.mp4{sign}y\n", name)) == 2
     (tmp_path / "second.csv").write_text("file,label\n")
-    with pytest.raises(RecipeError, match=r"2 tables, call the one to read labels\.csv"):
+    with pytest.raises(RecipeError, match=r"2 tables: rename the right one to labels\.csv"):
         READERS["table"].read(tmp_path)
 
 
@@ -65,16 +65,16 @@ def test_a_tenth_of_the_speakers_is_held_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("file,label\na.mp4,x\nb.mp4,x\n", "task mer has one label, x: a choice needs two"),
+        ("file,label\na.mp4,x\nb.mp4,x\n", "task mer has one label, x: it needs at least two"),
         ("file,label,task\na.mp4,x,dance\n", "labels.csv:2: task 'dance' is none of msa, mer"),
-        ("file,label\na.mp4,x\n/etc/passwd,y\n", "labels.csv:3: file '/etc/passwd' must lie in the table's folder"),
-        ("file,label\na.mp4,x\n..\\b.mp4,y\n", "file '../b.mp4' must lie in"),
+        ("file,label\na.mp4,x\n/etc/passwd,y\n", "labels.csv:3: file '/etc/passwd' must be inside the table's folder"),
+        ("file,label\na.mp4,x\n..\\b.mp4,y\n", "file '../b.mp4' must be inside"),
         ("file,label,split\na.mp4,x,later\nb.mp4,y,test\n", "labels.csv:2: split 'later' is none of train"),
         ("file,label\na.mp4,\n", "labels.csv:2: file and label must not be empty"),
         ("clip,emotion\na.mp4,x\n", "no column file, label; its columns are clip, emotion"),
     ],
 )
-def test_mistakes_are_named_with_their_line(tmp_path: Path, text: str, says: str) -> None:
+def test_mistakes_name_their_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(RecipeError) as error:
         read(tmp_path, text)
     assert says in str(error.value)
@@ -89,7 +89,7 @@ def test_a_released_folder_in_a_data_root(tmp_path: Path) -> None:
     assert read_corpora(tmp_path, ["table"])["table"] == samples[:1]
 
 
-def test_prepared_folders_in_a_data_root_are_called_as_they_are(tmp_path: Path) -> None:
+def test_prepared_corpora_are_named_after_their_folders(tmp_path: Path) -> None:
     for name in ("calls", "shop"):
         read(tmp_path / "clips" / name, "file,label,split\na.mp4,x,train\nb.mp4,y,val\nc.mp4,y,test\n")
         prepare("table", tmp_path / "clips" / name, tmp_path / "manifests" / name)
@@ -100,11 +100,11 @@ def test_prepared_folders_in_a_data_root_are_called_as_they_are(tmp_path: Path) 
         ("calls", "test", "clips/calls/c.mp4"),
     ]
     prepare("table", tmp_path / "clips/shop", tmp_path / "elsewhere/manifests/shop")
-    with pytest.raises(RecipeError, match="outside of --data-root"):
+    with pytest.raises(RecipeError, match="outside --data-root"):
         read_corpora(tmp_path / "elsewhere", ["shop"])
 
 
-def test_dialogue_without_any_clip_is_read_as_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dialogue_without_clips_is_read_as_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "annotations"
     head = "season\tepisode\tclip\ttext\tlabel\n"
     folder.mkdir()
@@ -112,7 +112,7 @@ def test_dialogue_without_any_clip_is_read_as_words(tmp_path: Path, caplog: pyte
         (folder / f"{part}.tsv").write_text(f"{head}S1\tE1\t{len(part)}\thi\tgreet\n")
     with caplog.at_level(logging.WARNING):
         assert [s.media for s in read_corpora(tmp_path, ["mintrec"])["mintrec"]] == [None] * 3
-    assert "its words alone are used" in caplog.text
+    assert "only its text is used" in caplog.text
     (folder / "raw_data/S1/E1").mkdir(parents=True)
     (folder / "raw_data/S1/E1/5.mp4").touch()
     media = [s.media for s in read_corpora(tmp_path, ["mintrec"])["mintrec"]]
@@ -124,7 +124,7 @@ def test_dialogue_without_any_clip_is_read_as_words(tmp_path: Path, caplog: pyte
         read_corpora(tmp_path, ["mintrec2"])
 
 
-def test_a_prepared_dialogue_without_any_clip_is_read_as_words_too(tmp_path: Path) -> None:
+def test_prepared_dialogue_without_clips_is_read_as_text(tmp_path: Path) -> None:
     (tmp_path / "MELD").mkdir()
     table = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\nHi!,Joey,joy,0,0\n"
     (tmp_path / "MELD/test_sent_emo.csv").write_text(table)
@@ -141,7 +141,7 @@ def test_a_prepared_dialogue_without_any_clip_is_read_as_words_too(tmp_path: Pat
     assert media == ["MELD/output_repeated_splits_test/dia0_utt0.mp4"]
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_corpora_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"corpus films: no manifest .*no reader; readers: caer"):
         read_corpora(tmp_path, ["films"])
     with pytest.raises(RecipeError, match=r"corpus table: .*is --data-root right\?"):

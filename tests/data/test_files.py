@@ -1,4 +1,4 @@
-"""A file is there as a whole or not at all."""
+"""Atomic files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nanoemox.data.files import read_lines, write_json, write_text
 
 
-def test_a_file_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_atomic_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.json"
     write_json(path, {"é": [1, 2]})
     assert json.loads(path.read_text("utf-8")) == {"é": [1, 2]}
@@ -21,7 +21,7 @@ def test_a_file_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["b.json"]
 
 
-def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -33,7 +33,7 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x.txt"]
 
 
-def test_half_lines_are_passed_over(tmp_path: Path) -> None:
+def test_incomplete_lines_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "files-0.jsonl"
     path.write_text('{"a": 1}\n{"b"\n\n{"c": "\u2028\x85"}\n')
     assert read_lines([path]) == [{"a": 1}, {"c": "\u2028\x85"}]

@@ -73,7 +73,7 @@ def test_targets_in_the_answer_formats() -> None:
     assert [t.role for t in erg.history] == ["speaker"]
 
 
-def test_an_explanation_cites_only_what_is_shown() -> None:
+def test_explanation_cites_only_available_modalities() -> None:
     eri = Sample.model_validate(ERI)
     assert target_text(eri) == "Loud. Frowns. Words. So sad."
     assert target_text(eri, {"face"}) == "Frowns. So sad."
@@ -81,7 +81,7 @@ def test_an_explanation_cites_only_what_is_shown() -> None:
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
-def test_characters_that_only_python_takes_for_line_ends(tmp_path: Path, mark: str) -> None:
+def test_unicode_line_separators_do_not_split_lines(tmp_path: Path, mark: str) -> None:
     sample = Sample(
         id="1", corpus="said", split="train", task="mir", subtitle=f"one{mark}two",
         labels=ClosedLabels(label="a", candidates=("a", "b")),

@@ -33,14 +33,14 @@ def test_ratios_within_a_percent(weights: list[float], seed: int) -> None:
         assert abs(drawn[name] / 10_000 - weight / sum(weights)) < 0.01
 
 
-def test_a_position_needs_no_past() -> None:
+def test_sampling_depends_only_on_the_position() -> None:
     one, other = Mixture(SOURCES, WEIGHTS, 3), Mixture(SOURCES, WEIGHTS, 3)
     forward = [one[i][1].id for i in range(3000)]
     assert [other[i][1].id for i in reversed(range(3000))] == forward[::-1]
     assert [Mixture(SOURCES, WEIGHTS, 4)[i][1].id for i in range(100)] != forward[:100]
 
 
-def test_epochs_are_whole_and_shuffled_anew() -> None:
+def test_epochs_are_complete_and_reshuffled() -> None:
     mixture = Mixture(SOURCES, WEIGHTS, 0)
     drawn = [s.id for name, s in (mixture[i] for i in range(2000)) if name == "x"]
     epochs = [drawn[i : i + 7] for i in range(0, 70, 7)]

@@ -54,7 +54,7 @@ def test_drops_and_counts(tmp_path: Path) -> None:
     }
 
 
-def test_every_corpus_that_is_measured_is_asked() -> None:
+def test_overlap_covers_every_evaluated_corpus() -> None:
     assert {b.corpus for b in BENCHMARKS.values()} == set(EVALUATED)
 
 
@@ -67,7 +67,7 @@ def meld_release(folder: Path) -> None:
         (folder / f"{part}_sent_emo.csv").write_text("\n".join([columns, *rows]) + "\n")
 
 
-def test_an_evaluation_set_is_found_where_its_reader_finds_it(tmp_path: Path) -> None:
+def test_evaluation_sets_are_found_by_their_readers(tmp_path: Path) -> None:
     meld_release(tmp_path / "meld")
     samples = [
         sample("1", "nobody told me about it!"),
@@ -80,7 +80,7 @@ def test_an_evaluation_set_is_found_where_its_reader_finds_it(tmp_path: Path) ->
     assert dropped == {"words/said/meld validation": 1}
 
 
-def test_a_prepared_evaluation_set_is_asked_and_names_of_one_pool_are_one(tmp_path: Path) -> None:
+def test_prepared_evaluation_sets_count_and_pools_share_names(tmp_path: Path) -> None:
     test = sample("sample_0001", "some words of this very clip", corpus="mer2023", split="test")
     write_manifest([test], tmp_path / "manifests/mer2023.jsonl")
     trained = [sample("sample_0001", "other", corpus="merr"), sample("sample_0001", "other", corpus="avamerg")]
@@ -89,7 +89,7 @@ def test_a_prepared_evaluation_set_is_asked_and_names_of_one_pool_are_one(tmp_pa
     assert dropped == {"name/merr/mer2023 test": 1}
 
 
-def test_an_evaluation_set_that_cannot_be_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_evaluation_sets_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "meld").mkdir()
     (tmp_path / "annotations").mkdir()  # where MIntRec may lie, but does not
     assert evaluation_overlap(tmp_path) == HeldOutIndex()

@@ -48,7 +48,7 @@ def test_manifests_and_summary(tmp_path: Path) -> None:
     assert summary["splits"]["test"]["samples"] == len(read_manifest(out / MANIFESTS["test"])) == 1
 
 
-def test_samples_of_words_alone(tmp_path: Path) -> None:
+def test_text_only_samples(tmp_path: Path) -> None:
     labels = {"label": "x", "candidates": ["x", "y"]}
     row = {"id": "1", "corpus": "c", "split": "train", "task": "mer", "labels": labels, "subtitle": "w"}
     counted = summarise([Sample.model_validate(row)], tmp_path)
@@ -56,7 +56,7 @@ def test_samples_of_words_alone(tmp_path: Path) -> None:
     assert (counted["files"], counted["files_missing"], counted["speakers"]) == (0, 0, 0)
 
 
-def test_nothing_is_written_where_nothing_could_be_read(tmp_path: Path) -> None:
+def test_failed_read_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"labels\.csv in .* is missing; write labels\.csv"):
         prepare("table", tmp_path, tmp_path / "out")
     (tmp_path / "SentenceFilenames.csv").write_text("Stimulus_Number,Filename\n")
@@ -110,5 +110,5 @@ def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
     code = "from nanoemox.cli import main\nmain(['prepare', 'cremad', '.', '--out', 'x'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("nanoemox: corpus 'cremad' has no reader; there are caer")
+    assert done.stderr.startswith("nanoemox: corpus 'cremad' has no reader; the readers are caer")
     assert "Example:  nanoemox prepare crema_d" in run("--help")[1]

@@ -1,4 +1,4 @@
-"""Other processes: order, crashes, and that they end with whoever started them."""
+"""Worker processes: order, crashes, and termination with their parent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_threads_keep_the_order() -> None:
     ]
 
 
-def test_a_process_that_dies_costs_nothing() -> None:
+def test_work_of_a_dead_process_is_redone() -> None:
     done = dict(Workers(work, make, (10,), processes=2).run(range(30)))
     assert list(done) == list(range(30))
     assert [value for value, _ in done.values()] == list(range(10, 40))
@@ -52,7 +52,7 @@ def test_mistakes_are_raised() -> None:
         list(Workers(fail, make, (0,), processes=1).run([0, 1]))
 
 
-def test_processes_load_what_their_task_needs_and_no_more() -> None:
+def test_workers_import_only_what_their_task_needs() -> None:
     code = (
         "from nanoemox.data.workers import Workers\nfrom tests.data.test_workers import light, make\n"
         "assert list(Workers(light, make, (0,), processes=1).run([1])) == [(1, False)]"
@@ -61,7 +61,7 @@ def test_processes_load_what_their_task_needs_and_no_more() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
-def test_processes_end_with_the_one_that_started_them() -> None:
+def test_workers_end_with_their_parent() -> None:
     code = (
         "import os, time\nfrom nanoemox.data.workers import Workers\nfrom tests.data.test_workers import make, pid\n"
         "[print(p, flush=True) for _, p in Workers(pid, make, (0,), processes=1).run(range(1))]\n"

@@ -1,4 +1,4 @@
-"""The page, as gradio's own client and a headless browser use it; nothing leaves the machine."""
+"""The page with gradio's client and a headless browser; nothing leaves the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytest.importorskip("fastapi")
 import uvicorn
 from gradio_client import Client, handle_file
 
-from nanoemox.demo.asking import NO_CONSENT, Asking, Given
+from nanoemox.demo.backend import NO_CONSENT, DemoBackend, Inputs
 from nanoemox.demo.server import POLICY, create_app
 from nanoemox.inference.engine import Engine
 from nanoemox.listening import listening_at
@@ -68,56 +68,56 @@ def address(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         thread.join(30)
 
 
-def test_each_part_alone(engine: Engine) -> None:
-    asking = Asking(engine)
-    given = Given(video=str(SAMPLE), words=HOSTILE, agreed=True)
-    card = asking.card(given)
+def test_backend_functions(engine: Engine) -> None:
+    backend = DemoBackend(engine)
+    inputs = Inputs(video=str(SAMPLE), words=HOSTILE, agreed=True)
+    card = backend.card(inputs)
     assert card.count('data-task="') == 6
     assert "<img src=x" not in card
-    assert 'data-part="timeline"' in asking.timeline(given, 2.0)
-    rows = asking.decide(given, QUESTIONS)
+    assert 'data-part="timeline"' in backend.timeline(inputs, 2.0)
+    rows = backend.decide(inputs, QUESTIONS)
     assert [row[0] for row in rows] == ["Is it a joke?", "Who?", "How loud?"]
-    reply, _ = asking.reply(Given(), "I lost it.", [Turn("user", "hello")])
+    reply, _ = backend.reply(Inputs(), "I lost it.", [Turn("user", "hello")])
     assert isinstance(reply, str)
-    assert 'data-task="' in asking.card(Given(words="only words"))
+    assert 'data-task="' in backend.card(Inputs(words="only words"))
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("inputs", "said"),
     [
-        (Given(video=str(SAMPLE)), NO_CONSENT),
-        (Given(), "nothing to read"),
-        (Given(words="w" * 20_001), "limit 20000"),
-        (Given(video="/nowhere.mp4", agreed=True), "no such file"),
+        (Inputs(video=str(SAMPLE)), NO_CONSENT),
+        (Inputs(), "no input"),
+        (Inputs(words="w" * 20_001), "limit 20000"),
+        (Inputs(video="/nowhere.mp4", agreed=True), "no such file"),
     ],
 )
-def test_mistakes_are_sentences(engine: Engine, given: Given, said: str) -> None:
+def test_mistakes_give_messages(engine: Engine, inputs: Inputs, said: str) -> None:
     with pytest.raises(NanoEmoXError, match=said.split(":")[0]):
-        Asking(engine).card(given)
+        DemoBackend(engine).card(inputs)
     with pytest.raises(NanoEmoXError, match="limit"):
-        Asking(engine, Limits(duration_s=1.0)).card(Given(video=str(SAMPLE), agreed=True))
-    with pytest.raises(NanoEmoXError, match="words alone have no length"):
-        Asking(engine).timeline(Given(words="hello"), 2.0)
+        DemoBackend(engine, Limits(duration_s=1.0)).card(Inputs(video=str(SAMPLE), agreed=True))
+    with pytest.raises(NanoEmoXError, match="text has no duration"):
+        DemoBackend(engine).timeline(Inputs(words="hello"), 2.0)
 
 
-def test_gradios_client_gets_every_answer(address: str) -> None:
+def test_gradio_client_gets_every_answer(address: str) -> None:
     client = Client(address, verbose=False, analytics_enabled=False)
-    given: list[Any] = [handle_file(str(SAMPLE)), None, HOSTILE, True]
-    card = client.predict(*given, api_name="/answer")
+    inputs: list[Any] = [handle_file(str(SAMPLE)), None, HOSTILE, True]
+    card = client.predict(*inputs, api_name="/answer")
     assert card.startswith('<div class="nx">')
     assert card.count('data-task="') == 6
     assert not set("{}$") & set(card)
-    assert 'data-part="timeline"' in client.predict(*given, 2, api_name="/timeline")
-    assert len(client.predict(*given, QUESTIONS, api_name="/decide")["data"]) == 3
+    assert 'data-part="timeline"' in client.predict(*inputs, 2, api_name="/timeline")
+    assert len(client.predict(*inputs, QUESTIONS, api_name="/decide")["data"]) == 3
     box, turns = client.predict(None, None, "", False, "I lost it.", [], api_name="/talk")
     assert box == ""
     assert turns[0]["role"] == "user"
     assert turns[-1]["role"] == "assistant"
     with pytest.raises(Exception, match="Tick the box first"):
-        client.predict(given[0], None, "", False, api_name="/answer")
+        client.predict(inputs[0], None, "", False, api_name="/answer")
 
 
-def test_only_this_machine_is_answered_and_reached(address: str) -> None:
+def test_page_is_loopback_only_and_connects_to_no_other_host(address: str) -> None:
     page = httpx.get(address)
     assert page.status_code == 200
     assert page.headers["content-security-policy"] == POLICY
@@ -131,7 +131,7 @@ def test_only_this_machine_is_answered_and_reached(address: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "at_work"), [("SIGTERM", False), ("SIGTERM", True), ("SIGHUP", False)])
-def test_nothing_of_a_clip_stays_on_the_disk(tmp_path: Path, name: str, at_work: bool) -> None:
+def test_no_clip_data_stays_on_disk(tmp_path: Path, name: str, at_work: bool) -> None:
     model, temporary = save_tiny(tmp_path / "tiny"), tmp_path / "tmp"
     temporary.mkdir()
     command = [sys.executable, "-u", "-m", "nanoemox", "demo", "--model", str(model), "--port", "0"]

@@ -143,7 +143,7 @@ RECIPE = {
 
 
 @pytest.mark.usefixtures("pulse")
-def test_it_is_cached_trained_and_answered_from(tmp_path: Path) -> None:
+def test_new_branch_is_cached_trained_and_used(tmp_path: Path) -> None:
     data, base, out = tmp_path / "data", base_model(tmp_path / "base"), tmp_path / "out"
     data.mkdir()
     samples = [sample(data, i, [60, 62] if i % 2 == 0 else [130, 150, 160]) for i in range(4)]
@@ -194,7 +194,7 @@ def test_it_is_cached_trained_and_answered_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("pulse")
-def test_an_untrained_one_is_left_out_and_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_untrained_branch_is_skipped_and_broken_file_is_named(tmp_path: Path) -> None:
     engine = Engine.from_pretrained(base_model(tmp_path / "base"), device="cpu")
     (tmp_path / recording(tmp_path, "bad", None)).with_suffix(".pulse.csv").write_text("time_s,beats\n0,fast\n")
     with pytest.raises(MediaError, match=r"bad\.wav: bad\.pulse\.csv is no table"):
@@ -203,7 +203,7 @@ def test_an_untrained_one_is_left_out_and_a_broken_file_is_named(tmp_path: Path)
     assert "pulse" not in engine.answer(tmp_path / "bad.wav", ("msa",)).modalities
 
 
-def test_without_the_line_a_model_that_has_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unregistered_branch_gives_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(BRANCHES, "pulse", PulseBranch())
         folder = base_model(tmp_path / "base")

@@ -1,4 +1,4 @@
-"""A corpus and a benchmark of it, from outside the package: prepared, checked, trained, asked and scored."""
+"""A corpus and its benchmark from outside the package: prepared, checked, trained on, answered and scored."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ phases:
 """
 
 
-def test_both_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_corpus_and_benchmark_take_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "radio", RADIO)  # the one line of the corpus
     monkeypatch.setitem(BENCHMARKS, "radio_calls", RECORD)  # the one line of the benchmark
     data = tmp_path / "data"

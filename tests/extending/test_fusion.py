@@ -1,4 +1,4 @@
-"""A fusion kind, from outside the package: the element-wise product of what is heard and what is seen."""
+"""A fusion kind from outside the package: the element-wise product of speech and vision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProductFusion(nn.Module):
         return FusionOutput(token[:, None], None)
 
 
-def test_it_is_built_trained_saved_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_fusion_is_built_trained_saved_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FUSIONS, "product", ProductFusion)  # the one line
     config = tiny_config(fusion={"kind": "product"})
     model, processor = tiny_model(config), tiny_processor(config)
@@ -45,6 +45,6 @@ def test_it_is_built_trained_saved_and_answers(tmp_path: Path, monkeypatch: pyte
     assert engine.answer(tiny_clip(), ("mer",)).tasks["mer"].probabilities != answer.tasks["mer"].probabilities
 
 
-def test_an_unknown_kind_names_those_that_there_are() -> None:
+def test_unknown_fusion_kind_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"fusion\.kind 'product' is unknown: choose experts, attention or none"):
         tiny_model(tiny_config(fusion={"kind": "product"}))

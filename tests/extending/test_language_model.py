@@ -1,4 +1,4 @@
-"""Language models of other families: their turns and stops come from their own chat template, never from ChatML."""
+"""Language models of other families: turns and stop tokens come from their own chat template."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def assembled(family: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prompt_is_what_the_chat_template_writes(family: str, tmp_path: Path) -> None:
+def test_prompt_equals_the_chat_template(family: str, tmp_path: Path) -> None:
     engine = Engine.from_pretrained(assembled(family, tmp_path), device="cpu")
     processor, (_, _, marks, stop) = engine.processor, FAMILIES[family]
     clip = tiny_clip(subtitle="I got the job!")
@@ -119,7 +119,7 @@ def test_a_prompt_is_what_the_chat_template_writes(family: str, tmp_path: Path) 
         assert ids.count(token) == plain.count(token)
 
 
-def test_marks_that_are_no_tokens_are_reserved() -> None:
+def test_missing_placeholder_tokens_are_added() -> None:
     tokenizer = tokenizer_of("llama")
     tokenizer.chat_template = LLAMA2
     words = for_tokenizer(load_templates(), tokenizer)
@@ -130,7 +130,7 @@ def test_marks_that_are_no_tokens_are_reserved() -> None:
     assert {"[INST]", "[/INST]"} <= set(words.reserved)
 
 
-def test_models_without_turns_and_layouts_without_them_are_refused() -> None:
+def test_models_without_chat_turns_are_refused() -> None:
     tokenizer = tokenizer_of("llama")
     with pytest.raises(CheckpointError, match="which the tokenizer does not know"):
         for_tokenizer(load_templates(layout="reference"), tokenizer)

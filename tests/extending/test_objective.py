@@ -36,7 +36,7 @@ class Smoothed(Objective):
         return loss
 
 
-def test_it_is_trained_with_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_objective_is_selected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OBJECTIVES, "smoothed", Smoothed)  # the one line
     fields = steady_root(tmp_path)
     fields["phases"] = {"first": fields["phases"]["first"] | {"modality_dropout": {}}}
@@ -56,7 +56,7 @@ def test_it_is_trained_with_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert losses["smoothed"] != losses["cross_entropy"]
 
 
-def test_its_settings_are_strict(tmp_path: Path) -> None:
+def test_objective_settings_are_strict(tmp_path: Path) -> None:
     fields = {"trainable": ["fusion"], "mixture": {"a/mer": 1}, "lr": 1, "steps": 1, "micro_batch": 1}
     fields["objective_settings"] = {"smoothing": 0.1}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r", "phases": {"only": fields}}))
@@ -64,7 +64,7 @@ def test_its_settings_are_strict(tmp_path: Path) -> None:
         load_curriculum(tmp_path / "r.yaml")
 
 
-def test_an_unknown_objective_names_those_that_there_are(tmp_path: Path) -> None:
+def test_unknown_objective_lists_the_known_ones(tmp_path: Path) -> None:
     phase = {
         "trainable": ["fusion"],
         "mixture": {"a/mer": 1},
@@ -78,7 +78,7 @@ def test_an_unknown_objective_names_those_that_there_are(tmp_path: Path) -> None
         load_curriculum(tmp_path / "r.yaml")
 
 
-def test_ours_is_the_loss_of_the_model() -> None:
+def test_cross_entropy_equals_the_models_loss() -> None:
     batch = tiny_processor()([tiny_clip(i) for i in range(2)], [Ask("mer", answer=a) for a in ("happy", "sad")])
     model, labels = tiny_model(), batch["labels"]
     keep = torch.cat([labels[:, 1:] != -100, torch.zeros(2, 1, dtype=torch.bool)], 1)

@@ -58,7 +58,7 @@ def model_that_asks(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("seventh")
-def test_it_is_trained_answered_put_into_tables_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_task_is_trained_answered_tabulated_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, base = tmp_path / "data", model_that_asks(tmp_path / "base")
     samples = [
         Sample(
@@ -108,7 +108,7 @@ def test_it_is_trained_answered_put_into_tables_and_scored(tmp_path: Path, monke
 
 
 @pytest.mark.usefixtures("seventh")
-def test_a_model_without_its_question_says_so(tmp_path: Path) -> None:
+def test_model_without_the_tasks_question_gives_a_clear_error(tmp_path: Path) -> None:
     engine = Engine.from_pretrained(save_tiny(tmp_path / "plain"), device="cpu")
     with pytest.raises(CheckpointError, match=r"no question for task 'honesty': add tasks\.honesty to its templates"):
         engine.answer(tiny_clip(), ("honesty",))

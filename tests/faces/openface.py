@@ -1,4 +1,4 @@
-"""Tables as OpenFace writes them, of made-up faces."""
+"""Synthetic OpenFace tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces: found in real clips, stable under shifts and scales, honest where there are none."""
+"""Face detection and tracking: real clips, shifts and scales, clips without a face."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from nanoemox.faces import detectors as face_detectors
 from nanoemox.faces import tracks as faces
-from nanoemox.faces.detectors import Memory, haar_detector, yunet_detector
-from nanoemox.faces.looks import may_be_crop
+from nanoemox.faces.detectors import DetectionCache, haar_detector, yunet_detector
+from nanoemox.faces.search import may_be_crop
 from nanoemox.faces.tracks import crop_faces, find_faces, with_face
 from nanoemox.media.load import load_clip
 from nanoemox.types import Clip, FaceTrack, MediaError
@@ -51,7 +51,7 @@ def test_finds_the_person_and_is_deterministic(portrait: np.ndarray) -> None:
     np.testing.assert_allclose(np.diff(centre(track.boxes)[:, 0]), 8, atol=5)
 
 
-def test_only_the_largest_is_the_same_person_and_smaller_people_are_left_out(portrait: np.ndarray) -> None:
+def test_largest_only_search_finds_the_same_person(portrait: np.ndarray) -> None:
     both = np.concatenate([scene(portrait, [(20 + 4 * t, 200)], side=60) for t in range(4)])
     both[:, 20:240, 240:460] = scene(portrait, [(0, 0)], side=220)[:, :220, :220]
     everyone, lone = find_faces(both), find_faces(both, everyone=False)
@@ -60,7 +60,7 @@ def test_only_the_largest_is_the_same_person_and_smaller_people_are_left_out(por
     np.testing.assert_array_equal(lone[0].detected, everyone[0].detected)
 
 
-def test_the_largest_is_found_where_it_is_small_or_not_sure(portrait: np.ndarray) -> None:
+def test_largest_face_is_found_if_small_or_uncertain(portrait: np.ndarray) -> None:
     small = scene(portrait, [(20, 60)], side=110)
     turned = cv2.warpAffine(
         scene(portrait, [(150, 60)])[0],
@@ -74,7 +74,7 @@ def test_the_largest_is_found_where_it_is_small_or_not_sure(portrait: np.ndarray
         np.testing.assert_array_equal(found.boxes, wanted.boxes)
 
 
-def test_a_memory_saves_looks_and_changes_nothing(portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_saves_detections_and_changes_nothing(portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
     def counting() -> face_detectors.Detector:
@@ -90,30 +90,30 @@ def test_a_memory_saves_looks_and_changes_nothing(portrait: np.ndarray, monkeypa
     # The person leaves the picture and comes back: gaps are searched, and that is remembered too.
     shown = [[(100 + 6 * t, 60), (330, 20)] if t % 4 else [] for t in range(12)]
     frames = np.concatenate([scene(portrait, corners, 90) for corners in shown])
-    memory = Memory()
+    cache = DetectionCache()
     for start in (0, 2, 4):  # windows that overlap
         window = frames[start : start + 8]
         wanted, before = find_faces(window), len(looks)
-        found = find_faces(window, memory=memory)
+        found = find_faces(window, cache=cache)
         assert [(t.boxes.tobytes(), t.detected.tobytes()) for t in found] == [
             (t.boxes.tobytes(), t.detected.tobytes()) for t in wanted
         ]
         assert len(found) == 2
     assert len(looks) - before < 8  # the last window alone has as many frames
     before = len(looks)
-    find_faces(frames[4:12], memory=memory)
+    find_faces(frames[4:12], cache=cache)
     assert len(looks) == before
 
 
-def test_a_memory_forgets_what_was_not_used_for_longest() -> None:
+def test_cache_evicts_the_least_recently_used() -> None:
     calls: list[float] = []
 
     def detector(image: np.ndarray, least: float) -> np.ndarray:
         calls.append(float(image[0, 0, 0]))
         return np.full((1, 4), image[0, 0, 0], float)
 
-    memory = Memory(most=2)
-    detect = memory.over(detector)
+    cache = DetectionCache(most=2)
+    detect = cache.wrap(detector)
     one, two, three = (np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 3))
     detect(one, 5.0)[:] = 9  # a caller may change what it was given
     np.testing.assert_array_equal(detect(one, 5.0), np.full((1, 4), 1.0))
@@ -123,10 +123,10 @@ def test_a_memory_forgets_what_was_not_used_for_longest() -> None:
     detect(two, 6.0)  # another question
     detect(two.reshape(1, 4, 3), 6.0)  # another picture
     assert calls == [1, 2, 3, 2, 2, 2]
-    assert len(memory) == 2
+    assert len(cache) == 2
 
 
-def test_nobody_upright_is_cheap_where_hard_tries_are_left_out(portrait: np.ndarray) -> None:
+def test_search_without_upright_faces_is_cheap_unless_thorough(portrait: np.ndarray) -> None:
     turned = cv2.warpAffine(
         scene(portrait, [(150, 60)])[0],
         cv2.getRotationMatrix2D((210, 120), 25, 1.0),
@@ -135,10 +135,10 @@ def test_nobody_upright_is_cheap_where_hard_tries_are_left_out(portrait: np.ndar
     )
     frames = np.stack([turned] * 4)
     assert len(find_faces(frames)) == 1
-    assert find_faces(frames, hard=False) == ()
+    assert find_faces(frames, thorough=False) == ()
 
 
-def test_boxes_shift_and_scale_with_the_picture(portrait: np.ndarray) -> None:
+def test_boxes_shift_and_scale_with_the_image(portrait: np.ndarray) -> None:
     (at,) = find_faces(scene(portrait, [(100, 60)]))
     (moved,) = find_faces(scene(portrait, [(167, 91)]))
     side = at.boxes[0, 2] - at.boxes[0, 0]
@@ -149,7 +149,7 @@ def test_boxes_shift_and_scale_with_the_picture(portrait: np.ndarray) -> None:
     np.testing.assert_allclose(double.boxes / 2, at.boxes, atol=0.05 * side)
 
 
-def test_boxes_are_square_and_hold_the_head(portrait: np.ndarray) -> None:
+def test_boxes_are_square_and_contain_the_head(portrait: np.ndarray) -> None:
     (track,) = find_faces(scene(portrait, [(100, 60)]))
     x0, y0, x1, y1 = track.boxes[0]
     assert x1 - x0 == pytest.approx(y1 - y0, abs=0.01)
@@ -176,7 +176,7 @@ def test_frames_without_a_face_repeat_the_nearest_box(portrait: np.ndarray) -> N
 
 
 @pytest.mark.parametrize("picture", ["gray", "noise", "stripes"])
-def test_no_face_is_said(picture: str) -> None:
+def test_missing_face_gives_a_warning(picture: str) -> None:
     frames = {
         "gray": np.full((4, 180, 320, 3), 90, np.uint8),
         "noise": np.random.default_rng(0).integers(0, 256, (4, 180, 320, 3), np.uint8),
@@ -191,17 +191,17 @@ def test_no_face_is_said(picture: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 20, 20, 3), (1, 1, 1, 3), (2, 3, 400, 3), (1, 500, 2, 3)])
-def test_odd_shapes_have_no_face(shape: tuple[int, ...]) -> None:
+def test_odd_frame_shapes_have_no_face(shape: tuple[int, ...]) -> None:
     assert find_faces(np.zeros(shape, np.uint8)) == ()
 
 
 @pytest.mark.parametrize("frames", [np.zeros((2, 20, 20), np.uint8), np.zeros((2, 20, 20, 3), np.float32)])
-def test_wrong_frames_are_named(frames: np.ndarray) -> None:
+def test_invalid_frames_are_refused(frames: np.ndarray) -> None:
     with pytest.raises(MediaError, match=r"uint8\[T, H, W, 3\]"):
         find_faces(frames)
 
 
-def test_with_face_picks_a_person(portrait: np.ndarray) -> None:
+def test_with_face_selects_a_person(portrait: np.ndarray) -> None:
     clip = Clip(name="two.mp4", frames=scene(portrait, [(20, 60), (300, 60)]), frame_times_s=np.zeros(1))
     assert {with_face(clip, i).face.index for i in (0, 1)} == {0, 1}
     for index in (2, -1):
@@ -244,7 +244,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: list[list[tuple[float, ...
     return np.zeros((len(script), 270, 480, 3), np.uint8)
 
 
-def test_doubtful_sights_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncertain_detections_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     sure, lone, weak = (200.0, 100.0, 80.0, 0.9), (400.0, 200.0, 60.0, 0.6), (50.0, 200.0, 40.0, 0.4)
     frames = scripted(monkeypatch, [[sure, weak], [sure, lone, weak], [sure, weak], [sure, weak]])
     (track,) = find_faces(frames)
@@ -284,7 +284,7 @@ def test_crop_is_exact_inside_and_repeats_the_edge_outside() -> None:
     assert (flat == 7).all()
 
 
-def test_crop_refuses_other_frames() -> None:
+def test_crop_refuses_mismatched_frames() -> None:
     track = FaceTrack(np.zeros((2, 4), np.float32), np.ones(2, bool))
     with pytest.raises(MediaError, match="2 boxes for 3 frames"):
         crop_faces(np.zeros((3, 8, 8, 3), np.uint8), track, 4)
@@ -295,7 +295,7 @@ def test_crop_refuses_other_frames() -> None:
     [
         (None, "does not exist"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
-        (b"not a network", "is no network OpenCV"),
+        (b"not a network", "does not work with OpenCV"),
     ],
 )
 def test_unusable_yunet_files_are_explained(tmp_path: Path, content: bytes | None, says: str) -> None:
@@ -306,7 +306,7 @@ def test_unusable_yunet_files_are_explained(tmp_path: Path, content: bytes | Non
         yunet_detector(path)
 
 
-def test_yunet_rows_become_sights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yunet_rows_become_detections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Network:
         def setInputSize(self, size: tuple[int, int]) -> None:  # noqa: N802
             assert size == (480, 270)
@@ -328,7 +328,7 @@ def test_yunet_rows_become_sights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.shared
-def test_real_clips_spot(shared: Path) -> None:
+def test_real_clips_spot_values(shared: Path) -> None:
     clips = shared / "data/media/clips"
     one = with_face(load_clip(clips / "sample_00002422.mp4"))
     assert one.face.detected.all()

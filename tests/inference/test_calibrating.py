@@ -32,11 +32,11 @@ def test_a_temperature_keeps_the_order_and_needs_no_second_scoring(
     assert max(flat.values()) < max(plain.values())
 
 
-def test_the_prior_is_taken_off(engine: Engine) -> None:
+def test_calibration_divides_by_the_prior(engine: Engine) -> None:
     assert _calibrate(engine, 1.0, 1.0) != pytest.approx(_calibrate(engine, 0.0, 1.0), abs=1e-6)
 
 
-def test_a_prior_is_computed_once_for_the_weights_as_they_are() -> None:
+def test_prior_is_cached_until_the_weights_change() -> None:
     engine = Engine(tiny_model(), tiny_processor(), "tiny")
     first = _calibrate(engine, 1.0, 1.0)
     with pytest.MonkeyPatch.context() as patch:
@@ -51,14 +51,14 @@ def test_a_prior_is_computed_once_for_the_weights_as_they_are() -> None:
     assert _calibrate(Engine(fresh, tiny_processor(), "tiny"), 1.0, 1.0) == pytest.approx(changed, abs=1e-6)
 
 
-def test_a_model_made_in_inference_mode_is_calibrated_too() -> None:
+def test_calibration_works_for_models_made_in_inference_mode() -> None:
     with torch.inference_mode():
         engine = Engine(tiny_model(), tiny_processor(), "tiny")
         made = _calibrate(engine, 1.0, 1.0)
     assert made == pytest.approx(_calibrate(Engine(tiny_model(), tiny_processor(), "tiny"), 1.0, 1.0), abs=1e-6)
 
 
-def test_a_prior_goes_with_the_type_of_the_weights() -> None:
+def test_prior_follows_the_dtype_of_the_weights() -> None:
     engine = Engine(tiny_model(), tiny_processor(), "tiny")
     single = _calibrate(engine, 1.0, 1.0)
     engine.model.double()

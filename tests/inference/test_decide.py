@@ -1,4 +1,4 @@
-"""Decisions: many questions cost one prefill and change nothing for each other."""
+"""Decisions: many questions share one prefill and do not affect each other."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_equals_whole_sequences_without_any_cache(engine: Engine) -> None:
         close([answer.probabilities], [torch.tensor(sums).softmax(0).tolist()])
 
 
-def test_the_order_of_options_makes_no_difference(engine: Engine) -> None:
+def test_decisions_do_not_depend_on_option_order(engine: Engine) -> None:
     clip, seen = tiny_clip(), []
     for order in itertools.permutations([Option("yes", "plainly"), Option("no"), Option("not clear")]):
         answer = engine.decide(clip, [Question.choice("Is the speaker sincere?", order)]).answers[0]
@@ -80,7 +80,7 @@ def test_the_order_of_options_makes_no_difference(engine: Engine) -> None:
     close(seen, [seen[0]] * 6, 1e-6)
 
 
-def test_the_order_of_questions_makes_no_difference(engine: Engine) -> None:
+def test_decisions_do_not_depend_on_question_order(engine: Engine) -> None:
     clip = tiny_clip()
     wanted = dict(zip(QUESTIONS, shares(engine.decide(clip, QUESTIONS).answers), strict=True))
     for order in (QUESTIONS[::-1], [*QUESTIONS[2:], *QUESTIONS[:2]], [*QUESTIONS, QUESTIONS[0]]):
@@ -88,7 +88,7 @@ def test_the_order_of_questions_makes_no_difference(engine: Engine) -> None:
         close(shares(answers), [wanted[q] for q in order])
 
 
-def test_a_closed_task_is_such_a_question(engine: Engine) -> None:
+def test_closed_task_equals_a_choice_question(engine: Engine) -> None:
     labels = sorted(["happy", "sad", "angry"])
     clip = tiny_clip()
     asked = "Which emotion does the person show?"
@@ -98,7 +98,7 @@ def test_a_closed_task_is_such_a_question(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(("nodes", "logits"), [(1, 2**26), (100, 2**26), (10**6, 448), (10**6, 448 * 3 * 7)])
-def test_pieces_give_what_one_pass_gives(engine: Engine, nodes: int, logits: int) -> None:
+def test_chunked_decisions_equal_one_pass(engine: Engine, nodes: int, logits: int) -> None:
     choices = [choice_of(engine.processor, q) for q in QUESTIONS]
     ids = torch.tensor([[35, 36, 37], [38, 39, 0], [40, 0, 0]])
     prefix = prefill(engine.model, ids, (ids > 0).long())
@@ -107,7 +107,7 @@ def test_pieces_give_what_one_pass_gives(engine: Engine, nodes: int, logits: int
         torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
 
 
-def test_400_questions_in_pieces(engine: Engine) -> None:
+def test_400_questions_in_chunks(engine: Engine) -> None:
     asked = [Question.predicate(f"Is it number {i}?") for i in range(400)]
     answers = engine.decide(Clip("words", subtitle="No."), asked).answers
     assert len(answers) == 400
@@ -117,7 +117,7 @@ def test_400_questions_in_pieces(engine: Engine) -> None:
         engine.decide(Clip("words", subtitle="No."), [*asked, asked[0]])
 
 
-def test_clips_together_each_with_its_own_questions(engine: Engine) -> None:
+def test_batched_clips_have_their_own_questions(engine: Engine) -> None:
     clips = [tiny_clip(1), tiny_clip(2, without=("vision", "face")), Clip("words", subtitle="No."), tiny_clip(3)]
     asked = [QUESTIONS, QUESTIONS[:2], QUESTIONS[1:4], QUESTIONS]
     together = decide_clips(engine.model, engine.processor, clips, asked)
@@ -128,7 +128,7 @@ def test_clips_together_each_with_its_own_questions(engine: Engine) -> None:
         assert found.input_tokens == alone.input_tokens > 0
 
 
-def test_calibrated_with_raw_beside(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibrated_probabilities_keep_the_raw_ones(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = Clip("nothing", subtitle="N/A")
     raw = engine.decide(clip, QUESTIONS).answers
     assert all(a.uncalibrated is None and a.raw == a.probabilities for a in raw)
@@ -145,7 +145,7 @@ def test_calibrated_with_raw_beside(engine: Engine, monkeypatch: pytest.MonkeyPa
             assert after.uncalibrated is None
 
 
-def test_a_calibrated_model_comes_back_from_its_directory(tmp_path: Any) -> None:
+def test_calibration_survives_save_and_load(tmp_path: Any) -> None:
     processor = tiny_processor()
     processor.calibration = Calibration(forms={"score": TaskCalibration(temperature=1.5)})
     processor.save_pretrained(tmp_path)
@@ -154,7 +154,7 @@ def test_a_calibrated_model_comes_back_from_its_directory(tmp_path: Any) -> None
     assert loaded.templates.decisions == processor.templates.decisions
 
 
-def test_words_alone_and_words_beside(engine: Engine) -> None:
+def test_text_only_and_text_with_media(engine: Engine) -> None:
     found = engine.decide(None, ["predicate: Is it over?"], text="It is over.")
     assert (found.clip, found.modalities) == ("words", ("text",))
     asked = [Question.predicate("Is it over?")]

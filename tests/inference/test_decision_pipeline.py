@@ -1,4 +1,4 @@
-"""``pipeline("decision")`` of transformers, which came with 5.24, asks our model in our words, about words alone."""
+"""``pipeline("decision")`` of transformers (5.24) with our model, on text only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_pipeline() -> None:
     assert answers["angry"]["noul"] == pytest.approx(float(both[0]), abs=1e-5)
 
 
-def test_markup_in_what_is_asked_about_stays_text() -> None:
+def test_markup_in_the_input_stays_text() -> None:
     from transformers import pipeline
 
     engine = Engine.from_pretrained(MINI, device="cpu")
@@ -55,7 +55,7 @@ def test_markup_in_what_is_asked_about_stays_text() -> None:
     assert int((inputs["input_ids"] == end).sum()) == int((plain["input_ids"] == end).sum())
 
 
-def test_the_embedded_model_holds_what_the_processor_would_write(tmp_path: Path) -> None:
+def test_embedded_model_files_equal_the_processors_output(tmp_path: Path) -> None:
     processor = NanoEmoXProcessor.from_pretrained(MINI)
     written = processor.save_pretrained(tmp_path)
     for name in ("decision.json", "decision_template.jinja"):

@@ -1,4 +1,4 @@
-"""Branches of a shared cache give what separate full sequences give, for every kind of language model."""
+"""Branches of a shared cache equal separate full sequences, for every kind of language model."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_candidate_order_does_not_matter() -> None:
     torch.testing.assert_close(forward, turned.flip(1), atol=1e-6, rtol=1e-6)
 
 
-def test_a_branch_leaves_the_prefix_as_it_was() -> None:
+def test_branches_do_not_change_the_prefix() -> None:
     prefix = prefixed(MODEL, PROMPTS)
     before = [(layer.keys.clone(), layer.values.clone()) for layer in prefix.cache.layers]
     score(MODEL, prefix, CHOICES)
@@ -139,7 +139,7 @@ def test_sampled_rows_equal_generate(options: dict[str, Any]) -> None:
     assert decoder.answers == wanted
 
 
-def test_the_head_is_asked_only_where_a_question_ends() -> None:
+def test_head_runs_only_at_the_ends_of_questions() -> None:
     model, seen = language_model(), []
     model.lm_head.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[:2]))
     prefix = prefixed(model, PROMPTS)

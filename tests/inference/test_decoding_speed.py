@@ -1,4 +1,4 @@
-"""What makes decoding fast changes nothing about what is written."""
+"""Decoding optimisations do not change the output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG = GenerationOptions(max_new_tokens=20)
 DRAWN = GenerationOptions(max_new_tokens=20, temperature=1.3, top_k=40, seed=3)
 
 
-def test_a_reserved_cache_holds_what_a_growing_one_holds() -> None:
+def test_reserved_cache_equals_a_growing_one() -> None:
     model = language_model()
     prefix = prefixed(model, PROMPTS)
     growing, reserved = shared_branch(prefix.cache), reserved_branch(prefix.cache, 1, 12)
@@ -38,7 +38,7 @@ def test_a_reserved_cache_holds_what_a_growing_one_holds() -> None:
 
 @pytest.mark.parametrize("options", [LONG, DRAWN])
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_rows_of_unequal_length_are_written_as_alone(kind: str, options: GenerationOptions) -> None:
+def test_rows_of_unequal_length_equal_single_rows(kind: str, options: GenerationOptions) -> None:
     model = language_model(kind)
     together = Decoder(model, prefixed(model, PROMPTS), QUESTIONS, END, options).finish()
     alone = [Decoder(model, prefixed(model, [p]), [q], END, options).finish()[0] for p in PROMPTS for q in QUESTIONS]
@@ -46,7 +46,7 @@ def test_rows_of_unequal_length_are_written_as_alone(kind: str, options: Generat
 
 
 @pytest.mark.parametrize("options", [LONG, DRAWN])
-def test_to_the_end_at_once_is_step_by_step(options: GenerationOptions) -> None:
+def test_run_to_the_end_equals_step_by_step(options: GenerationOptions) -> None:
     model = language_model()
     one = Decoder(model, prefixed(model, PROMPTS), QUESTIONS, [7, 7], options)
     two = Decoder(model, prefixed(model, PROMPTS), QUESTIONS, [7, 7], options)
@@ -57,7 +57,7 @@ def test_to_the_end_at_once_is_step_by_step(options: GenerationOptions) -> None:
     assert [w[: len(a)] for w, a in zip(written, one.answers, strict=True)] == one.answers
 
 
-def test_looking_rarely_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rare_stop_checks_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on another device, where the end is noticed some steps late."""
     model = language_model()
     free = Decoder(model, prefixed(model, PROMPTS[:1]), QUESTIONS[:1], [447], LONG).finish()[0]

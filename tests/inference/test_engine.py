@@ -1,4 +1,4 @@
-"""The card equals six separate answers, whatever a clip lacks; batches, streams and timelines equal single answers."""
+"""A card equals six separate answers for any missing modality; batches, streams and timelines equal single answers."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_own_labels_keep_their_spelling(engine: Engine) -> None:
         ((), None, "no task"),
     ],
 )
-def test_questions_that_cannot_be_meant(engine: Engine, tasks: Any, labels: Any, says: str) -> None:
+def test_invalid_tasks_and_labels_are_refused(engine: Engine, tasks: Any, labels: Any, says: str) -> None:
     with pytest.raises(NanoEmoXError, match=says):
         engine.answer(CLIPS["complete"], tasks, labels)
 
@@ -210,7 +210,7 @@ def test_without_think_the_question_changes(engine: Engine) -> None:
     assert quick.raw == separate(engine, CLIPS["complete"], Ask("erg", think=False))
 
 
-def test_a_clip_with_nothing_to_read(engine: Engine) -> None:
+def test_empty_clip_is_refused(engine: Engine) -> None:
     with pytest.raises(MediaError, match="nothing to answer from"):
         engine.answer(Clip("void"))
 
@@ -239,7 +239,7 @@ def test_gate_evidence_and_timing(engine: Engine) -> None:
     assert engine.answer(CLIPS["complete"], ("msa",)).evidence is None
 
 
-def test_long_clip_warns_of_what_was_not_seen(engine: Engine) -> None:
+def test_long_clip_warns_about_coverage(engine: Engine) -> None:
     answer = engine.answer(tiny_clip(duration_s=9.0), ("msa",))
     assert any("--every" in w for w in answer.warnings)
 
@@ -288,7 +288,7 @@ def write_wav(path: Path, seconds: float, silent: slice) -> Path:
     return path
 
 
-def test_a_window_that_holds_nothing_is_an_answer_that_says_so(engine: Engine, tmp_path: Path) -> None:
+def test_empty_window_gives_an_answer_with_a_warning(engine: Engine, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "pause.wav", 6, slice(2 * 16_000, 4 * 16_000))
     answers = list(engine.timeline(path, TimelineOptions(2.0, 2.0, tasks=("msa",))))
     assert [a.span_s for a in answers] == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0)]
@@ -300,7 +300,7 @@ def test_a_window_that_holds_nothing_is_an_answer_that_says_so(engine: Engine, t
         list(engine.timeline(tmp_path / "absent.wav", TimelineOptions(2.0, 2.0)))
 
 
-def test_a_picture_is_one_window(engine: Engine, tmp_path: Path) -> None:
+def test_image_is_one_window(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.full((48, 64, 3), 90, np.uint8))
     (answer,) = engine.timeline(path, TimelineOptions(1.0, 2.0, tasks=("msa",)))
@@ -308,7 +308,7 @@ def test_a_picture_is_one_window(engine: Engine, tmp_path: Path) -> None:
     same(replace(answer, span_s=None), engine.answer(path, ("msa",)))
 
 
-def test_a_file_of_hours_is_answered_window_by_window(engine: Engine, tmp_path: Path) -> None:
+def test_long_file_is_answered_window_by_window(engine: Engine, tmp_path: Path) -> None:
     path = sparse_video(tmp_path / "long.mkv", range(0, 7201, 60))
     assert media_duration_s(path) == pytest.approx(7200, abs=1)
     answers = list(engine.timeline(path, TimelineOptions(1800.0, 1800.0, tasks=("msa",))))
@@ -318,7 +318,7 @@ def test_a_file_of_hours_is_answered_window_by_window(engine: Engine, tmp_path: 
         list(engine.timeline(path, TimelineOptions(0.01, 1.0, tasks=("msa",))))
 
 
-def test_length_of_a_file_that_says_nothing_or_too_much(tmp_path: Path) -> None:
+def test_duration_of_files_with_missing_or_wrong_metadata(tmp_path: Path) -> None:
     whole = sparse_video(tmp_path / "whole.mkv", range(0, 600, 2))
     data = whole.read_bytes()
     cut = tmp_path / "cut.mkv"
@@ -338,7 +338,7 @@ def test_length_of_a_file_that_says_nothing_or_too_much(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_three_hours_within_a_gigabyte(tmp_path: Path) -> None:
+def test_three_hours_within_one_gigabyte(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 3000, 16_000).astype(np.int16)
     path = sparse_video(tmp_path / "talk.mkv", range(0, 3 * 3600, 5), noise)
     program = (
@@ -355,7 +355,7 @@ def test_three_hours_within_a_gigabyte(tmp_path: Path) -> None:
     assert peak_mb < 1000
 
 
-def test_a_loaded_clip_is_searched_for_its_face() -> None:
+def test_loaded_clip_gets_its_face() -> None:
     engine = Engine.from_pretrained(device="cpu")
     of_file, of_clip = engine.answer(SAMPLE, ("mer",)), engine.answer(load_clip(SAMPLE), ("mer",))
     assert "face" in of_file.modalities
@@ -368,7 +368,7 @@ def write_png(picture: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".png", picture)[1])
 
 
-def test_arrays_and_words_are_answered_as_clips_are(engine: Engine) -> None:
+def test_arrays_and_text_are_answered_like_files(engine: Engine) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
     sound = rng.normal(0, 0.1, 44_100).astype(np.float32)
@@ -389,11 +389,11 @@ def test_arrays_and_words_are_answered_as_clips_are(engine: Engine) -> None:
     )
     same(engine.answer(SAMPLE, ("msa",), text="x"), engine.answer(engine.load(SAMPLE, subtitle="x"), ("msa",)))
     for nothing in (None, MediaArrays()):
-        with pytest.raises(NanoEmoXError, match="no frames, no sound and no words"):
+        with pytest.raises(NanoEmoXError, match="no frames, no waveform and no subtitle"):
             engine.answer(nothing, text=" ")
 
 
-def test_embedding_is_what_stands_in_the_prompt(engine: Engine) -> None:
+def test_embeddings_equal_the_prompt_embeddings(engine: Engine) -> None:
     clip = CLIPS["complete"]
     embedding = engine.embed(clip)
     sizes = engine.processor.config.tokens_per_branch
@@ -430,12 +430,12 @@ def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
         ("nobody/nothing-here", "hf download nobody/nothing-here"),
     ],
 )
-def test_models_that_are_not_there(model: str, says: str) -> None:
+def test_missing_models_are_named(model: str, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         Engine.from_pretrained(model)
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"lacks config\.json, tokenizer\.json, model\.safetensors"):
         Engine.from_pretrained(tmp_path)
     folder = save_tiny(tmp_path / "cut")
@@ -444,7 +444,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
         Engine.from_pretrained(folder)
 
 
-def test_devices_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_devices_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="'quantum' is unknown"):
         Engine.from_pretrained(tmp_path, device="quantum")
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Which number format a model computes in where the user does not say."""
+"""The default floating-point format."""
 
 from __future__ import annotations
 

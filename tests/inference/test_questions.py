@@ -1,4 +1,4 @@
-"""Questions: three forms, three ways to write them, and what is refused."""
+"""Questions: three types, three notations, and invalid ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_short_forms(line: str, wanted: Question) -> None:
         (3, "question 3"),
     ],
 )
-def test_what_cannot_be_asked(given: object, message: str) -> None:
+def test_invalid_questions_are_refused(given: object, message: str) -> None:
     with pytest.raises(NanoEmoXError, match=message):
         as_question(given)  # type: ignore[arg-type]
 
@@ -96,7 +96,7 @@ def test_files_of_lines(tmp_path: Path) -> None:
         read_questions(tmp_path / "gone.txt")
 
 
-def test_what_a_model_would_answer() -> None:
+def test_decision_values() -> None:
     assert Question.predicate("Sad?").texts == ("yes", "no")
     assert Question.choice("Which?", ["Ask_for  Help", "OPPOSE", True]).texts == ("ask for help", "oppose", "true")
     assert Question.choice("Which?", [True, "true", "No"]).texts == ("true", '"true"', '"No"')

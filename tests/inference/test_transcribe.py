@@ -1,4 +1,4 @@
-"""Listening: what is cut, what is refused, and how heard words reach clips, answers and timelines."""
+"""Speech recognition: splitting, rejected transcripts, and words in clips, answers and timelines."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Fake:
         return self.heard
 
 
-def test_silence_is_silent_and_a_whisper_is_not() -> None:
+def test_silence_and_whisper_are_distinguished() -> None:
     assert is_silent(np.zeros(0, np.float32))
     assert is_silent(np.zeros(5 * RATE, np.float32))
     assert is_silent(noise(2, 1e-4))
@@ -59,7 +59,7 @@ def test_silence_is_silent_and_a_whisper_is_not() -> None:
     assert not is_silent(spoken)
 
 
-def test_a_long_clip_is_cut_where_it_is_quiet() -> None:
+def test_long_audio_is_split_at_quiet_points() -> None:
     sound = noise(70)
     sound[28 * RATE : 28 * RATE + 2000] = 0
     found = chunks(sound)
@@ -71,7 +71,7 @@ def test_a_long_clip_is_cut_where_it_is_quiet() -> None:
     assert chunks(sound[: 30 * RATE]) == [(0, 30 * RATE)]
 
 
-def test_repetition_is_seen() -> None:
+def test_repetition_is_detected() -> None:
     assert repetition("safely " * 60) > 2.4 > repetition("But I can safely assure you that it would still be a hit.")
     assert repetition("") == 0
 
@@ -88,7 +88,7 @@ def test_words_become_utterances() -> None:
     assert utterances([], 3.0) == ()
 
 
-def test_only_a_clip_without_words_is_listened_to() -> None:
+def test_only_clips_without_subtitle_are_transcribed() -> None:
     bare = replace(tiny_clip(without=("text",)), warnings=("no words: no subtitle was given or found",))
     clip = add_transcript(bare, Fake(HEARD))
     assert (clip.subtitle, clip.heard, clip.warnings) == (HEARD.text, HEARD, ())
@@ -116,7 +116,7 @@ def sound(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_engine_listens_unless_it_has_words_or_shall_not(
+def test_engine_transcribes_unless_given_text_or_disabled(
     engine: Engine, sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: Fake(HEARD))
@@ -145,7 +145,7 @@ def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytes
     assert [a.span_s for a in engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance"))] == [(0.5, 1.5)]
 
 
-def test_words_without_times_are_not_cut_at(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_without_times_do_not_split_utterances(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: Fake(HEARD))
     # Its words lie in a stream of the file.
     answers = list(engine.timeline(SAMPLE, TimelineOptions(tasks=("msa",), by="utterance")))
@@ -157,7 +157,7 @@ def test_without_words_there_are_no_utterances(engine: Engine, sound: Path) -> N
         list(engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance")))
 
 
-def test_the_card_tells_language_task_and_sureness() -> None:
+def test_card_shows_language_task_and_confidence() -> None:
     from rich.console import Console
 
     screen = io.StringIO()
@@ -167,7 +167,7 @@ def test_the_card_tells_language_task_and_sureness() -> None:
         assert part in text
 
 
-def test_no_listener_where_nothing_was_pulled(tmp_path: Path) -> None:
+def test_no_transcriber_without_pulled_weights(tmp_path: Path) -> None:
     assert find_transcriber() is None
     with pytest.raises(MediaError, match="no directory of a Whisper model"):
         find_transcriber(tmp_path)
@@ -200,7 +200,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "out"
 
 
-def test_gates_and_times_of_a_random_whisper(whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transcription_gates_and_times_of_a_random_whisper(whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     transcriber = Transcriber(whisper)
     assert transcriber.transcribe(np.zeros(RATE, np.float32)) is None
@@ -221,7 +221,7 @@ def test_gates_and_times_of_a_random_whisper(whisper: Path, monkeypatch: pytest.
     assert transcriber.transcribe(noise(2)) is None
 
 
-def test_a_recogniser_of_one_language_is_refused(whisper: Path, tmp_path: Path) -> None:
+def test_monolingual_recogniser_is_refused(whisper: Path, tmp_path: Path) -> None:
     folder = tmp_path / "english"
     shutil.copytree(whisper, folder)
     (folder / "generation_config.json").unlink()

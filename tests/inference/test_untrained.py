@@ -1,4 +1,4 @@
-"""A model whose adapters nobody has trained answers from the words alone and says so; a placeholder is not trained."""
+"""A model with untrained adapters answers from text only and says so; a placeholder is not trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def never(*_args: Any, **_kwargs: Any) -> None:
     raise AssertionError("an encoder ran")
 
 
-def test_only_the_words_are_used_and_no_encoder_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untrained_model_uses_text_only_and_runs_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     assembled = engine()
     for encoder in ("vision_encoder", "speech_encoder", "face_encoder"):
         monkeypatch.setattr(getattr(assembled.model, encoder), "forward", never)
@@ -57,7 +57,7 @@ def test_only_the_words_are_used_and_no_encoder_runs(monkeypatch: pytest.MonkeyP
     assert readings(assembled, words) == readings(engine(*PAPER_BRANCHES), words)
 
 
-def test_a_clip_is_warned_about_what_it_lost_only() -> None:
+def test_warnings_name_only_unused_modalities_of_the_clip() -> None:
     assert engine().answer(tiny_clip(without=("vision", "speech", "face")), ("msa",)).warnings == ()
     silent = engine().answer(tiny_clip(without=("speech", "face")), ("msa",))
     assert silent.warnings == (f"adapters of vision are untrained: only the words are used; {ADVICE}",)
@@ -77,19 +77,19 @@ def test_batches_mix_clips_as_ever() -> None:
         assert answer.tasks["mer"].probabilities == pytest.approx(alone, abs=1e-5)
 
 
-def test_without_words_there_is_nothing_to_answer_from() -> None:
+def test_untrained_model_without_text_is_refused() -> None:
     with pytest.raises(MediaError, match=r"vision, speech, face, fusion are untrained and the clip has no words: give"):
         engine().answer(tiny_clip(without=("text",)))
     with pytest.raises(MediaError, match="this model reads vision, speech, face, text, the clip has none"):
         engine().answer(Clip("void"))
 
 
-def test_a_face_is_not_even_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_face_detection_for_an_untrained_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanoemox.model.branches.face.with_face", never)
     assert engine("vision").load(SAMPLE).face is None
 
 
-def test_the_configuration_keeps_it(tmp_path: Path) -> None:
+def test_configuration_stores_untrained_branches(tmp_path: Path) -> None:
     config = tiny_config()
     assert config.trained_branches == list(PAPER_BRANCHES)
     assert config.placeholder is None
@@ -148,7 +148,7 @@ def test_a_run_in_half_precision_keeps_its_adapters_in_half_precision(place: Pat
     assert {t.dtype for t in load_file(resumed).values()} == {torch.float32}
 
 
-def test_fusion_needs_what_it_joins() -> None:
+def test_fusion_needs_its_trained_branches() -> None:
     half = engine("speech", "face", "fusion").answer(tiny_clip(), ("msa",))
     assert half.modalities == ("speech", "face", "text")
     assert half.gate is None

@@ -1,4 +1,4 @@
-"""`nanoemox export-task`: a folder that other harnesses load, and that scores as we do."""
+"""``nanoemox export-task``: a folder that other harnesses load and that gives the same scores."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def in_folder(folder: Path, code: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_manifest_holds_what_was_asked_and_what_is_right(folder: Path, data_root: Path) -> None:
+def test_exported_manifest_has_questions_and_answers(folder: Path, data_root: Path) -> None:
     rows = docs(folder)
     assert [row["id"] for row in rows] == IDS
     assert [row["truth"] for row in rows] == list(LABEL_SETS["meld"][:4])
@@ -101,7 +101,7 @@ def test_the_manifest_holds_what_was_asked_and_what_is_right(folder: Path, data_
     assert "disgust" in rows[0]["question"]
 
 
-def test_task_files_name_functions_that_are_there(folder: Path) -> None:
+def test_task_files_name_existing_functions(folder: Path) -> None:
     given = set(in_folder(folder, "out = dir(utils)"))
     for name, visual in (("nanoemox_meld", False), ("nanoemox_meld_clips", True)):
         found = yaml.load((folder / f"{name}.yaml").read_text("utf-8"), Named)
@@ -130,7 +130,7 @@ def test_the_harness_scores_as_the_command_does(folder: Path, tmp_path: Path) ->
     assert (found["hit_rate"], ours["n"], ours["n_unanswered"]) == (0.25, 4, 2)
 
 
-def test_what_is_shown_beside_the_words(folder: Path) -> None:
+def test_exported_media_besides_text(folder: Path) -> None:
     code = (
         "docs = [json.loads(line) for line in open('manifest.jsonl', encoding='utf-8')]\n"
         "heard = [[(len(x['array']), x['sampling_rate']) for x in utils.doc_to_visual(doc)] for doc in docs]\n"
@@ -139,7 +139,7 @@ def test_what_is_shown_beside_the_words(folder: Path) -> None:
     assert in_folder(folder, code) == [[[[8000, 16000]], [[8000, 16000]], [], []], list(LABEL_SETS["meld"][:4])]
 
 
-def test_no_file_holds_a_path_of_this_machine(folder: Path) -> None:
+def test_exported_files_contain_no_local_path(folder: Path) -> None:
     for file in folder.iterdir():
         if file.is_file():
             text = file.read_text("utf-8")
@@ -157,14 +157,14 @@ def test_labels_with_quotes_and_spaces_survive(
     assert all(label.lower() in docs(tmp_path / "out")[0]["prompt"] for label in labels)
 
 
-def test_dialogue_is_told(data_root: Path, tmp_path: Path) -> None:
+def test_exported_samples_contain_the_dialogue(data_root: Path, tmp_path: Path) -> None:
     export_task(ExportOptions(benchmark="avamerg", data_root=data_root, out=tmp_path / "out"))
     (row,) = docs(tmp_path / "out")
     assert row["history"] == [{"role": "listener", "text": "How are you?"}]
     assert row["prompt"].index("How are you?") < row["prompt"].index("Bad.") < row["prompt"].index(row["question"])
 
 
-def test_clips_are_linked_or_left(data_root: Path, tmp_path: Path) -> None:
+def test_clips_are_linked_or_skipped(data_root: Path, tmp_path: Path) -> None:
     export_task(ExportOptions(benchmark="meld", data_root=data_root, out=tmp_path / "linked", media="link"))
     link = tmp_path / "linked/media/00000.wav"
     assert link.is_symlink()
@@ -175,7 +175,7 @@ def test_clips_are_linked_or_left(data_root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "words/media").exists()
 
 
-def test_the_command_and_its_refusals(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_command_and_its_errors(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     args = ["export-task", "mintrec", "--data-root", str(data_root), "--out", str(tmp_path / "empty"), "--json"]
     with pytest.raises(SystemExit) as done:
@@ -191,14 +191,14 @@ def test_the_command_and_its_refusals(data_root: Path, tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize("media", ["../secret.mp4", "/etc/hostname", "clips/../../secret.mp4"])
-def test_no_file_from_elsewhere_is_taken(data_root: Path, tmp_path: Path, media: str) -> None:
+def test_files_outside_the_folder_are_refused(data_root: Path, tmp_path: Path, media: str) -> None:
     write(tmp_path / "data", "mintrec", [intent(0) | {"media": media}])
     with pytest.raises(NanoEmoXError, match="must stay below"):
         export_task(ExportOptions(benchmark="mintrec", data_root=tmp_path / "data", out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_clip_that_is_not_there_is_told_before_anything_is_written(data_root: Path, tmp_path: Path) -> None:
+def test_missing_clip_is_reported_before_writing(data_root: Path, tmp_path: Path) -> None:
     row = json.loads((data_root / "manifests/meld.jsonl").read_text("utf-8").split("\n")[0])
     write(tmp_path, "meld", [row | {"media": "gone.wav"}])
     with pytest.raises(NanoEmoXError, match=r"1 of 1 media files are not there, such as .*gone\.wav: .*--media none"):

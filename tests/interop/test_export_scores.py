@@ -1,4 +1,4 @@
-"""Scores of answers from elsewhere are those of `nanoemox score`."""
+"""Scores of exported tasks equal those of ``nanoemox score``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_command(key: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("record", BENCHMARKS.values(), ids=lambda b: b.id)
 @pytest.mark.parametrize("raw", [None, "lol"])
-def test_a_model_that_says_nothing_readable_is_wrong_not_an_error(record: Any, raw: str | None) -> None:
+def test_unparsed_answers_are_wrong_not_errors(record: Any, raw: str | None) -> None:
     truth = record.labels[0] if record.labels else TRUE[record.task][0]
     found = score_answers(record.id, [{"id": str(i), "truth": truth, "raw": raw} for i in range(3)])
     headline = found[metric_names(record)[0]]

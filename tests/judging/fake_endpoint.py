@@ -1,4 +1,4 @@
-"""A chat server on the loopback that does what it is told, mischief included."""
+"""A scriptable chat server on loopback, with faults."""
 
 from __future__ import annotations
 

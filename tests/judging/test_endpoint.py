@@ -1,4 +1,4 @@
-"""The client of OpenAI-compatible servers, against one that misbehaves."""
+"""The client of OpenAI-compatible servers against a faulty server."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def client(
             endpoint.close()
 
 
-def test_halves_of_characters_are_kept_as_question_marks(tmp_path: Path) -> None:
+def test_lone_surrogates_become_question_marks(tmp_path: Path) -> None:
     with client(tmp_path, lambda _: Says("so \ud83d")) as (endpoint, _, _):
         assert [endpoint.complete(ASK, 50).text for _ in range(2)] == ["so ?"] * 2
 
 
-def test_the_request_is_pinned_and_asked_once(tmp_path: Path) -> None:
+def test_requests_are_deterministic_and_cached(tmp_path: Path) -> None:
     with client(tmp_path, in_turn(Says("good"))) as (endpoint, fake, _):
         first = endpoint.complete(ASK, 50)
         assert (first.text, first.finish, first.served_by) == ("good", "stop", "fake-1")
@@ -82,7 +82,7 @@ def test_the_request_is_pinned_and_asked_once(tmp_path: Path) -> None:
         Says("a long answer", cut=True),
     ],
 )
-def test_what_may_pass_is_tried_again_and_not_kept(tmp_path: Path, mischief: Says) -> None:
+def test_transient_errors_are_retried_and_not_cached(tmp_path: Path, mischief: Says) -> None:
     with client(tmp_path, in_turn(mischief, mischief, Says("at last"))) as (endpoint, fake, waits):
         assert endpoint.complete(ASK, 9).text == "at last"
         assert len(fake.requests) == 3
@@ -91,7 +91,7 @@ def test_what_may_pass_is_tried_again_and_not_kept(tmp_path: Path, mischief: Say
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
 
 
-def test_time_outs_are_tried_again(tmp_path: Path) -> None:
+def test_timeouts_are_retried(tmp_path: Path) -> None:
     with client(tmp_path, in_turn(Says(hang=True), Says("awake")), timeout_s=0.3) as (endpoint, _, waits):
         assert endpoint.complete(ASK, 9).text == "awake"
         assert len(waits) == 1
@@ -106,7 +106,7 @@ def test_attempts_are_bounded_and_failures_counted(tmp_path: Path) -> None:
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_the_server_may_say_how_long_to_wait(tmp_path: Path) -> None:
+def test_retry_after_is_respected(tmp_path: Path) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
     busy = [Says(status=429, headers={"retry-after": value}) for value in ("17", date, "soon", "-4")]
     with client(tmp_path, in_turn(*busy, Says("ok"))) as (endpoint, _, waits):
@@ -121,7 +121,7 @@ def test_the_server_may_say_how_long_to_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_wrong_key_or_name_ends_at_once(tmp_path: Path, status: int) -> None:
+def test_invalid_key_or_model_stops_at_once(tmp_path: Path, status: int) -> None:
     with client(tmp_path, in_turn(Says(f"bad key {KEY}", status=status))) as (endpoint, fake, _):
         with pytest.raises(NanoEmoXError, match="OPENAI_API_KEY") as told:
             endpoint.complete(ASK, 9)
@@ -130,7 +130,7 @@ def test_a_wrong_key_or_name_ends_at_once(tmp_path: Path, status: int) -> None:
         assert len(fake.requests) == 1
 
 
-def test_a_refused_request_fails_alone(tmp_path: Path) -> None:
+def test_rejected_request_fails_alone(tmp_path: Path) -> None:
     with (
         client(tmp_path, in_turn(Says("too long", status=400))) as (endpoint, fake, _),
         pytest.raises(EndpointError, match=r"status 400.*too long"),
@@ -139,7 +139,7 @@ def test_a_refused_request_fails_alone(tmp_path: Path) -> None:
     assert len(fake.requests) == 1
 
 
-def test_the_key_is_written_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_api_key_is_never_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with client(tmp_path, in_turn(Says(f"{KEY}?", status=500), Says("ok"))) as (endpoint, *_):
         endpoint.complete(ASK, 9)
@@ -147,7 +147,7 @@ def test_the_key_is_written_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert f"Bearer {KEY}" not in caplog.text
 
 
-def test_an_answer_that_repeats_the_key_is_kept_without_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_api_key_is_redacted_from_cached_answers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with client(tmp_path, in_turn(Says(f"your key is {KEY}"), Says(body=f"<b>{KEY}")), attempts=1) as (endpoint, *_):
         assert endpoint.complete(ASK, 9).text == "your key is ***"
@@ -170,14 +170,14 @@ def test_redirects_are_refused(tmp_path: Path, status: int) -> None:
         assert (len(fake.requests), other.requests) == (1, [])
 
 
-def test_a_body_without_end_is_given_up(tmp_path: Path) -> None:
+def test_endless_body_is_aborted(tmp_path: Path) -> None:
     with client(tmp_path, lambda _: Says(endless=True)) as (endpoint, fake, _):
         with pytest.raises(EndpointError, match="the answer is longer than 16 MiB"):
             endpoint.complete(ASK, 9)
         assert len(fake.requests) == 1
 
 
-def test_a_body_that_drips_is_given_up(tmp_path: Path) -> None:
+def test_slow_body_is_aborted(tmp_path: Path) -> None:
     with client(tmp_path, lambda _: Says(drip_s=0.05), timeout_s=0.5) as (endpoint, *_):
         begin = time.monotonic()
         with pytest.raises(EndpointError, match=r"the answer has not ended after 0.5 s"):
@@ -195,7 +195,7 @@ def test_compressed_bodies_are_refused_unread(tmp_path: Path, encoding: str) -> 
         endpoint.complete(ASK, 9)
 
 
-def test_a_spoilt_cache_is_replaced(tmp_path: Path) -> None:
+def test_corrupt_cache_is_replaced(tmp_path: Path) -> None:
     with client(tmp_path, in_turn(Says("ok"))) as (endpoint, fake, _):
         endpoint.complete(ASK, 9)
         (file,) = tmp_path.rglob("*.json")
@@ -217,7 +217,7 @@ def test_addresses() -> None:
     assert "secret" not in str(told.value)
 
 
-def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(NanoEmoXError, match=r"pip install 'nanoemox\[eval\]'"):
         Endpoint(Address("http://127.0.0.1:1/v1", "m"), tmp_path)

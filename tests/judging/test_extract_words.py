@@ -1,4 +1,4 @@
-"""Words taken by a language model: prompt, reading of answers, failures; the server is a local fake that misbehaves."""
+"""Emotion words extracted by a language model: prompt, parsing, failures, with a faulty local server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def text_of(request: dict[str, Any]) -> str:
         ('The words are ["sad"], that is ["sad"].', ("sad",), False),
     ],
 )
-def test_readable_answers(text: str, words: tuple[str, ...], strict: bool) -> None:
+def test_valid_answers_are_parsed(text: str, words: tuple[str, ...], strict: bool) -> None:
     assert parse_words(text) == (words, strict)
 
 
@@ -56,12 +56,12 @@ def test_readable_answers(text: str, words: tuple[str, ...], strict: bool) -> No
         "[" * 100_000, '<think>["sad"]</think>',
     ],
 )  # fmt: skip
-def test_unreadable_answers_are_never_guessed(text: str) -> None:
+def test_invalid_answers_are_failures(text: str) -> None:
     with pytest.raises(UnreadableError):
         parse_words(text)
 
 
-def test_the_prompt_is_versioned_and_shows_its_form() -> None:
+def test_prompt_is_versioned_and_states_the_format() -> None:
     prompt = load_words_prompt()
     assert prompt.version == 1
     assert parse_words(prompt.system[prompt.system.rindex("[") :].strip())[1]
@@ -70,7 +70,7 @@ def test_the_prompt_is_versioned_and_shows_its_form() -> None:
     assert json.loads(prompt.messages({"TEXT": attack})[1]["content"]) == {"TEXT": attack}
 
 
-def test_lists_are_not_asked_about_and_failures_are_no_empty_answers(tmp_path: Path) -> None:
+def test_lists_need_no_request_and_failures_are_not_empty_answers(tmp_path: Path) -> None:
     answers = {"sad": Says('["sad"]'), "calm": Says('Sure: ["calm"]'), "none": Says("[]"), "odd": Says("I refuse"),
                "down": Says("no", status=500), "cut": Says('["x"]', cut=True)}  # fmt: skip
     texts = {name: PROSE.format(name) for name in answers} | {"list": "Emotions: happy, glad"}
@@ -99,7 +99,7 @@ def result_file(tmp_path: Path, texts: dict[str, str]) -> Path:
     return tmp_path / "x.npz"
 
 
-def test_a_failure_is_an_unanswered_clip_that_counts(tmp_path: Path) -> None:
+def test_failed_extraction_counts_as_unanswered(tmp_path: Path) -> None:
     texts = {str(i): PROSE.format(f"He may be {i}.") for i in range(4)}
     path = result_file(tmp_path, texts)
     np.savez(tmp_path / "x-openset.npz", filenames=np.array(list(texts)), fileitems=np.array(["[sad]"] * 4))
@@ -122,7 +122,7 @@ def test_a_failure_is_an_unanswered_clip_that_counts(tmp_path: Path) -> None:
     assert (tmp_path / "extractor_cache").is_dir()
 
 
-def test_runs_of_other_models_are_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_other_models_are_supported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read = {"benchmark": "ov_merd", "truth": ["sad"], "raw": PROSE, "parsed": {"labels": ["frowns"]}}
     rows: list[dict[str, Any]] = [read | {"id": "a"}, read | {"id": "b"}, read | {"id": "c", "parsed": None}]
     rows.append({"benchmark": "mintrec", "id": "a", "truth": "joke", "raw": "joke", "parsed": {"label": "joke"}})
@@ -138,7 +138,7 @@ def test_runs_of_other_models_are_read_too(tmp_path: Path, capsys: pytest.Captur
     assert found["extraction"]["prompt"]["version"] == 1
 
 
-def test_what_holds_no_texts_is_not_silently_scored(tmp_path: Path) -> None:
+def test_input_without_texts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text('{"a": ["sad"]}', "utf-8")
     file = tmp_path / "checkpoint_000030_loss_0.6-openset.npz"
     np.savez(file, filenames=np.array(["a"]), fileitems=np.array(["[sad]"]))
@@ -150,7 +150,7 @@ def test_what_holds_no_texts_is_not_silently_scored(tmp_path: Path) -> None:
         score_files(tmp_path / "absent", request, QUICK)
 
 
-def test_a_wrong_key_ends_the_scoring(tmp_path: Path) -> None:
+def test_invalid_key_stops_the_scoring(tmp_path: Path) -> None:
     path = result_file(tmp_path, {"a": PROSE})
     with serve(lambda _: Says("who are you?", status=401)) as fake:
         request = ScoreOptions("ov_merd", tmp_path / "truth.json", trust_npz=True, extractor=f"{fake.address}#m")

@@ -1,4 +1,4 @@
-"""Language models in this process: a tiny one, saved by the library itself."""
+"""Language models in this process: a tiny one, saved by transformers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("model"))
 
 
-def test_the_answer_is_the_greedy_one_and_asked_once(folder: Path, tmp_path: Path) -> None:
+def test_local_answer_is_greedy_and_cached(folder: Path, tmp_path: Path) -> None:
     model = LocalModel(str(folder), tmp_path, "cpu")
     found = model.complete(ASK, 12)
     plain = Qwen2ForCausalLM.from_pretrained(folder).eval()
@@ -68,7 +68,7 @@ def test_the_answer_is_the_greedy_one_and_asked_once(folder: Path, tmp_path: Pat
     assert model.settings["decoding"] == "greedy"
 
 
-def test_other_weights_have_other_answers_in_the_cache(folder: Path, tmp_path: Path) -> None:
+def test_cache_key_includes_the_weights(folder: Path, tmp_path: Path) -> None:
     one, other = LocalModel(str(folder), tmp_path), LocalModel(str(save(tmp_path / "other", seed=1)), tmp_path)
     assert one.settings["weights"] != other.settings["weights"]
     assert weights_digest(Qwen2ForCausalLM.from_pretrained(folder)) == one.settings["weights"]
@@ -77,7 +77,7 @@ def test_other_weights_have_other_answers_in_the_cache(folder: Path, tmp_path: P
     assert other.usage.cached == 0
 
 
-def test_templates_without_a_system_get_its_words(tmp_path: Path) -> None:
+def test_system_text_is_merged_for_templates_without_system_role(tmp_path: Path) -> None:
     model = LocalModel(str(save(tmp_path / "m", NO_SYSTEM)), tmp_path)
     assert "Be brief.\n\nhow are you?" in tiny_tokenizer().decode(model.prompt_ids(ASK))
     refuses = LocalModel(str(save(tmp_path / "n", "{{ raise_exception('never') }}")), tmp_path)
@@ -94,7 +94,7 @@ def test_a_prompt_beyond_the_context_fails_alone(folder: Path, tmp_path: Path) -
     assert (model.usage.calls, model.usage.failed) == (2, 1)
 
 
-def test_what_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_unusable_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NanoEmoXError, match="has no chat template"):
         LocalModel(str(save(tmp_path / "base", None)), tmp_path)
     pickled = save(tmp_path / "pickled")
@@ -120,7 +120,7 @@ def test_names(name: str, tmp_path: Path) -> None:
     assert check_name("transformers:Qwen/Qwen3-8B") == "transformers:Qwen/Qwen3-8B"
 
 
-def test_garbage_of_a_local_judge_is_a_failure_and_no_score(folder: Path, tmp_path: Path) -> None:
+def test_invalid_output_of_a_local_judge_is_a_failure(folder: Path, tmp_path: Path) -> None:
     rows = [
         {"benchmark": "emer", "id": name, "truth": "he smiles: happy", "raw": "x", "parsed": {"text": text}}
         for name, text in (("a", "She is sad."), ("b", "zq" * 5000))
@@ -137,7 +137,7 @@ def test_garbage_of_a_local_judge_is_a_failure_and_no_score(folder: Path, tmp_pa
     assert "failed 2" in format_judge_scores(result)
 
 
-def test_garbage_of_a_local_extractor_is_no_score(folder: Path, tmp_path: Path) -> None:
+def test_invalid_output_of_a_local_extractor_is_a_failure(folder: Path, tmp_path: Path) -> None:
     rows = [
         {"benchmark": "ov_merd", "id": name, "truth": ["sad"], "raw": text, "parsed": {"labels": []}}
         for name, text in (("a", "He frowns. She cries."), ("b", "sad, tired"))

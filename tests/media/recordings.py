@@ -1,4 +1,4 @@
-"""Signals of known rate and power, as CSV and EDF."""
+"""Signals of known rate and power as CSV and EDF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of body signals: known rates and powers, and what neurokit2 finds in the same signals."""
+"""Features of body signals: known rates and powers, and comparison with neurokit2."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def feature(name: str, channels: list[Channel], spans: Samples = WHOLE) -> Sampl
 
 
 @pytest.mark.parametrize("kind", ["ecg", "ppg"])
-def test_beats_are_those_of_neurokit2(kind: Kind) -> None:
+def test_beats_match_neurokit2(kind: Kind) -> None:
     found = beat_times(channel(kind, ORACLE[kind], RATES_HZ[kind]))
     for beat in ORACLE[f"{kind}_beats_s"]:
         assert np.abs(found - beat).min() < 0.05, "within the width of a peak"
     assert len(found) <= len(ORACLE[f"{kind}_beats_s"]) + 1, "it leaves out the beat at the end"
 
 
-def test_skin_conductance_is_split_as_by_neurokit2() -> None:
+def test_skin_conductance_split_matches_neurokit2() -> None:
     _, tonic, phasic = tonic_and_phasic(channel("eda", ORACLE["eda"], RATES_HZ["eda"]))
     np.testing.assert_allclose(tonic, ORACLE["eda_tonic"], atol=2e-6)
     np.testing.assert_allclose(phasic, ORACLE["eda_phasic"], atol=2e-6)
@@ -46,13 +46,13 @@ def test_a_known_heart_rate(bpm: float, rate_hz: int) -> None:
     assert feature("rmssd_ms", [heart])[0] <= 1500 / rate_hz, "regular to the sample"
 
 
-def test_a_heart_that_quickens_does_so_in_its_windows() -> None:
+def test_rising_heart_rate_shows_in_its_windows() -> None:
     heart = channel("ecg", np.concatenate([ecg(15, 60, 128), ecg(15, 120, 128)]), 128)
     slow, fast = feature("heart_rate_bpm", [heart], np.array([[2.0, 12.0], [18.0, 28.0]]))
     assert (slow, fast) == pytest.approx((60, 120), rel=0.01)
 
 
-def test_a_given_heart_rate_is_averaged_where_it_can_be_one() -> None:
+def test_recorded_heart_rate_is_averaged_over_plausible_values() -> None:
     given = channel("heart_rate", np.array([60.0, 64.0, 0.0, 900.0]), 1.0)
     assert feature("heart_rate_bpm", [given], np.array([[0.0, 4.0], [2.0, 4.0]])).tolist() == pytest.approx(
         [62, np.nan], nan_ok=True
@@ -77,7 +77,7 @@ def test_electrodes_are_averaged_and_asymmetry_is_right_over_left() -> None:
     assert np.isnan(feature("eeg_alpha_asymmetry_ln", [left])).all()
 
 
-def test_what_is_too_slow_too_short_or_not_there_is_missing() -> None:
+def test_insufficient_signals_give_nan() -> None:
     assert np.isnan(window_features([], WHOLE)).all()
     slow = channel("eeg", waves(30, 64, f10=10.0), 64)
     assert np.isnan(feature("eeg_gamma_log10_uv2", [slow])).all(), "64 Hz hold nothing at 45"
@@ -90,7 +90,7 @@ def test_what_is_too_slow_too_short_or_not_there_is_missing() -> None:
     assert np.isnan(flat).all(), "a lead that fell off has no rate"
 
 
-def test_a_window_in_a_gap_is_missing_and_the_others_are_not() -> None:
+def test_only_windows_in_a_gap_are_nan() -> None:
     values = 5 + waves(60, 8, f0=0.0)
     times = np.arange(480) / 8
     kept = (times < 20) | (times > 40)

@@ -1,4 +1,4 @@
-"""Children that are forked: as isolated as those that are started, and none leaves anything to the next."""
+"""Fork servers: as isolated as new processes, without state between files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nanoemox.media.decode import MediaOptions
-from nanoemox.media.forking import Forkers, launcher
+from nanoemox.media.forking import ForkServers, launcher
 from nanoemox.media.isolated import run_once
 from nanoemox.media.load import load_clip
 from nanoemox.types import Clip, MediaError
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 
 
 @pytest.fixture
-def forkers() -> Iterator[Forkers]:
-    forkers = Forkers()
+def forkers() -> Iterator[ForkServers]:
+    forkers = ForkServers()
     yield forkers
     forkers.close()
 
@@ -35,8 +35,8 @@ def same(one: Clip, two: Clip) -> bool:
     return all(np.array_equal(getattr(one, a), getattr(two, a)) for a in arrays) and one.duration_s == two.duration_s
 
 
-def test_the_clip_is_that_of_a_process_of_its_own(
-    forkers: Forkers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_fork_server_gives_the_same_clip_as_a_new_process(
+    forkers: ForkServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     wanted = load_clip(SAMPLE.read_bytes(), isolated=run_once)
@@ -46,7 +46,7 @@ def test_the_clip_is_that_of_a_process_of_its_own(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_at_a_time(forkers: Forkers) -> None:
+def test_concurrent_files_use_several_servers(forkers: ForkServers) -> None:
     wanted = load_clip(SAMPLE)
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: load_clip(SAMPLE, isolated=forkers), range(6)))
@@ -54,7 +54,7 @@ def test_files_at_a_time(forkers: Forkers) -> None:
     assert 1 <= len(forkers.idle) <= 3
 
 
-def test_a_hostile_file_ends_its_own_process_only(forkers: Forkers, tmp_path: Path) -> None:
+def test_hostile_file_kills_only_its_child(forkers: ForkServers, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"\0" * 100)
     load_clip(SAMPLE, isolated=forkers)
@@ -70,7 +70,7 @@ def test_a_hostile_file_ends_its_own_process_only(forkers: Forkers, tmp_path: Pa
     assert forkers.idle == [before]
 
 
-def test_a_process_that_was_killed_is_replaced(forkers: Forkers) -> None:
+def test_killed_fork_server_is_replaced(forkers: ForkServers) -> None:
     load_clip(SAMPLE, isolated=forkers)
     (before,) = forkers.idle
     os.kill(before, signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_a_process_that_was_killed_is_replaced(forkers: Forkers) -> None:
     assert before not in forkers.idle
 
 
-def test_one_that_dies_at_work_is_a_sentence(forkers: Forkers) -> None:
+def test_crash_during_decoding_gives_a_message(forkers: ForkServers) -> None:
     load_clip(SAMPLE, isolated=forkers)
     (before,) = forkers.idle
     with ThreadPoolExecutor(1) as pool:
@@ -93,9 +93,9 @@ def test_one_that_dies_at_work_is_a_sentence(forkers: Forkers) -> None:
     assert load_clip(SAMPLE, isolated=forkers).frames is not None
 
 
-def test_nothing_is_left_after_closing() -> None:
+def test_close_ends_all_processes() -> None:
     forkers = launcher()
-    assert isinstance(forkers, Forkers)
+    assert isinstance(forkers, ForkServers)
     load_clip(SAMPLE, isolated=forkers)
     (process,) = forkers.idle
     forkers.close()

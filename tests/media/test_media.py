@@ -79,7 +79,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_frames_are_those_on_display_at_the_middles(video: Path) -> None:
+def test_frames_are_those_displayed_at_the_middles(video: Path) -> None:
     clip = load_clip(video)
     assert clip.frames is not None
     assert clip.frame_times_s is not None
@@ -93,7 +93,7 @@ def test_frames_are_those_on_display_at_the_middles(video: Path) -> None:
 
 
 @pytest.mark.parametrize(("span", "first", "shown"), [((0.0, None), 0, 100), ((2.0, 3.0), 50, 25), ((1.0, 1.2), 25, 5)])
-def test_the_authors_sampling_takes_left_edges(
+def test_reference_sampling_uses_left_edges(
     video: Path, span: tuple[float, float | None], first: int, shown: int
 ) -> None:
     options = MediaOptions(frame_sampling="reference")
@@ -107,7 +107,7 @@ def test_the_authors_sampling_takes_left_edges(
     assert all(np.array_equal(f, every[t]) for f, t in zip(clip.frames, times, strict=True))
 
 
-def test_sound_is_the_tone(video: Path) -> None:
+def test_audio_equals_the_encoded_tone(video: Path) -> None:
     wave = load_clip(video).waveform
     assert wave is not None
     assert wave.dtype == np.float32
@@ -150,7 +150,7 @@ def test_real_frames_equal_a_full_decode(shared: Path, num_frames: int) -> None:
             assert np.array_equal(image, every[near]), (name, time)
 
 
-def test_variable_rate_goes_by_time(tmp_path: Path) -> None:
+def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path) -> None:
     path = tmp_path / "vfr.mkv"
     pts = [*range(0, 100, 2), 300, 390]  # fifty in the first second, then two that stay
     make_video(path, pts, form="matroska")
@@ -162,7 +162,7 @@ def test_variable_rate_goes_by_time(tmp_path: Path) -> None:
     assert np.abs(clip.frames.mean((1, 2, 3)) - [level(pts.index(p), len(pts)) for p in shown]).max() < 6
 
 
-def test_sound_that_starts_late_stays_late(tmp_path: Path) -> None:
+def test_late_audio_is_aligned(tmp_path: Path) -> None:
     path = tmp_path / "late.mkv"
     make_video(path, [4 * i for i in range(50)], form="matroska", audio_s=1.0, audio_start_s=0.8)
     wave = load_clip(path).waveform
@@ -189,7 +189,7 @@ def picture(pixels: np.ndarray, form: str, codec: str, pix_fmt: str) -> bytes:
     return b"".join(bytes(p) for p in (*context.encode(frame), *context.encode(None)))
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparency_becomes_white() -> None:
     rgba = np.zeros((10, 12, 4), np.uint8)
     rgba[:5] = (200, 0, 0, 255)
     clip = load_clip(picture(rgba, "rgba", "png", "rgba"))
@@ -201,7 +201,7 @@ def test_transparency_is_laid_on_white() -> None:
     assert clip.missing == ("speech", "face", "text")
 
 
-def test_large_pictures_are_bounded_and_refused() -> None:
+def test_large_images_are_scaled_down_or_refused() -> None:
     png = picture(np.zeros((100, 3000, 3), np.uint8), "rgb24", "png", "rgb24")
     clip = load_clip(png)
     assert clip.frames is not None
@@ -240,7 +240,7 @@ def test_bytes_file_object_and_path_are_the_same(video: Path) -> None:
         assert (one.duration_s, one.fps, one.warnings) == (other.duration_s, other.fps, other.warnings)
 
 
-def test_words_explicit_sidecar_none(tmp_path: Path) -> None:
+def test_subtitle_from_argument_sidecar_or_none(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(make_wav(np.full(16_000, 3000)))
     assert any("no words" in w for w in load_clip(path).warnings)
@@ -328,7 +328,7 @@ def test_every_real_file_loads(shared: Path) -> None:
                 assert not ours or 1.66 < clip.duration_s < 1.72, path.name
 
 
-def test_stills_agree_with_the_clip(shared: Path) -> None:
+def test_stills_match_the_clip(shared: Path) -> None:
     still = load_clip(shared / "data/media/formats/still_frame0.png").frames
     assert still is not None
     for name in ("still_cmyk.jpg", "still_gray.jpg"):
@@ -337,7 +337,7 @@ def test_stills_agree_with_the_clip(shared: Path) -> None:
         assert np.abs(still.mean(-1) - other.mean(-1)).mean() < 12, name
 
 
-def test_streams_can_be_chosen_and_embedded_words_are_read(shared: Path) -> None:
+def test_streams_can_be_selected_and_embedded_subtitles_are_read(shared: Path) -> None:
     path = shared / "data/media/other/nasa_13013.mp4"
     clip = load_clip(path, options=MediaOptions(video_stream=0, audio_stream=1))
     assert clip.frames is not None
@@ -346,26 +346,26 @@ def test_streams_can_be_chosen_and_embedded_words_are_read(shared: Path) -> None
 
 
 PARTIAL = {
-    "audio_as_mp4.mp4": "no picture track",
-    "bitflips_400_bytes.mp4": "damaged pieces",
+    "audio_as_mp4.mp4": "no video track",
+    "bitflips_400_bytes.mp4": "damaged parts",
     "truncated_half.flac": "ends early",
-    "truncated_half.jpg": "damaged or cut off",
+    "truncated_half.jpg": "damaged or truncated",
     "truncated_half.wav": "ends early",
     "truncated_half.webm": "ends early",
     "truncated_third.mp3": "ends early",
 }
 
 
-def test_broken_files_give_a_sentence(shared: Path) -> None:
+def test_broken_files_give_a_message(shared: Path) -> None:
     for path in sorted((shared / "data/media/broken").iterdir()):
         if path.name in PARTIAL:
             assert PARTIAL[path.name] in " ".join(load_clip(path).warnings), path.name
         else:
-            with pytest.raises(MediaError, match=rf"^{path.name}: .*(cut off|empty)"):
+            with pytest.raises(MediaError, match=rf"^{path.name}: .*(truncated|empty)"):
                 load_clip(path)
 
 
-def test_hostile_child_is_stopped(tmp_path: Path, video: Path) -> None:
+def test_hostile_child_is_killed(tmp_path: Path, video: Path) -> None:
     with pytest.raises(MediaError, match=r"longer than 0\.01 s"):
         load_clip(video, isolated=True, options=MediaOptions(time_limit_s=0.01))
     if sys.platform == "linux":
@@ -377,7 +377,7 @@ def test_hostile_child_is_stopped(tmp_path: Path, video: Path) -> None:
         load_clip(bad, isolated=True)
 
 
-def test_want_of_memory_is_named(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_errors_are_named(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def starve(*_: object, **__: object) -> None:
         raise MemoryError  # as Python itself does, without a word
 

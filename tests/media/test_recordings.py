@@ -1,4 +1,4 @@
-"""Recordings of body sensors: what is read, and what hostile files get."""
+"""Recordings of body sensors: valid and hostile files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS: Columns = {
 }
 
 
-def test_csv_and_edf_hold_the_same(tmp_path: Path) -> None:
+def test_csv_and_edf_agree(tmp_path: Path) -> None:
     tables = [
         read_recording(write_csv(tmp_path / "a.csv", COLUMNS, RATE_HZ)),
         read_recording(write_csv(tmp_path / "b.csv", COLUMNS, RATE_HZ, clock=False)),
@@ -38,7 +38,7 @@ def test_csv_and_edf_hold_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".edf"])
-def test_a_span_is_that_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
+def test_span_equals_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
     file = (write_csv if suffix == ".csv" else write_edf)(tmp_path / f"a{suffix}", COLUMNS, RATE_HZ)
     whole, part = read_recording(file)[0], read_recording(file, 2.0, 3.5)[0]
     inside = (whole.times_s >= 2.0) & (whole.times_s < 3.5)
@@ -75,39 +75,39 @@ def test_the_electrode_is_named_without_its_reference(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no channel that is known among .none."),
-        ("time [s],temperature [degC]\n0,36\n", "no channel that is known among time, temperature"),
+        ("", "no known channel among .none."),
+        ("time [s],temperature [degC]\n0,36\n", "no known channel among time, temperature"),
         ("ecg [mV]\n1\n", "neither a column `time .s.` nor a first line"),
         ("# sampling_rate_hz: -256\necg [mV]\n1\n", "sampling_rate_hz -256: give a number in 0..50000"),
         ("# sampling_rate_hz: nan\necg [mV]\n1\n", "sampling_rate_hz nan: give a number"),
         ("# sampling_rate_hz: fast\necg [mV]\n1\n", "sampling_rate_hz fast: give a number"),
-        ("time [s],ecg [mV]\n", "a header and no rows"),
+        ("time [s],ecg [mV]\n", "no rows below the header"),
         ("time [s],ecg [mV]\n0,1\n0.1,x\n", r"a\.csv:3: not a row of numbers"),
         ("time [s],ecg [mV]\n0,1\n0.1\n", r"a\.csv:3: not a row of numbers"),
-        ("time [s],ecg [mV]\n1,1\n0,1\n", "the time does not rise at sample 2"),
+        ("time [s],ecg [mV]\n1,1\n0,1\n", "the time does not increase at sample 2"),
         ("time [s],ecg [mV]\nnan,1\n0,1\n", "a row without a time"),
         ("time [h],ecg [mV]\n0,1\n1,1\n", "time has unit 'h'"),
         ("time [s],ecg [furlong]\n0,1\n1,1\n", "channel 'ecg' has unit 'furlong': ecg needs one of v, mv, uv, nv"),
-        ("time [s],ecg [mV]\n0,inf\n1,1\n", "channel 'ecg' holds infinity"),
+        ("time [s],ecg [mV]\n0,inf\n1,1\n", "channel 'ecg' contains infinity"),
         ("time [s],ecg [mV]\n0,1\n0.000001,1\n", "1000000 samples a second"),
         ("time [s],ecg [mV]\n0,1\n0.01,1\n0.02,1\n1000000000,1\n", "100000000000 samples of 'ecg', limit 16777216"),
         (",".join(f"eeg{i} [uV]" for i in range(600)) + "\n", "600 columns, limit 512"),
     ],
 )
-def test_a_bad_table_is_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_table_gives_a_message(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(MediaError, match=message):
         read_recording(tmp_path / "a.csv")
 
 
-def test_bytes_that_are_no_text_and_files_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_and_large_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_bytes(b"time [s],ecg [mV]\n0,\xff\n")
     with pytest.raises(MediaError, match="not UTF-8 at byte 20"):
         read_recording(tmp_path / "a.csv")
     monkeypatch.setattr("nanoemox.media.recordings.MAX_CSV_BYTES", 10)
-    with pytest.raises(MediaError, match="22 bytes, limit 10: cut the recording"):
+    with pytest.raises(MediaError, match="22 bytes, limit 10: shorten the recording"):
         read_recording(tmp_path / "a.csv")
-    with pytest.raises(MediaError, match=r"recordings come as \.edf or \.csv, not as \.wav"):
+    with pytest.raises(MediaError, match=r"suffix \.wav of a recording: need \.edf or \.csv"):
         read_recording(_touch(tmp_path / "a.wav"))
     with pytest.raises(MediaError, match="no such recording"):
         read_recording(tmp_path / "b.edf")
@@ -129,36 +129,36 @@ def damaged(file: Path, start: int, text: str) -> Path:
 @pytest.mark.parametrize(
     ("start", "text", "message"),
     [
-        (184, "x       ", "its header holds no numbers"),
+        (184, "x       ", "its header lacks the numbers"),
         (252, "-1  ", "a header of -1 channels"),
         (252, "9999", "a header of 9999 channels"),
-        (236, "99999999", "promises 99999999 records of"),
-        (236, "-1      ", "promises -1 records"),
-        (244, "-1      ", "not a whole EDF file|samples a second"),
-        (256 + 4 * 216, "99999999", "promises 8 records of"),
-        (256 + 4 * 216, "-128    ", "promises|not a whole EDF file|samples a second"),
+        (236, "99999999", "announces 99999999 records of"),
+        (236, "-1      ", "announces -1 records"),
+        (244, "-1      ", "not a complete EDF file|samples a second"),
+        (256 + 4 * 216, "99999999", "announces 8 records of"),
+        (256 + 4 * 216, "-128    ", "announces|not a complete EDF file|samples a second"),
     ],
 )
-def test_a_bad_edf_header_is_a_sentence(tmp_path: Path, start: int, text: str, message: str) -> None:
+def test_bad_edf_header_gives_a_message(tmp_path: Path, start: int, text: str, message: str) -> None:
     file = damaged(write_edf(tmp_path / "a.edf", COLUMNS, RATE_HZ), start, text)
     with pytest.raises(MediaError, match=message):
         read_recording(file)
 
 
-def test_a_cut_or_unknown_edf_is_a_sentence(tmp_path: Path) -> None:
+def test_truncated_or_unknown_edf_gives_a_message(tmp_path: Path) -> None:
     file = write_edf(tmp_path / "a.edf", COLUMNS, RATE_HZ)
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(MediaError, match=r"the file holds .* it is cut off"):
+    with pytest.raises(MediaError, match=r"the file has .* it is truncated"):
         read_recording(file)
     file.write_bytes(b"")
     with pytest.raises(MediaError, match="not an EDF file"):
         read_recording(file)
     Edf([EdfSignal(np.ones(64), 32, label="Temp", physical_dimension="degC", physical_range=(0, 50))]).write(file)
-    with pytest.raises(MediaError, match="no channel that is known among Temp"):
+    with pytest.raises(MediaError, match="no known channel among Temp"):
         read_recording(file)
 
 
-def test_without_the_library_edf_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_edf_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_edf(tmp_path / "a.edf", COLUMNS, RATE_HZ)
     monkeypatch.setitem(sys.modules, "edfio", None)
     with pytest.raises(MediaError, match=r"pip install 'nanoemox\[physiology\]'"):

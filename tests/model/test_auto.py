@@ -1,4 +1,4 @@
-"""The Auto classes know us, in a fresh process that imports nothing of ours but ``nanoemox``, in whichever order."""
+"""The Auto classes in a fresh process that imports only ``nanoemox``, in either order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration of closed answers: kept with the model, raw scores beside, no correction without a file."""
+"""Calibration of closed answers: saved with the model, raw probabilities kept, optional."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_without_a_correction_nothing_changes() -> None:
         assert "uncalibrated" not in reading.to_dict()
 
 
-def test_the_prior_is_taken_off_and_raw_probabilities_stay_beside() -> None:
+def test_calibration_divides_by_the_prior_and_keeps_raw_probabilities() -> None:
     raw = _readings(Calibration())
     found = _readings(Calibration(tasks={"mer": TaskCalibration(strength=1.0, temperature=2.0)}))
     for before, after in zip(raw, found, strict=True):

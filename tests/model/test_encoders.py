@@ -1,4 +1,4 @@
-"""Frozen encoders: which states are read, how they are pooled, what a window's features depend on."""
+"""Frozen encoders: states, pooling, and what the features of a window depend on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def windows(batch: int = 2, count: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_taps_are_raw_block_outputs_and_the_rest_of_the_tower_does_not_exist(tower: str) -> None:
+def test_taps_are_raw_block_outputs_and_later_blocks_are_not_built(tower: str) -> None:
     encoder, pixels = vision(tower), frames()
     assert encoder.encoder.config.num_hidden_layers == 4
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_grid_tokens_are_means_of_patches_frame_by_frame(tower: str, name: str, 
     torch.testing.assert_close(last[1, 2 * grid**2 + grid * (grid - 1)], corner)
 
 
-def test_a_repeated_or_shallow_tap_is_no_special_case() -> None:
+def test_repeated_and_shallow_taps_work() -> None:
     encoder = vision(last=0, taps=[0, 0])
     with torch.no_grad():
         last, levels = encoder(frames())
@@ -106,7 +106,7 @@ def test_a_repeated_or_shallow_tap_is_no_special_case() -> None:
     assert torch.equal(levels[:, 0], levels[:, 1])
 
 
-def test_encoders_stay_in_eval_mode_and_repeat_themselves() -> None:
+def test_encoders_stay_in_eval_mode_and_are_deterministic() -> None:
     seen, heard = vision(), speech(last_states=1)
     for encoder, values in ((seen, frames()), (heard, windows())):
         encoder.train()
@@ -117,7 +117,7 @@ def test_encoders_stay_in_eval_mode_and_repeat_themselves() -> None:
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-def test_many_threads_read_what_one_reads(tower: str) -> None:
+def test_encoders_are_thread_safe(tower: str) -> None:
     encoder = vision(tower)
     pixels = [torch.randn(1, 3, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(24)]
     with torch.inference_mode():
@@ -147,7 +147,7 @@ def test_states_are_averaged_over_time_within_a_window(kind: str) -> None:
 @pytest.mark.parametrize(("scope", "window_alone", "clip_alone"), [
     ("window", True, True), ("clip", False, True), ("batch", False, False),
 ])  # fmt: skip
-def test_what_the_normalisation_depends_on(scope: str, window_alone: bool, clip_alone: bool) -> None:
+def test_normalisation_scope(scope: str, window_alone: bool, clip_alone: bool) -> None:
     encoder = speech(normalise=scope)
     values = windows() * torch.tensor([0.1, 1.0, 3.0])[:, None] * torch.tensor([1.0, 0.2])[:, None, None]
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_what_the_normalisation_depends_on(scope: str, window_alone: bool, clip_
     assert torch.allclose(together[:1], clip, atol=1e-5) is clip_alone
 
 
-def test_loudness_is_invisible_and_a_constant_offset_can_be() -> None:
+def test_loudness_has_no_effect_and_offset_depends_on_the_encoder() -> None:
     encoder = speech(normalise="clip", remove_mean=True)
     offsets = torch.tensor([0.5, -0.25, 0.0])[:, None]
     with torch.no_grad():
@@ -176,7 +176,7 @@ def test_silence_and_whispers_are_finite_in_every_precision(dtype: torch.dtype) 
     assert torch.isfinite(levels).all()
 
 
-def test_half_precision_takes_the_statistics_of_a_whisper_in_float32() -> None:
+def test_half_precision_computes_statistics_in_float32() -> None:
     # At this loudness the variance is near 6e-8, the smallest step of float16.
     encoder, values = speech(), (windows() * 2.5e-4).half()
     read: list[torch.Tensor] = []
@@ -200,7 +200,7 @@ def test_a_log_mel_encoder_has_no_decoder() -> None:
     torch.testing.assert_close(last[1:, 2:], alone)
 
 
-def test_bfloat16_stays_near_float32() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     for encoder, values in ((vision(), frames()), (speech(), windows())):
         with torch.no_grad():
             full = encoder(values).last

@@ -1,4 +1,4 @@
-"""The expression net: TensorFlow's padding, its shapes, and its place as a face encoder."""
+"""The expression net: TensorFlow's padding, shapes, use as a face encoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_even_side_is_padded_at_its_end_only() -> None:
     assert separable(picture, 1)[0, 0, 0].tolist() == [0, 0, 0, 0]  # stride 1 pads both sides
 
 
-def test_a_dense_block_sums_before_it_rectifies() -> None:
+def test_dense_block_sums_before_relu() -> None:
     torch.manual_seed(0)
     block, x = DenseBlock(2, 4, first=False), torch.randn(1, 2, 8, 8)
     first, second, third, fourth = block.convolutions
@@ -35,7 +35,7 @@ def test_a_dense_block_sums_before_it_rectifies() -> None:
     torch.testing.assert_close(block(x), functional.relu(one + two + three + four))
 
 
-def test_the_face_encoder_gives_a_vector_a_frame_and_the_adapter_reads_it() -> None:
+def test_face_encoder_gives_one_vector_per_frame() -> None:
     config = FaceBranchConfig(kind="expression", image_size=112, normalise="colour", num_queries=2, projector_size=8)
     assert (config.encoder, config.feature_size) == (None, EXPRESSION_SIZE)
     encoder, adapter = FaceEncoder(config), VectorAdapter(config, 16)

@@ -1,4 +1,4 @@
-"""Face branch: stages at any size, kinds of backbone, order of the frames, nothing unused."""
+"""Face branch: stages at any size, kinds of backbone, frame order, no unused weights."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def crops(*size: int, batch: int = 2, frames: int = 3) -> Tensor:
     return torch.randn(batch, frames, 3, *size, generator=torch.Generator().manual_seed(sum(size)))
 
 
-def test_the_input_size_can_be_changed_and_leaves_nothing_behind() -> None:
+def test_input_size_can_change_without_side_effects() -> None:
     shared, sizes = encoder_of(), [(64, 64), (16, 16), (128, 96), (32, 32), (64, 64), (128, 96), (16, 16)]
     for size in sizes:
         fresh = encoder_of()
@@ -61,7 +61,7 @@ def test_the_input_size_can_be_changed_and_leaves_nothing_behind() -> None:
             assert torch.equal(shared(crops(*size)), fresh(crops(*size)))
 
 
-def test_pictures_of_another_size_are_refused() -> None:
+def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="32x32, expected 64x64"):
         encoder_of()(crops(32, 32))
 
@@ -72,14 +72,14 @@ def test_the_shift_matters_where_a_window_does_not_cover_the_map() -> None:
     assert shifts == [[0, 2], [0, 2], [0, 0], [0, 0]]
 
 
-def test_a_window_that_covers_one_side_only_is_refused_with_the_sizes() -> None:
+def test_window_covering_one_side_only_is_refused() -> None:
     with pytest.raises(ValueError, match=r"64x16 gives a map of 16x4.*square"):
         encoder_of().backbone.set_input_size(64, 16)
 
 
 @pytest.mark.parametrize("raw_stages", [True, False])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_gives_a_vector_a_frame_and_uses_all_it_has(name: str, raw_stages: bool) -> None:
+def test_every_backbone_gives_one_vector_per_frame_and_uses_all_weights(name: str, raw_stages: bool) -> None:
     encoder = encoder_of(name, raw_stages=raw_stages)
     vectors = encoder(crops(64, 64))
     assert vectors.shape == (2, 3, 32)
@@ -89,7 +89,7 @@ def test_every_backbone_gives_a_vector_a_frame_and_uses_all_it_has(name: str, ra
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_frame_does_not_see_its_neighbours_and_training_mode_changes_nothing(name: str) -> None:
+def test_frames_are_independent_and_training_mode_has_no_effect(name: str) -> None:
     encoder = encoder_of(name)
     if name == "swin":
         encoder = encoder_of(encoder={**SWIN_TINY, "drop_path_rate": 0.5})
@@ -100,7 +100,7 @@ def test_a_frame_does_not_see_its_neighbours_and_training_mode_changes_nothing(n
         torch.testing.assert_close(encoder(pixels[1:, 2:]), vectors[1:, 2:], atol=1e-4, rtol=1e-4)
 
 
-def test_stages_are_joined_deepest_first_and_pooled() -> None:
+def test_stages_are_concatenated_deepest_first_and_pooled() -> None:
     encoder = encoder_of()
     pixels = crops(64, 64, batch=1, frames=1)
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_precomputed_vectors_pass_through_and_need_no_weights() -> None:
 
 
 @pytest.mark.parametrize("time_position", [True, False])
-def test_the_order_of_frames_shows_with_time_positions_alone(time_position: bool) -> None:
+def test_frame_order_matters_only_with_time_positions(time_position: bool) -> None:
     adapter, vectors = adapter_of(time_position=time_position), torch.randn(2, 5, 32)
     if adapter.positions is not None:
         nn.init.normal_(adapter.positions.weight)
@@ -137,7 +137,7 @@ def test_the_order_of_frames_shows_with_time_positions_alone(time_position: bool
 
 
 @pytest.mark.parametrize("frames", [1, 5, 32])
-def test_face_tokens_at_any_length(frames: int) -> None:
+def test_face_tokens_for_any_number_of_frames(frames: int) -> None:
     tokens, attention = adapter_of(num_queries=6)(torch.randn(2, frames, 32))
     assert tokens.shape == (2, 6, 24)
     torch.testing.assert_close(attention.sum(-1), torch.ones(2))
@@ -153,7 +153,7 @@ def test_every_weight_of_the_adapter_trains_and_dropout_is_off_in_eval_mode() ->
     assert not [n for n, p in adapter.named_parameters() if p.grad is None]
 
 
-def test_bfloat16_stays_near_float32() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     encoder, adapter = encoder_of(), adapter_of()
     with torch.no_grad():
         vectors = encoder(crops(64, 64))

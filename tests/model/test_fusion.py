@@ -1,4 +1,4 @@
-"""Every kind of fusion: shapes, the fields that choose, what each expert sees, nothing unused."""
+"""All kinds of fusion: shapes, configuration fields, inputs of experts, no unused weights."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_shared_or_independent_projections() -> None:
     assert [len(m.vision_projections) for m in (shared, independent)] == [1, 3]
 
 
-def test_a_shared_projection_is_the_independent_one_thrice() -> None:
+def test_shared_projection_equals_three_equal_independent_ones() -> None:
     shared, independent = fusion_of(shared_projection=True), fusion_of(shared_projection=False)
     state = shared.state_dict()
     for name in list(state):
@@ -87,7 +87,7 @@ def test_a_mean_gate_has_no_weights_and_a_softmax_gate_follows_the_content() -> 
 
 
 @pytest.mark.parametrize("pairing", ["sequential", "cross"])
-def test_what_an_expert_sees(pairing: str) -> None:
+def test_inputs_of_an_expert(pairing: str) -> None:
     module = fusion_of(pairing=pairing, shared_projection=False)
     vision, speech = (t.requires_grad_() for t in levels())
     # Expert 1 alone: its output depends on its own pair, or on every vision tap where the pairing is cross.
@@ -103,7 +103,7 @@ def test_what_an_expert_sees(pairing: str) -> None:
 
 @pytest.mark.parametrize("kind", ["experts", "attention"])
 @pytest.mark.parametrize("time_position", [True, False])
-def test_time_shows_with_time_positions_alone(kind: str, time_position: bool) -> None:
+def test_time_order_matters_only_with_time_positions(kind: str, time_position: bool) -> None:
     module = fusion_of(kind=kind, time_position=time_position)
     vision, speech = levels()
     with torch.no_grad():
@@ -120,7 +120,7 @@ def test_other_numbers_of_taps_and_steps(kind: str, taps: int, frames: int, wind
 
 
 @pytest.mark.parametrize("kind", ["experts", "attention"])
-def test_a_sample_does_not_see_its_neighbour(kind: str) -> None:
+def test_samples_are_independent(kind: str) -> None:
     module = fusion_of(kind=kind)
     vision, speech = levels()
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_a_sample_does_not_see_its_neighbour(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["experts", "attention"])
-def test_bfloat16_stays_near_float32(kind: str) -> None:
+def test_bfloat16_is_close_to_float32(kind: str) -> None:
     module = fusion_of(kind=kind)
     with torch.no_grad():
         full = module(*levels()).tokens

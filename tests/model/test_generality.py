@@ -93,7 +93,7 @@ def test_gradients_reach_the_adapters(name: str) -> None:
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in adapter.parameters())
 
 
-def test_a_tower_that_wants_more_than_pictures_is_refused() -> None:
+def test_vision_tower_with_other_inputs_is_refused() -> None:
     # SigLIP2 of fixed resolution is a plain SigLIP; only its variant for any aspect ratio takes loose patches.
     patches = {**TOWER, "num_patches": 16}
     del patches["image_size"]

@@ -1,4 +1,4 @@
-"""The processor as other processors of transformers are called."""
+"""The processor with the call signatures of transformers' processors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURES = RNG.integers(0, 255, (3, 48, 64, 3), np.uint8)
 SOUND = RNG.normal(0, 0.1, 24_000).astype(np.float32)
 
 
-def test_text_images_audio_equal_the_clip_they_mean() -> None:
+def test_text_images_and_audio_equal_the_clip() -> None:
     processor = tiny_processor()
     clip = clip_from_arrays(PICTURES, 1.0, SOUND, 24_000, num_frames=None, subtitle="I got it!")
     expected = processor(clip, Ask("mer"))
@@ -29,7 +29,7 @@ def test_text_images_audio_equal_the_clip_they_mean() -> None:
         assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
-def test_a_batch_may_mix_what_is_there() -> None:
+def test_batch_may_mix_modalities() -> None:
     processor, model = tiny_processor(), tiny_model()
     batch = processor(text=["one", "two"], images=[PICTURES, None], audio=[None, SOUND], asks=Ask("ovmer"))
     assert batch["pixel_values"].shape[0] == batch["speech_values"].shape[0] == 1
@@ -68,6 +68,6 @@ def test_mistakes_are_named(given: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": [{"type": "video", "video": "x.mp4"}]}]])
-def test_conversations_that_cannot_be_read(messages: list[dict[str, object]]) -> None:
+def test_invalid_conversations_are_refused(messages: list[dict[str, object]]) -> None:
     with pytest.raises(MediaError, match=r"message|part of type"):
         clip_from_conversation(messages)

@@ -1,4 +1,4 @@
-"""LoRA and adapter files: attach, train, fold, save, reload onto a fresh base."""
+"""LoRA and adapter files: attach, train, merge, save, reload onto a fresh base."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _trained() -> NanoEmoXForConditionalGeneration:
     return model
 
 
-def test_lora_sits_in_the_language_model_alone_and_starts_as_nothing() -> None:
+def test_lora_is_only_in_the_language_model_and_starts_as_identity() -> None:
     model = tiny_model()
     before = _logits(model)
     lora.attach_lora(model, lora.LoraSpec(r=4))
@@ -47,7 +47,7 @@ def test_lora_sits_in_the_language_model_alone_and_starts_as_nothing() -> None:
         lora.attach_lora(model, lora.LoraSpec(r=4))
 
 
-def test_folded_lora_computes_the_same() -> None:
+def test_merged_lora_computes_the_same() -> None:
     model = _trained()
     before = _logits(model)
     lora.fold_lora(model)
@@ -67,7 +67,7 @@ def test_adapters_reload_onto_a_fresh_base(tmp_path: Path) -> None:
     assert torch.equal(_logits(fresh), _logits(model))
 
 
-def test_a_group_file_holds_that_group_and_strangers_raise(tmp_path: Path) -> None:
+def test_group_file_contains_its_group_and_unknown_tensors_raise(tmp_path: Path) -> None:
     path = lora.save_adapters(_trained(), tmp_path / "speech.safetensors", groups=["speech_adapter"])
     model = tiny_model()
     assert all(n.startswith("speech_adapter.") for n in lora.load_adapters(model, path))
@@ -78,7 +78,7 @@ def test_a_group_file_holds_that_group_and_strangers_raise(tmp_path: Path) -> No
         lora.load_adapters(model, tmp_path / "bad.safetensors")
 
 
-def test_save_pretrained_refuses_attached_lora_and_writes_the_folded_model(tmp_path: Path) -> None:
+def test_save_pretrained_refuses_attached_lora_and_saves_merged_model(tmp_path: Path) -> None:
     model = _trained()
     with pytest.raises(CheckpointError, match="fold_lora"):
         model.save_pretrained(tmp_path)
@@ -89,7 +89,7 @@ def test_save_pretrained_refuses_attached_lora_and_writes_the_folded_model(tmp_p
     torch.testing.assert_close(_logits(again), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_lower_layers_can_be_left_without_lora_and_the_file_remembers_it(tmp_path: Path) -> None:
+def test_lower_layers_can_be_excluded_from_lora_and_this_is_saved(tmp_path: Path) -> None:
     model = tiny_model()
     lora.attach_lora(model, lora.LoraSpec(r=4, first_layer=1))
     assert len(lora.lora_layers(model)) == 7

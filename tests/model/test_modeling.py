@@ -1,4 +1,4 @@
-"""Properties of the whole model: padded = alone, cached = uncached, saved = loaded, gradients where declared."""
+"""Properties of the whole model: padded = single, cached = uncached, saved = loaded, gradients where declared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIXES = [(), ("speech",), ("face",), ("vision", "face"), ("text",), ("vision", "
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padded_batch_of_mixed_modalities_equals_each_alone(side: str) -> None:
+def test_padded_mixed_batch_equals_single_samples(side: str) -> None:
     model, processor = tiny_model(), tiny_processor()
     clips = [tiny_clip(i, without=w, subtitle="well " * (i + 1)) for i, w in enumerate(MIXES)]
     asks = [Ask("msa"), Ask("mer"), Ask("mir"), Ask("eri"), Ask("erg"), Ask("ovmer")]
@@ -52,7 +52,7 @@ def test_cached_decoding_equals_uncached() -> None:
     ],
     ids=["greedy", "sampled", "beams", "beams-2"],
 )
-def test_generate_continues_a_batch_of_unequal_lengths_as_each_alone(how: dict[str, Any]) -> None:
+def test_generate_on_unequal_lengths_equals_single_samples(how: dict[str, Any]) -> None:
     model, processor = tiny_model(), tiny_processor()
     clips = [tiny_clip(0), tiny_clip(1, without=("speech", "face"), subtitle="well")]
     asks = [Ask("eri"), Ask("msa")]
@@ -71,7 +71,7 @@ def test_generate_continues_a_batch_of_unequal_lengths_as_each_alone(how: dict[s
         assert torch.equal(together[row * copies : (row + 1) * copies], alone)
 
 
-def test_generate_takes_embeddings_in_place_of_ids() -> None:
+def test_generate_accepts_inputs_embeds() -> None:
     model, inputs = tiny_model(), tiny_processor()(tiny_clip(), Ask("eri"))
     options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     media = {k: v for k, v in inputs.items() if k not in {"input_ids", "attention_mask"}}
@@ -81,7 +81,7 @@ def test_generate_takes_embeddings_in_place_of_ids() -> None:
     assert torch.equal(written, model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :])
 
 
-def test_forward_returns_the_cache_and_hands_the_rest_to_the_language_model() -> None:
+def test_forward_returns_the_cache_and_passes_other_arguments_on() -> None:
     model, inputs = tiny_model(), tiny_processor()(tiny_clip(), Ask("msa"))
     with torch.no_grad():
         out = model(**inputs, use_cache=True, output_hidden_states=True, return_dict=True)
@@ -104,7 +104,7 @@ def test_forward_returns_the_cache_and_hands_the_rest_to_the_language_model() ->
         torch.testing.assert_close(step.logits[:, -1], model(**whole).logits[:, -1], atol=3e-5, rtol=3e-4)
 
 
-def test_media_that_follow_a_cached_prefix_are_read() -> None:
+def test_media_after_a_cached_prefix_are_encoded() -> None:
     """Words first, then a clip: in two passes as in one."""
     model, processor = tiny_model(), tiny_processor()
     inputs = processor(tiny_clip(), Ask("msa"))
@@ -142,7 +142,7 @@ def test_cached_features_equal_raw_media() -> None:
 
 
 @pytest.mark.parametrize("change", [1, -1])
-def test_a_placeholder_count_that_disagrees_names_both_counts(change: int) -> None:
+def test_placeholder_mismatch_names_both_counts(change: int) -> None:
     model, processor = tiny_model(), tiny_processor()
     inputs = processor(tiny_clip(), Ask("msa"))
     ids = inputs["input_ids"]
@@ -178,7 +178,7 @@ def test_save_load_gives_the_same_logits_and_stores_tied_weights_once(tmp_path: 
     assert len(names) == len(again.state_dict()) - 1
 
 
-def test_bfloat16_stays_near_float32() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     # Bound: 8 bits of mantissa through ~20 layers; measured 0.02-0.03 of the largest logit on this model.
     model, inputs = tiny_model(), tiny_processor()(tiny_clip(), Ask("msa"))
     with torch.no_grad():
@@ -198,7 +198,7 @@ def test_gradients_reach_every_adapter_and_the_language_model() -> None:
     assert reached >= {"vision_adapter", "speech_adapter", "face_adapter", "fusion"}
 
 
-def test_answer_positions_alone_give_the_same_loss() -> None:
+def test_logits_at_answer_positions_give_the_same_loss() -> None:
     model, processor = tiny_model(), tiny_processor()
     batch = processor([tiny_clip(0), tiny_clip(1)], [Ask("msa", answer="positive"), Ask("ovmer", answer="a, b, c")])
     labels = batch["labels"]
@@ -235,7 +235,7 @@ def test_every_choice_is_a_field(sections: dict[str, dict[str, object]]) -> None
     assert torch.isfinite(out.logits).all()
 
 
-def test_branches_can_be_left_out() -> None:
+def test_branches_are_optional() -> None:
     config = tiny_config()
     config.branches = ["speech"]
     model, processor = tiny_model(config), tiny_processor(config)
@@ -255,7 +255,7 @@ def test_any_causal_language_model(kind: str) -> None:
     assert torch.isfinite(out.logits).all()
 
 
-def test_placeholder_ids_may_lie_past_the_vocabulary() -> None:
+def test_placeholder_ids_may_exceed_the_vocabulary() -> None:
     config = tiny_config()
     shifted = {f"{b}_token_id": 10_000 + i for i, b in enumerate(("vision", "speech", "face", "fusion"))}
     model, processor = tiny_model(config), tiny_processor(config)

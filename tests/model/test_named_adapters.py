@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / f"{name}.safetensors" for name in SETS}
 
 
-def test_each_set_answers_as_if_it_were_alone(files: dict[str, Path]) -> None:
+def test_adapter_sets_are_independent(files: dict[str, Path]) -> None:
     alone = {None: logits(tiny_model())}
     for name, path in files.items():
         model = tiny_model()
@@ -57,7 +57,7 @@ def test_each_set_answers_as_if_it_were_alone(files: dict[str, Path]) -> None:
     assert not any(torch.equal(alone[a], alone[b]) for a in alone for b in alone if a != b)
 
 
-def test_what_cannot_be_is_said(files: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_adapter_operations_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     model = tiny_model()
     named = NamedAdapters(model)
     named.add("emotion", files["emotion"])

@@ -230,7 +230,7 @@ def test_unknown_names_are_listed() -> None:
         convert_swin({"features.9.0.weight": torch.zeros(1)})
 
 
-def test_a_head_that_is_not_tied_is_refused() -> None:
+def test_untied_head_is_refused() -> None:
     root = "llama_model.base_model.model."
     with pytest.raises(CheckpointError, match="differs from embed_tokens"):
         convert_state(

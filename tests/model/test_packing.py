@@ -1,4 +1,4 @@
-"""Packed weights answer as the saved ones do, and are saved as they were."""
+"""Packed weights give the same answers and are saved unpacked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = GenerationOptions(max_new_tokens=20)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1,), (2, 1), (3, 1), (1, 5), (2, 40), (0,)])
-def test_products_are_those_of_the_dense_matrix(shape: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+def test_packed_product_equals_dense_product(shape: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(48, 80, bias=bias, dtype=dtype)
     x = torch.randn(*shape, 48, dtype=dtype)
@@ -30,7 +30,7 @@ def test_products_are_those_of_the_dense_matrix(shape: tuple[int, ...], bias: bo
         torch.testing.assert_close(found, linear(x))
 
 
-def test_a_row_does_not_depend_on_the_few_beside_it() -> None:
+def test_packed_rows_are_independent_of_the_batch() -> None:
     torch.manual_seed(0)
     packed = PackedLinear(nn.Linear(64, 96))
     x = torch.randn(4, 64)
@@ -40,7 +40,7 @@ def test_a_row_does_not_depend_on_the_few_beside_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_the_same_is_written(kind: str) -> None:
+def test_packed_model_generates_the_same_text(kind: str) -> None:
     model = language_model(kind)
     before = Decoder(model, prefixed(model, PROMPTS), QUESTIONS, END, LONG).finish()
     pack(model)
@@ -48,7 +48,7 @@ def test_the_same_is_written(kind: str) -> None:
     assert not any(type(m) is nn.Linear for m in model.modules())
 
 
-def test_a_loaded_model_is_packed_and_saved_as_it_was(tmp_path: Path) -> None:
+def test_packing_does_not_change_saved_weights(tmp_path: Path) -> None:
     model, _, _ = load_checkpoint("mini", device="cpu")
     assert isinstance(model.get_output_embeddings(), PackedLinear) == can_pack(torch.device("cpu"), torch.float32)
     model.save_pretrained(tmp_path)
@@ -58,6 +58,6 @@ def test_a_loaded_model_is_packed_and_saved_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(again[name], value) for name, value in first.state_dict().items())
 
 
-def test_packed_weights_refuse_to_be_trained() -> None:
+def test_packed_weights_cannot_be_trained() -> None:
     with pytest.raises(RuntimeError, match="no gradient"):
         PackedLinear(nn.Linear(8, 8))(torch.randn(2, 8, requires_grad=True))

@@ -1,4 +1,4 @@
-"""The body as a branch: cached, trained, answered from, and absent."""
+"""The physiology branch: cached, trained, used, and absent."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def engine_of(folder: Path, *, trained: bool = True) -> Engine:
     return engine
 
 
-def test_it_is_cached_trained_and_answered_from(tmp_path: Path, base: Path) -> None:
+def test_new_branch_is_cached_trained_and_used(tmp_path: Path, base: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
     samples = [sample(data, i, 60 if i % 2 == 0 else 140) for i in range(4)]
@@ -125,7 +125,7 @@ def test_it_is_cached_trained_and_answered_from(tmp_path: Path, base: Path) -> N
     assert "physiology" not in engine.embed(none).tokens
 
 
-def test_without_a_recording_a_model_with_it_is_the_model_without_it(tmp_path: Path, base: Path) -> None:
+def test_branch_without_a_recording_has_no_effect(tmp_path: Path, base: Path) -> None:
     file = tmp_path / clip_file(tmp_path, "a", None)
     plain, wider = engine_of(base / "plain"), engine_of(base / "wider")
     tasks = ("msa", "mir", "erg")
@@ -138,7 +138,7 @@ def test_without_a_recording_a_model_with_it_is_the_model_without_it(tmp_path: P
 
 
 @torch.inference_mode()
-def test_padded_beside_others_is_alone(tmp_path: Path, base: Path) -> None:
+def test_padded_batch_equals_single_sample(tmp_path: Path, base: Path) -> None:
     engine = engine_of(base / "wider")
     clips = [
         engine.load(tmp_path / clip_file(tmp_path, name, bpm), subtitle=said)
@@ -166,7 +166,7 @@ def test_csv_and_edf_give_the_same_features(tmp_path: Path) -> None:
     np.testing.assert_allclose(table.values[:, 0], 75, rtol=0.01)
 
 
-def test_a_clip_within_a_recording_reads_its_own_part(tmp_path: Path) -> None:
+def test_clip_uses_its_part_of_the_recording(tmp_path: Path) -> None:
     both = {n: (u, np.concatenate([columns(60, 20)[n][1], v])) for n, (u, v) in columns(120, 20).items()}
     file = write_csv(tmp_path / "a.physio.csv", both, 128)
     section = PHYSIOLOGY.section(**SECTION)
@@ -181,13 +181,13 @@ def test_a_clip_within_a_recording_reads_its_own_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("span", "starts"), [((0, 20), [0, 5, 10, 15]), ((3, 5), [3, 3, 3, 3]), ((0, 0), [0] * 4)])
-def test_windows_lie_in_the_clip(span: tuple[float, float], starts: list[float]) -> None:
+def test_windows_are_inside_the_clip(span: tuple[float, float], starts: list[float]) -> None:
     spans = window_spans(float(span[0]), float(span[1]), 4, 5.0)
     assert spans[:, 0].tolist() == starts
     assert spans.max() <= span[1]
 
 
-def test_features_given_by_hand_are_checked(base: Path) -> None:
+def test_precomputed_features_are_checked(base: Path) -> None:
     engine = engine_of(base / "wider")
     values = np.full((4, len(FEATURES)), np.nan, np.float32)
     values[:, 0] = 80
@@ -200,7 +200,7 @@ def test_features_given_by_hand_are_checked(base: Path) -> None:
         engine.answer(Clip("a", signals={"physiology": Signal(np.arange(4.0), values, FEATURES)}), ("msa",))
 
 
-def test_a_broken_recording_is_named_and_an_untrained_branch_is_left_out(tmp_path: Path, base: Path) -> None:
+def test_broken_recording_is_named_and_untrained_branch_is_skipped(tmp_path: Path, base: Path) -> None:
     file = tmp_path / clip_file(tmp_path, "a", None)
     file.with_suffix(".physio.csv").write_text("time [s],ecg [mV]\n0,fast\n")
     with pytest.raises(MediaError, match=r"a\.wav: a\.physio\.csv:2: not a row of numbers"):
@@ -208,7 +208,7 @@ def test_a_broken_recording_is_named_and_an_untrained_branch_is_left_out(tmp_pat
     assert "physiology" not in engine_of(base / "wider", trained=False).answer(file, ("msa",)).modalities
 
 
-def test_no_preset_has_it_and_a_recipe_may(tmp_path: Path, base: Path) -> None:
+def test_no_preset_has_physiology_and_a_recipe_can_add_it(tmp_path: Path, base: Path) -> None:
     (tmp_path / "body.yaml").write_text(
         "extends: nanoemox\nbranches: [vision, speech, face, fusion, physiology]\nphysiology: {num_windows: 16}\n"
     )

@@ -1,4 +1,4 @@
-"""Precision and storage: half precision on real clips, weights in several files, small adapters, loading by mapping."""
+"""Precision and storage: half precision on real clips, sharded weights, small adapters, memory mapping."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def clips(mini: Engine, shared: Path) -> list[Clip]:
 
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
-def test_half_precision_answers_alike_on_real_clips(
+def test_half_precision_gives_the_same_answers_on_real_clips(
     device: str, dtype: torch.dtype, mini: Engine, clips: list[Clip]
 ) -> None:
     half = Engine.from_pretrained(device=device, dtype=dtype)
@@ -128,7 +128,7 @@ def test_half_precision_at_light_size(device: str, dtype: torch.dtype, large: En
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_no_part_keeps_the_precision_that_it_was_once_saved_in(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_parts_do_not_keep_their_saved_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
     config = tiny_config(
         vision={"encoder": {**CLIP_TINY, "dtype": "float32"}}, speech={"encoder": {**HUBERT_TINY, "dtype": "bfloat16"}}
     )
@@ -145,7 +145,7 @@ def test_no_part_keeps_the_precision_that_it_was_once_saved_in(dtype: torch.dtyp
 # ---------------------------------------------------------------- storage
 
 
-def test_shipping_writes_every_tensor_in_half_precision(tmp_path: Path) -> None:
+def test_published_weights_are_in_half_precision(tmp_path: Path) -> None:
     config = tiny_config(vision={"encoder": {**CLIP_TINY, "dtype": "float32"}})
     trained = Engine.from_pretrained(save_tiny(tmp_path / "trained", config), device="cpu").model.state_dict()
     ship(tmp_path / "trained", tmp_path / "shipped")
@@ -157,7 +157,7 @@ def test_shipping_writes_every_tensor_in_half_precision(tmp_path: Path) -> None:
         assert tensor.dtype == trained[name].dtype
 
 
-def test_weights_in_several_files(tmp_path: Path) -> None:
+def test_sharded_weights(tmp_path: Path) -> None:
     whole = Engine.from_pretrained(save_tiny(tmp_path / "whole"), device="cpu")
     whole.model.save_pretrained(tmp_path / "shards", max_shard_size="200KB")
     whole.processor.save_pretrained(tmp_path / "shards")
@@ -185,7 +185,7 @@ def test_adapters_are_small_at_full_size() -> None:
     assert 2 * counted <= 200e6
 
 
-def test_adapters_in_half_precision_go_onto_a_full_base(tmp_path: Path) -> None:
+def test_half_precision_adapters_load_onto_a_float32_base(tmp_path: Path) -> None:
     model = tiny_model()
     attach_lora(model, LoraSpec(r=4))
     save_adapters(model, tmp_path / "half.safetensors", dtype=torch.bfloat16)
@@ -225,7 +225,7 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure memory")
-def test_loading_maps_the_file(heavy: Path, tmp_path: Path) -> None:
+def test_loading_memory_maps_the_file(heavy: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", MEASURE, str(save_tiny(tmp_path / "first")), str(heavy)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The processor: pictures equal to the reference, prompts laid out as designed, labels where they belong."""
+"""The processor: pixels equal to the reference, prompt layout, label positions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _photo(height: int, width: int) -> np.ndarray:
     return (tiled + rng.integers(-20, 21, tiled.shape)).clip(0, 255).astype(np.uint8)
 
 
-def test_pictures_equal_clip_without_resize() -> None:
+def test_pixels_equal_clip_processor_without_resize() -> None:
     photo = _photo(224, 224)
     reference = CLIPImageProcessorPil()(photo, return_tensors="np")["pixel_values"]
     ours = normalise(fit_square(photo[None], 224, "crop"), CLIP_MEAN, CLIP_STD)
@@ -37,7 +37,7 @@ def test_pictures_equal_clip_without_resize() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(360, 640), (480, 270), (101, 333), (720, 1280)])
-def test_pictures_are_within_one_level_of_clip_with_resize(height: int, width: int) -> None:
+def test_pixels_are_close_to_clip_processor_with_resize(height: int, width: int) -> None:
     photo = _photo(height, width)
     plain = CLIPImageProcessorPil(do_rescale=False, do_normalize=False)
     reference = plain(photo, return_tensors="np")["pixel_values"].astype(int)
@@ -80,7 +80,7 @@ def test_all_tasks_of_a_clip_share_one_prefix(task: str) -> None:
 @pytest.mark.parametrize(
     "missing", [("speech",), ("face",), ("vision", "face"), ("text",), ("vision", "speech", "face")]
 )
-def test_a_missing_modality_leaves_no_placeholder(missing: tuple[str, ...]) -> None:
+def test_missing_modality_has_no_placeholder(missing: tuple[str, ...]) -> None:
     processor = tiny_processor()
     batch = processor(tiny_clip(without=missing), Ask("msa"))
     for branch, token in processor.config.placeholder_token_ids.items():
@@ -89,7 +89,7 @@ def test_a_missing_modality_leaves_no_placeholder(missing: tuple[str, ...]) -> N
         assert int((batch["input_ids"] == token).sum()) == expected
 
 
-def test_a_mixed_batch_stacks_only_what_is_there() -> None:
+def test_mixed_batch_stacks_available_modalities() -> None:
     processor = tiny_processor()
     clips = [tiny_clip(0), tiny_clip(1, without=("speech",)), tiny_clip(2, without=("vision", "face"))]
     batch = processor(clips, [Ask("msa")] * 3)
@@ -99,7 +99,7 @@ def test_a_mixed_batch_stacks_only_what_is_there() -> None:
     assert batch["input_ids"].shape == batch["attention_mask"].shape
 
 
-def test_labels_are_the_answer_and_its_terminator_alone() -> None:
+def test_labels_are_only_the_answer_and_its_terminator() -> None:
     processor = tiny_processor()
     clips = [tiny_clip(0), tiny_clip(1, without=("speech",))]
     batch = processor(clips, [Ask("ovmer", answer="glad, proud"), Ask("msa", answer="positive")])
@@ -138,7 +138,7 @@ def test_log_mel_windows_come_from_the_encoders_own_extractor() -> None:
     np.testing.assert_allclose(mel[1], alone["input_features"][0], atol=1e-5)
 
 
-def test_a_still_picture_is_repeated_to_the_frame_count() -> None:
+def test_image_is_repeated_to_the_frame_count() -> None:
     clip = tiny_clip(without=("speech",))
     from dataclasses import replace
 
@@ -161,7 +161,7 @@ def test_saves_and_reloads_without_a_hub_file(tmp_path: Path) -> None:
         assert isinstance(again.config, NanoEmoXConfig)
 
 
-def test_templates_of_the_directory_win(tmp_path: Path) -> None:
+def test_templates_of_the_directory_take_precedence(tmp_path: Path) -> None:
     first = tiny_processor()
     first.save_pretrained(tmp_path)
     words = (tmp_path / "templates.yaml").read_text().replace("You read how people feel.", "Be brief.")

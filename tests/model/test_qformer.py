@@ -1,4 +1,4 @@
-"""Q-Former and token adapter: positions, shares of attention, every layer's reading, nothing unused."""
+"""Q-Former and token adapter: positions, attention shares, every layer, no unused weights."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def adapter_of(config: VisionBranchConfig | SpeechBranchConfig) -> TokenAdapter:
 
 
 @pytest.mark.parametrize("steps", [1, 5, 8])
-def test_tokens_and_shares_at_any_length(steps: int) -> None:
+def test_qformer_output_for_any_length(steps: int) -> None:
     tokens, attention = adapter_of(section())(torch.randn(3, steps, 32))
     assert tokens.shape == (3, 5, 24)
     assert attention.shape == (3, steps)
     torch.testing.assert_close(attention.sum(-1), torch.ones(3))
 
 
-def test_a_speech_section_fits_too() -> None:
+def test_qformer_accepts_a_speech_section() -> None:
     config = SpeechBranchConfig(encoder=HUBERT_TINY, last_states=2, taps=[1], num_queries=3, **QFORMER_TINY)
     assert adapter_of(config)(torch.randn(2, 8, 32)).tokens.shape == (2, 3, 24)
 
 
-def test_only_the_positions_order_the_steps() -> None:
+def test_order_matters_only_with_positions() -> None:
     adapter, features = adapter_of(section()), torch.randn(2, 6, 32)
     with torch.no_grad():
         plain, flipped = adapter.qformer(features), adapter.qformer(features.flip(1))
@@ -56,7 +56,7 @@ def test_only_the_positions_order_the_steps() -> None:
 
 
 @pytest.mark.parametrize(("name", "per_frame"), [("grid2", 4), ("grid4", 16)])
-def test_a_grid_shares_its_frames_position_and_attention(name: str, per_frame: int) -> None:
+def test_grid_tokens_share_the_position_and_attention_of_their_frame(name: str, per_frame: int) -> None:
     adapter = adapter_of(section(frame_tokens=name))
     features = torch.randn(2, 3 * per_frame, 32)
     order = torch.cat([t * per_frame + torch.randperm(per_frame) for t in range(3)])
@@ -68,7 +68,7 @@ def test_a_grid_shares_its_frames_position_and_attention(name: str, per_frame: i
     torch.testing.assert_close(plain.attention, shuffled.attention)
 
 
-def test_the_share_points_at_the_frame_that_is_read() -> None:
+def test_attention_share_peaks_at_the_informative_frame() -> None:
     adapter = adapter_of(section(num_hidden_layers=1))
     attention = adapter.qformer.layers[0].cross_attention
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_every_weight_trains_and_queries_start_small() -> None:
     assert not [n for n, p in adapter.named_parameters() if p.grad is None]
 
 
-def test_dropout_is_on_in_training_alone_and_never_in_the_shares() -> None:
+def test_dropout_only_in_training_and_never_in_attention_shares() -> None:
     adapter, features = adapter_of(section(dropout=0.5)), torch.randn(2, 6, 32)
     with torch.no_grad():
         assert torch.equal(adapter(features).tokens, adapter(features).tokens)
@@ -102,7 +102,7 @@ def test_dropout_is_on_in_training_alone_and_never_in_the_shares() -> None:
     torch.testing.assert_close(one.attention.sum(-1), torch.ones(2))
 
 
-def test_bfloat16_stays_near_float32() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     adapter, features = adapter_of(section()), torch.randn(2, 6, 32)
     with torch.no_grad():
         full = adapter(features).tokens
@@ -110,7 +110,7 @@ def test_bfloat16_stays_near_float32() -> None:
     assert (full - half.float()).abs().max() <= 0.1 * full.abs().max()
 
 
-def test_every_step_of_every_layer(shared: Any, cases: dict[str, Any]) -> None:  # noqa: F811
+def test_every_intermediate_of_every_layer(shared: Any, cases: dict[str, Any]) -> None:  # noqa: F811
     case, tensors = cases["audio_qformer"], load_file(shared / "golden" / "modules.safetensors")
     state = state_of(tensors, "audio_qformer")
     config = config_with(

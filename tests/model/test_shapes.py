@@ -1,4 +1,4 @@
-"""The shapes in the signatures at the seams are true, and the suite's import hook refuses what differs."""
+"""Declared shapes are true, and the import hook of the test suite rejects others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def agrees(output: tuple[Any, ...]) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_the_parts_return_has_the_shapes_they_declare(kind: str, dtype: torch.dtype) -> None:
+def test_outputs_have_the_declared_shapes(kind: str, dtype: torch.dtype) -> None:
     config = tiny_config(**KINDS[kind])
     model, seen = tiny_model(config).to(dtype), set()
 
@@ -55,7 +55,7 @@ def test_what_the_parts_return_has_the_shapes_they_declare(kind: str, dtype: tor
     assert seen == {"Levels", "QFormerOutput", "AdapterOutput", "FusionOutput"}
 
 
-def test_a_field_of_another_shape_does_not_agree() -> None:
+def test_field_of_another_shape_is_a_mismatch() -> None:
     levels = VisionEncoder(tiny_config().vision)(torch.zeros(2, 3, 3, 32, 32))
     assert agrees(levels)
     assert not agrees(levels._replace(last=levels.last[:, :2]))
@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[Callable[[], Callable[..., Any]], tuple[Any, ...]]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_shape_at_a_seam_is_refused(name: str) -> None:
+def test_wrong_input_shape_is_refused(name: str) -> None:
     make, arguments = WRONG[name]
     part = make()
     with pytest.raises(TypeCheckError, match=r"checking the parameters of nanoemox\.model\."), torch.no_grad():
@@ -109,7 +109,7 @@ class FirstOfBatch(nn.Module):
         return joined[:1, :3]
 
 
-def test_a_part_that_returns_another_shape_than_it_declares_is_refused() -> None:
+def test_wrong_output_shape_is_refused() -> None:
     part = fusion()
     part.gate = FirstOfBatch()
     with pytest.raises(TypeCheckError, match=r"checking the return value of .*ExpertFusion\.sequence"), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Folders as `nanoemox evaluate` writes them, made up: three closed benchmarks and two open ones."""
+"""Synthetic run folders of ``nanoemox evaluate``: three closed benchmarks and two open ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of an answer in HTML: what it shows, and that nothing in a clip or an answer reaches the browser as code."""
+"""The HTML card of an answer: its content, and that no text of a clip or answer becomes code."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_card_shows_answers_and_evidence() -> None:
         "valence +0.60",
         "2 more",
         "glad",
-        "How it came to this reply",
+        "Reasoning behind this reply",
         "expert 2",
     ):
         assert text in page.text
@@ -149,7 +149,7 @@ def test_the_policy_forbids_all_but_the_one_style_sheet() -> None:
     )
 
 
-def test_a_card_inside_another_page_holds_nothing_that_its_templates_read() -> None:
+def test_embedded_card_contains_no_template_syntax() -> None:
     card = render_card(ClipAnswers((answer(HOSTILE),), view_clip(clip(HOSTILE))))
     assert not set("{}$") & set(card)
     assert "${7*7} {{7*7}}" in Page(card).text
@@ -157,12 +157,12 @@ def test_a_card_inside_another_page_holds_nothing_that_its_templates_read() -> N
 
 
 @given(st.text(max_size=60))
-def test_any_text_leaves_a_whole_page(text: str) -> None:
+def test_any_text_gives_a_well_formed_page(text: str) -> None:
     page = Page(render_page([ClipAnswers((answer(text),), ClipView(2.0, subtitle=text))]))
     assert page.count("script") == 0
 
 
-def test_answers_along_a_clip_are_lines_with_gaps() -> None:
+def test_timeline_is_drawn_as_lines_with_gaps() -> None:
     spans = [(0.0, 2.0), (1.0, 3.0), (2.0, 4.0), (3.0, 5.0), (4.0, 6.0)]
     windows = [answer("calm", span_s=s) for s in spans]
     windows[2] = replace(windows[2], tasks={}, warnings=("no answer for this window: silence",))
@@ -177,7 +177,7 @@ def test_answers_along_a_clip_are_lines_with_gaps() -> None:
     assert page.text.count("windows over 6.0 s") == 1
 
 
-def test_words_alone_a_picture_and_silence_have_a_page() -> None:
+def test_text_only_image_and_silent_clips_have_a_page() -> None:
     still = Clip("still", frames=np.zeros((1, 9, 9, 3), np.uint8), frame_times_s=np.zeros(1))
     for view in (
         None,
@@ -189,7 +189,7 @@ def test_words_alone_a_picture_and_silence_have_a_page() -> None:
         assert "read nothing" in Page(render_page([ClipAnswers((bare,), view)])).text
 
 
-def test_what_is_shown_of_a_clip_is_small() -> None:
+def test_clip_preview_is_small() -> None:
     view = view_clip(clip())
     assert len(view.peaks) == NUM_PEAKS
     assert max(view.peaks) == 1.0

@@ -1,4 +1,4 @@
-"""Reports: what is read, compared and counted."""
+"""Reports: reading, comparing and counting."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_run_is_read_with_its_baselines(runs: list[EvaluatedRun]) -> None:
     assert list(runs[0].score_rows("meld")) == ["ours", "majority"]
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_runs_of_one_name_are_distinguished_by_folder(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / name, "mini", benchmarks=["meld"]) for name in ("x", "y")]
     found = read_runs(folders)
     assert [run.name for run in found] == ["mini (x)", "mini (y)"]
@@ -44,7 +44,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
     assert len({run.name for run in read_runs([folders[0], folders[0]])}) == 2
 
 
-def test_what_is_no_finished_run_says_so(tmp_path: Path) -> None:
+def test_unfinished_runs_are_refused(tmp_path: Path) -> None:
     good = write_run(tmp_path / "good", benchmarks=["meld"])
     (tmp_path / "begun").mkdir()
     told = json.loads((good / METRICS).read_text("utf-8"))
@@ -77,7 +77,7 @@ def test_what_is_no_finished_run_says_so(tmp_path: Path) -> None:
         read_runs([good, legacy])
 
 
-def test_a_difference_is_of_the_clips_that_both_were_asked(runs: list[EvaluatedRun]) -> None:
+def test_difference_uses_common_clips(runs: list[EvaluatedRun]) -> None:
     found = comparisons(get_benchmark("meld"), runs, CorrectedMeasures())
     assert [(c.first, c.second) for c in found] == [
         ("ours", "majority"), ("ours", "theirs"), ("theirs", "majority"),
@@ -104,7 +104,7 @@ def test_the_published_protocol_is_compared_on_clips_that_both_answered(tmp_path
     assert section.comparisons[1].difference == 0.0
 
 
-def test_a_run_is_no_better_than_itself_and_clips_of_another_truth_do_not_count(tmp_path: Path) -> None:
+def test_self_comparison_is_zero_and_other_truths_are_excluded(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", benchmarks=["meld"])
     changed = {f"meld{i}": {"truth": "fear"} for i in range(NUM)}
     second = write_run(tmp_path / "b", "other", benchmarks=["meld"], changes=changed)
@@ -132,7 +132,7 @@ def test_confusions_and_reliability_agree_with_the_scores(runs: list[EvaluatedRu
     assert reliability(get_benchmark("ov_merd"), runs[0].parts["ours"]["ov_merd"]) is None
 
 
-def test_examples_are_drawn_once_and_for_all(runs: list[EvaluatedRun]) -> None:
+def test_example_selection_is_deterministic(runs: list[EvaluatedRun]) -> None:
     benchmark = get_benchmark("meld")
     found = examples(benchmark, runs)
     assert found == examples(benchmark, runs)
@@ -146,7 +146,7 @@ def test_examples_are_drawn_once_and_for_all(runs: list[EvaluatedRun]) -> None:
     assert {answer.right for e in open_ended for answer in e.answers} == {None}
 
 
-def test_what_right_means() -> None:
+def test_definition_of_a_right_answer() -> None:
     assert is_right(get_benchmark("meld"), "joy", ("happy",), "") is True
     assert is_right(get_benchmark("meld"), "joy", None, "") is False
     assert is_right(get_benchmark("mintrec"), "Ask for help", "The intent is ask for help.", "") is True
@@ -159,7 +159,7 @@ def test_what_right_means() -> None:
     assert is_right(get_benchmark("emer"), "She is sad.", ("sad",), "") is None
 
 
-def test_sections_hold_every_benchmark_and_say_what_is_not_comparable(runs: list[EvaluatedRun]) -> None:
+def test_sections_cover_all_benchmarks_and_note_incomparable_ones(runs: list[EvaluatedRun]) -> None:
     sections = {s.benchmark.id: s for s in build(runs)}
     assert list(sections) == [key for key in BENCHMARKS if key in ("meld", "ov_merd", "emer", "mintrec")]
     assert sections["emer"].metrics[0] == "f1"  # no judge has spoken
@@ -172,7 +172,7 @@ def test_sections_hold_every_benchmark_and_say_what_is_not_comparable(runs: list
     assert json.loads(json.dumps(sections["meld"].to_dict()))["published"][0]["protocol"] == "legacy"
 
 
-def test_the_wheel_tables_bring_the_published_protocol(shared: Path, tmp_path: Path) -> None:
+def test_wheel_tables_add_the_published_protocol(shared: Path, tmp_path: Path) -> None:
     runs = read_runs([write_run(tmp_path / "run", benchmarks=["meld"])])
     (meld,) = build(runs, shared / "data" / "emotion_wheel")
     assert len(meld.legacy["ours"].per_wheel) == 5
@@ -180,7 +180,7 @@ def test_the_wheel_tables_bring_the_published_protocol(shared: Path, tmp_path: P
     assert not any("--wheel-tables" in remark for remark in meld.remarks)
 
 
-def test_printed_numbers_are_those_of_the_notes(shared: Path) -> None:
+def test_printed_numbers_match_the_reference_notes(shared: Path) -> None:
     text = (shared / "reference.md").read_text("utf-8")
     line = next(x for x in text.splitlines() if "Baselines to beat (paper, Nano-EmoX P2E)" in x)
     told = {float(number) for number in re.findall(r"\d+\.\d+", line)}
@@ -193,7 +193,7 @@ def test_printed_numbers_are_those_of_the_notes(shared: Path) -> None:
     assert round(100 * mean, 2) == 74.01  # as printed
 
 
-def test_every_printed_row_names_a_score_of_its_benchmark_and_a_table() -> None:
+def test_printed_rows_name_a_metric_and_a_table() -> None:
     for row in PUBLISHED:
         assert set(row.metrics) <= set(BENCHMARKS[row.benchmark].metrics)
         assert row.table

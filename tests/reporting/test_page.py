@@ -79,7 +79,7 @@ def html(result: Mapping[str, Any]) -> str:
     return Path(result["files"][0]).read_text("utf-8")
 
 
-def test_shown_numbers_are_those_of_the_runs(folders: list[Path], html: str) -> None:
+def test_displayed_numbers_match_the_runs(folders: list[Path], html: str) -> None:
     shown = Page(html).numbers
     for folder in folders:
         told = json.loads((folder / "metrics.json").read_text("utf-8"))
@@ -91,7 +91,7 @@ def test_shown_numbers_are_those_of_the_runs(folders: list[Path], html: str) -> 
                         assert (str(value), cell(metric, value)) in shown[name, metric]
 
 
-def test_nothing_is_fetched_and_nothing_runs(html: str) -> None:
+def test_page_loads_nothing_and_has_no_scripts(html: str) -> None:
     elements = Page(html).elements
     assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in elements}
     for _, attributes in elements:
@@ -113,7 +113,7 @@ def test_ids_of_the_page_are_its_own(html: str) -> None:
     assert wanted <= {str(a["id"]) for _, a in page.elements if "id" in a}
 
 
-def test_what_models_and_clips_say_is_shown_as_it_stands(tmp_path: Path) -> None:
+def test_model_and_clip_text_is_escaped(tmp_path: Path) -> None:
     changes = {
         "emer1": {"raw": HOSTILE, "truth": HOSTILE},
         f"emer{NUM - 1}": {"error": HOSTILE},
@@ -132,7 +132,7 @@ def test_what_models_and_clips_say_is_shown_as_it_stands(tmp_path: Path) -> None
         assert ElementTree.parse(file).getroot().tag.endswith("svg")
 
 
-def test_figures_are_of_colours_that_the_colour_blind_can_tell_apart(result: Mapping[str, Any]) -> None:
+def test_figures_use_colour_blind_safe_colours(result: Mapping[str, Any]) -> None:
     svgs = [Path(f) for f in result["files"] if f.endswith(".svg")]
     names = {f.stem for f in svgs}
     assert {"meld-intervals", "meld-confusion-2", "meld-reliability", "ov_merd-wheels-1"} <= names
@@ -144,7 +144,7 @@ def test_figures_are_of_colours_that_the_colour_blind_can_tell_apart(result: Map
             assert colours <= plain | {colour.lower() for colour in OKABE_ITO}, file.stem
 
 
-def test_figures_are_drawn_alike_each_time_and_read_no_mathematics() -> None:
+def test_figures_are_deterministic_and_parse_no_math() -> None:
     bars = [
         Bar("$\\frac{", 0.5, (0.4, 0.6), "run"),
         Bar("名前", 0.2, None, "baseline"),
@@ -158,7 +158,7 @@ def test_figures_are_drawn_alike_each_time_and_read_no_mathematics() -> None:
 
 
 @given(st.text())
-def test_latex_prints_any_text_as_it_stands(text: str) -> None:
+def test_latex_escapes_any_text(text: str) -> None:
     told = escape(text)
     bare = re.sub(r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}", "", told)
     bare = re.sub(r"\\[{}$&#_%]", "", bare)
@@ -166,7 +166,7 @@ def test_latex_prints_any_text_as_it_stands(text: str) -> None:
     assert told == told.strip()
 
 
-def test_the_table_has_a_row_a_benchmark(result: Mapping[str, Any]) -> None:
+def test_latex_table_has_one_row_per_benchmark(result: Mapping[str, Any]) -> None:
     table = Path(result["files"][-1]).read_text("utf-8")
     assert all(rule in table for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}", r"\end{table}"))
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
@@ -178,7 +178,7 @@ def test_the_table_has_a_row_a_benchmark(result: Mapping[str, Any]) -> None:
     assert "& 56.55 &" in table
 
 
-def test_a_frame_is_shown_when_asked_for(tmp_path: Path) -> None:
+def test_frames_are_shown_on_request(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", benchmarks=["meld"], clips=range(4))
     root = tmp_path / "data"
     (root / "manifests").mkdir(parents=True)
@@ -212,7 +212,7 @@ def test_a_frame_is_shown_when_asked_for(tmp_path: Path) -> None:
         pictures(frames=True, data_root=root)
 
 
-def test_without_its_libraries_only_pages_and_figures_lack(
+def test_missing_libraries_disable_only_pages_and_figures(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -227,13 +227,13 @@ def test_without_its_libraries_only_pages_and_figures_lack(
     ]
 
 
-def test_evaluation_has_its_page_by_one_call(tmp_path: Path) -> None:
+def test_evaluation_report_by_one_call(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", benchmarks=["emer"])
     assert write_html(run) is None
     assert "<title>ours</title>" in (run / "report.html").read_text("utf-8")
 
 
-def test_what_judges_said_stands_in_the_page(tmp_path: Path) -> None:
+def test_judge_results_are_in_the_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", benchmarks=["emer"])
     score = {"mean": 6.125, "interval": [5.5, 6.75], "n": NUM, "failed": 2, "alpha": None, "per_judge": {}}
     judged = {"judges": [], "benchmarks": {"emer": {"scale": [1, 10], "metrics": {"clue_overlap": score}}}}
@@ -247,7 +247,7 @@ def test_what_judges_said_stands_in_the_page(tmp_path: Path) -> None:
         write_report(ReportOptions(runs=(run,), out=tmp_path / "r.html"))
 
 
-def test_halves_of_characters_are_shown_as_question_marks(tmp_path: Path) -> None:
+def test_lone_surrogates_are_shown_as_question_marks(tmp_path: Path) -> None:
     changes = {"ov_merd0": {"raw": "@ sad", "parsed": {"labels": ["@"]}}, "ov_merd2": {"parsed": None, "error": "@"}}
     run = write_run(tmp_path / "run", benchmarks=["ov_merd"], changes=changes)
     for file in run.rglob("*.json*"):
@@ -256,7 +256,7 @@ def test_halves_of_characters_are_shown_as_question_marks(tmp_path: Path) -> Non
     json.dumps(score_files(run, ScoreOptions()), ensure_ascii=False).encode()
 
 
-def test_settings_and_cost_are_a_line_each(tmp_path: Path) -> None:
+def test_settings_and_cost_have_one_line_each(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", benchmarks=["mintrec"])
     file = run / "metrics.json"
     told = json.loads(file.read_text("utf-8"))
@@ -273,7 +273,7 @@ def write_page(run: Path) -> str:
     return (run / "report.html").read_text("utf-8")
 
 
-def test_the_short_report_tells_rows_that_are_there(tmp_path: Path) -> None:
+def test_short_report_lists_available_rows(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", benchmarks=["emer"])
     told = format_report(json.loads((run / "metrics.json").read_text("utf-8")))
     assert "- `majority`: the most common answer" in told
@@ -311,7 +311,7 @@ CHROMIUM = os.environ.get("NANOEMOX_CHROMIUM") or shutil.which("chromium")
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: name it with NANOEMOX_CHROMIUM")
 @pytest.mark.parametrize("width", [375, 1280])
-def test_in_a_browser_it_fits_and_asks_for_nothing(html: str, tmp_path: Path, width: int) -> None:
+def test_browser_layout_fits_and_loads_nothing(html: str, tmp_path: Path, width: int) -> None:
     measure = """<script>addEventListener("load", () => {
         const page = document.documentElement, drawings = [...document.querySelectorAll("figure svg")];
         const drawn = drawings.every(s => s.getBoundingClientRect().height > 50);

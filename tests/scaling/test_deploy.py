@@ -1,4 +1,4 @@
-"""What the files for containers say agrees with the package: commands, paths, user, limits."""
+"""The container files agree with the package: commands, paths, user, limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def container() -> dict[str, Any]:
     return dict(deployment["spec"]["template"]["spec"])
 
 
-def test_what_is_copied_is_there_and_gets_through() -> None:
+def test_docker_copy_sources_exist_and_are_not_ignored() -> None:
     copied = [w for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for w in line.split()]
     assert copied
     let_through = (DEPLOY / "Dockerfile.dockerignore").read_text("utf-8").split()
@@ -62,7 +62,7 @@ def test_nobody_runs_as_root_and_probes_need_no_token() -> None:
     assert probed == OPEN_PATHS
 
 
-def test_there_is_time_to_finish() -> None:
+def test_stop_grace_period_exceeds_shutdown_time() -> None:
     pod = container()
     waits = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > waits + SHUTDOWN_S
@@ -71,6 +71,6 @@ def test_there_is_time_to_finish() -> None:
     assert compose["ports"] == ["127.0.0.1:8000:8000"]
 
 
-def test_what_was_not_run_says_so() -> None:
+def test_untested_deployments_are_marked() -> None:
     for path in (DEPLOY / "Dockerfile", DEPLOY / "compose.yaml", DEPLOY / "kubernetes.yaml"):
         assert "Not run here" in path.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""What stands around Ray, without it: options, rooms for workers, the answer of the proxy, and file systems."""
+"""The code around Ray without Ray: options, workers, proxy response, file systems."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def test_no_workers(text: str) -> None:
         ({"gpus": 1.5}, "1.5 GPUs each: Ray gives a fraction of one, or whole ones"),
     ],
 )
-def test_shares_that_cannot_be_meant(share: dict[str, Any], message: str) -> None:
+def test_invalid_shares_are_refused(share: dict[str, Any], message: str) -> None:
     with pytest.raises(NanoEmoXError, match=message):
         Share(**share)
 
 
-def test_a_worker_takes_no_gpu_that_ray_does_not_count() -> None:
+def test_workers_use_only_gpus_known_to_ray() -> None:
     assert Share().device("auto") == "cpu"
     assert Share(gpus=0.25).device("auto") == "auto"
     assert Share().device("cuda:1") == "cuda:1"
 
 
-def test_more_than_there_is_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excess_resources_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(share: Share, **resources: float) -> None:
         there = SimpleNamespace(address_info={"node_ip_address": "127.0.0.1"})
         ray = SimpleNamespace(init=lambda **_: there, shutdown=lambda **_: None, cluster_resources=lambda: resources)
@@ -65,7 +65,7 @@ def test_more_than_there_is_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
         start(Share(2, 2, gpus=0.5), CPU=2.0)
 
 
-def test_without_ray_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NanoEmoXError, match=r"pip install 'nanoemox\[ray\]'"), ray_at(Cluster(), Share()):
         pass
@@ -92,7 +92,7 @@ def run(*args: object) -> int:
         (("answer", "--text", "hello", "--ray", "--csv", "t.csv"), "cannot be combined with --csv, --ray"),
     ],
 )
-def test_options_that_cannot_be_meant(
+def test_invalid_options_are_refused(
     args: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -131,7 +131,7 @@ END = {"type": "http.response.body", "body": b"words", "more_body": False}
 
 
 @pytest.mark.parametrize("messages", [[], [start(503), END], [start(429), END], [start(408), END]])
-def test_no_answer_becomes_one_to_come_back_for(messages: list[dict[str, Any]]) -> None:
+def test_missing_replica_gives_503_with_retry_after(messages: list[dict[str, Any]]) -> None:
     first, body = through(messages)
     assert first["status"] == 503
     assert dict(first["headers"])[b"retry-after"] == b"1"
@@ -142,12 +142,12 @@ def test_no_answer_becomes_one_to_come_back_for(messages: list[dict[str, Any]]) 
     "messages",
     [[start(200), END], [start(429, b"application/json"), END], [start(500, b"application/json"), END], [start(200)]],
 )
-def test_what_a_replica_said_stays(messages: list[dict[str, Any]]) -> None:
+def test_replica_responses_pass_unchanged(messages: list[dict[str, Any]]) -> None:
     assert through(messages) == messages
     assert through([], "websocket") == []
 
 
-def test_ray_serve_finds_it() -> None:
+def test_ray_serve_loads_the_middleware() -> None:
     (name,) = PROXY_VARIABLES.values()
     assert name == f"{middlewares.__module__}:{middlewares.__name__}"
     assert [m.cls for m in middlewares()] == [Unanswered]
@@ -156,7 +156,7 @@ def test_ray_serve_finds_it() -> None:
 # -------------------------------------------------------------------- an actor's work
 
 
-def test_an_actor_tells_every_source_of_a_batch(tmp_path: Path) -> None:
+def test_actor_reports_every_source_of_a_batch(tmp_path: Path) -> None:
     import pickle
 
     def opener() -> Any:

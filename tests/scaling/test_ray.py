@@ -1,4 +1,4 @@
-"""Ray itself, on this machine: a replica killed under load, a folder whose answering is killed and resumed."""
+"""Ray on this machine: a replica killed under load, a job killed and resumed."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_replica_killed_under_load(model: str) -> None:
         assert all("(raylet)" in told and "died or was killed" in told for told in out.splitlines())
 
 
-def test_each_clip_is_answered_once_though_killed_half_way(model: str, tmp_path: Path) -> None:
+def test_resumed_job_answers_each_clip_once(model: str, tmp_path: Path) -> None:
     folder, table = tmp_path / "clips", tmp_path / "answers.csv"
     folder.mkdir()
     (folder / "0.wav").write_bytes(wav(0.2))

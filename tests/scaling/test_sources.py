@@ -1,4 +1,4 @@
-"""Clips in an object store: pyarrow's own file systems stand for it, behind the same interface."""
+"""Clips in an object store, with pyarrow's local file systems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> str:
     return f"file://{folder}"
 
 
-def test_a_folder_is_listed_and_its_clips_copied_with_their_words(store: str, tmp_path: Path) -> None:
+def test_folder_listing_copies_clips_with_subtitles(store: str, tmp_path: Path) -> None:
     clips = list_clips(store, MEDIA_SUFFIXES)
     assert len(clips) == 2
     assert all(c.startswith(f"{store}/") for c in clips)
@@ -44,13 +44,13 @@ def test_a_folder_is_listed_and_its_clips_copied_with_their_words(store: str, tm
         ("s3://key:secret@bucket/x", "put it into the environment"),
     ],
 )
-def test_what_cannot_be_listed(uri: str, message: str) -> None:
+def test_unlistable_sources_are_named(uri: str, message: str) -> None:
     with pytest.raises(NanoEmoXError, match=message) as told:
         list_clips(uri, MEDIA_SUFFIXES)
     assert "secret" not in str(told.value)
 
 
-def test_what_cannot_be_copied(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncopyable_sources_are_named(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MediaError, match="no such file"):
         copy_clip(f"{store}/gone.wav", tmp_path)
     monkeypatch.setattr("nanoemox.scaling.sources.MediaOptions", lambda: type("Small", (), {"max_bytes": 4}))
@@ -58,7 +58,7 @@ def test_what_cannot_be_copied(store: str, tmp_path: Path, monkeypatch: pytest.M
         copy_clip(list_clips(store, MEDIA_SUFFIXES)[0], tmp_path)
 
 
-def test_paths_and_uris_are_told_apart(store: str, tmp_path: Path) -> None:
+def test_paths_and_uris_are_distinguished(store: str, tmp_path: Path) -> None:
     clips, problems = expand(as_sources([store, "file:///no/such", str(tmp_path / "gone.wav")], remote=True))
     assert clips == list_clips(store, MEDIA_SUFFIXES)
     assert problems == {

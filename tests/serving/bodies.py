@@ -1,4 +1,4 @@
-"""Requests that are right but for some places: they reach what lies behind the checks, which random ones rarely do."""
+"""Nearly valid requests, which pass the first checks more often than random ones."""
 
 from __future__ import annotations
 

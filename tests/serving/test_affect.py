@@ -1,4 +1,4 @@
-"""``/v1/affect``: what it says is what the engine says, for forms, JSON, files; along a clip; for many at once."""
+"""``/v1/affect`` equals the engine: forms, JSON, files, timelines, concurrent clients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check(found: dict[str, Any], wanted: Answer) -> None:
             assert mine["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
 
 
-def test_six_answers_from_a_form(address: str, engine: Engine) -> None:
+def test_form_upload_gets_six_answers(address: str, engine: Engine) -> None:
     found = post(address, files={"file": ("me.mkv", video(), "video/x-matroska")}, data={"max_new_tokens": "8"})
     assert found.status_code == 200, found.text
     check(found.json(), engine.answer(engine.load(video()), ALL_TASKS, options=SHORT))
@@ -67,7 +67,7 @@ def test_json_and_uploaded_files(address: str, engine: Engine) -> None:
         assert found.json()["evidence"]["window_attention"]
 
 
-def test_words_alone_with_labels_and_history(address: str, engine: Engine) -> None:
+def test_text_only_with_labels_and_history(address: str, engine: Engine) -> None:
     form = {"text": "It is over.", "tasks": "mer", "labels": '{"mer": ["happy", "sad"]}'}
     found = post(address, data=form, files={"file": ("a.wav", wav())})
     check(found.json(), engine.answer(engine.load(wav(), subtitle="It is over."), "mer", ["happy", "sad"]))
@@ -95,16 +95,16 @@ def test_timeline(address: str, engine: Engine) -> None:
     ("body", "says"),
     [
         ({}, "nothing to answer about: send JSON with text"),
-        ({"txt": "Hm."}, "txt: no such field; there are video, audio, image, file_id, text, history, tasks"),
+        ({"txt": "Hm."}, "txt: no such field; the fields are video, audio, image, file_id, text, history, tasks"),
         ({"text": "Hm.", "tasks": ["guess"]}, "unknown task"),
         ({"text": "Hm.", "tasks": []}, "tasks"),
-        ({"text": "Hm.", "labels": {"erg": ["a"]}}, "erg takes none"),
-        ({"text": "Hm.", "tasks": ["mer"], "labels": {"mir": ["a"]}}, "not asked"),
+        ({"text": "Hm.", "labels": {"erg": ["a"]}}, "erg has no labels"),
+        ({"text": "Hm.", "tasks": ["mer"], "labels": {"mir": ["a"]}}, "not in tasks"),
         ({"text": "Hm.", "labels": {"mer": ["a", "A"]}}, "given twice"),
         ({"text": "Hm.", "max_new_tokens": 2000}, "max_new_tokens"),
-        ({"text": "Hm.", "timeline": {}}, "one video or sound"),
+        ({"text": "Hm.", "timeline": {}}, "one video or audio"),
         ({"video": "AAAA"}, "video"),
-        ({"audio": "http://example.com/a.wav"}, "fetches nothing"),
+        ({"audio": "http://example.com/a.wav"}, "does not fetch URLs"),
         ({"file_id": "file-0"}, "no such file"),
     ],
 )
@@ -114,13 +114,13 @@ def test_mistakes(address: str, body: dict[str, Any], says: str) -> None:
     assert says in found.json()["error"]["message"]
 
 
-def test_a_file_as_the_whole_body_is_told_how_it_is_sent(address: str) -> None:
+def test_file_as_request_body_names_the_correct_way(address: str) -> None:
     found = post(address, content=wav(), headers={"content-type": "application/x-www-form-urlencoded"})
     assert found.status_code == 400
     assert "curl -F file=@" in found.json()["error"]["message"]
 
 
-def test_forms_that_are_none(address: str) -> None:
+def test_invalid_forms_are_refused(address: str) -> None:
     kind = "multipart/form-data; boundary=x"
     for content in (b"", b"--x", b"--x\r\n\r\n", b"--x--", b"\xff" * 100):
         found = post(address, content=content, headers={"content-type": kind})
@@ -130,7 +130,7 @@ def test_forms_that_are_none(address: str) -> None:
     assert httpx.post(f"{address}/v1/files", json={}).status_code == 415
 
 
-def test_large_forms_touch_no_disk(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_forms_stay_in_memory(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("rolled over to the disk")
 
@@ -143,7 +143,7 @@ def test_large_forms_touch_no_disk(address: str, monkeypatch: pytest.MonkeyPatch
     assert post(address, files={"file": ("a.wav", data)}, data={"tasks": "mer"}).status_code == 200
 
 
-def test_many_at_once_get_their_own_answers(address: str, engine: Engine, service: Service) -> None:
+def test_concurrent_requests_get_their_own_answers(address: str, engine: Engine, service: Service) -> None:
     sounds = [wav(1.0, seed) for seed in range(8)]
 
     def ask(i: int) -> dict[str, Any]:

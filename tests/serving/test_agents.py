@@ -1,4 +1,4 @@
-"""The tools for agents, called by the official SDK's own client: in this process, over stdio and over HTTP."""
+"""MCP tools with the official SDK's client: in process, over stdio and over HTTP."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_tools_have_schemas(engine: Engine, folder: Path) -> None:
         assert "\n " not in tool.description
 
 
-def test_a_clip_gets_the_engines_answers(engine: Engine, folder: Path) -> None:
+def test_analyze_clip_equals_the_engine(engine: Engine, folder: Path) -> None:
     server = build_server(engine, [folder])
     found = Analysis.model_validate(call(server, "analyze_clip", path="sample.mp4").structured_content)
     expected = engine.answer(folder / "sample.mp4")
@@ -97,7 +97,7 @@ def test_a_clip_gets_the_engines_answers(engine: Engine, folder: Path) -> None:
     assert few.modalities == ["text"]
 
 
-def test_free_questions_and_a_reply(engine: Engine, folder: Path) -> None:
+def test_decide_and_reply_tools(engine: Engine, folder: Path) -> None:
     server = build_server(engine, [folder])
     asked = ["predicate: Is it a joke?", "choice: Who? me|you", "score: How loud? low|mid|high"]
     found = DecisionsOut.model_validate(call(server, "decide", questions=asked, path="sample.mp4").structured_content)
@@ -112,23 +112,23 @@ def test_free_questions_and_a_reply(engine: Engine, folder: Path) -> None:
     assert isinstance(reply.reply, str)
 
 
-def test_only_the_folders_are_read(engine: Engine, folder: Path) -> None:
+def test_only_allowed_folders_are_read(engine: Engine, folder: Path) -> None:
     server = build_server(engine, [folder])
     for outside in ("../secret.mp4", str(folder.parent / "secret.mp4"), "link.mp4", "/etc/passwd", "../none.mp4"):
-        assert "not in a folder that may be read" in told(call(server, "analyze_clip", path=outside))
+        assert "not in an allowed folder" in told(call(server, "analyze_clip", path=outside))
     assert "no such file" in told(call(server, "analyze_clip", path="none.mp4"))
-    assert "cannot be a file's name" in told(call(server, "analyze_clip", path="a\0b"))
+    assert "not a valid file name" in told(call(server, "analyze_clip", path="a\0b"))
     assert "no such file" in told(call(server, "analyze_clip", path="."))
     with pytest.raises(NanoEmoXError, match="no such folder"):
         build_server(engine, [folder / "none"])
 
 
-def test_mistakes_are_sentences_and_nothing_is_logged(
+def test_mistakes_give_messages_and_nothing_is_logged(
     engine: Engine, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING)
     server = build_server(engine, [folder], Limits(duration_s=1.0))
-    assert "give path, or text" in told(call(server, "analyze_clip", text="  "))
+    assert "give path, text" in told(call(server, "analyze_clip", text="  "))
     assert "unknown task 'xyz'" in told(call(server, "analyze_clip", text="secretword", tasks=["xyz"]))
     assert "write 'predicate" in told(call(server, "decide", text="secretword", questions=["hm"]))
     assert "20000 characters" in told(call(server, "decide", text="w" * 20_001, questions=["predicate: so?"]))
@@ -171,13 +171,13 @@ def test_over_http_on_loopback(model: Path, folder: Path) -> None:
     assert process.returncode == 0
 
 
-def test_a_wrong_folder_is_told_before_the_model_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_folder_is_reported_before_the_model_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["mcp", "--folder", "/nowhere", "--model", "/nowhere"])
     assert stop.value.code == 2
     assert "--folder /nowhere: no such folder" in capsys.readouterr().err
 
 
-def test_every_task_is_named_to_the_agent() -> None:
+def test_tool_description_names_every_task() -> None:
     described = agents.Tools.analyze_clip.__doc__ or ""
     assert all(f"{key} (" in described for key in ALL_TASKS)

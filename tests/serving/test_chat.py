@@ -1,4 +1,4 @@
-"""Chat completions with the real client of OpenAI: the identifiers choose the task, streams say the same."""
+"""Chat completions with OpenAI's client: task identifiers, streams."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_media_and_history(client: OpenAI, engine: Engine) -> None:
         assert found.choices[0].message.content == wanted
 
 
-def test_a_closed_task_has_probabilities_beside(client: OpenAI, engine: Engine) -> None:
+def test_closed_task_response_has_probabilities(client: OpenAI, engine: Engine) -> None:
     asked = user("I got the job! [Recognition] Choose one: happy, sad, angry.")
     found = client.chat.completions.create(model="tiny", messages=asked)
     reading = engine.answer(Clip("w", subtitle="I got the job!"), "mer", ["happy", "sad", "angry"]).tasks["mer"]
@@ -91,7 +91,7 @@ def test_a_closed_task_has_probabilities_beside(client: OpenAI, engine: Engine) 
     assert other.choices[0].message.content in ("joke", "thank")
 
 
-def test_a_stream_says_what_the_whole_says(client: OpenAI) -> None:
+def test_stream_equals_the_whole_response(client: OpenAI) -> None:
     for words in ("I got the job!", "Hm. [Recogn_OV]", "Hm. [Recognition]"):
         whole = client.chat.completions.create(model="tiny", messages=user(words), max_tokens=24)
         chunks = list(
@@ -125,7 +125,7 @@ def test_stop_strings(client: OpenAI) -> None:
         assert "".join(e.choices[0].delta.content or "" for e in events) == content[:first]
 
 
-def test_drawn_text_repeats_with_its_seed(client: OpenAI) -> None:
+def test_sampling_is_reproducible_with_a_seed(client: OpenAI) -> None:
     def drawn(seed: int) -> str | None:
         options: Any = {"temperature": 1.5, "top_p": 0.9, "max_tokens": 24, "seed": seed}
         return (
@@ -135,7 +135,7 @@ def test_drawn_text_repeats_with_its_seed(client: OpenAI) -> None:
     assert drawn(7) == drawn(7) != drawn(8)
 
 
-def test_async_clients_at_once(address: str, engine: Engine) -> None:
+def test_concurrent_async_clients(address: str, engine: Engine) -> None:
     words = [f"It was number {i}." for i in range(12)]
 
     async def ask() -> list[Any]:
@@ -153,7 +153,7 @@ def test_async_clients_at_once(address: str, engine: Engine) -> None:
 def test_models(client: OpenAI) -> None:
     assert [m.id for m in client.models.list()] == ["tiny", "nanoemox"]
     assert client.models.retrieve("tiny").object == "model"
-    with pytest.raises(NotFoundError, match="ask for"):
+    with pytest.raises(NotFoundError, match="no such model"):
         client.models.retrieve("gpt-6")
 
 
@@ -161,9 +161,9 @@ def test_models(client: OpenAI) -> None:
     ("change", "says"),
     [
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "system", "content": "Hm."}]}, "no message of the user"),
+        ({"messages": [{"role": "system", "content": "Hm."}]}, "no message with the role user"),
         ({"messages": user("[Intent]")}, "nothing to answer from"),
-        ({"n": 2}, "n: this model does not do that"),
+        ({"n": 2}, "n: not supported by this model"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"temperature": 3}, "temperature"),
@@ -181,7 +181,7 @@ def test_mistakes(client: OpenAI, change: dict[str, Any], says: str, stream: boo
     assert says in refused.value.message
 
 
-def test_what_is_no_json(address: str) -> None:
+def test_invalid_json_is_refused(address: str) -> None:
     head = {"content-type": "application/json"}
     for content in (b"{", b"[1]", b'"a"', b"", b"\xff"):
         answer = httpx.post(f"{address}/v1/chat/completions", content=content, headers=head)
@@ -189,7 +189,7 @@ def test_what_is_no_json(address: str) -> None:
         assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_half_a_character_is_no_failure(address: str) -> None:
+def test_lone_surrogates_are_accepted(address: str) -> None:
     body = {"model": "tiny", "messages": user("\ud800 [Recognition]"), "labels": ["sad\ud800", "glad"]}
     head = {"content-type": "application/json"}
     answer = httpx.post(f"{address}/v1/chat/completions", content=json.dumps(body), headers=head, timeout=60)

@@ -1,4 +1,4 @@
-"""``/v1/decisions`` with the real client of OpenAI, and ``/v1/systemone`` in the format of transformers' server."""
+"""``/v1/decisions`` with OpenAI's client, and ``/v1/systemone`` in the format of transformers' server."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_pictures(client: OpenAI, engine: Engine) -> None:
     check(found, ours(engine, loaded(engine, picture(), picture(1, 32, 64))))
 
 
-def test_sound_and_video_are_our_extension(client: OpenAI, engine: Engine) -> None:
+def test_audio_and_video_parts(client: OpenAI, engine: Engine) -> None:
     sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav()).decode(), "format": "wav"}}
     seen = {"type": "input_video", "video_url": data_uri(video(), "video/x-matroska")}
     check(
@@ -136,10 +136,10 @@ PREDICATE: Any = {"type": "predicate", "instructions": "So?"}
         ({"questions": [{"type": "choice", "instructions": "So?", "choices": [{"value": "a"}] * 2}]}, "given twice"),
         ({"questions": [{"type": "predicate", "instructions": "why " * 1900}]}, "the model takes 1024"),
         ({"input": ""}, "nothing to answer from"),
-        ({"input": []}, "no message of the user"),
+        ({"input": []}, "no message with the role user"),
         ({"input": asking({"type": "input_image", "image_url": "data:image/png,abc"})}, "data:TYPE;base64,DATA"),
         ({"input": asking({"type": "input_image", "image_url": "data:image/png;base64,!"})}, "not valid base64"),
-        ({"input": asking({"type": "input_image", "image_url": "http://127.0.0.1/a.png"})}, "fetches nothing"),
+        ({"input": asking({"type": "input_image", "image_url": "http://127.0.0.1/a.png"})}, "does not fetch URLs"),
         ({"input": asking({"type": "input_image", "image_url": data_uri(b"no picture", "image/png")})}, "image"),
         ({"input": asking({"type": "input_audio"})}, "exactly one"),
     ],
@@ -153,7 +153,7 @@ def test_mistakes(client: OpenAI, change: dict[str, Any], says: str) -> None:
 
 
 def test_another_model(client: OpenAI) -> None:
-    with pytest.raises(NotFoundError, match="ask for tiny or nanoemox") as refused:
+    with pytest.raises(NotFoundError, match="the models are tiny, nanoemox") as refused:
         client.decisions.create(model="gpt-6-luna", input="It is over.", questions=[PREDICATE])
     assert refused.value.code == "model_not_found"
 
@@ -203,7 +203,7 @@ def test_system_one_answers_have_the_shape_of_transformers(address: str) -> None
             assert mine[key] == (pytest.approx(value) if isinstance(value, float | dict) and key != "legend" else value)
 
 
-def test_half_a_character_is_no_failure(address: str) -> None:
+def test_lone_surrogates_are_accepted(address: str) -> None:
     half = "\ud800"
     questions = [
         {"type": "predicate", "instructions": half, "name": half},

@@ -1,4 +1,4 @@
-"""What is refused before it costs anything, what ends with its client, and what never leaves the server."""
+"""Limits, admission, cancellation, privacy, and fetching of media."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openai import AuthenticationError, OpenAI, RateLimitError
 
 from nanoemox.inference.engine import Engine
 from nanoemox.serving.app import serve
-from nanoemox.serving.errors import Refusal
+from nanoemox.serving.errors import ApiError
 from nanoemox.serving.fetch import fetch, is_public
 from nanoemox.serving.files import FileStore
 from nanoemox.serving.limits import Limits
@@ -42,7 +42,7 @@ def test_health_and_metrics(address: str) -> None:
     assert httpx.get(f"{address}/v1/affect").status_code == 405
 
 
-def test_foreign_hosts_and_pages(address: str) -> None:
+def test_foreign_hosts_and_origins_are_refused(address: str) -> None:
     assert httpx.get(f"{address}/healthz", headers={"host": "evil.example"}).status_code == 421
     assert httpx.get(f"{address}/healthz", headers={"host": "localhost:1"}).status_code == 200
     foreign = httpx.post(f"{address}/v1/affect", files={"file": b"a"}, headers={"origin": "http://evil.example"})
@@ -50,7 +50,7 @@ def test_foreign_hosts_and_pages(address: str) -> None:
     assert httpx.get(f"{address}/healthz", headers={"origin": "null"}).status_code == 403
 
 
-def test_too_large(address: str, service: Service) -> None:
+def test_oversized_requests_are_refused(address: str, service: Service) -> None:
     big = b"0" * (service.limits.body_bytes + 1)
     kind = {"content-type": "application/json"}
     assert httpx.post(f"{address}/v1/affect", content=big, headers=kind).status_code == 413
@@ -63,7 +63,7 @@ def test_too_large(address: str, service: Service) -> None:
     assert answer.json()["error"]["message"].startswith("the request is larger than 2097152 bytes")
 
 
-def test_pictures_and_clips_beyond_the_limits(engine: Engine) -> None:
+def test_images_and_clips_beyond_the_limits(engine: Engine) -> None:
     service = Service(engine, Limits(pixels=1000, duration_s=2.0, decode_s=30))
     with running(service) as url:
         large = httpx.post(f"{url}/v1/affect", files={"file": ("a.png", picture(), "image/png")}, timeout=60)
@@ -84,14 +84,14 @@ def test_token(engine: Engine) -> None:
         assert OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0).models.list().data
 
 
-def test_a_token_guards_what_others_can_reach(engine: Engine) -> None:
+def test_public_address_requires_a_token(engine: Engine) -> None:
     with pytest.raises(NanoEmoXError, match="set --token"):
         serve(Service(engine), "0.0.0.0", 0, None, print)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(NanoEmoXError, match="cannot listen"):
         serve(Service(engine), "127.0.0.1", taken.getsockname()[1], None, print)
 
 
-def test_a_full_queue_says_when_to_come_back(engine: Engine) -> None:
+def test_full_queue_gives_429_with_retry_after(engine: Engine) -> None:
     service = Service(engine, Limits(queue=2))
     with running(service) as url, busy_model(service) as gate, ThreadPoolExecutor(2) as pool:
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
@@ -106,16 +106,16 @@ def test_a_full_queue_says_when_to_come_back(engine: Engine) -> None:
         assert client.with_options(max_retries=3).chat.completions.create(**CHAT).choices
 
 
-def test_too_slow_an_answer_is_given_up(engine: Engine) -> None:
+def test_slow_response_times_out(engine: Engine) -> None:
     service = Service(engine, Limits(request_s=0.3))
     with running(service) as url, busy_model(service):
         for body in (CHAT, CHAT | {"stream": True}):
             answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
             assert answer.status_code == 504
-            assert "took too long" in answer.json()["error"]["message"]
+            assert "timed out" in answer.json()["error"]["message"]
 
 
-def test_too_slow_a_body_is_given_up(engine: Engine) -> None:
+def test_slow_request_body_times_out(engine: Engine) -> None:
     with running(Service(engine, Limits(body_s=0.3))) as url:
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
@@ -129,7 +129,7 @@ def test_too_slow_a_body_is_given_up(engine: Engine) -> None:
             assert b" 408 " in wire.recv(4096).split(b"\r\n")[0]
 
 
-def test_a_client_that_leaves_is_forgotten(engine: Engine) -> None:
+def test_disconnected_client_is_cancelled(engine: Engine) -> None:
     service = Service(engine)
     with running(service) as url:
         with busy_model(service):
@@ -144,7 +144,7 @@ def test_a_client_that_leaves_is_forgotten(engine: Engine) -> None:
 DECISION = {"model": "tiny", "input": "Hm.", "questions": [{"type": "predicate", "instructions": "So?"}]}
 
 
-def test_a_reader_that_leaves_a_stream_ends_the_writing(engine: Engine) -> None:
+def test_disconnected_stream_stops_generation(engine: Engine) -> None:
     service = Service(engine)
     with running(service) as url:
         body = CHAT | {"stream": True, "max_tokens": 900, "temperature": 2.0}
@@ -153,7 +153,7 @@ def test_a_reader_that_leaves_a_stream_ends_the_writing(engine: Engine) -> None:
         until(lambda: metric(url, AT_WORK) == 0)
 
 
-def test_what_is_at_work_is_finished_when_the_server_ends(engine: Engine) -> None:
+def test_running_requests_finish_at_shutdown(engine: Engine) -> None:
     service = Service(engine)
     with ThreadPoolExecutor(1) as pool, busy_model(service) as gate:
         with running(service) as url:
@@ -164,7 +164,7 @@ def test_what_is_at_work_is_finished_when_the_server_ends(engine: Engine) -> Non
     assert not service.batcher.alive
 
 
-def test_a_form_that_cannot_be_read_fills_no_log(address: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_form_is_not_logged(address: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     kind = {"content-type": "multipart/form-data; boundary=x"}
     form = b"--x\r\nContent-Disp\rosition: form-data\r\n\r\nwords\r\n--x--\r\n"
@@ -172,7 +172,7 @@ def test_a_form_that_cannot_be_read_fills_no_log(address: str, caplog: pytest.Lo
     assert caplog.text == ""
 
 
-def test_a_failure_is_a_sentence_and_its_log_holds_no_words(
+def test_internal_error_is_logged_without_content(
     engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service(engine)
@@ -198,14 +198,14 @@ def test_nothing_of_a_clip_is_logged(address: str, caplog: pytest.LogCaptureFixt
     assert not any("secret" in line for line in ours)
 
 
-def test_files_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploaded_files_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(100, 60)
     first = store.add(b"a" * 60, "a", "user_data")
     second = store.add(b"b" * 60, "b", "user_data")
     assert store.all() == [second]
-    with pytest.raises(Refusal, match="no such file"):
+    with pytest.raises(ApiError, match="no such file"):
         store.get(first.id)
-    with pytest.raises(Refusal, match="larger than 100"):
+    with pytest.raises(ApiError, match="larger than 100"):
         store.add(b"c" * 101, "c", "user_data")
     later = time.time() + 61
     monkeypatch.setattr("nanoemox.serving.files.time.time", lambda: later)
@@ -245,10 +245,10 @@ def anywhere(address: str) -> bool:
     return True
 
 
-def test_fetching_from_an_allowed_host(media_host: str) -> None:
+def test_fetch_from_an_allowed_host(media_host: str) -> None:
     assert fetch(f"http://{media_host}/10", {media_host}, 100, anywhere) == b"x" * 10
     assert fetch(f"http://{media_host}/to//10", {media_host}, 100, anywhere) == b"x" * 10
-    with pytest.raises(Refusal, match="larger than 100"):
+    with pytest.raises(ApiError, match="larger than 100"):
         fetch(f"http://{media_host}/101", {media_host}, 100, anywhere)
 
 
@@ -262,14 +262,14 @@ def test_fetching_from_an_allowed_host(media_host: str) -> None:
     ],
 )
 def test_redirects_are_checked_again(media_host: str, path: str, says: str) -> None:
-    with pytest.raises(Refusal, match=says):
+    with pytest.raises(ApiError, match=says):
         fetch(f"http://{media_host}{path.format(host=media_host)}", {media_host}, 100, anywhere)
 
 
 def test_private_addresses_are_refused_even_for_an_allowed_host(media_host: str) -> None:
-    with pytest.raises(Refusal, match="private network"):
+    with pytest.raises(ApiError, match="private network"):
         fetch(f"http://{media_host}/10", {media_host}, 100)
-    with pytest.raises(Refusal, match="fetches nothing"):
+    with pytest.raises(ApiError, match="does not fetch URLs"):
         fetch(f"http://{media_host}/10", (), 100, anywhere)
     for address in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "0.0.0.0"):
         assert not is_public(address)
@@ -279,7 +279,7 @@ def test_private_addresses_are_refused_even_for_an_allowed_host(media_host: str)
     assert is_public("2606:4700::1111")
 
 
-def test_a_request_for_a_private_address(engine: Engine) -> None:
+def test_request_for_a_private_address_is_refused(engine: Engine) -> None:
     with running(Service(engine, media_hosts=frozenset({"localhost"}))) as url:
         for link in ("http://localhost/a.png", "http://127.0.0.1/a.png", f"{url}/healthz", "ftp://localhost/a"):
             part = {"type": "input_image", "image_url": link}
@@ -288,13 +288,13 @@ def test_a_request_for_a_private_address(engine: Engine) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_url")
 
 
-def test_json_holds_half_characters() -> None:
+def test_json_response_accepts_lone_surrogates() -> None:
     from nanoemox.serving.errors import json_response
 
     assert json.loads(bytes(json_response({"a": "\ud800"}).body)) == {"a": "\ud800"}
 
 
-def test_batches_take_what_waits() -> None:
+def test_waiting_items_form_the_next_batch() -> None:
     from nanoemox.serving.batching import Batcher
 
     seen: list[tuple[str, list[int]]] = []
@@ -329,7 +329,7 @@ def test_batches_take_what_waits() -> None:
     batcher = Batcher(4)
     found = asyncio.run(main())
     batcher.close()
-    with pytest.raises(Refusal, match="stopping"):
+    with pytest.raises(ApiError, match="shutting down"):
         asyncio.run(batcher.run(Work("a"), 1))
     assert seen == [("b", [0]), ("a", [1, 2, 4, 5]), ("b", [3, 6]), ("a", [7, 8])]
     assert found[:7] == [0, 10, 20, 30, 40, 50, 60]

@@ -1,4 +1,4 @@
-"""Live streams: a session says what its replay says, bit for bit; too little is a state; nothing blocks."""
+"""Live streams: bit-for-bit replay, missing evidence, nothing blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 import nanoemox.inference.engine
-from nanoemox.faces.detectors import Memory
+from nanoemox.faces.detectors import DetectionCache
 from nanoemox.inference.engine import Engine
 from nanoemox.media.load import load_clip
 from nanoemox.serving import measuring
@@ -91,7 +91,7 @@ class Client:
         return [m for m in self.said if m["type"] in kinds]
 
 
-def test_a_session(address: str, stream: list[bytes], engine: Engine) -> None:
+def test_live_session(address: str, stream: list[bytes], engine: Engine) -> None:
     client = Client(address, interval_s=1.0, window_s=3.0, reply=True, half_life_s=2.0)
     said = client.play(stream, 0.005)
     assert said[0]["type"] == "session.created"
@@ -114,7 +114,7 @@ def test_a_session(address: str, stream: list[bytes], engine: Engine) -> None:
                 assert reading["label"] == max(reading["smoothed"], key=reading["smoothed"].__getitem__)
 
 
-def test_a_recorded_session_replays_bit_for_bit(address: str, stream: list[bytes], engine: Engine) -> None:
+def test_recorded_session_replays_bit_for_bit(address: str, stream: list[bytes], engine: Engine) -> None:
     session = {"interval_s": 2.5, "window_s": 3.0, "faces": "all"}
     config, sent = LiveConfig.model_validate(session), 0
 
@@ -201,7 +201,7 @@ def test_words_are_heard_at_the_end_of_an_utterance(
     assert recogniser.calls == len(spoken)
 
 
-def test_what_was_seen_before_changes_no_reading(
+def test_detection_cache_changes_no_measurement(
     stream: list[bytes], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = LiveConfig(interval_s=1.5, window_s=3.0, faces="all")
@@ -209,20 +209,20 @@ def test_what_was_seen_before_changes_no_reading(
     looks: list[int] = []
     inner = measuring.with_face
 
-    def noted(clip: Any, *rest: Any, memory: Memory, **how: Any) -> Any:
-        found = inner(clip, *rest, memory=memory, **how)
-        looks.append(len(memory))
+    def noted(clip: Any, *rest: Any, cache: DetectionCache, **how: Any) -> Any:
+        found = inner(clip, *rest, cache=cache, **how)
+        looks.append(len(cache))
         return found
 
     monkeypatch.setattr(measuring, "with_face", noted)
     assert json.dumps(list(replay(engine, stream, config))) == wanted
     assert looks[-1] > looks[0] > 0  # it was used
-    monkeypatch.setattr(measuring, "Memory", lambda: Memory(most=0))
+    monkeypatch.setattr(measuring, "DetectionCache", lambda: DetectionCache(most=0))
     assert json.dumps(list(replay(engine, stream, config))) == wanted
     assert looks[-1] == 0
 
 
-def test_windows_that_overlap_hold_the_same_pictures() -> None:
+def test_overlapping_windows_share_images() -> None:
     rolling = Rolling(LiveConfig(interval_s=2.0, window_s=6.0, fps=5.0), 8, 10**6)
     pictures = [jpeg(np.full((8, 8, 3), i % 256, np.uint8)) for i in range(100)]
     due = [e for p in pictures for e in rolling.see(p) if isinstance(e, Due)]
@@ -242,7 +242,7 @@ def test_not_enough_evidence_is_a_state(engine: Engine) -> None:
     assert all(m["people"] == [] for m in said)
 
 
-def test_pictures_alone_keep_their_own_time(engine: Engine) -> None:
+def test_image_only_streams_use_the_frame_rate_as_clock(engine: Engine) -> None:
     rolling = Rolling(LiveConfig(fps=4.0, interval_s=1.0, window_s=2.0), 4, 10**6)
     due = [e for i in range(12) for e in rolling.see(jpeg(np.full((8, 8, 3), i, np.uint8)))]
     assert [(d.start_s, d.end_s) for d in due if isinstance(d, Due)] == [(0.0, 1.0), (0.0, 2.0), (1.0, 3.0)]
@@ -253,7 +253,7 @@ def test_pictures_alone_keep_their_own_time(engine: Engine) -> None:
     assert last.clip.waveform is None
 
 
-def test_memory_is_bounded(stream: list[bytes]) -> None:
+def test_stream_memory_is_bounded(stream: list[bytes]) -> None:
     rolling = Rolling(LiveConfig(window_s=2.0), 4, 10**7)
 
     def play(times: int) -> int:
@@ -270,7 +270,7 @@ def test_memory_is_bounded(stream: list[bytes]) -> None:
         tracemalloc.stop()
 
 
-def test_a_model_that_cannot_keep_up_drops_readings_not_the_client(engine: Engine, stream: list[bytes]) -> None:
+def test_slow_model_drops_measurements_and_keeps_the_connection(engine: Engine, stream: list[bytes]) -> None:
     service = Service(engine)
     with running(service) as url:
         client = Client(url, interval_s=0.5, window_s=2.0)
@@ -285,7 +285,7 @@ def test_a_model_that_cannot_keep_up_drops_readings_not_the_client(engine: Engin
         assert said[-1] == {"type": "session.ended"}
 
 
-def test_mistakes_are_told_and_the_session_goes_on(address: str) -> None:
+def test_mistakes_are_reported_and_the_session_continues(address: str) -> None:
     client = Client(address)
     wrong = [
         "{",
@@ -308,7 +308,7 @@ def test_mistakes_are_told_and_the_session_goes_on(address: str) -> None:
     assert said[-1] == {"type": "session.ended"}
 
 
-def test_too_large_pictures_are_refused_before_they_are_decoded() -> None:
+def test_large_images_are_refused_before_decoding() -> None:
     real = jpeg(np.zeros((40, 60, 3), np.uint8))
     assert jpeg_size(real) == (60, 40)
     with pytest.raises(MediaError, match="60x40 pixels, limit 100"):
@@ -328,7 +328,7 @@ def test_too_many_sessions(engine: Engine) -> None:
         Client(url).play([])
 
 
-def test_a_token_guards_the_stream(engine: Engine) -> None:
+def test_stream_requires_the_token(engine: Engine) -> None:
     with running(Service(engine), token="secret") as url:
         with pytest.raises((ConnectionClosedError, InvalidStatus)), connect(live_at(url), open_timeout=60) as bad:
             bad.recv()
@@ -336,7 +336,7 @@ def test_a_token_guards_the_stream(engine: Engine) -> None:
             assert json.loads(good.recv())["type"] == "session.created"
 
 
-def test_smoothing_forgets() -> None:
+def test_smoothing_decays() -> None:
     smoother = Smoother(2.0)
     assert smoother.smooth(0, "mer", 0.0, {"a": 1.0, "b": 0.0}) == {"a": 1.0, "b": 0.0}
     assert smoother.smooth(0, "mer", 2.0, {"a": 0.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}

@@ -1,4 +1,4 @@
-"""Runs to be rated: folders with empathetic replies of made-up systems."""
+"""Synthetic runs with empathetic replies for rating."""
 
 from __future__ import annotations
 

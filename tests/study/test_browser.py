@@ -1,4 +1,4 @@
-"""Real raters: a headless Chromium rates with keys and clicks what ``nanoemox rate`` serves."""
+"""``nanoemox rate`` in a headless Chromium, by keyboard and mouse."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def ratings(study: Path) -> list[Rating]:
         return store.ratings()
 
 
-def test_two_raters_rate(browser: Any, tmp_path: Path) -> None:
+def test_two_raters_in_browsers(browser: Any, tmp_path: Path) -> None:
     study = tmp_path / "study.sqlite"
     runs = [str(run) for run in two_runs(tmp_path, 2)]
     with serving(study, *runs, "--port", "0") as address:
@@ -143,7 +143,7 @@ def rate_by_taps(page: Any) -> None:
     page.get_by_role("heading", name="Thank you").wait_for()
 
 
-def test_the_keyboard_reaches_everything(browser: Any, tmp_path: Path) -> None:
+def test_everything_works_by_keyboard(browser: Any, tmp_path: Path) -> None:
     study = tmp_path / "study.sqlite"
     with serving(study, *map(str, two_runs(tmp_path)), "--port", "0") as address, rater(browser, address) as page:
         begin(page, "ann")
@@ -163,7 +163,7 @@ def test_the_keyboard_reaches_everything(browser: Any, tmp_path: Path) -> None:
         assert page.locator("input[type=radio]:checked").count() == 1
 
 
-def test_a_server_that_dies_loses_nothing(browser: Any, tmp_path: Path) -> None:
+def test_killed_server_loses_no_score(browser: Any, tmp_path: Path) -> None:
     study = tmp_path / "study.sqlite"
     with serving(study, *map(str, two_runs(tmp_path)), "--port", "0") as address:
         context = browser.new_context()

@@ -1,4 +1,4 @@
-"""What a human study shows: which clips, which dialogues, which words define a criterion."""
+"""The plan of a human study: clips, dialogues, wording of criteria."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nanoemox.types import NanoEmoXError, Turn
 from tests.study.rated_runs import CRITERIA, TALK, reply_row, two_runs, write_run
 
 
-def test_criteria_are_the_judges_words() -> None:
+def test_criteria_match_the_judge_prompt() -> None:
     prompt = load_prompt("erg")
     criteria = load_criteria()
     assert tuple(c.name for c in criteria) == CRITERIA == prompt.dimensions
@@ -47,7 +47,7 @@ def test_only_clips_of_every_run_and_the_last_row_of_each(tmp_path: Path) -> Non
     assert items["b"].dialogue == ()
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_one_name_are_distinguished(tmp_path: Path) -> None:
     one, two = (two_runs(tmp_path / name)[0] for name in ("one", "two"))
     assert plan_study([one, two], 3, 0).runs == ("one/alpha", "two/alpha")
 
@@ -60,7 +60,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("context", [3, [3], ["x"], [{"role": "speaker"}], [{"role": None, "text": "x"}], {"a": 1}])
-def test_a_context_that_is_none(tmp_path: Path, context: object) -> None:
+def test_missing_context(tmp_path: Path, context: object) -> None:
     with pytest.raises(NanoEmoXError, match="context is no list of turns"):
         plan_study([write_run(tmp_path / "x", [reply_row("a", "b", context)])], 1, 0)
 

@@ -1,4 +1,4 @@
-"""What comes out of a study: means by hand, intervals, agreement, the table, the command."""
+"""Results of a study: means by hand, intervals, agreement, the table, the command."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def test_only_clips_that_were_rated_count(tmp_path: Path) -> None:
     assert "empathy    -" in format_study(result)
 
 
-def test_nobody_has_rated(tmp_path: Path) -> None:
+def test_no_ratings(tmp_path: Path) -> None:
     result = measure_study(study_of(tmp_path, two_runs(tmp_path), {}))
     assert result["differences"] == []
     assert result["agreement"]["safety"]["fleiss_kappa"] is None
     assert "none yet" in format_study(result)
 
 
-def test_the_table_comes_back(tmp_path: Path) -> None:
+def test_ratings_table_round_trip(tmp_path: Path) -> None:
     study, path = small(tmp_path), tmp_path / "ratings.csv"
     assert export_ratings(study, path) == 39
     with path.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""The page's requests: blindness, saving, and who is refused."""
+"""The study server: blindness, saving, rejected requests."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def score(client: TestClient, position: int, criterion: str, value: Any, rater: 
     return client.post("/api/scores", json=body)
 
 
-def test_a_rater_rates(client: TestClient) -> None:
+def test_rating_workflow(client: TestClient) -> None:
     criteria = client.get("/api/criteria").json()
     assert criteria["scale"] == [1, 5]
     joined = client.post("/api/raters", json={"name": " ann "}).json()
@@ -70,7 +70,7 @@ def test_a_rater_rates(client: TestClient) -> None:
     assert client.post("/api/raters", json={"name": "bob"}).json()["done"] == 0
 
 
-def test_nothing_names_a_run(client: TestClient) -> None:
+def test_run_names_are_not_disclosed(client: TestClient) -> None:
     client.post("/api/raters", json={"name": "ann"})
     seen = [client.get(path) for path in ("/", "/page.js", "/page.css", "/api/criteria", "/openapi.json", "/docs")]
     seen += [client.get(f"/api/replies/{i}?rater=ann") for i in range(13)]
@@ -80,7 +80,7 @@ def test_nothing_names_a_run(client: TestClient) -> None:
         assert not any(word in told for word in ("alpha", "omega", "avamerg", '"c0"', "study.sqlite"))
 
 
-def test_every_score_is_in_the_file_at_once(client: TestClient, study: Path) -> None:
+def test_scores_are_written_immediately(client: TestClient, study: Path) -> None:
     client.post("/api/raters", json={"name": "ann"})
     for i, criterion in enumerate(("empathy", "insight", "safety"), 1):
         score(client, 5, criterion, i)
@@ -118,7 +118,7 @@ def test_own_hosts_are_served(client: TestClient, host: str) -> None:
     assert client.post("/api/raters", json={"name": "a"}, headers=own).status_code == 200
 
 
-def test_a_name_that_is_served_is_known(study: Path) -> None:
+def test_configured_host_name_is_accepted(study: Path) -> None:
     with closing(RatingStore(study)) as store, TestClient(create_app(store, "Lab.local"), "http://lab.local") as client:
         assert client.get("/").status_code == 200
 
@@ -135,7 +135,7 @@ def test_other_sites_cannot_write(client: TestClient, study: Path, origin: str |
         assert store.raters() == ()
 
 
-def test_bodies_that_are_refused(client: TestClient, study: Path) -> None:
+def test_invalid_bodies_are_refused(client: TestClient, study: Path) -> None:
     def post(content: Any, kind: str = "application/json", path: str = "/api/raters") -> int:
         return client.post(path, content=content, headers={"Content-Type": kind}).status_code
 
@@ -169,7 +169,7 @@ def test_bodies_that_are_refused(client: TestClient, study: Path) -> None:
         assert store.ratings() == []
 
 
-def test_every_answer_carries_the_policy(client: TestClient) -> None:
+def test_every_response_has_security_headers(client: TestClient) -> None:
     for response in (client.get("/"), client.get("/none"), client.post("/api/raters", headers={"Origin": "null"})):
         policy = response.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'")
@@ -188,7 +188,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
+def test_page_loads_nothing_external(client: TestClient) -> None:
     folder = files("nanoemox") / "study" / "page"
     parser = Tags()
     parser.feed(client.get("/").text)
@@ -210,7 +210,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_colours_have_contrast_enough() -> None:
+def test_colours_have_sufficient_contrast() -> None:
     text = (files("nanoemox") / "study" / "page" / "page.css").read_text("utf-8")
     schemes = re.findall(r":root \{([^}]*)\}", text)
     assert len(schemes) == 2
@@ -227,7 +227,7 @@ def test_colours_have_contrast_enough() -> None:
             assert (light + 0.05) / (dark + 0.05) >= least, (ink, ground)
 
 
-def test_a_key_is_of_one_rater_alone(client: TestClient, study: Path) -> None:
+def test_keys_are_specific_to_a_rater(client: TestClient, study: Path) -> None:
     for name in ("ann", "bob"):
         client.post("/api/raters", json={"name": name})
     key = client.get("/api/replies/0?rater=ann").json()["key"]
@@ -244,7 +244,7 @@ def test_a_key_is_of_one_rater_alone(client: TestClient, study: Path) -> None:
         assert store.ratings() == []
 
 
-def test_slow_clients_do_not_hold_up_others(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_do_not_block_others(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred connections that never end their header, and one whose body never comes."""
     monkeypatch.setattr(rating_server, "BODY_TIMEOUT_S", 0.5)
     with closing(RatingStore(study)) as store:
@@ -275,7 +275,7 @@ def test_slow_clients_do_not_hold_up_others(study: Path, monkeypatch: pytest.Mon
 def test_a_port_in_use(study: Path) -> None:
     def stop(address: str) -> None:
         port = int(address.rsplit(":", 1)[1])
-        with pytest.raises(NanoEmoXError, match=f"cannot listen at 127.0.0.1:{port} .*--port"):
+        with pytest.raises(NanoEmoXError, match=f"cannot listen on 127.0.0.1:{port} .*--port"):
             serve_study(study, "127.0.0.1", port, lambda _: None)
         raise ZeroDivisionError
 
@@ -324,7 +324,7 @@ def test_a_connection_that_never_finishes_a_head_is_closed(
     assert not thread.is_alive()
 
 
-def test_a_full_disk_is_told_and_loses_nothing(
+def test_full_disk_is_reported_and_loses_nothing(
     study: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     opened: list[sqlite3.Connection] = []

@@ -1,4 +1,4 @@
-"""The file of a study: order, saving at once, resuming, and what is refused."""
+"""The study file: order, immediate saving, resuming, invalid files."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_order(study: Path) -> None:
     assert 0.3 < sum(first) / len(first) < 0.7
 
 
-def test_keys_differ_by_rater_and_name_nothing(study: Path) -> None:
+def test_keys_differ_by_rater_and_are_opaque(study: Path) -> None:
     with closing(RatingStore(study)) as store:
         keys = [[store.show(store.join(name), i).key for i in range(12)] for name in ("a", "b")]
     assert len({*keys[0], *keys[1]}) == 24
 
 
-def test_a_rater_comes_back_to_where_they_stopped(study: Path, tmp_path: Path) -> None:
+def test_rater_resumes_where_they_stopped(study: Path, tmp_path: Path) -> None:
     with closing(RatingStore(study)) as store:
         name = store.join("  Änne O'Neill ")
         assert name == "Änne O'Neill"
@@ -67,7 +67,7 @@ def test_a_rater_comes_back_to_where_they_stopped(study: Path, tmp_path: Path) -
         assert texts(store, name) == before
 
 
-def test_scores_are_replaced_and_taken_back(study: Path) -> None:
+def test_scores_can_be_changed_and_withdrawn(study: Path) -> None:
     with closing(RatingStore(study)) as store:
         name = store.join("a")
         key = store.show(name, 0).key
@@ -78,7 +78,7 @@ def test_scores_are_replaced_and_taken_back(study: Path) -> None:
         assert store.ratings() == []
 
 
-def test_a_score_survives_a_kill_right_after_it(study: Path) -> None:
+def test_scores_survive_a_kill(study: Path) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
         "from nanoemox.study.store import RatingStore\n"
@@ -91,7 +91,7 @@ def test_a_score_survives_a_kill_right_after_it(study: Path) -> None:
         assert [(r.rater, r.criterion, r.score) for r in store.ratings()] == [("a", "empathy", 3)]
 
 
-def test_unanswered_replies_are_not_shown(tmp_path: Path) -> None:
+def test_unanswered_clips_are_not_rated(tmp_path: Path) -> None:
     first = write_run(tmp_path / "x", [reply_row("a", "A"), reply_row("b", "B")])
     second = write_run(tmp_path / "y", [reply_row("a", None), reply_row("b", "BB")])
     create_study(tmp_path / "s", plan_study([first, second], 9, 0))
@@ -114,7 +114,7 @@ def test_another_study_is_refused(study: Path, tmp_path: Path) -> None:
     assert study.read_bytes() == before
 
 
-def test_files_that_are_no_study(tmp_path: Path) -> None:
+def test_files_that_are_not_studies(tmp_path: Path) -> None:
     plan = plan_study(two_runs(tmp_path), 2, 0)
     text, foreign, cut = tmp_path / "t.txt", tmp_path / "f.sqlite", tmp_path / "cut.sqlite"
     text.write_text("my thesis" * 500)
@@ -149,12 +149,12 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * (MAX_NAME_CHARS + 1), "a\nb", "a\0b", "\u202egnp"])
-def test_names_that_are_none(study: Path, name: str) -> None:
+def test_invalid_rater_names(study: Path, name: str) -> None:
     with closing(RatingStore(study)) as store, pytest.raises(NanoEmoXError, match="a name has 1 to 80"):
         store.join(name)
 
 
-def test_what_the_study_does_not_have(study: Path) -> None:
+def test_unknown_keys_and_criteria(study: Path) -> None:
     with closing(RatingStore(study)) as store:
         name, key = store.join("a"), store.show("a", 0).key
         other = store.show(store.join("b"), 0).key

@@ -1,4 +1,4 @@
-"""Tasks: literal strings through the parsers, round trips of our own formats, label sets against real files."""
+"""Tasks: parsing of literal strings, round trips of formats, label sets against real files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_unknown_task_names_the_known_ones() -> None:
         parse("MER", "happy")
 
 
-def test_label_sets_are_clean() -> None:
+def test_label_sets_are_normalised() -> None:
     for labels in LABEL_SETS.values():
         assert len(set(labels)) == len(labels) > 1
         assert [format_label(label) for label in labels] == list(labels)
@@ -143,7 +143,7 @@ def test_one_intent(raw: str, label: str | None) -> None:
     assert parse("mir", raw, INTENTS).label == label
 
 
-def test_longest_label_wins_and_spelling_is_the_callers() -> None:
+def test_longest_label_wins_and_callers_spelling_is_returned() -> None:
     assert parse("mer", "VERY happy", ["happy", "Very Happy"]).label == "Very Happy"
     assert parse("mer", "happy surprise", ["happy", "happy surprise", "surprise"]).label == "happy surprise"
     assert parse("mir", "asking", ["ask", "asking"]).label == "asking"
@@ -291,12 +291,12 @@ def test_broken_chains_keep_their_reply(raw: str, reply: str) -> None:
     assert reading.to_dict() == {"think": None, "reply": reply, "raw": raw}
 
 
-def test_a_reply_that_never_came() -> None:
+def test_missing_reply() -> None:
     reading = parse("erg", OURS.split("</think>")[0])
     assert (reading.think, reading.reply) == (CHAIN, "")
 
 
-def test_the_words_of_our_own_fields_are_left_alone() -> None:
+def test_field_names_inside_text_are_kept() -> None:
     think = Think("At first, the goal was to win", "proud", "the cause: luck", "the goal of it all is joy")
     assert parse("erg", format_chain(think, "Well done, first, second.")).think == think
 
@@ -327,7 +327,7 @@ def test_format_labels_drops_repeats_and_gaps() -> None:
 
 
 @given(st.sampled_from(ALL_TASKS), st.text(max_size=300))
-def test_any_text_gives_a_reading(task: str, raw: str) -> None:
+def test_any_text_can_be_parsed(task: str, raw: str) -> None:
     reading = parse(task, raw)
     assert reading.raw == raw
     keys = {"ovmer": {"labels", "raw"}, "eri": {"text", "raw"}, "erg": {"think", "reply", "raw"}}
@@ -340,7 +340,7 @@ def test_any_text_gives_a_reading(task: str, raw: str) -> None:
 @pytest.mark.parametrize(
     "unit", [" ", "\n", "[", "label ", "#", "<think>", ":", "*", "first, ", "not ", "goal:\n", "a, "]
 )
-def test_long_degenerate_text_is_read(task: str, unit: str) -> None:
+def test_long_degenerate_text_can_be_parsed(task: str, unit: str) -> None:
     assert parse(task, unit * 20_000).raw.startswith(unit)
 
 

@@ -1,4 +1,4 @@
-"""The wording of the questions: what must hold whatever the words are."""
+"""Question templates: invariants independent of the wording."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_file_has_exactly_the_keys_of_its_schema() -> None:
     assert TEMPLATES["tasks"]["erg"]["answer_no_think"] == "{reply}"
 
 
-def test_media_sentences_come_in_the_order_of_the_paper_and_hold_their_tokens() -> None:
+def test_media_sentences_follow_the_paper_and_contain_their_tokens() -> None:
     assert list(TEMPLATES["media"]) == ["fusion", "speech", "face", "vision"]
     for sentence in TEMPLATES["media"].values():
         assert sentence.count("{tokens}") == 1
@@ -61,7 +61,7 @@ def test_media_sentences_come_in_the_order_of_the_paper_and_hold_their_tokens() 
     assert len(set(TEMPLATES["media"].values())) == 4
 
 
-def test_the_frame_around_a_question_is_balanced() -> None:
+def test_chat_markers_around_a_question_are_balanced() -> None:
     assert TEMPLATES["prefix"].startswith("<|im_start|>system\n")
     assert TEMPLATES["prefix"].endswith("<|im_start|>user\n")
     assert TEMPLATES["suffix"] == f"{TEMPLATES['terminator']}\n<|im_start|>assistant\n"
@@ -91,7 +91,7 @@ def test_no_question_belongs_to_two_tasks() -> None:
     assert len(everything) == len(set(everything))
 
 
-def test_the_wording_is_our_own() -> None:
+def test_wording_differs_from_the_authors() -> None:
     text = " ".join(
         [*(q for key in ALL_TASKS for q in _questions(key)), *TEMPLATES["media"].values()]
         + [TEMPLATES[k] for k in ("prefix", "history", "history_turn", "subtitle", "suffix")]

@@ -16,7 +16,7 @@ def test_every_question_is_shorter_and_keeps_its_identifier() -> None:
         assert short.split("]")[0] == long.split("]")[0]
 
 
-def test_the_order_of_candidates_does_not_reach_the_prompt() -> None:
+def test_candidate_order_does_not_affect_the_prompt() -> None:
     processor = tiny_processor()
     processor.templates = load_templates(layout="compact")
     one, other = (Ask("mer", labels) for labels in (("sad", "happy", "angry"), ("happy", "angry", "sad")))

@@ -1,4 +1,4 @@
-"""The authors' prompt layout: what stands where with every modality, with some, and in a dialogue."""
+"""The authors' prompt layout: all modalities, some, and dialogues."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_set_of_modalities(processor: NanoEmoXProcessor, without: tuple[st
     assert re.fullmatch(pattern, prompt(processor, without))
 
 
-def test_a_dialogue_is_announced(processor: NanoEmoXProcessor) -> None:
+def test_dialogue_has_an_introduction(processor: NanoEmoXProcessor) -> None:
     text = prompt(processor, ("vision", "face"), history=DIALOGUE)
     assert re.fullmatch(r"<\|im_start\|>###Human:" + PARTS["speech"] + HISTORY + SUBTITLE + END, text)
     assert "and the dialogue into account" in text
@@ -71,7 +71,7 @@ def test_a_subtitle_cannot_close_the_prompt(processor: NanoEmoXProcessor) -> Non
     assert "<|im_end|>" not in text
 
 
-def test_answers_stand_in_the_authors_sentences_and_are_read_back(processor: NanoEmoXProcessor) -> None:
+def test_answers_round_trip_through_the_authors_sentences(processor: NanoEmoXProcessor) -> None:
     said = {"mer": "happy", "ovmer": "tired, proud", "mir": "care", "eri": "The voice shakes."}
     for task, text in said.items():
         reading = parse(task, processor.answer_text(Ask(task), text) + "###")
@@ -81,7 +81,7 @@ def test_answers_stand_in_the_authors_sentences_and_are_read_back(processor: Nan
     assert processor.tokenizer.decode(kept) == "The most likely label is happy.###<|im_end|>"
 
 
-def test_it_is_saved_loaded_and_answered_with(processor: NanoEmoXProcessor, tmp_path: object) -> None:
+def test_reference_templates_are_saved_loaded_and_used(processor: NanoEmoXProcessor, tmp_path: object) -> None:
     processor.save_pretrained(tmp_path)
     assert NanoEmoXProcessor.from_pretrained(tmp_path).templates == WORDS
     config = tiny_config()
@@ -91,7 +91,7 @@ def test_it_is_saved_loaded_and_answered_with(processor: NanoEmoXProcessor, tmp_
     assert theirs.tasks["mer"].probabilities != ours.tasks["mer"].probabilities
 
 
-def test_an_answer_without_its_field_is_no_template(tmp_path) -> None:
+def test_answer_template_needs_its_field(tmp_path) -> None:
     broken = WORDS.model_dump(mode="json")
     broken["tasks"]["mer"]["answer"] = "The most likely label is"
     (tmp_path / "templates.yaml").write_text(json.dumps(broken))

@@ -1,4 +1,4 @@
-"""The corpora of the embedded models: released ones with answers by templates, and clips put together."""
+"""Corpora of the embedded models: released ones with template answers, and composed clips."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def by_key(samples: list[Sample]) -> dict[str, Sample]:
     return {f"{s.id}/{s.task}": s for s in samples}
 
 
-def test_an_unreadable_voice_is_not_explained(data: Path) -> None:
+def test_unmeasurable_voice_is_not_explained(data: Path) -> None:
     found = by_key(ravdess.read(data))
     assert list(found) == [
         "03-01-05-02-01-01-01/mer", "03-01-05-02-01-01-01/ovmer", "03-01-05-02-01-01-01/eri",
@@ -81,7 +81,7 @@ def test_an_unreadable_voice_is_not_explained(data: Path) -> None:
     assert labels.text.endswith("This points to anger.")
 
 
-def test_comments_are_explained_by_their_words(data: Path) -> None:
+def test_comments_are_explained_by_their_text(data: Path) -> None:
     found = by_key(goemotions.read(data))
     assert {key: target_text(s) for key, s in found.items() if key != "x/eri"} == {
         "x/mer": "anger", "x/ovmer": "angry, annoyed", "y/ovmer": "angry, annoyed, sad, disappointed",
@@ -97,7 +97,7 @@ def test_replies_have_a_chain(data: Path) -> None:
     assert (labels.think.emotion, labels.think.goal) == ("angry", "learn more about how they feel")
 
 
-def test_composed_clips_join_what_is_there_of_one_emotion(data: Path) -> None:
+def test_composed_clips_combine_media_of_one_emotion(data: Path) -> None:
     samples = read_corpora(data, ["composed"])["composed"]
     assert {s.corpus for s in samples} == {"composed"}
     assert {s.task for s in samples} == {"mer", "ovmer", "eri", "erg"}
@@ -109,7 +109,7 @@ def test_composed_clips_join_what_is_there_of_one_emotion(data: Path) -> None:
     assert {s.subtitle for s in samples if s.task == "mer"} >= {"Kids are talking by the door.", "I hate this door"}
 
 
-def test_the_manifests_that_training_reads(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_manifests(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = data / "recipe.yaml", data / "out"
     recipe.write_text(
         "name: x\nphases:\n  a:\n    trainable: [fusion]\n    mixture: {goemotions/eri: 1, word_choice/mer: 1}\n"

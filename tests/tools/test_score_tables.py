@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md are what the tool prints today, row by row on a few real files."""
+"""The tables of docs/benchmarks.md match the tool's output, row by row on a few real files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_names_of_files() -> None:
     assert label(Path("x-openset.npz")) == "x"
 
 
-def test_mistakes_end_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_give_a_one_line_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     args = ["x", "practice", str(tmp_path), "--wheel-tables", str(tmp_path), "--truth", "nope=x.csv"]
     monkeypatch.setattr(sys, "argv", args)
     with pytest.raises(SystemExit, match="unknown benchmark 'nope'"):

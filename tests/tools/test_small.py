@@ -1,4 +1,4 @@
-"""What the tools of `small` make of samples: replies, explanations, lists, copies of voices."""
+"""Training samples of ``small``: replies, explanations, candidate lists, augmented voices."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import pytest
 
 from nanoemox.data.manifest import ClosedLabels, ReplyLabels, Sample, TextLabels
 from nanoemox.tasks import LABEL_SETS
-from tools.small.data import bare_explanations, renamed, short_lists, split_of, talk, with_polarity
+from tools.small.data import (
+    bare_explanations,
+    chat_samples,
+    short_candidate_lists,
+    split_of,
+    with_common_labels,
+    with_polarity,
+)
 from tools.small.expression import converted
-from tools.small.replies import TONES, matter_of, reflected, reply_to, tone_of, wordless_reply
+from tools.small.replies import TONES, paraphrase, reply_to, tone_of, topic_of, wordless_reply
 from tools.small.situations import situations
-from tools.small.voices import changed, trimmed
+from tools.small.voices import rerecorded, trim
 
 
 def comment(key: str, text: str, label: str, split: str = "train") -> Sample:
@@ -19,7 +26,7 @@ def comment(key: str, text: str, label: str, split: str = "train") -> Sample:
     return Sample(id=key, corpus="goemotions", split=split, task="mer", labels=labels, subtitle=text)  # type: ignore[arg-type]
 
 
-def test_an_achievement_is_congratulated_and_a_loss_mourned() -> None:
+def test_replies_fit_achievements_and_losses() -> None:
     won = reply_to("I finally got the job!", TONES["happy"], "a")
     assert won.reply.startswith("Congratulations!")
     assert won.think is not None
@@ -39,8 +46,8 @@ def test_an_achievement_is_congratulated_and_a_loss_mourned() -> None:
         ("Nice weather today.", None),
     ],
 )
-def test_a_sentence_is_said_back_only_where_that_makes_sense(text: str, back: str | None) -> None:
-    assert reflected(text) == back
+def test_paraphrase_only_where_it_makes_sense(text: str, back: str | None) -> None:
+    assert paraphrase(text) == back
 
 
 @pytest.mark.parametrize(
@@ -52,11 +59,11 @@ def test_a_sentence_is_said_back_only_where_that_makes_sense(text: str, back: st
         ("the dog died yesterday", "the dog"),
     ],
 )
-def test_what_a_comment_is_about(text: str, matter: str | None) -> None:
-    assert matter_of(text) == matter
+def test_topic_of_a_comment(text: str, matter: str | None) -> None:
+    assert topic_of(text) == matter
 
 
-def test_replies_say_back_what_was_told_and_a_silent_face_is_answered_by_what_is_seen() -> None:
+def test_replies_paraphrase_text_and_describe_silent_faces() -> None:
     assert "So you lost your keys." in reply_to("I lost my keys.", tone_of("sad"), "a").reply
     silent = wordless_reply(tone_of("calm"), "a")
     assert '"' not in silent.reply
@@ -64,7 +71,7 @@ def test_replies_say_back_what_was_told_and_a_silent_face_is_answered_by_what_is
     assert silent.think.emotion == "calm"
 
 
-def test_situations_hold_whole_situations_out_and_name_only_what_was_said() -> None:
+def test_whole_situations_are_held_out_and_chains_cite_only_the_text() -> None:
     found = list(situations())
     assert {s.task for s in found} == {"mer", "eri", "erg"}
     assert not {s.subtitle for s in found if s.split == "train"} & {
@@ -78,7 +85,7 @@ def test_situations_hold_whole_situations_out_and_name_only_what_was_said() -> N
     assert all("grandmother" in (s.subtitle or "") for s in kin)
 
 
-def test_explanations_name_the_polarity_and_sentiment_is_never_asked() -> None:
+def test_explanations_name_the_polarity_and_sentiment_is_not_trained() -> None:
     found = bare_explanations([comment("a", "no way", "fear"), comment("b", "well", "surprise")], explained=set())
     texts = [with_polarity(s).labels for s in found]
     assert [t.text for t in texts if isinstance(t, TextLabels)] == [
@@ -88,10 +95,10 @@ def test_explanations_name_the_polarity_and_sentiment_is_never_asked() -> None:
     assert {s.task for s in found} == {"eri"}
 
 
-def test_intents_are_asked_with_short_lists_that_hold_the_answer() -> None:
+def test_intent_samples_have_short_candidate_lists_with_the_answer() -> None:
     labels = ClosedLabels(label="thank", candidates=LABEL_SETS["mintrec"])
     sample = Sample(id="x", corpus="mintrec", split="train", task="mir", labels=labels, subtitle="Thanks!")
-    first, *others = short_lists(sample)
+    first, *others = short_candidate_lists(sample)
     assert first == sample
     assert len(others) == 1
     for other in others:
@@ -99,39 +106,39 @@ def test_intents_are_asked_with_short_lists_that_hold_the_answer() -> None:
         assert "thank" in other.labels.candidates
         assert 6 <= len(other.labels.candidates) <= 9
     held = sample.model_copy(update={"split": "validation"})
-    assert short_lists(held) == [held]
+    assert short_candidate_lists(held) == [held]
 
 
 def test_held_out_comments_keep_their_names() -> None:
-    named = {renamed(comment(str(i), "x", "joy")).labels.label for i in range(40)}  # type: ignore[union-attr]
+    named = {with_common_labels(comment(str(i), "x", "joy")).labels.label for i in range(40)}  # type: ignore[union-attr]
     assert named == {"joy", "happy"}
-    kept = {renamed(comment(str(i), "x", "joy", "validation")).labels.label for i in range(40)}  # type: ignore[union-attr]
+    kept = {with_common_labels(comment(str(i), "x", "joy", "validation")).labels.label for i in range(40)}  # type: ignore[union-attr]
     assert kept == {"joy"}
 
 
-def test_talk_is_evened_out() -> None:
+def test_chat_samples_are_balanced() -> None:
     many = [comment(str(i), "I am fine then", "neutral") for i in range(700)]
-    assert len(talk(many)) == 500
+    assert len(chat_samples(many)) == 500
     plain = [comment(str(i), "this is fine then", "neutral") for i in range(700)]
-    assert len(talk(plain)) == 40
-    assert not talk([comment("a", "nobody says such long and plain things of themselves here", "neutral")])
+    assert len(chat_samples(plain)) == 40
+    assert not chat_samples([comment("a", "nobody says such long and plain things of themselves here", "neutral")])
 
 
 @pytest.mark.parametrize("name", ["AJ_Cook_0001.jpg", "AJ_Cook_0013.jpg"])
-def test_photographs_of_one_person_lie_on_one_side(name: str) -> None:
+def test_photographs_of_a_person_share_a_split(name: str) -> None:
     assert split_of(name) == split_of("AJ_Cook_0002.jpg")
 
 
 def test_another_recording_is_finite_bounded_and_repeatable() -> None:
     sound = np.zeros(32_000, np.float32)
     sound[8_000:24_000] = 0.1 * np.sin(np.arange(16_000) / 10)
-    assert 16_000 <= len(trimmed(sound, np.random.default_rng(0))) <= 16_000 + 2 * 6_400 + 320
+    assert 16_000 <= len(trim(sound, np.random.default_rng(0))) <= 16_000 + 2 * 6_400 + 320
     for seed in range(12):
-        copy = changed(sound, np.random.default_rng(seed))
+        copy = rerecorded(sound, np.random.default_rng(seed))
         assert copy.dtype == np.float32
         assert np.isfinite(copy).all()
         assert np.abs(copy).max() <= 1
-        np.testing.assert_array_equal(copy, changed(sound, np.random.default_rng(seed)))
+        np.testing.assert_array_equal(copy, rerecorded(sound, np.random.default_rng(seed)))
 
 
 def test_filters_change_their_order_of_axes() -> None:

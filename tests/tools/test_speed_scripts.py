@@ -1,4 +1,4 @@
-"""The scripts that measure speed run to the end and write their table; how fast this machine is does not matter."""
+"""The speed scripts run and write their table, whatever the speed of the machine."""
 
 from __future__ import annotations
 

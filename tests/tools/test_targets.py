@@ -46,7 +46,7 @@ def test_nothing_to_measure() -> None:
     assert measure_voice(noise) is None
 
 
-def test_words_tell_one_voice_from_the_usual() -> None:
+def test_voice_words_describe_deviation_from_the_mean() -> None:
     usual = median_voice([Voice(150, -30, 4, 6), Voice(160, -31, 4, 6), Voice(140, -29, 4, 6)])
     assert usual == Voice(150, -30, 4, 6)
     assert voice_words(usual, usual) == ()
@@ -68,7 +68,7 @@ def test_quoting() -> None:
     assert words_sentence("The door is brown") is None
 
 
-def test_a_chain_is_complete_and_reads_back() -> None:
+def test_chain_is_complete_and_round_trips() -> None:
     think = chain(["I lost my job last week", "and now I am scared of the rent"], "Providing Suggestions")
     assert (think.emotion, think.goal) == ("afraid", "suggest something that may help")
     assert "money" in think.scenario

@@ -10,7 +10,7 @@ from tools.corpora import word_choice
 COMMENTS = ["I love the neutral smell of bread", "what a positive mess", "oh no it is", "The garden was full of wasps"]
 
 
-def test_one_word_was_said_and_the_others_were_not(tmp_path: Path) -> None:
+def test_word_choice_distractors_were_not_said(tmp_path: Path) -> None:
     folder = tmp_path / word_choice.FOLDER
     folder.mkdir(parents=True)
     (folder / "labels.txt").write_text("anger\ndisgust\nfear\njoy\nneutral\nsadness\nsurprise\n")

@@ -19,7 +19,7 @@ from tests.training.toy import RECIPE, toy_root, toy_samples
 WEIGHTS = {"a/mer": 2.0, "b/mer": 1.0, "a/eri": 3.0}
 
 
-def test_what_lags_is_raised_and_the_sum_stays() -> None:
+def test_lagging_tasks_gain_weight_and_the_sum_is_constant() -> None:
     before, now = {"a/mer": 2.0, "b/mer": 2.0, "a/eri": 4.0}, {"a/mer": 0.5, "b/mer": 0.5, "a/eri": 3.0}
     out = balanced_weights(WEIGHTS, before, now, Balance(most=10.0))
     assert sum(out.values()) == pytest.approx(6)
@@ -30,13 +30,13 @@ def test_what_lags_is_raised_and_the_sum_stays() -> None:
     assert (bounded["a/eri"] / 3) / (bounded["a/mer"] / 2) == pytest.approx(1.44)
 
 
-def test_no_strength_or_no_measure_changes_nothing() -> None:
+def test_zero_strength_or_no_measurement_changes_nothing() -> None:
     before, now = {"a/mer": 2.0, "a/eri": 4.0}, {"a/mer": 0.5, "a/eri": 3.0}
     assert balanced_weights(WEIGHTS, before, now, Balance(strength=0)) == pytest.approx(WEIGHTS)
     assert balanced_weights(WEIGHTS, {}, {}, Balance()) == pytest.approx(WEIGHTS)
 
 
-def test_a_change_leaves_what_came_before_and_is_exact_after() -> None:
+def test_weight_change_applies_only_to_later_samples() -> None:
     samples = toy_samples(30)
     sources = {t: [s for s in samples if s.task == t] for t in ("mer", "eri")}
     plain, balanced = Mixture(sources, {"mer": 1, "eri": 1}, 5), BalancedMixture(sources, {"mer": 1, "eri": 1}, 5)
@@ -48,7 +48,7 @@ def test_a_change_leaves_what_came_before_and_is_exact_after() -> None:
         balanced.change(700, {"mer": 1, "eri": 1})
 
 
-def test_a_balanced_run_is_resumed_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_balanced_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     toy_root(tmp_path / "data")
     save_tiny(tmp_path / "base")

@@ -43,7 +43,7 @@ def finished(place: Path) -> dict:
     return train(place, "whole")
 
 
-def test_a_run_leaves_a_model_and_its_papers(place: Path, finished: dict) -> None:
+def test_run_writes_a_model_and_its_card(place: Path, finished: dict) -> None:
     out = place / "whole"
     model = NanoEmoXForConditionalGeneration.from_pretrained(out / "model")
     assert not any(".lora_" in n for n, _ in model.named_parameters())
@@ -61,7 +61,7 @@ def test_a_run_leaves_a_model_and_its_papers(place: Path, finished: dict) -> Non
     assert "from where first ended" in card
 
 
-def test_checkpoints_hold_what_trains_and_nothing_else(place: Path, finished: dict) -> None:
+def test_checkpoints_contain_only_trainable_weights(place: Path, finished: dict) -> None:
     folder = place / "whole" / "second" / "checkpoints"
     assert sorted(p.name for p in folder.iterdir()) == ["checkpoint-2", "checkpoint-4"]
     with safe_open(str(folder / "checkpoint-4" / "adapters.safetensors"), framework="pt") as file:
@@ -118,13 +118,13 @@ def test_an_old_run_is_not_overwritten(place: Path, finished: dict) -> None:
         train(place, "whole")
 
 
-def test_a_frozen_part_is_untouched_and_the_trained_ones_move(place: Path, finished: dict) -> None:
+def test_frozen_parts_stay_and_trainable_parts_change(place: Path, finished: dict) -> None:
     before, after = load_file(place / "base/model.safetensors"), load_file(place / "whole/model/model.safetensors")
     moved = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
     assert moved == {"vision_adapter", "speech_adapter", "fusion", "language_model"}
 
 
-def test_a_loss_that_is_no_number_stops_before_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_loss_stops_before_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = NanoEmoXForConditionalGeneration.forward
 
     def breaks(self: NanoEmoXForConditionalGeneration, **kwargs: object) -> object:
@@ -138,7 +138,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(place: Path, monkeypatch
     assert "--resume" in str(error.value)
 
 
-def test_a_gradient_that_is_no_number_stops_before_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_gradient_stops_before_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = P2ETrainer.training_step
 
     def poisons(self: P2ETrainer, model: torch.nn.Module, *args: object) -> torch.Tensor:
@@ -152,7 +152,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(place: Path, monkeyp
         train(place, "inf", max_steps=1)
 
 
-def test_frozen_weights_held_in_half_precision_change_no_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_frozen_weights_give_identical_results(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = yaml.safe_load(RECIPE) | {"precision": "bf16"}
     (place / "half.yaml").write_text(yaml.safe_dump(fields))
     held: set[torch.dtype] = set()
@@ -195,7 +195,7 @@ def test_examples_depend_on_their_position_only(draws: Draws) -> None:
     )  # fmt: skip
 
 
-def test_dropout_leaves_something_and_answers_cite_what_is_shown(draws: Draws) -> None:
+def test_modality_dropout_keeps_one_and_answers_cite_available_ones(draws: Draws) -> None:
     shown = [draws[i] for i in range(200)]
     composed = [e for e in shown if e.id.startswith("composed")]
     assert all(e.media for e in composed)
@@ -210,7 +210,7 @@ def test_dropout_leaves_something_and_answers_cite_what_is_shown(draws: Draws) -
     assert len(orders) == 6
 
 
-def test_every_wording_is_drawn(draws: Draws) -> None:
+def test_every_question_wording_is_sampled(draws: Draws) -> None:
     words = draws.templates
     erg = words.tasks["erg"].model_copy(update={"questions_no_think": ("a", "b", "c")})
     mir = words.tasks["mir"].model_copy(update={"questions": tuple(f"{i} {{labels}}" for i in range(9))})
@@ -258,7 +258,7 @@ def test_a_step_is_sorted_and_complete(draws: Draws) -> None:
         assert [draws.size(i) for i in window] == sorted(draws.size(i) for i in window)
 
 
-def test_words_alone_before_a_frozen_language_model_teach_nothing_and_stop_nothing(place: Path) -> None:
+def test_text_only_samples_with_a_frozen_language_model_are_harmless(place: Path) -> None:
     words = yaml.safe_load(RECIPE)
     words["name"] = "words"
     words["phases"] = {"first": words["phases"]["first"] | {"mixture": {"said/mir": 1}}}

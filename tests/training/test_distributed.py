@@ -1,4 +1,4 @@
-"""More than one process: the same steps as one, started as a user starts them."""
+"""Training in several processes equals one process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(place: Path) -> None:
+def test_two_processes_equal_one(place: Path) -> None:
     train(place, "one.yaml", "alone")
     train(place, "two.yaml", "together", *LAUNCH)
     for phase in ("first", "second", "third"):  # where LoRA alone trains, nobody looks for parameters without gradients
@@ -62,7 +62,7 @@ def test_two_processes_take_the_steps_of_one(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_goes_on_to_the_same_end(place: Path) -> None:
+def test_randomly_killed_run_resumes_to_the_same_result(place: Path) -> None:
     """SIGKILL, which nothing can catch, at moments that differ from run to run; then the same curve, to the bit."""
     fields = yaml.safe_load((place / "one.yaml").read_text())
     del fields["phases"]["third"]
@@ -107,7 +107,7 @@ def launch(folder: Path, mode: str, processes: int) -> dict:
 
 
 @pytest.mark.slow
-def test_a_model_split_over_two_processes_trains_as_one_and_moves_between_them(tmp_path: Path) -> None:
+def test_sharded_training_equals_unsharded_and_checkpoints_are_portable(tmp_path: Path) -> None:
     """Asked of ``fully_shard`` itself: on a CPU the Trainer's way to it silently trains without splitting."""
     two = launch(tmp_path, "train", 2)
     assert two["dtensor"]

@@ -26,7 +26,7 @@ def curriculum(**last: Any) -> Curriculum:
     return Curriculum.model_validate({"name": "r", "phases": phases})
 
 
-def test_replay_is_a_share_of_the_samples() -> None:
+def test_replay_fraction_of_samples() -> None:
     phase = curriculum(replay=0.2).with_replay("c")
     assert phase.mixture == pytest.approx(
         {"said/mir": 4, "composed/mer": 0.375, "composed/eri": 0.125, "said/erg": 0.5}
@@ -38,18 +38,18 @@ def test_replay_is_a_share_of_the_samples() -> None:
     assert drawn == {"said/mir": 1600, "composed/mer": 150, "composed/eri": 50, "said/erg": 200}
 
 
-def test_replay_of_what_a_phase_draws_anyway_adds_to_it() -> None:
+def test_replay_adds_to_existing_sources() -> None:
     phase = curriculum(mixture={"composed/mer": 1, "composed/eri": 1}, replay=0.5).with_replay("c")
     assert phase.mixture == pytest.approx({"composed/mer": 1.75, "composed/eri": 1.25, "said/erg": 1})
     assert phase.subset == {}
 
 
-def test_without_replay_a_phase_is_what_it_says() -> None:
+def test_no_replay_leaves_the_mixture_unchanged() -> None:
     plain = curriculum()
     assert plain.with_replay("c") is plain.phases["c"]
 
 
-def test_replay_needs_a_phase_before() -> None:
+def test_replay_needs_a_previous_phase() -> None:
     with pytest.raises(ValueError, match=r"replay 0\.1 draws from earlier phases: name them in 'from'"):
         curriculum(replay=0.1, **{"from": []})
 
@@ -61,7 +61,7 @@ def test_a_matrix_needs_held_out_samples(tmp_path: Path) -> None:
         load_curriculum(tmp_path / "r.yaml")
 
 
-def test_backward_transfer_is_the_mean_change_since_learnt() -> None:
+def test_backward_transfer_is_the_mean_change_since_training() -> None:
     plain = curriculum()
     assert taught_by(plain) == {"composed/mer": "a", "composed/eri": "a", "said/erg": "b", "said/mir": "c"}
 
@@ -76,7 +76,7 @@ def test_backward_transfer_is_the_mean_change_since_learnt() -> None:
     assert backward_transfer(plain, {"a": rows["a"]}) == {}
 
 
-def test_a_run_leaves_its_matrix(tmp_path: Path) -> None:
+def test_run_writes_its_matrix(tmp_path: Path) -> None:
     fields = steady_root(tmp_path) | {"forgetting": True}
     fields["phases"]["second"] |= {"replay": 0.4, "steps": 1}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields))

@@ -54,7 +54,7 @@ def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
-def test_its_log_probabilities_are_those_of_the_other_loss() -> None:
+def test_log_probabilities_match_cross_entropy() -> None:
     model, batch = trained_model().eval(), batch_of()
     log_probs = answer_log_probs(model, batch)
     assert len(log_probs) == batch["logits_to_keep"].sum()
@@ -62,9 +62,7 @@ def test_its_log_probabilities_are_those_of_the_other_loss() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.6])
-def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(
-    monkeypatch: pytest.MonkeyPatch, temperature: float
-) -> None:
+def test_samples_follow_the_trained_probabilities(monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
     model = trained_model().eval()
     loss, _ = begin(Grpo(group=2, max_new_tokens=5, temperature=temperature), model)
     drawn_from: list[torch.Tensor] = []
@@ -88,7 +86,7 @@ def test_what_is_drawn_is_drawn_from_the_probabilities_that_are_learnt(
         torch.testing.assert_close(one, other[: len(answer.ids)], atol=1e-4, rtol=1e-4)
 
 
-def test_the_truth_is_read_from_the_batch() -> None:
+def test_reward_reads_the_truth_from_the_batch() -> None:
     loss, _ = begin(Grpo(), trained_model())
     assert loss.read(batch_of())[1] == [("happy", "pleased"), ("sad", "disappointed"), ("angry", "annoyed")]
 
@@ -101,7 +99,7 @@ def test_an_answer_ends_at_its_terminator() -> None:
     assert loss.rollout_of(words, end) == Rollout(tuple(words), ("sad", "angry"), False)
 
 
-def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> None:
+def test_placeholder_in_an_answer_needs_no_media() -> None:
     model = trained_model().eval()
     loss, _ = begin(Grpo(), model)
     batch, face = batch_of(), tiny_processor().config.placeholder_token_ids["face"]
@@ -115,7 +113,7 @@ def test_a_placeholder_in_an_answer_is_learnt_from_but_asks_for_no_media() -> No
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.5])
-def test_a_constant_reward_moves_nothing(monkeypatch: pytest.MonkeyPatch, kl: float) -> None:
+def test_constant_reward_changes_no_weight(monkeypatch: pytest.MonkeyPatch, kl: float) -> None:
     monkeypatch.setattr(Grpo, "score", lambda *_: (1 / 3, 0.1, 3))
     model = trained_model()
     loss, _ = begin(Grpo(group=7, max_new_tokens=4, kl=kl), model)
@@ -125,7 +123,7 @@ def test_a_constant_reward_moves_nothing(monkeypatch: pytest.MonkeyPatch, kl: fl
     assert model.training
 
 
-def test_a_step_makes_the_better_answers_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpo_step_raises_the_probability_of_better_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Grpo, "score", lambda _, __, answer: (float(answer.ids[0] % 2), 0.0, 0))
     model, drawn = trained_model(), []
     loss, noted = begin(Grpo(group=8, max_new_tokens=2, kl=0.1), model)
@@ -149,7 +147,7 @@ def test_a_step_makes_the_better_answers_likelier(monkeypatch: pytest.MonkeyPatc
     assert first == 0 < second
 
 
-def test_the_start_is_kept_and_the_weights_are_not_lost() -> None:
+def test_reference_weights_are_kept() -> None:
     model = trained_model()
     loss, _ = begin(Grpo(group=2, max_new_tokens=3), model)
     start = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -168,7 +166,7 @@ def answer(*words: str, ended: bool = True) -> Rollout:
     return Rollout((1,), words, ended)
 
 
-def test_precision_and_recall_are_normalised_apart() -> None:
+def test_precision_and_recall_are_normalised_separately() -> None:
     settings = Grpo(length_penalty=0.0)
     truth = [("happy", "pleased")]
     group = [answer("joyful"), answer("sad"), answer("joyful", "sad"), answer("happy", ended=False)]
@@ -180,13 +178,13 @@ def test_precision_and_recall_are_normalised_apart() -> None:
     np.testing.assert_allclose(settings.advantages(truth, [group])[0], expected)
 
 
-def test_what_a_word_too_many_costs() -> None:
+def test_reward_penalty_of_an_extra_word() -> None:
     truth, group = [("happy",)], [answer("happy"), answer("happy", "glad", "merry")]
     assert Grpo(length_penalty=0.25).advantages(truth, [group])[0].tolist() == [0.25, -0.25]
     assert Grpo(length_penalty=0.0).advantages(truth, [group])[0].tolist() == [0, 0]
 
 
-def test_recall_alone_pays_for_naming_everything() -> None:
+def test_recall_reward_favours_long_lists() -> None:
     naive = Grpo(precision=0.0, length_penalty=0.0)
     few, many = naive.advantages([("sad", "angry")], [[answer("sad"), answer("sad", "angry", "happy", "afraid")]])[0]
     assert many > few
@@ -254,14 +252,14 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, monkeypatch: pytest.
         ({"objective_settings": {"group": 1}}, "greater than or equal to 2"),
     ],
 )
-def test_what_it_has_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_grpo_refuses_unsupported_options(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     fields = RECIPE | {"phases": {"words": RECIPE["phases"]["words"] | change}}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(fields))
     with pytest.raises(RecipeError, match=says):
         load_curriculum(tmp_path / "r.yaml")
 
 
-def test_a_split_model_cannot_write(tmp_path: Path) -> None:
+def test_sharded_model_cannot_generate(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(RECIPE | {"fsdp": True}))
     with pytest.raises(RecipeError, match="objective grpo cannot be used with fsdp"):
         load_curriculum(tmp_path / "r.yaml")

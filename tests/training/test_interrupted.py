@@ -1,4 +1,4 @@
-"""A full disk and two writers: nothing half-written is taken for whole, and a run goes on to the same end."""
+"""Full disks and concurrent writers: no partial result is used, and a run resumes to the same result."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_two_runs_in_one_folder_are_refused(place: Path, tmp_path: Path) -> None
         train(place, tmp_path)
 
 
-def test_a_cache_on_a_full_disk_is_filled_later(place: Path, disk: Path, tmp_path: Path) -> None:
+def test_cache_fill_resumes_after_a_full_disk(place: Path, disk: Path, tmp_path: Path) -> None:
     model, processor, samples = tiny_model(), tiny_processor(), toy_samples()
     options = CacheOptions(root=place / "data", batch_size=2, shard_size=2)
     (disk / "others").write_bytes(bytes(40_000))  # leaves room for the index and a shard
@@ -74,7 +74,7 @@ def test_a_cache_on_a_full_disk_is_filled_later(place: Path, disk: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_run_on_a_full_disk_goes_on_to_the_same_end(place: Path, disk: Path, tmp_path: Path) -> None:
+def test_run_resumes_after_a_full_disk_to_the_same_result(place: Path, disk: Path, tmp_path: Path) -> None:
     train(place, tmp_path / "whole")
     refused = 0
     for kib in (64, 400, 800, 1600, 16_384):

@@ -13,7 +13,7 @@ from tests.tiny import tiny_config, tiny_model
 from tests.training.toy import RECIPE, toy_samples
 
 
-def test_the_paper_in_numbers() -> None:
+def test_paper_recipe_figures() -> None:
     p2e = load_curriculum("p2e")
     assert [(p.lr, p.steps, p.micro_batch, p.accumulation) for p in p2e.phases.values()] == [
         (3e-4, 15_000, 3, 4), (3e-4, 25_000, 3, 4), (1e-5, 5_000, 3, 4), (8e-6, 300_000, 3, 4),
@@ -49,7 +49,7 @@ def test_the_controls_of_the_paper() -> None:
     assert {s.split("/")[0] for s in only} == {"mercaptionplus"}
 
 
-def test_the_authors_loader_in_numbers() -> None:
+def test_reference_recipe_figures() -> None:
     reference = load_curriculum("reference")
     assert {p.micro_batch * p.accumulation for p in reference.phases.values()} == {3}
     shares = dict.fromkeys(("mer", "ovmer", "mir", "eri", "erg"), 0.0)
@@ -139,7 +139,7 @@ PREFIXES = {
 
 
 @pytest.mark.parametrize("recipe", ["p2e", "p2e-mini"])
-def test_what_requires_grad_is_what_is_declared(recipe: str) -> None:
+def test_trainable_parameters_match_the_phase(recipe: str) -> None:
     model = tiny_model()
     attach_lora(model, LoraSpec(4, 8, 0.0))
     for phase in load_curriculum(recipe).phases.values():

@@ -1,4 +1,4 @@
-"""What ``--resume`` compares with the run that it resumes."""
+"""Checks of ``--resume`` against the resumed run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_another_precision_is_refused(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("instructions", "chosen"), [(True, "bf16"), (False, "float32")])
-def test_auto_takes_bf16_where_the_processor_has_it(
+def test_auto_precision_uses_bf16_if_the_cpu_supports_it(
     place: Path, instructions: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nanoemox.training.command.multiplies_bfloat16", lambda: instructions)
@@ -93,7 +93,7 @@ def test_other_samples_are_refused(place: Path) -> None:
         train(place, data="edited", resume=True)
 
 
-def test_a_data_root_that_has_moved_is_the_same(place: Path) -> None:
+def test_moved_data_root_is_accepted(place: Path) -> None:
     shutil.copytree(place / "data", place / "moved")
     train(place, data="moved", resume=True)
 

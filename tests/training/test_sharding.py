@@ -1,4 +1,4 @@
-"""A model split over processes by ``fsdp: true``: refused where it cannot be, else the steps of a whole one."""
+"""Sharded training with ``fsdp: true``: refused if impossible, else equal to unsharded training."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_one_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         process_mesh()
 
 
-def test_the_launchers_own_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launcher_fsdp_settings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(RecipeError, match="set fsdp: true in the recipe"):
         check_fsdp(False)
 
 
-def test_units_are_blocks_that_run_on_every_process() -> None:
+def test_sharding_units_are_blocks_of_every_process() -> None:
     model = tiny_model()
     units = {name for name, module in model.named_modules() if any(module is unit for unit in block_lists(model))}
     assert "language_model.model.layers" in units
@@ -107,7 +107,7 @@ def halved(place: Path, out: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_split_over_two_processes_takes_the_steps_of_a_whole_one(place: Path, seen: list[list[dict]]) -> None:
+def test_sharded_run_takes_the_steps_of_an_unsharded_one(place: Path, seen: list[list[dict]]) -> None:
     assert [len(rows) for rows in seen] == [2 + 4 * 2] * 2  # micro-batches of both phases
     assert all(row["split"] and row["gradients"] and row["states"] for rows in seen for row in rows)
     assert all(row["here"] < 0.6 for rows in seen for row in rows)
@@ -126,7 +126,7 @@ def test_split_over_two_processes_takes_the_steps_of_a_whole_one(place: Path, se
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_split_run_is_resumed_to_the_bit(place: Path, seen: list[list[dict]]) -> None:
+def test_sharded_run_resumes_bit_for_bit(place: Path, seen: list[list[dict]]) -> None:
     halved(place, "again")
     assert [len(rows) for rows in split(place, "again", "--resume")] == [2 * 2] * 2  # the last two steps of the second
     assert logged(place / "again/second", "loss") == logged(place / "split/second", "loss")
@@ -136,7 +136,7 @@ def test_a_split_run_is_resumed_to_the_bit(place: Path, seen: list[list[dict]]) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_whole_run_goes_on_from_the_checkpoint_of_a_split_one(place: Path, seen: list[list[dict]]) -> None:
+def test_unsharded_run_resumes_from_a_sharded_checkpoint(place: Path, seen: list[list[dict]]) -> None:
     halved(place, "back")
     whole(place, "back", "--resume")
     assert logged(place / "back/second", "loss") == pytest.approx(logged(place / "split/second", "loss"), abs=1e-5)
@@ -147,7 +147,7 @@ def test_a_whole_run_goes_on_from_the_checkpoint_of_a_split_one(place: Path, see
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bf16", 5e-2)])
-def test_split_over_two_devices(place: Path, precision: str, tolerance: float) -> None:
+def test_sharded_over_two_devices(place: Path, precision: str, tolerance: float) -> None:
     for name in ("whole", "split"):
         fields = yaml.safe_load((place / f"{name}.yaml").read_text()) | {"precision": precision}
         (place / f"{name}-{precision}.yaml").write_text(yaml.safe_dump(fields))

@@ -1,4 +1,4 @@
-"""Which question a held-out sample is measured under."""
+"""Questions used to validate held-out samples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def replies(*, think: bool) -> list[Sample]:
     ("think", "share", "least", "most"),
     [(False, 1.0, 0, 0), (True, 0.0, 0, 0), (True, 1.0, 40, 40), (True, 0.5, 10, 30)],
 )
-def test_replies_are_measured_as_they_are_trained(
+def test_validation_of_replies_matches_training(
     tmp_path: Path, think: bool, share: float, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, processor, samples = tiny_model(), tiny_processor(), replies(think=think)
@@ -44,7 +44,7 @@ def test_replies_are_measured_as_they_are_trained(
     assert least <= sum(e.ask.think for e in measured) <= most
 
 
-def test_a_run_may_measure_nothing(tmp_path: Path) -> None:
+def test_validation_can_be_disabled(tmp_path: Path) -> None:
     model, processor, samples = tiny_model(), tiny_processor(), replies(think=False)
     cache = FeatureCache.open_or_build(samples, model, processor, tmp_path, CacheOptions(root=tmp_path))
     phase = Curriculum.model_validate(yaml.safe_load(RECIPE)).phases["second"]

@@ -1,4 +1,4 @@
-"""A data root of seconds: noise pictures, hums, sentences, and a manifest of all tasks."""
+"""A tiny data root: noise images, hums, sentences, and a manifest of all tasks."""
 
 from __future__ import annotations
 

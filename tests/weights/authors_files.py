@@ -1,4 +1,4 @@
-"""The files of ``pull authors`` at toy size, under their own names and in their own layouts, by the real libraries."""
+"""The files of ``pull authors`` at toy size, with their names and layouts, written by the original libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hub on loopback: model cards, redirects to a second host, ranges, and the faults of a real one."""
+"""A hub on loopback: model cards, redirects, ranges, and faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public parts of toy size, as wheels in a folder that pip takes for an index."""
+"""Public parts of toy size, as wheels in a local pip index."""
 
 from __future__ import annotations
 

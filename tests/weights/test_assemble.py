@@ -1,4 +1,4 @@
-"""Backbones saved by the real libraries, assembled, compared with the libraries' own forward; and hostile files."""
+"""Backbones saved by transformers, assembled and compared with its forward pass; hostile files."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def whole(parts: dict[str, Path], recipe: Path, tmp_path_factory: pytest.TempPat
 
 
 @torch.no_grad()
-def test_vision_is_clips_own_tower(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
+def test_vision_encoder_equals_clip(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
     pixels = torch.randn(2, 3, 32, 32)
     own = CLIPModel.from_pretrained(parts["vision"]).eval().vision_model(pixels, output_hidden_states=True)
     got = load(whole[0]).vision_encoder(pixels[None])
@@ -149,7 +149,7 @@ def test_vision_is_clips_own_tower(whole: tuple[Path, Assembly], parts: dict[str
 
 
 @torch.no_grad()
-def test_speech_is_huberts_own(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
+def test_speech_encoder_equals_hubert(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
     wave = torch.randn(2, 8000)
     own = HubertModel.from_pretrained(parts["speech"]).eval()(wave).last_hidden_state
     assert close(load(whole[0]).speech_encoder.encoder(wave).last_hidden_state, own)
@@ -169,7 +169,7 @@ def test_old_names_of_the_weight_norm(
 
 
 @torch.no_grad()
-def test_speech_may_be_whispers_encoder(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
+def test_speech_encoder_can_be_whisper(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "whisper.yaml"
     overlay.write_text(yaml.safe_dump({"extends": str(recipe), "speech": {"window_s": 2.0}}), "utf-8")
     report = assemble(overlay, tmp_path / "out", given(parts, speech=parts["whisper"]), FLOAT32)
@@ -185,7 +185,7 @@ def test_speech_may_be_whispers_encoder(parts: dict[str, Path], recipe: Path, tm
 
 
 @torch.no_grad()
-def test_the_language_model_is_qwens_own(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
+def test_language_model_equals_qwen(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
     ids = torch.randint(0, 400, (2, 9))
     own = Qwen2ForCausalLM.from_pretrained(parts["text"]).eval()(ids).logits
     assert close(load(whole[0]).language_model(ids).logits, own)
@@ -207,9 +207,7 @@ def face_file(shared: Path, path: Path, **extra: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def test_the_face_file_in_torchvisions_names(
-    shared: Path, parts: dict[str, Path], recipe: Path, tmp_path: Path
-) -> None:
+def test_face_weights_in_torchvision_names(shared: Path, parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
     golden = face_file(shared, tmp_path / "model.pt")
     overlay = tmp_path / "face.yaml"
     overlay.write_text(yaml.safe_dump({"extends": str(recipe), "face": {"encoder": SWIN}}), "utf-8")
@@ -232,7 +230,7 @@ def test_the_face_file_in_torchvisions_names(
 
 
 @torch.no_grad()
-def test_the_face_may_be_the_librarys_swin(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
+def test_face_encoder_can_be_the_librarys_swin(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
     pixels = torch.randn(2, 3, 56, 56)
     own = SwinForImageClassification.from_pretrained(parts["swin"]).eval().swin.embeddings(pixels)[0]
     assert close(load(whole[0]).face_encoder.backbone.model.embeddings(pixels)[0], own)
@@ -247,7 +245,7 @@ def test_the_face_may_be_the_librarys_swin(whole: tuple[Path, Assembly], parts: 
 
 
 @torch.no_grad()
-def test_the_face_may_be_any_backbone_of_four_stages(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
+def test_face_encoder_can_be_any_four_stage_backbone(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
     assemble(recipe, tmp_path / "out", given(parts, face=parts["convnext"]), FLOAT32)
     model = load(tmp_path / "out")
     pixels = torch.randn(2, 3, 64, 64)
@@ -263,7 +261,7 @@ def test_the_face_may_be_any_backbone_of_four_stages(parts: dict[str, Path], rec
 # ---------------------------------------------------------------- report, shards, seeds, words
 
 
-def test_everything_is_accounted_for(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
+def test_every_tensor_is_reported(whole: tuple[Path, Assembly], parts: dict[str, Path]) -> None:
     out, report = whole
     dropped = {name for names in report.dropped.values() for name in names}
     assert all(n.startswith("vision: ") for n in report.dropped["CLIP's text side, never loaded"])
@@ -278,7 +276,7 @@ def test_everything_is_accounted_for(whole: tuple[Path, Assembly], parts: dict[s
     assert "dropped" in report.text()
 
 
-def test_what_the_directory_says_of_itself(whole: tuple[Path, Assembly]) -> None:
+def test_model_card_of_the_directory(whole: tuple[Path, Assembly]) -> None:
     config = json.loads((whole[0] / "config.json").read_text("utf-8"))
     assert config["trained_branches"] == []
     assert config["placeholder"] is None
@@ -287,7 +285,7 @@ def test_what_the_directory_says_of_itself(whole: tuple[Path, Assembly]) -> None
     assert (whole[0] / "templates.yaml").is_file()
 
 
-def test_shards_are_cut_at_the_limit_and_hold_the_same(
+def test_shards_respect_the_size_limit(
     whole: tuple[Path, Assembly], parts: dict[str, Path], recipe: Path, tmp_path: Path
 ) -> None:
     assemble(recipe, tmp_path / "out", given(parts), WriteOptions(dtype="float32", max_shard_size="100KB"))
@@ -304,7 +302,7 @@ def test_shards_are_cut_at_the_limit_and_hold_the_same(
     assert load(tmp_path / "out").num_parameters() == load(whole[0]).num_parameters()
 
 
-def test_the_seed_gives_the_adapters_and_nothing_else(
+def test_seed_affects_only_the_adapters(
     whole: tuple[Path, Assembly], parts: dict[str, Path], recipe: Path, tmp_path: Path
 ) -> None:
     assemble(recipe, tmp_path / "out", given(parts), WriteOptions(dtype="float32", seed=5))
@@ -313,7 +311,7 @@ def test_the_seed_gives_the_adapters_and_nothing_else(
     assert differ == {"vision_adapter", "speech_adapter", "face_adapter", "fusion", "face_encoder"}
 
 
-def test_default_precision_is_half_and_torch_files_serve(
+def test_default_precision_is_half_and_torch_files_work(
     whole: tuple[Path, Assembly], parts: dict[str, Path], recipe: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "bin"
@@ -356,7 +354,7 @@ def test_a_tokenizer_of_another_model_is_refused(parts: dict[str, Path], recipe:
         assemble(recipe, tmp_path / "out", given(parts, text=tmp_path / "lm"))
 
 
-def test_the_engine_answers_from_the_words_alone(whole: tuple[Path, Assembly]) -> None:
+def test_engine_answers_from_text_only(whole: tuple[Path, Assembly]) -> None:
     answer = Engine.from_pretrained(whole[0], device="cpu").answer(tiny_clip(), tasks=("mer",))
     assert answer.tasks["mer"].label
     assert any("untrained" in w or "not trained" in w or "never trained" in w for w in answer.warnings)
@@ -365,7 +363,7 @@ def test_the_engine_answers_from_the_words_alone(whole: tuple[Path, Assembly]) -
 # ---------------------------------------------------------------- random placeholders
 
 
-def test_random_needs_no_file_and_says_what_it_is(recipe: Path, tmp_path: Path) -> None:
+def test_random_weights_need_no_file_and_are_marked(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "random.yaml"
     sizes = {"vision": {"encoder": CLIP_TINY}, "speech": {"encoder": HUBERT_TINY}, "face": {"encoder": SWIN}}
     path.write_text(yaml.safe_dump({"extends": str(recipe), **sizes}), "utf-8")
@@ -429,7 +427,7 @@ def test_published_names_of_the_librarys_swin() -> None:
     assert found.used.keys() == {n for n in swin if n.startswith(prefix_of("face"))}
 
 
-def test_a_cached_id_serves_like_a_folder(
+def test_cached_hub_id_works_like_a_folder(
     whole: tuple[Path, Assembly], parts: dict[str, Path], recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -471,7 +469,7 @@ BIAS = "encoder.layers.0.layer_norm.bias"
     ],
     ids=["missing", "extra", "shape", "alien"],
 )
-def test_what_does_not_fit_is_named(
+def test_mismatched_tensors_are_named(
     change: Callable[..., Any], message: str, parts: dict[str, Path], recipe: Path, tmp_path: Path
 ) -> None:
     speech = rewritten(parts["speech"], tmp_path / "bad", change)
@@ -501,7 +499,7 @@ def test_a_pickle_that_runs_code_is_refused(parts: dict[str, Path], recipe: Path
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_cut_file_is_refused(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
+def test_truncated_file_is_refused(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
     bad = rewritten(parts["speech"], tmp_path / "bad", dict)
     whole = (bad / "model.safetensors").read_bytes()
     (bad / "model.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -509,7 +507,7 @@ def test_a_cut_file_is_refused(parts: dict[str, Path], recipe: Path, tmp_path: P
         assemble(recipe, tmp_path / "out", given(parts, speech=bad))
 
 
-def test_an_id_that_is_not_here_names_the_way(
+def test_missing_hub_id_names_the_remedy(
     recipe: Path, parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -532,12 +530,12 @@ def test_an_id_that_is_not_here_names_the_way(
         (WriteOptions(max_shard_size="0GB"), "max shard size '0GB'"),
     ],
 )
-def test_options_that_are_none(options: WriteOptions, message: str, recipe: Path, tmp_path: Path) -> None:
+def test_invalid_assemble_options(options: WriteOptions, message: str, recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message):
         assemble(recipe, tmp_path / "out", {}, options)
 
 
-def test_refusals_before_anything_is_read(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
+def test_errors_before_reading_weights(parts: dict[str, Path], recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(CheckpointError, match="not an empty folder"):

@@ -1,4 +1,4 @@
-"""``nanoemox pull authors`` from a hub on loopback, end to end, and everything that may go wrong on the way."""
+"""``nanoemox pull authors`` from a hub on loopback, end to end, with faults."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def pulled(
         yield Pulled(model, there, lines, steps)
 
 
-def test_the_pulled_model_is_the_files(pulled: Pulled) -> None:
+def test_pulled_model_equals_the_files(pulled: Pulled) -> None:
     state, official = state_of(pulled.model.folder), pulled.official()
     assert torch.equal(state["fusion.projection.bias"], official["multi_llama_proj.bias"])
     assert torch.equal(state["face_adapter.queries"], official["facial_encoder.query"])
@@ -120,7 +120,7 @@ def test_the_pulled_model_is_the_files(pulled: Pulled) -> None:
     torch.testing.assert_close(state[f"language_model.{layer}.weight"], wanted)
 
 
-def test_size_and_progress_are_told_and_nothing_else_is_left(pulled: Pulled) -> None:
+def test_pull_reports_progress_and_leaves_no_temporary_files(pulled: Pulled) -> None:
     served = pulled.hub.repositories.values()
     total = sum(len(c) for r in served for n, c in r.files.items() if n != "README.md")
     assert pulled.steps[-1] == (total, total)
@@ -139,7 +139,7 @@ def test_the_pulled_model_answers_the_same_every_time(pulled: Pulled) -> None:
     assert engine.answer(tiny_clip(), ("msa", "ovmer")).tasks == answer.tasks
 
 
-def test_the_report_tells_of_every_tensor(pulled: Pulled) -> None:
+def test_report_lists_every_tensor(pulled: Pulled) -> None:
     report = json.loads((pulled.model.folder / "report.json").read_text("utf-8"))
     files, official = report["tensors"]["files"], pulled.official()
     told = [*files["adapters"]["used"], *(n for names in files["adapters"]["unused"].values() for n in names)]
@@ -156,7 +156,7 @@ def test_the_report_tells_of_every_tensor(pulled: Pulled) -> None:
     assert sum(report["tensors"]["model"].values()) == len(held)
 
 
-def test_the_report_tells_where_everything_came_from(pulled: Pulled) -> None:
+def test_report_lists_all_sources(pulled: Pulled) -> None:
     report = json.loads((pulled.model.folder / "report.json").read_text("utf-8"))
     first = report["repositories"][0]
     assert (first["repo"], first["asked"], first["commit"]) == (NANO, "main", "0" * 40)
@@ -165,12 +165,12 @@ def test_the_report_tells_where_everything_came_from(pulled: Pulled) -> None:
     assert NANO in (pulled.model.folder / "NOTICE").read_text("utf-8")
 
 
-def test_exactly_the_listed_files_are_fetched_and_no_token_leaves_the_hub(pulled: Pulled, release: Release) -> None:
+def test_only_listed_files_are_fetched_and_no_token_leaks(pulled: Pulled, release: Release) -> None:
     assert {path for path, _ in pulled.hub.asked} == {f.path for r in release.repositories for f in r.files}
     assert not pulled.hub.authorised
 
 
-def test_the_preset_reads_a_clip_as_the_authors_do(pulled: Pulled) -> None:
+def test_authors_preset_processes_clips_like_the_authors(pulled: Pulled) -> None:
     config = json.loads((pulled.model.folder / "config.json").read_text("utf-8"))
     assert (config["face"]["crop"], config["face"]["normalise"]) == ("whole_frame", "none")
     assert (config["vision"]["frame_sampling"], config["vision"]["fit"]) == ("reference", "squash")
@@ -180,7 +180,9 @@ def test_the_preset_reads_a_clip_as_the_authors_do(pulled: Pulled) -> None:
     assert load_templates(pulled.model.folder / "templates.yaml").prefix.startswith("<|im_start|>")
 
 
-def test_scoring_it_is_one_more_command(pulled: Pulled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pulled_authors_model_can_be_evaluated(
+    pulled: Pulled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = LABEL_SETS["meld"]
     rows = [
         {"id": f"c{i}", "split": "test", "subtitle": f"word {i}", "corpus": "meld", "task": "mer",
@@ -197,7 +199,7 @@ def test_scoring_it_is_one_more_command(pulled: Pulled, tmp_path: Path, capsys: 
     assert all(row["n"] == 3 and set(row["intervals"]) >= {"hit_rate"} for row in found.values())
 
 
-def test_the_users_words_are_taken_and_kept(served: FakeHub, release: Release, tmp_path: Path) -> None:
+def test_custom_templates_are_used_and_kept(served: FakeHub, release: Release, tmp_path: Path) -> None:
     own = load_templates(layout="reference").model_copy(update={"closing": " Now say."})
     words = own.save(tmp_path)
     folder = pull_authors(replace(YES, words=words), release=release).folder
@@ -210,7 +212,7 @@ def test_the_users_words_are_taken_and_kept(served: FakeHub, release: Release, t
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command_asks_for_the_licences_before_it_fetches(
+def test_command_requires_licence_consent_before_fetching(
     served: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("nanoemox.weights.authors.RELEASE", release)
@@ -234,7 +236,7 @@ def test_the_command_asks_for_the_licences_before_it_fetches(
     assert dtypes == {torch.float16}
 
 
-def test_a_lock_repeats_a_pull_and_refuses_another_file(
+def test_lock_file_reproduces_a_pull_and_refuses_changes(
     pulled: Pulled, served: FakeHub, release: Release, tmp_path: Path
 ) -> None:
     lock = tmp_path / "lock.json"
@@ -295,7 +297,7 @@ def test_a_file_of_an_earlier_phase_is_refused(served: FakeHub, release: Release
         pull_authors(YES, release=release)
 
 
-def test_a_pickle_that_would_run_code_is_not_loaded(served: FakeHub, release: Release) -> None:
+def test_pickle_with_code_is_not_loaded(served: FakeHub, release: Release) -> None:
     buffer = io.BytesIO()
     torch.save({"state_dict_backbone": Path("x")}, buffer)
     served.repositories[FACE].files["ckpts/model.pt"] = buffer.getvalue()
@@ -303,7 +305,7 @@ def test_a_pickle_that_would_run_code_is_not_loaded(served: FakeHub, release: Re
         pull_authors(YES, release=release)
 
 
-def test_a_speech_encoder_that_wants_other_sound_is_refused(served: FakeHub, release: Release) -> None:
+def test_speech_encoder_with_other_preprocessing_is_refused(served: FakeHub, release: Release) -> None:
     served.repositories[HUBERT].files["preprocessor_config.json"] = b'{"do_normalize": false, "sampling_rate": 16000}'
     with pytest.raises(CheckpointError, match="must normalise a waveform of 16000 Hz"):
         pull_authors(YES, release=release)
@@ -318,7 +320,7 @@ def test_too_little_space_and_a_wrong_type(served: FakeHub, release: Release, mo
     assert served.asked == []
 
 
-def test_the_catalogue_is_whole() -> None:
+def test_catalogue_is_complete() -> None:
     assert [r.part for r in RELEASE.repositories] == ["adapters", "text", "vision", "speech", "face"]
     for repository in RELEASE.repositories:
         assert repository.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", repository.revision)
@@ -356,7 +358,7 @@ def bring(tmp_path: Path, lines: list[str] | None = None, moved: list[int] | Non
     return [hub.fetch(found, f, tmp_path / "files", counts.append, told.append) for f in found.files]
 
 
-def test_a_broken_connection_goes_on_where_it_was(small: FakeHub, tmp_path: Path) -> None:
+def test_broken_download_resumes(small: FakeHub, tmp_path: Path) -> None:
     small.cuts["w.pth"] = [300_000, 300_000]
     moved: list[int] = []
     paths = bring(tmp_path, moved=moved)
@@ -366,7 +368,7 @@ def test_a_broken_connection_goes_on_where_it_was(small: FakeHub, tmp_path: Path
     assert sum(moved) == len(CONTENT) + 8
 
 
-def test_a_pull_that_was_killed_goes_on_in_the_next_process(small: FakeHub, tmp_path: Path) -> None:
+def test_killed_pull_resumes_in_the_next_process(small: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "w.pth.part").write_bytes(CONTENT[:700_000])
     moved: list[int] = []
@@ -386,7 +388,7 @@ def test_a_server_without_ranges_starts_over(small: FakeHub, tmp_path: Path) -> 
     assert sum(moved) == len(CONTENT) + 8
 
 
-def test_a_busy_hub_is_waited_for_and_given_up(small: FakeHub, tmp_path: Path) -> None:
+def test_busy_hub_is_retried_then_given_up(small: FakeHub, tmp_path: Path) -> None:
     small.statuses = {"api": [429, 503], "w.pth": [429]}
     lines: list[str] = []
     assert bring(tmp_path, lines)[0].read_bytes() == CONTENT
@@ -396,7 +398,7 @@ def test_a_busy_hub_is_waited_for_and_given_up(small: FakeHub, tmp_path: Path) -
         bring(tmp_path)
 
 
-def test_a_truncated_and_a_changed_file_are_refused_and_the_next_pull_is_clean(small: FakeHub, tmp_path: Path) -> None:
+def test_corrupt_downloads_are_refused_and_the_next_pull_is_clean(small: FakeHub, tmp_path: Path) -> None:
     small.served["w.pth"] = CONTENT[:-1000]
     with pytest.raises(CheckpointError, match="run the same command again"):
         bring(tmp_path)
@@ -410,7 +412,7 @@ def test_a_truncated_and_a_changed_file_are_refused_and_the_next_pull_is_clean(s
     assert bring(tmp_path)[0].read_bytes() == CONTENT
 
 
-def test_a_partial_file_that_is_longer_than_what_is_there_now(small: FakeHub, tmp_path: Path) -> None:
+def test_oversized_partial_file_is_discarded(small: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     part = tmp_path / "files" / "w.pth.part"
     part.write_bytes(CONTENT + b"more")
@@ -435,15 +437,13 @@ def test_a_partial_file_that_is_longer_than_what_is_there_now(small: FakeHub, tm
         ({"files": (RepoFile("w.pth", 2_000_000, None, "0" * 64),)}, "recorded is {'SHA-256': '0000"),
     ],
 )
-def test_what_the_hub_does_not_have_as_recorded_is_told_before_anything_is_fetched(
-    small: FakeHub, change: dict[str, Any], says: str
-) -> None:
+def test_hub_mismatches_are_reported_before_fetching(small: FakeHub, change: dict[str, Any], says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         hub.look_up(replace(ONE, **change), quiet)
     assert small.asked == []
 
 
-def test_a_hub_that_answers_with_another_commit_or_without_hashes(small: FakeHub) -> None:
+def test_hub_with_another_commit_or_without_hashes_is_refused(small: FakeHub) -> None:
     small.answer_commit = "e" * 40
     with pytest.raises(CheckpointError, match="not the requested one"):
         hub.look_up(replace(ONE, revision=COMMIT), quiet)
@@ -453,7 +453,7 @@ def test_a_hub_that_answers_with_another_commit_or_without_hashes(small: FakeHub
         hub.look_up(ONE, quiet)
 
 
-def test_no_network_is_one_sentence(small: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_network_gives_one_line(small: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CheckpointError, match=r"cannot be fetched from http://127\.0\.0\.1:9: .*Check the network"):
         hub.look_up(ONE, quiet)

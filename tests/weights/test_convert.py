@@ -1,4 +1,4 @@
-"""Official files to a model directory: the golden checkpoint end to end, every full-size name at small sizes."""
+"""Conversion of official files: the golden checkpoint end to end, all full-size names at small sizes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_golden_checkpoint_gives_the_golden_logits(
         close(logits[mask.bool()], tensors[f"{name}/logits"][mask.bool()], 3e-4)
 
 
-def test_the_words_are_theirs_unless_the_base_has_its_own(place: Path) -> None:
+def test_converted_templates_are_the_authors_unless_the_base_has_its_own(place: Path) -> None:
     convert(place, "words")
     assert NanoEmoXProcessor.from_pretrained(place / "words").templates == load_templates(layout="reference")
     own = load_templates().model_copy(update={"closing": "So?"})
@@ -173,7 +173,7 @@ def tensors_of(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_alignment_phases_merge_and_half_a_face_is_not_carried_over(phases: Path, small: NanoEmoXConfig) -> None:
+def test_alignment_phases_merge_and_incomplete_face_is_skipped(phases: Path, small: NanoEmoXConfig) -> None:
     alone = convert(phases, "1_1", files=("phase1_1.pth",))
     assert alone.trained_branches == ["speech"]
     leaked = next(names for reason, names in alone.dropped.items() if reason.startswith("leaks"))
@@ -196,7 +196,7 @@ def test_alignment_phases_merge_and_half_a_face_is_not_carried_over(phases: Path
     assert all(torch.equal(on[n], t) for n, t in state.items())
 
 
-def test_what_is_converted_answers(phases: Path) -> None:
+def test_converted_model_answers(phases: Path) -> None:
     convert(phases, "aligned", files=("phase1_1.pth", "phase1_2.pth"))
     answer = Engine.from_pretrained(phases / "aligned", device="cpu").answer(tiny_clip(), ("msa", "mer"))
     assert answer.modalities == ("vision", "speech", "face", "text")
@@ -219,7 +219,7 @@ def test_the_later_file_wins_and_is_reported(phases: Path) -> None:
     assert torch.equal(tensors_of(phases / "3_2")["fusion.projection.bias"], second["multi_llama_proj.bias"].half())
 
 
-def test_the_last_phase_has_it_all(phases: Path, small: NanoEmoXConfig) -> None:
+def test_last_phase_is_complete(phases: Path, small: NanoEmoXConfig) -> None:
     report = convert(phases, "3", files=("phase3.pth",))
     assert (report.lora.r, report.lora.alpha, report.lora_alpha_from) == (4, 32, "the authors' default")
     assert report.taken["lora"] == 2 * 7 * 28
@@ -265,7 +265,7 @@ def save(place: Path, change: dict[str, Tensor | None], name: str = "phase3.pth"
         ),
     ],
 )
-def test_what_does_not_fit_is_listed_and_nothing_is_written(
+def test_mismatches_are_listed_and_nothing_is_written(
     phases: Path, change: dict[str, Tensor | None], says: str
 ) -> None:
     with pytest.raises(CheckpointError, match=says):
@@ -273,7 +273,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(
     assert not (phases / "none").exists()
 
 
-def test_files_that_are_no_checkpoint(phases: Path) -> None:
+def test_invalid_checkpoints_are_refused(phases: Path) -> None:
     (phases / "text.pth").write_text("hello")
     torch.save({"model": {"a": 1}}, phases / "numbers.pth")
     torch.save([1, 2], phases / "list.pth")

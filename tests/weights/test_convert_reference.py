@@ -1,4 +1,4 @@
-"""The authors' names: strict and complete; a whole small checkpoint, LoRA merged or kept, down to its gradients."""
+"""The authors' tensor names: strict and complete; a small checkpoint, LoRA merged or separate, with gradients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def spec(meta: dict[str, Any]) -> LoraSpec:
     return LoraSpec(meta["config"]["lora_r"], meta["config"]["lora_alpha"], 0.0)
 
 
-def test_merged_and_kept_lora_give_the_whole_model(
+def test_merged_and_separate_lora_give_the_same_model(
     meta: dict[str, Any], official: dict[str, Tensor], config: NanoEmoXConfig
 ) -> None:
     merged = convert_state(official, config, lora_scale=spec(meta).alpha / spec(meta).r)
@@ -150,7 +150,7 @@ def test_a_missing_tensor_and_a_wrong_shape_are_listed(checkpoint: dict[str, Ten
 
 
 @pytest.mark.parametrize("fields", [{"fusion": {"shared_projection": False}}, {"fusion": {"time_position": True}}])
-def test_fields_that_the_authors_do_not_have_are_named(
+def test_unsupported_fields_are_named(
     fields: dict[str, Any], checkpoint: dict[str, Tensor], meta: dict[str, Any]
 ) -> None:
     config = reference_config(meta)
@@ -160,7 +160,7 @@ def test_fields_that_the_authors_do_not_have_are_named(
         convert_state(checkpoint, config)
 
 
-def test_parts_are_taken_whole_or_not_at_all(checkpoint: dict[str, Tensor], config: NanoEmoXConfig) -> None:
+def test_incomplete_parts_are_refused(checkpoint: dict[str, Tensor], config: NanoEmoXConfig) -> None:
     assert {n.partition(".")[0] for n in convert_state(checkpoint, config, parts=["fusion"])} == {"fusion"}
     with pytest.raises(CheckpointError, match=r"missing \['vision_encoder"):
         convert_state(checkpoint, config, parts=["vision_encoder"])
@@ -169,7 +169,7 @@ def test_parts_are_taken_whole_or_not_at_all(checkpoint: dict[str, Tensor], conf
 
 
 @pytest.mark.parametrize("end", ["lora_A", "lora_B"])
-def test_half_a_lora_pair_is_refused(end: str, checkpoint: dict[str, Tensor], config: NanoEmoXConfig) -> None:
+def test_incomplete_lora_pair_is_refused(end: str, checkpoint: dict[str, Tensor], config: NanoEmoXConfig) -> None:
     name = f"{LM}model.layers.0.self_attn.q_proj.{end}.default.weight"
     broken = {n: t for n, t in checkpoint.items() if n != name}
     with pytest.raises(CheckpointError, match=rf"lacks \['{name}'\]"):

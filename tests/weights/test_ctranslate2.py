@@ -1,4 +1,4 @@
-"""The container is read exactly as written, and anything else is refused in a sentence."""
+"""The CTranslate2 format is read exactly; anything else is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanoemox.weights.parts import write_whisper
 from tests.weights.small_parts import SIZES, container, whisper_files
 
 
-def test_all_tensors_are_those_of_transformers(tmp_path: Path) -> None:
+def test_tensors_equal_those_of_transformers(tmp_path: Path) -> None:
     state = read_whisper(container(tmp_path / "model.bin"), SIZES)
     config = WhisperConfig(
         vocab_size=SIZES.vocabulary, d_model=32, encoder_layers=4, decoder_layers=4, encoder_attention_heads=2,
@@ -28,7 +28,7 @@ def test_all_tensors_are_those_of_transformers(tmp_path: Path) -> None:
     assert {n: t.shape for n, t in state.items()} == wanted
 
 
-def test_fused_matrices_are_cut_in_the_order_query_key_value(tmp_path: Path) -> None:
+def test_fused_matrices_are_split_as_query_key_value(tmp_path: Path) -> None:
     name = "encoder/layer_2/self_attention/linear_0/weight"
     fused = np.arange(96 * 32, dtype=np.float16).reshape(96, 32) / 64
     state = read_whisper(container(tmp_path / "model.bin", values={name: fused}), SIZES)
@@ -56,12 +56,12 @@ def test_flags_of_later_converters_may_be_absent(tmp_path: Path) -> None:
         ({"key_bias": 1}, "the keys have a bias"),
     ],
 )
-def test_anything_else_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+def test_other_formats_are_refused(tmp_path: Path, change: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         read_whisper(container(tmp_path / "model.bin", **change), SIZES)
 
 
-def test_a_cut_or_longer_file_is_refused(tmp_path: Path) -> None:
+def test_truncated_or_longer_file_is_refused(tmp_path: Path) -> None:
     whole = container(tmp_path / "model.bin").read_bytes()
     for size in (0, 3, 20, 500, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.bin").write_bytes(whole[:size])
@@ -72,7 +72,7 @@ def test_a_cut_or_longer_file_is_refused(tmp_path: Path) -> None:
         read_whisper(tmp_path / "long.bin", SIZES)
 
 
-def test_a_name_cannot_ask_for_memory(tmp_path: Path) -> None:
+def test_name_length_cannot_exhaust_memory(tmp_path: Path) -> None:
     head = container(tmp_path / "model.bin").read_bytes()[:26]
     (tmp_path / "hostile.bin").write_bytes(head + b"\xff\xff" + b"a" * 70_000)
     with pytest.raises(CheckpointError, match="a name of 65535 bytes, limit 128"):

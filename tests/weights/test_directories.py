@@ -1,4 +1,4 @@
-"""Model directories that come from others: a sentence, and no file outside is read."""
+"""Untrusted model directories: clear errors, and no access outside the folder."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def refused(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
-def test_code_of_its_own_is_refused(folder: Path, name: str) -> None:
+def test_custom_code_is_refused(folder: Path, name: str) -> None:
     (folder / "own.py").write_text("raise SystemExit('ran')")
     edit(folder / name, auto_map={"AutoConfig": "own.Config", "AutoTokenizer": ["own.T", None]})
     assert "asks for code of its own (auto_map), which is never run" in refused(folder)
 
 
-def test_code_of_a_part_is_refused(folder: Path) -> None:
+def test_custom_code_of_a_part_is_refused(folder: Path) -> None:
     text = json.loads((folder / "config.json").read_text())["text_config"] | {"auto_map": {"AutoConfig": "x--own.C"}}
     edit(folder / "config.json", text_config=text)
     assert "auto_map" in refused(folder)
 
 
 @pytest.mark.parametrize("key", ["gguf_file", "transformers_weights"])
-def test_keys_that_name_other_files_are_refused(folder: Path, key: str) -> None:
+def test_keys_that_refer_to_other_files_are_refused(folder: Path, key: str) -> None:
     edit(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer", **{key: str(folder.parent / "secret")})
     assert f"({key}), which is never run or read" in refused(folder)
 
@@ -71,7 +71,7 @@ def test_a_pickle_is_never_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     "place", ["../other.safetensors", "/etc/passwd", "sub/x.safetensors", "..\\x.safetensors", "pytorch_model.bin", 3]
 )
-def test_weights_elsewhere_are_refused(folder: Path, place: Any) -> None:
+def test_weights_outside_the_folder_are_refused(folder: Path, place: Any) -> None:
     shutil.copy(folder / "model.safetensors", folder.parent / "other.safetensors")
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
@@ -80,13 +80,13 @@ def test_weights_elsewhere_are_refused(folder: Path, place: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "templates.yaml", "tokenizer.json"])
-def test_links_out_are_refused(folder: Path, name: str) -> None:
+def test_symlinks_out_of_the_folder_are_refused(folder: Path, name: str) -> None:
     (folder / name).rename(folder.parent / name)
     (folder / name).symlink_to(folder.parent / name)
     assert "is a link out of the model directory" in refused(folder)
 
 
-def test_links_out_of_folders_below_are_refused(folder: Path) -> None:
+def test_symlinks_out_of_subfolders_are_refused(folder: Path) -> None:
     """Libraries read chat templates from there."""
     (folder.parent / "secret").write_text("mine")
     templates = folder / "additional_chat_templates"
@@ -98,14 +98,14 @@ def test_links_out_of_folders_below_are_refused(folder: Path) -> None:
     assert "is a link out of the model directory" in refused(folder)
 
 
-def test_a_folder_called_as_the_cache_of_the_hub_reaches_no_neighbour(tiny: Path, tmp_path: Path) -> None:
+def test_fake_hub_cache_folder_cannot_reach_siblings(tiny: Path, tmp_path: Path) -> None:
     snapshot = Path(shutil.copytree(tiny, tmp_path / "snapshots/model"))
     (snapshot / "templates.yaml").rename(tmp_path / "private.yaml")
     (snapshot / "templates.yaml").symlink_to(tmp_path / "private.yaml")
     assert "is a link out of the model directory" in refused(snapshot)
 
 
-def test_the_cache_of_the_hub_is_links_and_is_read(tiny: Path, tmp_path: Path) -> None:
+def test_symlinks_in_the_hub_cache_are_followed(tiny: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--me--tiny/snapshots/0123"
     blobs = tmp_path / "models--me--tiny/blobs"
     snapshot.mkdir(parents=True)
@@ -130,7 +130,7 @@ def test_an_adapter_of_another_model_is_refused(folder: Path) -> None:
         ("speech", {"max_positions": 10**12}),
     ],
 )
-def test_sizes_beyond_the_weights_are_refused(folder: Path, part: str, fields: dict[str, Any]) -> None:
+def test_configuration_larger_than_the_weights_is_refused(folder: Path, part: str, fields: dict[str, Any]) -> None:
     config = json.loads((folder / "config.json").read_text())
     edit(folder / "config.json", **{part: config[part] | fields})
     started = time.monotonic()
@@ -138,7 +138,7 @@ def test_sizes_beyond_the_weights_are_refused(folder: Path, part: str, fields: d
     assert time.monotonic() - started < 20
 
 
-def test_weights_beyond_the_memory_are_refused(folder: Path) -> None:
+def test_weights_larger_than_memory_are_refused(folder: Path) -> None:
     """A sparse file takes no disk, but would take all memory, and its configuration may fit it."""
     number = 10**12
     header = json.dumps({"a": {"dtype": "F32", "shape": [number], "data_offsets": [0, 4 * number]}}).encode()
@@ -148,7 +148,7 @@ def test_weights_beyond_the_memory_are_refused(folder: Path) -> None:
     assert "its weights have 4,000.0 GB, this machine's memory" in refused(folder)
 
 
-def test_files_too_large_or_no_json_are_refused(folder: Path) -> None:
+def test_large_or_invalid_json_files_are_refused(folder: Path) -> None:
     kept = (folder / "config.json").read_bytes()
     with (folder / "config.json").open("r+b") as file:
         file.truncate(10**12)  # sparse

@@ -1,4 +1,4 @@
-"""Presets and the paper's variants: what they say is what the configuration holds."""
+"""Presets and the paper's variants match the configuration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_three_presets_name_every_choice(name: str) -> None:
         assert set(fields) <= set(recipe.section(branch))
 
 
-def test_ours_is_the_default_of_the_configuration() -> None:
+def test_nanoemox_preset_is_the_default_configuration() -> None:
     ours, default = model_config(load_preset("nanoemox")), NanoEmoXConfig()
     assert ours.to_dict() == default.to_dict()
 
@@ -65,7 +65,7 @@ def test_expert_variants(name: str, experts: int) -> None:
     assert model_config(load_preset(name)).num_experts == experts
 
 
-def test_the_paper_and_the_code_disagree_where_the_fields_say_so() -> None:
+def test_paper_and_reference_presets_differ_in_the_documented_fields() -> None:
     paper, code = (model_config(load_preset(n)) for n in ("paper", "reference"))
     differ = {f"{b}.{f}" for b, fields in CHOICES.items() for f in fields
               if getattr(getattr(paper, b), f) != getattr(getattr(code, b), f)}  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_mistake_in_an_overlay_is_named(fields: dict[str, object], message: st
         model_config(load_preset(path))
 
 
-def test_small_differs_from_mini_in_how_it_hears_and_in_few_tokens() -> None:
+def test_small_differs_from_mini_in_speech_and_token_counts() -> None:
     recipe = load_preset("small")
     assert recipe.templates == "compact"
     assert recipe.section("speech")["pooling"] == "mean_std"

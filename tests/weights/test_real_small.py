@@ -35,7 +35,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
         return Engine.from_pretrained()
 
 
-def test_it_answers_the_sample_clip_as_the_card_says(engine: Engine) -> None:
+def test_small_answers_the_sample_clip_as_documented(engine: Engine) -> None:
     assert engine.name == "small"
     answer = engine.answer(ASSETS / "sample.mp4")
     told = {k: r.label or r.text or r.reply or ", ".join(r.labels or ()) for k, r in answer.tasks.items()}

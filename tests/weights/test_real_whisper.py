@@ -51,7 +51,7 @@ def converted(source: Path) -> Path:
     return out
 
 
-def test_the_sample_clip_is_heard_right(converted: Path) -> None:
+def test_sample_clip_is_transcribed_correctly(converted: Path) -> None:
     clip = load_clip(SAMPLE)
     assert clip.waveform is not None
     heard = Transcriber(converted).transcribe(clip.waveform)
@@ -63,7 +63,7 @@ def test_the_sample_clip_is_heard_right(converted: Path) -> None:
     assert heard.words[4].end_s < 2.5
 
 
-def test_nobody_speaks_in_silence_noise_tones_and_a_melody(converted: Path) -> None:
+def test_no_transcript_for_silence_noise_tones_and_music(converted: Path) -> None:
     transcriber = Transcriber(converted)
     rng, time = np.random.default_rng(0), np.arange(5 * RATE) / RATE
     notes = [np.sin(2 * np.pi * f * time[: RATE // 2]) * np.exp(-6 * time[: RATE // 2]) for f in range(262, 522, 26)]

@@ -1,4 +1,4 @@
-"""Sizes of the presets, in millions of parameters, counted without allocating any."""
+"""Parameter counts of the presets, in millions, without allocating any."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_counts_and_names_are_those_of_the_model() -> None:
     assert {n: t.shape for n, t in table.items()} == {n: state[n].shape for n in table}
 
 
-def test_rows_tell_what_is_built_and_what_the_file_holds() -> None:
+def test_size_rows_distinguish_built_and_stored_parameters() -> None:
     rows = {part: (count, remark) for part, count, remark in sizes("reference").rows()}
     assert "303.2 M in the public file" in rows["vision encoder"][1]
     assert rows["total"][0] == sizes("reference").total

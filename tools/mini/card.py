@@ -174,7 +174,7 @@ def stage0_table(folder: Path) -> str:
     return "\n".join(rows)
 
 
-def summed(overlap: dict[str, int]) -> str:
+def totals(overlap: dict[str, int]) -> str:
     """Add the dropped samples up by corpus and by how they were recognised."""
     counts: dict[str, int] = {}
     for key, dropped in overlap.items():
@@ -215,7 +215,7 @@ def main() -> None:
         note=f"\n{fill(args.note, 120)}\n" if args.note else "",
         phases="\n".join(phases),
         stage0=stage0_table(args.stage0),
-        overlap=summed(overlap),
+        overlap=totals(overlap),
         closed=closed,
         notes=notes,
         open=open_table(card),

@@ -26,7 +26,7 @@ from tools.corpora import read_corpora
 from tools.corpora.common import Source, explanation, recognition
 from tools.corpora.facial_expressions import FOLDER, LABELS
 from tools.corpora.targets import FEELINGS, conclusion, face_sentence, pick
-from tools.small.replies import matter_of, reflected, reply_to, tone_of, wordless_reply
+from tools.small.replies import paraphrase, reply_to, tone_of, topic_of, wordless_reply
 from tools.small.situations import situations
 
 MORE = Path("corpora/facial_expressions_more")
@@ -90,7 +90,7 @@ def face_samples(data_root: Path) -> list[Sample]:
                 if s.task == "mer"
                 for turn in range(1, repeats)
             ]
-        out += map(renamed, asked)
+        out += map(with_common_labels, asked)
         out.append(explanation(source, label, {"face": face_sentence(label)}))
     return out
 
@@ -109,8 +109,8 @@ def with_polarity(sample: Sample) -> Sample:
     return sample
 
 
-def renamed(sample: Sample) -> Sample:
-    """Ask two of five training samples with the label names of clips; validation keeps the own."""
+def with_common_labels(sample: Sample) -> Sample:
+    """Give two of five training samples the common label names of clips; validation samples keep their own."""
     labels = sample.labels
     if sample.split != "train" or not isinstance(labels, ClosedLabels) or pick(f"{sample.id}/names", 5) > 1:
         return sample
@@ -121,7 +121,7 @@ def renamed(sample: Sample) -> Sample:
 
 
 def bare_explanations(comments: Iterable[Sample], explained: Collection[str]) -> list[Sample]:
-    """Explain comments that no word of feeling explains by polarity and feeling alone, the classes evened out."""
+    """Explain comments without an emotion word by polarity and emotion alone, with balanced classes."""
     taken: Counter[tuple[str, str]] = Counter()
     out = []
     for sample in comments:
@@ -130,12 +130,12 @@ def bare_explanations(comments: Iterable[Sample], explained: Collection[str]) ->
             continue
         taken[sample.split, labels.label] += 1
         if taken[sample.split, labels.label] <= BARE_MOST:
-            out.append(bare(sample, labels.label))
+            out.append(bare_explanation(sample, labels.label))
     return out
 
 
-def short_lists(sample: Sample) -> list[Sample]:
-    """Ask a training intent with all candidates, and again with six to nine of them."""
+def short_candidate_lists(sample: Sample) -> list[Sample]:
+    """Return a training intent with all candidates, and copies with six to nine of them."""
     labels = sample.labels
     if sample.split != "train" or not isinstance(labels, ClosedLabels):
         return [sample]
@@ -148,10 +148,10 @@ def short_lists(sample: Sample) -> list[Sample]:
     return out
 
 
-def talk(comments: Iterable[Sample]) -> list[Sample]:
-    """Reply to comments that can be said back or tell of something of one's own, and to a few short ones.
+def chat_samples(comments: Iterable[Sample]) -> list[Sample]:
+    """Return replies to comments that can be paraphrased or have a personal topic, and to a few short ones.
 
-    Of the other comments a reply could only name a feeling, and the model would write the same few sentences.
+    Replies to other comments could only name an emotion, and the model would repeat a few sentences.
     """
     taken: Counter[tuple[str, str, bool]] = Counter()
     out = []
@@ -160,8 +160,8 @@ def talk(comments: Iterable[Sample]) -> list[Sample]:
         if not isinstance(labels, ClosedLabels):
             continue
         feeling = family(labels.label)
-        plain = reflected(text) is None and not (matter_of(text) or "").startswith("your ")
-        if plain and (len(text.split()) > PLAIN_WORDS_MOST or matter_of(text) is not None):
+        plain = paraphrase(text) is None and not (topic_of(text) or "").startswith("your ")
+        if plain and (len(text.split()) > PLAIN_WORDS_MOST or topic_of(text) is not None):
             continue
         taken[sample.split, feeling, plain] += 1
         if taken[sample.split, feeling, plain] <= (PLAIN_MOST if plain else TALK_MOST):
@@ -170,8 +170,8 @@ def talk(comments: Iterable[Sample]) -> list[Sample]:
     return out
 
 
-def spoken_situations(clips: Iterable[Sample], told: Iterable[Sample]) -> list[Sample]:
-    """Let composed clips say a situation of their own feeling: recognised, and answered."""
+def clips_with_situations(clips: Iterable[Sample], told: Iterable[Sample]) -> list[Sample]:
+    """Combine composed clips with situations of the same emotion, for recognition and replies."""
     by_feeling: dict[tuple[str, str], list[Sample]] = {}
     said = list(told)
     labelled = {s.id.removesuffix("-mer"): s for s in said if s.task == "mer"}
@@ -181,7 +181,7 @@ def spoken_situations(clips: Iterable[Sample], told: Iterable[Sample]) -> list[S
             if isinstance(label, ClosedLabels):
                 by_feeling.setdefault((sample.split, label.label), []).append(sample)
     out = []
-    for clip in filter(worded, clips):
+    for clip in filter(speaks_a_comment, clips):
         labels = clip.labels
         found = by_feeling.get((clip.split, family(labels.label))) if isinstance(labels, ClosedLabels) else None
         if found:
@@ -192,10 +192,10 @@ def spoken_situations(clips: Iterable[Sample], told: Iterable[Sample]) -> list[S
     return out
 
 
-def partial(clips: Iterable[Sample]) -> list[Sample]:
-    """Take the voice, and the words, from composed clips whose words are plain: then the face, or both, must decide.
+def clips_without_words_or_voice(clips: Iterable[Sample]) -> list[Sample]:
+    """Remove the voice, or the text, from composed clips with neutral text: face, or face and voice, must decide.
 
-    Without words the reply goes by what is seen and heard.
+    Without text the reply is based on face and voice.
     """
     out = []
     for clip in clips:
@@ -209,8 +209,8 @@ def partial(clips: Iterable[Sample]) -> list[Sample]:
     return out
 
 
-def said_calmly(comments: Iterable[Sample], clips: Iterable[Sample]) -> list[Sample]:
-    """Let a neutral voice and face say a comment of feeling: most people do, and then the words decide."""
+def comments_with_neutral_clips(comments: Iterable[Sample], clips: Iterable[Sample]) -> list[Sample]:
+    """Combine neutral voices and faces with emotional comments: frequent in reality, and the words decide."""
     plain: dict[str, list[Sample]] = {}
     for clip in clips:
         labels = clip.labels
@@ -232,14 +232,14 @@ def said_calmly(comments: Iterable[Sample], clips: Iterable[Sample]) -> list[Sam
     return out
 
 
-def with_one_odd(clips: Iterable[Sample]) -> list[Sample]:
-    """Give half of the composed clips that speak another voice and half another face: what two say holds against one.
+def clips_with_a_conflict(clips: Iterable[Sample]) -> list[Sample]:
+    """Replace the voice or the face of composed clips by one of another emotion; the label follows the majority.
 
-    A voice or face of people that no training met is misread often; words and the other one must then outweigh it.
+    Voices and faces of unseen people are often misclassified; the other two modalities must then outweigh them.
     """
     spoken: dict[tuple[str, str], list[Sample]] = {}
     for clip in clips:
-        if worded(clip) and isinstance(clip.labels, ClosedLabels):
+        if speaks_a_comment(clip) and isinstance(clip.labels, ClosedLabels):
             spoken.setdefault((clip.split, clip.labels.label), []).append(clip)
     out = []
     for (split, feeling), said in spoken.items():
@@ -253,9 +253,9 @@ def with_one_odd(clips: Iterable[Sample]) -> list[Sample]:
 
 
 def dialogue_lines(intents: Iterable[Sample]) -> list[Sample]:
-    """Take the feeling that an intent mostly comes with as a weak label of the line: comments know no small talk.
+    """Label lines of dialogue weakly with the usual emotion of their intent, since comments contain no small talk.
 
-    GoEmotions counts curiosity as surprise, so that every question of a dialogue surprised the model.
+    GoEmotions counts curiosity as surprise, so that the model answered surprise to every question.
     """
     out = []
     for sample in intents:
@@ -266,24 +266,24 @@ def dialogue_lines(intents: Iterable[Sample]) -> list[Sample]:
         if feeling is not None:
             weak = ClosedLabels(label=feeling, candidates=LABEL_SETS["meld"])
             line = sample.model_copy(update={"corpus": "lines", "task": "mer", "labels": weak})
-            out += [renamed(line), bare(line, feeling)]
+            out += [with_common_labels(line), bare_explanation(line, feeling)]
     return out
 
 
-def bare(sample: Sample, label: str) -> Sample:
-    """Explain by polarity and feeling alone."""
+def bare_explanation(sample: Sample, label: str) -> Sample:
+    """Return an explanation by polarity and emotion alone."""
     closing = conclusion(label)
     text = TextLabels(text=closing, parts={}, conclusion=closing)
     return sample.model_copy(update={"task": "eri", "labels": text})
 
 
-def worded(sample: Sample) -> bool:
-    """Say whether a composed clip speaks a comment: RAVDESS' own two sentences ask for no reply."""
+def speaks_a_comment(sample: Sample) -> bool:
+    """Whether the text of a composed clip is a comment and not one of RAVDESS' two sentences."""
     return sample.task == "mer" and sample.id.count("+") > 1
 
 
-def same_side(sample: Sample) -> bool:
-    """Keep a composed clip only where its photograph lies on the same side as the rest of it."""
+def in_one_split(sample: Sample) -> bool:
+    """Whether the photograph of a composed clip is in the same split as the clip."""
     return sample.media is None or FOLDER.name not in sample.media or split_of(Path(sample.media).name) == sample.split
 
 
@@ -300,20 +300,20 @@ def main() -> None:
             link.symlink_to((args.data_root / name).resolve())
     read = read_corpora(args.data_root, CORPORA)
     # ESConv's dialogues are long, and its replies know one mood: composed clips get replies of our own below.
-    read["composed"] = [s for s in read["composed"] if same_side(s) and s.task != "erg"]
+    read["composed"] = [s for s in read["composed"] if in_one_split(s) and s.task != "erg"]
     read["facial_expressions"] = face_samples(args.data_root)
     comments = [s for s in read["goemotions"] if s.task == "mer"]
     read["goemotions"] += bare_explanations(comments, {s.id for s in read["goemotions"] if s.task == "eri"})
-    read["goemotions"] = [renamed(s) for s in read["goemotions"]]
+    read["goemotions"] = [with_common_labels(s) for s in read["goemotions"]]
     for name in ("mintrec", "mintrec2"):
-        read[name] = [asked for s in read[name] for asked in short_lists(s)]
+        read[name] = [asked for s in read[name] for asked in short_candidate_lists(s)]
     read["lines"] = dialogue_lines([*read["mintrec"], *read["mintrec2"]])
-    read["talk"] = talk(comments)
+    read["talk"] = chat_samples(comments)
     read["situations"] = list(situations())
-    without = partial(read["composed"])
-    spoken = spoken_situations(read["composed"], read["situations"])
-    read["composed"] += said_calmly(comments, read["composed"])
-    read["composed"] += with_one_odd(read["composed"])
+    without = clips_without_words_or_voice(read["composed"])
+    spoken = clips_with_situations(read["composed"], read["situations"])
+    read["composed"] += comments_with_neutral_clips(comments, read["composed"])
+    read["composed"] += clips_with_a_conflict(read["composed"])
     read["composed"] += spoken + without
     for name, samples in read.items():
         write_manifest(map(with_polarity, samples), args.out / "manifests" / f"{name}.jsonl")

@@ -40,7 +40,7 @@ from nanoemox.types import Clip
 from tools.corpora.targets import family
 from tools.mini.evaluate import PREFIXES, as_sentiment, rotated
 from tools.small.data import person_of
-from tools.small.scores import Scores, clustered, corrected, fit, measured, softmax
+from tools.small.scores import Scores, calibrated, clustered, fit, metrics, softmax
 
 CONTENT_FREE = ("N/A", "...", "Something was said.")
 BATCH = 16
@@ -57,15 +57,15 @@ ROWS = {
     "meld test sentiment, never seen: words": ("meld", "msa", ("text",)),
 }
 NEVER_TRAINED = ("msa",)
-"""Tasks that lean to one label by themselves; the others learnt how often each occurs, and a prior costs time."""
+"""Tasks biased towards one label; the others learned the label frequencies, and a prior costs time."""
 STRENGTHS = tuple(np.linspace(0, 1, 11))
 UNSEEN = "never seen"
-"""In the name of a row that calibration is not fitted on either."""
+"""Marks the name of a row that is excluded from fitting the calibration."""
 MELD = Path("annotations/meld/MELD/test_sent_emo.csv")
 
 
 def meld(data_root: Path, task: str) -> list[Sample]:
-    """Read the utterances of MELD's test part, which no training saw, grouped by dialogue."""
+    """Read the utterances of MELD's test part, unused in training, grouped by dialogue."""
     column, labels = ("Emotion", LABEL_SETS["meld"]) if task == "mer" else ("Sentiment", LABEL_SETS["sentiment"])
     with (data_root / MELD).open(encoding="utf-8", newline="") as file:
         return [
@@ -79,7 +79,7 @@ def meld(data_root: Path, task: str) -> list[Sample]:
 
 
 def held_out(data_root: Path, corpus: str, task: str) -> tuple[list[Sample], list[Sample]]:
-    """Return what a row is measured on, and the training part of its corpus."""
+    """Return the evaluation samples of a row, and the training part of its corpus."""
     if corpus == "meld":
         return meld(data_root, task), []
     every = read_manifest(data_root / "manifests" / f"{corpus}.jsonl")
@@ -102,13 +102,13 @@ class Scorer:
         self.data_root, self.features = data_root, features
         self.cache: FeatureCache | None = None
 
-    def see(self, samples: Sequence[Sample]) -> None:
-        """Encode the samples' media where they are not cached."""
+    def cache_features(self, samples: Sequence[Sample]) -> None:
+        """Encode the samples' media that are not cached."""
         options = CacheOptions(root=self.data_root, dtype=torch.float16, workers=1)
         self.cache = FeatureCache.open_or_build(samples, self.model, self.processor, self.features, options)
 
     def media(self, sample: Sample, shown: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return the features of what is shown."""
+        """Return the features of the given modalities."""
         prefixes = tuple(PREFIXES[m] for m in shown if m in PREFIXES)
         if not prefixes or self.cache is None:
             return {}
@@ -137,7 +137,7 @@ class Scorer:
         return out
 
     def prior(self, task: str, labels: Sequence[str]) -> np.ndarray:
-        """Return the mean log-probability of each candidate where nothing is said."""
+        """Return the mean log-probability of each candidate for content-free input."""
         empty = ClosedLabels(label=labels[0], candidates=tuple(labels))
         samples = [
             Sample(id=t, corpus="none", split="validation", task=task, labels=empty, subtitle=t) for t in CONTENT_FREE
@@ -147,7 +147,7 @@ class Scorer:
 
 
 def group_of(sample: Sample) -> str:
-    """Return whom or what a sample belongs with: speaker, person of a photograph, dialogue, or itself."""
+    """Return the cluster of a sample: speaker, person of a photograph, dialogue, or itself."""
     if sample.corpus == "facial_expressions":
         return person_of(f"{sample.id}.jpg")
     if sample.corpus == "composed":
@@ -155,13 +155,13 @@ def group_of(sample: Sample) -> str:
     return sample.speaker or sample.id
 
 
-def fits(sample: Sample) -> bool:
-    """Say whether a sample belongs to the half that calibration is fitted on."""
+def in_fitting_half(sample: Sample) -> bool:
+    """Whether a sample is in the half used to fit the calibration."""
     return int(hashlib.sha1(group_of(sample).encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 0
 
 
 def tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, float]:
-    """Return what words alone give to a linear model of the same training part."""
+    """Return the scores of a linear TF-IDF model trained on the same part."""
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(max_iter=300)
     )
@@ -178,9 +178,9 @@ def tfidf(train: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, float
 
 
 def scored(scorer: Scorer, samples: list[Sample], shown: Sequence[str]) -> Scores:
-    """Score one closed row and its control of swapped media."""
+    """Score one closed row and its control with swapped media."""
     if set(shown) - {"text"}:
-        scorer.see(samples)
+        scorer.cache_features(samples)
         samples = [s for s in samples if scorer.cache is not None and scorer.cache.usable(s)]
     media = [scorer.media(s, shown) for s in samples]
     if set(shown) - {"text"}:
@@ -195,7 +195,7 @@ def scored(scorer: Scorer, samples: list[Sample], shown: Sequence[str]) -> Score
         prior=scorer.prior(samples[0].task, candidates),
         truth=np.array([candidates.index(s.labels.label) for s in samples]),  # type: ignore[union-attr]
         groups=[group_of(s) for s in samples],
-        first=np.array([fits(s) for s in samples]),
+        first=np.array([in_fitting_half(s) for s in samples]),
     )
 
 
@@ -216,9 +216,9 @@ def summary(name: str, row: Scores, correction: Mapping[str, float]) -> dict:
         "candidates": row.candidates, "chance": 1 / len(row.candidates),
         "majority": float(np.bincount(row.truth).max() / len(row.truth)),
         "guesses": dict(Counter(row.candidates[i] for i in row.scores.argmax(1))),
-        "raw": measured(softmax(row.scores), row.truth, row.groups),
-        "calibrated": measured(corrected(row, correction), row.truth, row.groups),
-        "calibrated, other half": measured(corrected(rest, correction), rest.truth, rest.groups),
+        "raw": metrics(softmax(row.scores), row.truth, row.groups),
+        "calibrated": metrics(calibrated(row, correction), row.truth, row.groups),
+        "calibrated, other half": metrics(calibrated(rest, correction), rest.truth, rest.groups),
     }  # fmt: skip
     if row.swapped is not None:
         hits = (row.swapped.argmax(1) == row.truth).astype(float)
@@ -227,7 +227,7 @@ def summary(name: str, row: Scores, correction: Mapping[str, float]) -> dict:
 
 
 def draw(samples: list[Sample], limit: int) -> list[Sample]:
-    """Take a fixed random draw where there are more than ``limit``."""
+    """Return a fixed random subset of at most ``limit``."""
     if len(samples) <= limit:
         return samples
     return [samples[i] for i in sorted(np.random.default_rng(0).permutation(len(samples))[:limit])]
@@ -271,7 +271,7 @@ def main() -> None:
 
 
 def slug(name: str) -> str:
-    """Return a row's name as a file's."""
+    """Convert a row's name to a file name."""
     return re.sub(r"\W+", "-", name).strip("-")
 
 

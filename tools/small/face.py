@@ -32,7 +32,7 @@ from tools.small.expression import LABELS as OWN_LABELS
 
 SETTINGS = Settings(epochs=10, size=64, side=112, rate=1.5e-3, mean=COLOUR, std=(1.0, 1.0, 1.0), erase=0.4)
 LARGE = 6
-"""Classes with enough held-out photographs to speak of."""
+"""Classes with enough held-out photographs for a recall."""
 
 
 class Classifier(nn.Module):

@@ -1,4 +1,4 @@
-"""Fetch the public parts of `small` as `nanoemox pull small` does, and keep them apart: what training starts from.
+"""Fetch the public parts of `small` like `nanoemox pull small`, as separate folders for training.
 
 python -m tools.small.parts --out PARTS
 """

@@ -1,4 +1,4 @@
-"""Replies of our own to comments of GoEmotions: a small grammar that names the feeling and, where it can, the matter.
+"""Replies to comments of GoEmotions by a small grammar that names the emotion and, if possible, the topic.
 
 ESConv, the one corpus of replies that we may use, knows people in distress only. The grammar answers gladness, surprise
 and plain talk too. What fits is chosen by the words (an achievement is congratulated, a loss is mourned), the rest by a
@@ -19,7 +19,7 @@ from tools.corpora.targets import chain, pick
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """How one feeling is answered.
+    """Phrases of replies to one emotion.
 
     Attributes:
         feeling: Word of the chain.
@@ -139,13 +139,13 @@ _SMALL: Final = frozenset(_SMALL_WORDS.split())
 
 
 def reply_to(text: str, tone: Tone, key: str) -> ReplyLabels:
-    """Answer a comment: opener, a remark that says back what was told or names its matter, and a question or a wish."""
+    """Reply to a comment: opener, a remark that paraphrases it or names its topic, and a question or wish."""
     words = re.findall(r"[a-z']+", text.lower().replace("’", "'"))
     opener = _opener(words, tone, key)
-    said_back = reflected(text)
+    said_back = paraphrase(text)
     if tone.feeling == "happy" and said_back is not None and re.search(r"n't|\b(not|no|sorry)\b", said_back):
         said_back = None
-    matter = matter_of(text)
+    matter = topic_of(text)
     if said_back is not None:
         remark = f"So {said_back}."
     elif matter is not None:
@@ -158,7 +158,7 @@ def reply_to(text: str, tone: Tone, key: str) -> ReplyLabels:
 
 
 def wordless_reply(tone: Tone, key: str) -> ReplyLabels:
-    """Answer somebody who says nothing by what is seen."""
+    """Reply to a silent person based on their face."""
     before = chain([], "other")
     think = Chain(scenario=before.scenario, emotion=tone.feeling, cause=before.cause, goal=tone.goal)
     asked = _one(("Do you want to tell me about it?", "What is on your mind?", "What happened?"), f"{key}/asked")
@@ -166,17 +166,17 @@ def wordless_reply(tone: Tone, key: str) -> ReplyLabels:
 
 
 def tone_of(feeling: str) -> Tone:
-    """Return how a feeling is answered: calm as neutral, contempt as disgust."""
+    """Return the phrases for an emotion: calm is neutral, contempt is disgust."""
     return TONES[{"calm": "neutral", "contempt": "disgust"}.get(feeling, feeling)]
 
 
-def reflected(text: str) -> str | None:
-    """Say a sentence back as a listener does ("I got the job!": "you got the job"): the first one fit for it."""
+def paraphrase(text: str) -> str | None:
+    """Return the first suitable sentence in the second person ("I got the job!": "you got the job"), or None."""
     sentences = re.split(r"(?<=[.!?])\s+", text.strip().replace("’", "'"))
-    return next((back for s in sentences if not s.endswith("?") and (back := _said_back(s.rstrip(".!")))), None)
+    return next((back for s in sentences if not s.endswith("?") and (back := _second_person(s.rstrip(".!")))), None)
 
 
-def _said_back(sentence: str) -> str | None:
+def _second_person(sentence: str) -> str | None:
     words = re.findall(r"[A-Za-z']+|,", sentence)
     low = [w.lower() for w in words]
     if not REFLECTED_WORDS[0] <= len(words) <= REFLECTED_WORDS[1] or low[0] not in _WHO or _UNSAID & set(low):
@@ -190,8 +190,8 @@ def _said_back(sentence: str) -> str | None:
     return " ".join(turned).replace(" ,", ",")
 
 
-def matter_of(text: str) -> str | None:
-    """Name what a comment is about: its longest group of words after an article ("my old car": "your old car")."""
+def topic_of(text: str) -> str | None:
+    """Return the topic of a comment, its longest noun phrase with a determiner ("my old car": "your old car")."""
     found = []
     for start, rest in _BEFORE_MATTER.findall(re.sub(r"[^a-z' ]", " . ", text.lower().replace("’", "'"))):
         group: list[str] = []

@@ -1,4 +1,4 @@
-"""What is left of a model's answers where a recording is worse, or a modality is missing.
+"""Accuracy of a model on degraded recordings and with missing modalities.
 
     python -m tools.small.robustness --data-root ROOT --out robustness.json --limit 120 small mini
 
@@ -25,7 +25,7 @@ from tools.small.scores import clustered
 
 Change = Callable[[Clip], Clip]
 HALF = 2
-"""Factor by which frames are made smaller."""
+"""Downscaling factor of frames."""
 
 
 def with_noise(snr_db: float) -> Change:
@@ -40,21 +40,21 @@ def with_noise(snr_db: float) -> Change:
     return change
 
 
-def over_a_line(clip: Clip) -> Clip:
-    """Cut off what a line of 8 kHz does not carry."""
+def telephone(clip: Clip) -> Clip:
+    """Limit the audio to the band of an 8 kHz telephone line."""
     sound = resample_poly(np.asarray(clip.waveform, np.float64), 1, 2)
     return replace(clip, waveform=np.clip(resample_poly(sound, 2, 1), -1, 1).astype(np.float32))
 
 
 def without(*fields: str) -> Change:
-    """Leave fields of the clip out."""
+    """Remove fields of the clip."""
     return lambda clip: replace(clip, **dict.fromkeys(fields))
 
 
 CONDITIONS: dict[str, dict[str, Change]] = {
     "ravdess": {
         "voice alone": without("subtitle"), "noise at 10 dB": with_noise(10), "noise at 0 dB": with_noise(0),
-        "8 kHz": over_a_line,
+        "8 kHz": telephone,
     },
     "facial_expressions": {"photograph": without(), "half the size": without()},
     "composed": {
@@ -65,20 +65,20 @@ CONDITIONS: dict[str, dict[str, Change]] = {
 
 
 def read(engine: Engine, sample: Sample, data_root: Path, *, smaller: bool) -> Clip:
-    """Read a sample's picture and sound into one clip; ``smaller`` halves the picture before a face is looked for."""
+    """Load a sample's video and audio as one clip; ``smaller`` halves the frames before face detection."""
     clip = Clip(sample.id, subtitle=sample.subtitle)
     for path in (p for p in (sample.media, sample.audio) if p):
         found = engine.load(data_root / path, subtitle="")
         if found.frames is not None:
             if smaller:
-                found = replace(found, frames=halved(found.frames), face=None)  # the engine looks for it
+                found = replace(found, frames=halve(found.frames), face=None)  # the engine looks for it
             clip = replace(clip, frames=found.frames, frame_times_s=found.frame_times_s, face=found.face)
         if found.waveform is not None:
             clip = replace(clip, waveform=found.waveform, duration_s=found.duration_s)
     return clip
 
 
-def halved(frames: np.ndarray) -> np.ndarray:
+def halve(frames: np.ndarray) -> np.ndarray:
     """Average each two by two pixels: uint8[T, H, W, 3] to uint8[T, H // 2, W // 2, 3]."""
     t, h, w, c = frames.shape
     even = frames[:, : h // HALF * HALF, : w // HALF * HALF].reshape(t, h // HALF, HALF, w // HALF, HALF, c)
@@ -86,7 +86,7 @@ def halved(frames: np.ndarray) -> np.ndarray:
 
 
 def measure(engine: Engine, samples: Sequence[Sample], clips: Sequence[Clip]) -> dict[str, float]:
-    """Return the accuracy with its interval; a clip that leaves nothing to answer counts as wrong."""
+    """Return the accuracy with its interval; an empty clip counts as wrong."""
     labels = samples[0].labels.candidates  # type: ignore[union-attr]
     hits = np.zeros(len(samples))
     shown = [i for i, c in enumerate(clips) if c.modalities]

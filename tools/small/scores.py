@@ -1,4 +1,4 @@
-"""Scores of closed rows: kept in files, corrected by a content-free prior and a temperature, measured by groups."""
+"""Scores of closed rows: storage, calibration by a content-free prior and a temperature, metrics with clusters."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return x / x.sum(1, keepdims=True)
 
 
-def corrected(row: Scores, correction: Mapping[str, float]) -> np.ndarray:
+def calibrated(row: Scores, correction: Mapping[str, float]) -> np.ndarray:
     """Return calibrated probabilities."""
     return softmax((row.scores - correction["strength"] * row.prior) / correction["temperature"])
 
 
 def fit(rows: Sequence[Scores], strengths: Sequence[float]) -> dict[str, float]:
-    """Choose strength of the prior and temperature by the likelihood of the truth, rows weighing the same."""
+    """Fit strength of the prior and temperature by maximum likelihood, with equally weighted rows."""
     best = (np.inf, 0.0, 1.0)
     for strength in strengths:
         for temperature in np.geomspace(0.4, 6, 28):
             chosen = {"strength": float(strength), "temperature": float(temperature)}
-            costs = [-np.log(corrected(r, chosen)[np.arange(len(r.truth)), r.truth] + 1e-12).mean() for r in rows]
+            costs = [-np.log(calibrated(r, chosen)[np.arange(len(r.truth)), r.truth] + 1e-12).mean() for r in rows]
             best = min(best, (float(np.mean(costs)), float(strength), float(temperature)))
     return {"strength": round(best[1], 3), "temperature": round(best[2], 3)}
 
@@ -95,7 +95,7 @@ def calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 10) -> float
 
 
 def clustered(hits: np.ndarray, groups: Sequence[str], draws: int = 1000) -> dict[str, float]:
-    """Return the mean with its 95 % interval over resampled groups."""
+    """Return the mean with its 95 % cluster-bootstrap interval."""
     names, index = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(index, hits), np.bincount(index)
     pick = np.random.default_rng(0).integers(len(names), size=(draws, len(names)))
@@ -104,8 +104,8 @@ def clustered(hits: np.ndarray, groups: Sequence[str], draws: int = 1000) -> dic
     return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
 
 
-def measured(p: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> dict:
-    """Return accuracy, recall, F1 and calibration of one set of probabilities."""
+def metrics(p: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> dict:
+    """Return accuracy, recall, F1 and calibration error of one set of probabilities."""
     guess = p.argmax(1)
     hits = (guess == truth).astype(float)
     recalls = {int(c): float(hits[truth == c].mean()) for c in np.unique(truth)}

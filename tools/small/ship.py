@@ -31,7 +31,7 @@ GROUPS = ("vision_adapter", "speech_adapter", "face_adapter", "fusion", "lora")
 
 
 def write_assets(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor, out: Path) -> int:
-    """Write what the package carries; return its bytes."""
+    """Write the packaged files; return their size in bytes."""
     out.mkdir(parents=True, exist_ok=True)
     groups = [g for g in GROUPS if g != "lora" or lora_layers(model)]
     save_adapters(model, out / ADAPTERS, groups, torch.float16)

@@ -21,11 +21,11 @@ from tools.corpora.targets import conclusion, pick
 from tools.small.replies import tone_of
 
 DRAWS: Final = 6
-"""Times that each way to say a situation is drawn; what comes out twice is kept once."""
+"""Number of draws from each template of a situation; duplicates are dropped."""
 
 
 def situations() -> Iterator[Sample]:
-    """Yield each situation as a reply, an emotion and an explanation, its slots filled in several ways."""
+    """Yield each situation as reply, emotion and explanation samples, its slots filled in several ways."""
     read = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
     for feeling, found in read["situations"].items():
         for at, situation in enumerate(found):
@@ -33,7 +33,7 @@ def situations() -> Iterator[Sample]:
 
 
 def split_of(feeling: str, at: int) -> Split:
-    """Hold a tenth of the situations out, whole."""
+    """Hold out a tenth of the situations with all their variants."""
     digest = hashlib.sha1(f"{feeling}/{at}".encode(), usedforsecurity=False).hexdigest()
     return "validation" if int(digest, 16) % 10 == 0 else "train"
 

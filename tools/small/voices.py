@@ -1,4 +1,4 @@
-"""Copies of the training voices as other rooms, microphones and lines would have them.
+"""Augmented copies of the training voices: other rooms, microphones and telephone lines.
 
     python -m tools.small.voices --data-root ROOT --copies 1
 
@@ -29,11 +29,11 @@ from tools.mini.data import read_waveform
 FOLDER = Path("augmented/ravdess")
 QUIET_DB = 35
 FIRST_HALF = tuple(f"actor-{n:02d}" for n in range(1, 9))
-"""Training actors that the adapter is aligned with."""
+"""Training actors for aligning the adapter."""
 
 
-def trimmed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Leave up to 0.4 s around what is louder than the background."""
+def trim(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Trim silence, leaving up to 0.4 s around what is louder than the background."""
     frame = SAMPLE_RATE_HZ // 50
     levels = np.array([np.mean(sound[i : i + frame] ** 2) for i in range(0, len(sound), frame)])
     loud = np.flatnonzero(10 * np.log10(levels + 1e-10) > 10 * np.log10(levels.max() + 1e-10) - QUIET_DB)
@@ -41,9 +41,9 @@ def trimmed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return sound[max(0, int(loud[0] * frame - before)) : int((loud[-1] + 1) * frame + after)]
 
 
-def changed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return float32[S'] in -1..1, another recording of the same voice."""
-    sound = trimmed(sound, rng)
+def rerecorded(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return float32[S'] in -1..1, a simulated other recording of the same voice."""
+    sound = trim(sound, rng)
     if rng.random() < 0.7:
         sound = resample_poly(sound, 100, round(100 * rng.uniform(0.87, 1.15)))
     if rng.random() < 0.5:
@@ -79,7 +79,7 @@ def write_wave(path: Path, sound: np.ndarray) -> None:
 
 
 def with_copies(samples: list[Sample], copies: int, field: str) -> Iterator[Sample]:
-    """Yield each sample, and after a training one of a voice its copies."""
+    """Yield each sample, followed by its copies if it is a training sample with a voice."""
     for sample in samples:
         yield sample
         source = getattr(sample, field)
@@ -105,7 +105,7 @@ def main() -> None:
         for number in range(args.copies):
             copy = args.data_root / FOLDER / f"{Path(path).stem}~{number}.wav"
             if not copy.is_file():
-                write_wave(copy, changed(sound, seeded(7, "voice", copy.name)))
+                write_wave(copy, rerecorded(sound, seeded(7, "voice", copy.name)))
     heard = list(with_copies(read["ravdess"], args.copies, "media"))
     write_manifest(heard, manifests / "ravdess.jsonl")
     unknown = [s.model_copy(update={"corpus": "voices"}) for s in heard if s.speaker not in FIRST_HALF]

@@ -1,4 +1,4 @@
-"""Measure what the small model writes on held-out words: format, variety, repetition of training replies.
+"""Evaluate open answers of the small model on held-out text: format, diversity, repetition of training replies.
 
     python -m tools.small.writes --model MODEL --data-root ROOT --out card.json --limit 40
 
@@ -23,20 +23,20 @@ from tools.small.evaluate import draw
 
 TASKS = ("ovmer", "eri", "erg")
 SOURCE, ASKED_AS = "goemotions", {"ovmer": "ovmer", "eri": "eri", "erg": "mer"}
-"""Replies are asked to any held-out comment: training answers only those that allow a good reply."""
+"""Replies are evaluated on any held-out comment; training has only comments that allow a good reply."""
 REPLIES = ("talk", "situations", "composed")
 MOST_TOKENS = 160
 
 
 def answers(engine: Engine, samples: Sequence[Sample], task: str) -> Iterator[Answer]:
-    """Ask one task of each sample's words."""
+    """Answer one task for each sample's text."""
     clips = [Clip(s.id, subtitle=s.subtitle, history=s.history) for s in samples]
     options = GenerationOptions(max_new_tokens=MOST_TOKENS)
     return engine.answer_many(clips, (task,), options=AnswerOptions(generation=options), batch_size=8)
 
 
-def formed(task: str, reading: object) -> bool:
-    """Say whether an open answer has its parts and ended by itself."""
+def is_well_formed(task: str, reading: object) -> bool:
+    """Whether an open answer is complete and terminated."""
     if task == "ovmer":
         return 1 <= len(getattr(reading, "labels", None) or ()) <= 8
     if task == "eri":
@@ -46,7 +46,7 @@ def formed(task: str, reading: object) -> bool:
 
 
 def measure(engine: Engine, data_root: Path, limit: int) -> dict[str, dict]:
-    """Return for each open task how often the format holds, how many answers differ, and some of them."""
+    """Return for each open task the share of valid answers, the number of distinct ones, and examples."""
     found: dict[str, dict] = {}
     manifests = data_root / "manifests"
     every = read_manifest(manifests / f"{SOURCE}.jsonl")
@@ -56,7 +56,7 @@ def measure(engine: Engine, data_root: Path, limit: int) -> dict[str, dict]:
         texts = [str(r.reply if task == "erg" else r.raw).strip() for r in readings]
         row = {
             "n": len(held),
-            "format": sum(formed(task, r) for r in readings) / len(held),
+            "format": sum(is_well_formed(task, r) for r in readings) / len(held),
             "distinct": len(set(texts)) / len(held),
             "examples": [f"{s.subtitle} -> {t}" for s, t in zip(held[:6], texts, strict=False)],
         }

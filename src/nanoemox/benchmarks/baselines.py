@@ -167,7 +167,7 @@ def own_row(name: str, samples: Sequence[Sample], *, words_alone: bool = False) 
     if name not in (TEXT_ONLY, SHUFFLED):
         return None
     if words_alone:
-        return "neither picture nor sound was sent, so this row is a copy of the model's"
+        return "neither video nor audio was sent, so this row is a copy of the model's"
     found = len(media_of(samples))
     if not found:
         return "no clip has picture or sound, so this row is a copy of the model's"

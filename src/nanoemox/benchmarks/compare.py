@@ -22,7 +22,6 @@ from nanoemox.benchmarks.score import (
 )
 from nanoemox.benchmarks.score_files import ScoreOptions, load, open_reader
 from nanoemox.benchmarks.tables import cell
-from nanoemox.judging.endpoint import CallOptions
 from nanoemox.judging.language_models import cost_line
 from nanoemox.scoring.metrics.bootstrap import bootstrap_difference
 from nanoemox.types import NanoEmoXError
@@ -60,14 +59,13 @@ def compare(
     return compare_inputs(one, other, measures, intervals)
 
 
-def compare_files(first: Path, second: Path, options: ScoreOptions, call: CallOptions | None = None) -> dict[str, Any]:
+def compare_files(first: Path, second: Path, options: ScoreOptions) -> dict[str, Any]:
     """Compare two runs or result files; several benchmarks are under ``benchmarks``.
 
     Args:
         first: The run or file whose advantage is reported.
         second: The other.
         options: The options of ``nanoemox score``, for both.
-        call: How a served extractor is called.
 
     Raises:
         NanoEmoXError: An unusable file or option, or no benchmark in common.
@@ -75,7 +73,7 @@ def compare_files(first: Path, second: Path, options: ScoreOptions, call: CallOp
     measures = measures_of(options.scorer, options.wheel_tables)
     sides, readers = [], []
     for path in (first, second):
-        with open_reader(path, options, call) as reader:
+        with open_reader(path, options) as reader:
             sides.append({one.benchmark.id: one for one in load(path, options, reader)})
             readers += [] if reader is None else [reader.to_dict()]
         if options.benchmark is None and len(sides[0]) == 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from typing import Any
 
 PACKAGES = ("nanoemox", "torch", "transformers", "peft", "tokenizers", "numpy", "av", "opencv-python-headless")
@@ -70,9 +69,9 @@ def _decoders() -> dict[str, bool]:
 
 
 def _embedded() -> str | None:
-    from nanoemox.inference.checkpoints import EMBEDDED
+    from nanoemox.weights.home import EMBEDDED, shipped_model
 
-    return EMBEDDED if (files("nanoemox") / "assets" / EMBEDDED / "config.json").is_file() else None
+    return None if shipped_model(EMBEDDED) is None else EMBEDDED
 
 
 def _pulled() -> list[str]:

@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 NUM_BEST = 3
 """Number of candidates, frames and windows displayed."""
-MAX_WIDTH = 100
+MAX_WIDTH, BAR_WIDTH = 100, 24
 _COLOURS: Final = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def show_card(answer: Answer, console: Console | None = None) -> None:
+def show_card(answer: Answer) -> None:
     """Print one answer on stdout."""
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     console.print(card(answer), width=min(console.width, MAX_WIDTH))
 
 
-def show_sizes(rows: Sequence[tuple[str, int, str]], console: Console | None = None) -> None:
+def show_sizes(rows: Sequence[tuple[str, int, str]]) -> None:
     """Print a table of parts of a model: name, number of parameters, remark."""
     table = Table("part", "parameters", "", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for part, count, remark in rows:
         table.add_row(part, f"{count / 1e6:.2f} M", Text(remark, style="dim"))
-    (console or Console(highlight=False)).print(table)
+    Console(highlight=False).print(table)
 
 
-def format_decision(answer: Decision, width: int = 24) -> str:
+def format_decision(answer: Decision) -> str:
     """Lay out the answer to a free question in plain lines: the question, then a bar for each option."""
     question = answer.question
     lines = [question.instructions if question.name is None else f"{question.name}: {question.instructions}"]
@@ -59,7 +59,7 @@ def format_decision(answer: Decision, width: int = 24) -> str:
         lines[0] += f"   {answer.score:.2f} of {len(question.options) - 1}"
     longest = max(map(len, question.texts))
     for text, share in zip(question.texts, answer.probabilities, strict=True):
-        lines.append(f"  {text:<{longest}}  {share:6.1%}  {'#' * round(share * width)}".rstrip())
+        lines.append(f"  {text:<{longest}}  {share:6.1%}  {'#' * round(share * BAR_WIDTH)}".rstrip())
     return "\n".join(lines)
 
 
@@ -182,11 +182,11 @@ def show_problems(problems: Mapping[Path | str, str]) -> None:
         show_line(f"  {one_line(str(path))}: {reason}")
 
 
-def show_report(report: Report, console: Console | None = None) -> None:
+def show_report(report: Report) -> None:
     """Print the report on stdout: a row for every kind of finding, with up to three examples."""
     from nanoemox.data.doctor.check import problems_of
 
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     rows = problems_of(report)
     if rows:
         table = Table("found", "", "count", "examples", "what to do", show_lines=True)

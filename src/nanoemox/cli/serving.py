@@ -16,7 +16,7 @@ from nanoemox.cli.scaled import RayOptions
 def serve(
     model: ModelOption = None,
     device: DeviceOption = "auto",
-    host: Annotated[str, typer.Option(help="Address to listen at; others than loopback need --token.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""How the page is served: on loopback, to this machine's browser alone, with a policy that keeps everything here."""
+"""The server of the page: loopback only, with a content security policy that allows no other host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-# Read when gradio is imported: without it, it tells its makers that it runs.
+# Read when gradio is imported; turns its telemetry off.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from nanoemox.demo.asking import Asking
+from nanoemox.demo.backend import DemoBackend
 from nanoemox.demo.page import build, css, theme
 from nanoemox.inference.engine import Engine
 from nanoemox.listening import listening_at
@@ -30,9 +30,9 @@ POLICY: Final = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Gradio needs inline scripts; no address but this server's can be reached from the page."""
+"""Gradio needs inline scripts; the page can connect to this server only."""
 SHUTDOWN_S: Final = 5
-"""How long the page's open requests are waited for: a browser holds one as long as it shows the page."""
+"""Longest wait for open requests at shutdown: a browser keeps one open as long as it shows the page."""
 
 
 def create_app(engine: Engine, limits: Limits | None = None) -> FastAPI:
@@ -47,11 +47,11 @@ def create_app(engine: Engine, limits: Limits | None = None) -> FastAPI:
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-    # A name that an attacker points at this machine is none of these.
+    # Against DNS rebinding.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     gr.mount_gradio_app(
         app,
-        build(Asking(engine, limits)),
+        build(DemoBackend(engine, limits)),
         path="/",
         server_name="127.0.0.1",
         footer_links=[],
@@ -65,28 +65,28 @@ def create_app(engine: Engine, limits: Limits | None = None) -> FastAPI:
     return app
 
 
-def serve_demo(engine: Engine, port: int, tell: Callable[[str], None], limits: Limits | None = None) -> None:
-    """Serve the page on loopback until Ctrl-C or a signal to end; what was recorded or chosen is deleted then.
+def serve_demo(engine: Engine, port: int, on_ready: Callable[[str], None], limits: Limits | None = None) -> None:
+    """Serve the page on loopback until Ctrl-C or SIGTERM; uploads and recordings are deleted then.
 
     Args:
-        engine: What answers.
+        engine: The engine.
         port: Port; 0 takes a free one.
-        tell: Called with the address once it can be opened.
-        limits: Bounds of a clip.
+        on_ready: Called with the address once the server listens.
+        limits: Limits of a clip.
 
     Raises:
-        NanoEmoXError: The port cannot be listened at.
+        NanoEmoXError: The port cannot be bound.
     """
     with listening_at(port) as (listening, address), tempfile.TemporaryDirectory(prefix="nanoemox-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         app = create_app(engine, limits)
-        tell(address)
+        on_ready(address)
         server = uvicorn.Server(
             uvicorn.Config(
                 app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN_S
             )
         )
-        # uvicorn raises a signal once more when it is done: the process must not end before the folder is gone.
+        # uvicorn raises the signal again when it is done: the process must not end before the folder is deleted.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if hasattr(signal, "SIGHUP"):  # the terminal was closed
             signal.signal(signal.SIGHUP, server.handle_exit)

@@ -1,6 +1,6 @@
-"""Face detectors for one picture: OpenCV's Haar cascades, or a YuNet network that the user names.
+"""Face detectors for one image: OpenCV's Haar cascades, or a YuNet network from a file.
 
-Letters: ``H``/``W`` pixels, ``N`` faces seen in one picture. A *sight* is one row
+Letters: ``H``/``W`` pixels, ``N`` faces in one image. A *detection* is one row
 ``centre x, centre y, side, confidence`` (pixels, pixels, pixels, 0..1) of a float64[N, 4] array.
 """
 
@@ -21,91 +21,91 @@ import numpy.typing as npt
 from nanoemox.types import MediaError
 
 Image = npt.NDArray[np.uint8]
-Sights = npt.NDArray[np.float64]
-Detector = Callable[[Image, float], Sights]
-"""Takes uint8[H, W, 3] RGB and the smallest face side in pixels, gives float64[N, 4] sights."""
+Detections = npt.NDArray[np.float64]
+Detector = Callable[[Image, float], Detections]
+"""From uint8[H, W, 3] RGB and the smallest face side in pixels to float64[N, 4] detections."""
 Window = tuple[int, int, int, int]
 """Left, top, width and height in pixels."""
 
 SURE_WINDOWS: Final = 20
 DOUBTFUL_WINDOWS: Final = 8
-"""As many agreeing windows are a coin toss in real clips: below lie posters and cloth, above lie faces."""
+"""Number of agreeing windows with confidence 0.5: below are mostly posters and cloth, above mostly faces."""
 CLEARLY_SMALLER: Final = 2.25
-"""Faces that differ by this factor in size are never joined, neither by OpenCV (1.4) nor by ``same_face`` (1.8)."""
+"""Faces whose sizes differ by this factor are never merged, by OpenCV (1.4) or by ``same_face`` (1.8)."""
 SIZE_STEP: Final = 1.15
-"""Where only the largest face matters, sizes are searched from large to small in steps of this factor."""
+"""Step of the search from large to small if only the largest face matters."""
 PROFILE_SCALE: Final = 0.7
-"""The profile cascade looks at a smaller picture: it finds as many faces there in half the time."""
+"""Image scale for the profile cascade: it finds as many faces in half the time."""
 PROFILE_TO_FRONTAL: Final = (0.15, 0.02, 0.84)
-"""Profile boxes hold the whole head: shift towards the nose, shift down, scale (medians over real clips)."""
+"""Profile boxes contain the whole head: shift towards the nose, shift down, scale (medians over real clips)."""
 
 
-class Memory:
-    """What a detector saw in pictures that may come again, as those that windows of a stream share.
+class DetectionCache:
+    """A least-recently-used cache of detections by image, for overlapping windows of a stream.
 
-    It holds digests and boxes, no pictures. Use one memory with one detector; several threads may share it.
+    It stores digests and boxes, no images. Use one cache per detector; several threads may share it.
 
     Args:
-        most: Looks that it holds; the longest unused one is forgotten.
+        most: Limit of entries.
     """
 
     def __init__(self, most: int = 1024) -> None:
         self._most = most
-        self._known: OrderedDict[bytes, Sights] = OrderedDict()
-        self._one = threading.Lock()
+        self._known: OrderedDict[bytes, Detections] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def over(self, detector: Detector) -> Detector:
-        """Return a detector that gives the same sights and looks at no picture twice."""
+    def wrap(self, detector: Detector) -> Detector:
+        """Return a detector that caches the results of ``detector``."""
 
-        def detect(image: Image, min_side_px: float) -> Sights:
+        def detect(image: Image, min_side_px: float) -> Detections:
             digest = hashlib.blake2b(f"{image.shape} {min_side_px!r} ".encode(), digest_size=16)
             digest.update(np.ascontiguousarray(image).data)
             key = digest.digest()
-            with self._one:
+            with self._lock:
                 if key in self._known:
                     self._known.move_to_end(key)
                     return self._known[key].copy()
-            sights = detector(image, min_side_px)
-            with self._one:
-                self._known[key] = sights.copy()
+            detections = detector(image, min_side_px)
+            with self._lock:
+                self._known[key] = detections.copy()
                 while len(self._known) > self._most:
                     self._known.popitem(last=False)
-            return sights
+            return detections
 
         return detect
 
 
 def haar_detector(everyone: bool = True) -> Detector:
-    """Return a detector over OpenCV's own cascades; frontal ones first, profile ones where those are in doubt.
+    """Return a detector with OpenCV's cascades: two frontal ones, and a profile one if those are in doubt.
 
-    It belongs to the thread that asks for it.
+    Use it only in the thread that called this function.
 
     Args:
-        everyone: False leaves out faces that are clearly smaller than a sure one in the same picture: what is seen of
-            the others is the same, in a third of the time, since small sizes cost most of it.
+        everyone: False skips faces that are clearly smaller than a certain one in the same image. The others are found
+            as before in a third of the time, since small sizes take most of it.
     """
     frontal = [_cascade("frontalface_alt2"), _cascade("frontalface_default")]
     profile = _cascade("profileface")
 
-    def detect(image: Image, min_side_px: float) -> Sights:
+    def detect(image: Image, min_side_px: float) -> Detections:
         gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
         rows = _frontal_rows(frontal, gray, min_side_px, everyone)
-        # The profile cascade costs more than both frontal ones, so it looks only where those are in doubt.
+        # The profile cascade is slower than both frontal ones, so it runs only if those are in doubt.
         if sum(row[3] for row in rows) < SURE_WINDOWS:
             rows += _profile_rows(profile, gray, min_side_px)
-        return strongest(_fuse(np.array(rows, np.float64).reshape(-1, 4)))
+        return non_overlapping(_fuse(np.array(rows, np.float64).reshape(-1, 4)))
 
     return detect
 
 
 def yunet_detector(path: Path) -> Detector:
-    """Return a detector over a YuNet ONNX file (``face_detection_yunet_2023mar.onnx`` of OpenCV's model zoo).
+    """Return a detector with a YuNet ONNX file (``face_detection_yunet_2023mar.onnx`` of OpenCV's model zoo).
 
     Raises:
-        MediaError: The file is absent, a Git LFS pointer, or not a YuNet network.
+        MediaError: The file is missing, a Git LFS pointer, or not a YuNet network.
     """
     if not path.is_file():
         raise MediaError(f"YuNet file {path} does not exist; give the path of face_detection_yunet_2023mar.onnx")
@@ -114,27 +114,27 @@ def yunet_detector(path: Path) -> Detector:
             raise MediaError(f"YuNet file {path} is a Git LFS pointer, not the network; download the file itself")
     try:
         network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.6, 0.3, 50)
-        # Another kind of network opens just as well and fails at the first picture: let that be now.
+        # Another kind of network also loads, but fails at the first image: find out now.
         network.detect(np.zeros((320, 320, 3), np.uint8))
     except cv2.error as error:
         raise MediaError(
-            f"YuNet file {path} is no network OpenCV {cv2.__version__} can use: {error.err}; see OpenCV's model zoo"
+            f"YuNet file {path} does not work with OpenCV {cv2.__version__}: {error.err}; see OpenCV's model zoo"
         ) from error
 
-    def detect(image: Image, min_side_px: float) -> Sights:
+    def detect(image: Image, min_side_px: float) -> Detections:
         network.setInputSize((image.shape[1], image.shape[0]))
         _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         rows = np.zeros((0, 15)) if found is None else np.asarray(found, np.float64)
         x, y, width, height, score = rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3], rows[:, 14]
-        # YuNet boxes reach from hair line to chin: their mean side is what a frontal cascade calls the side.
+        # YuNet boxes reach from hairline to chin; their mean side corresponds to the side of a frontal cascade.
         side = (width + height) / 2
-        return strongest(np.stack([x + width / 2, y + height / 2, side, score], 1)[side >= min_side_px])
+        return non_overlapping(np.stack([x + width / 2, y + height / 2, side, score], 1)[side >= min_side_px])
 
     return detect
 
 
 _read = threading.local()
-"""Cascades that a thread has read: reading the three takes a fifth of a look, and no two threads may share one."""
+"""Cascades loaded by a thread: loading takes a fifth of a detection, and threads must not share them."""
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:
@@ -151,7 +151,7 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
 def _frontal_rows(
     cascades: list[cv2.CascadeClassifier], gray: Image, min_side_px: float, everyone: bool
 ) -> list[tuple[float, ...]]:
-    """Return ``centre x, centre y, side, number of agreeing windows`` for each face that a cascade sees."""
+    """Return ``centre x, centre y, side, number of agreeing windows`` for each face of a cascade."""
     windows: list[list[Window]] = [[] for _ in cascades]
     rows: list[tuple[float, ...]] = []
     sure = SURE_WINDOWS / (SURE_WINDOWS + DOUBTFUL_WINDOWS)
@@ -166,7 +166,7 @@ def _frontal_rows(
 
 
 def _sizes(min_side_px: float, max_side_px: int, everyone: bool) -> list[tuple[int, int]]:
-    """Return the least and the largest side of each step of a search, large faces first."""
+    """Return the smallest and largest side of each search step, large faces first."""
     bounds = [_least_px(min_side_px)]
     while not everyone and bounds[-1] * SIZE_STEP < max_side_px:
         bounds.append(round(bounds[-1] * SIZE_STEP))
@@ -174,12 +174,12 @@ def _sizes(min_side_px: float, max_side_px: int, everyone: bool) -> list[tuple[i
 
 
 def _least_px(min_side_px: float) -> int:
-    """Return the smallest side that a cascade is asked for; its own is 20 or 24."""
+    """Return the smallest side for a cascade, at least 20; its own window has 20 or 24."""
     return max(20, round(min_side_px))
 
 
 def _windows(cascade: cv2.CascadeClassifier, gray: Image, least: int, most: int) -> list[Window]:
-    """Return every window of these sizes that passes the cascade."""
+    """Return all windows of these sizes that pass the cascade."""
     found = cascade.detectMultiScale(
         gray, scaleFactor=1.1, minNeighbors=0, minSize=(least, least), maxSize=(most, most)
     )
@@ -187,18 +187,18 @@ def _windows(cascade: cv2.CascadeClassifier, gray: Image, least: int, most: int)
 
 
 def _joined(windows: list[Window]) -> list[tuple[float, ...]]:
-    """Join windows on one face, three at least: what ``detectMultiScale`` itself does at the end of a search."""
+    """Merge the windows of a face, at least three, as ``detectMultiScale`` does at the end."""
     boxes, counts = cv2.groupRectangles(windows, groupThreshold=3, eps=0.2)
     return [(x + w / 2, y + w / 2, float(w), float(n)) for (x, y, w, _), n in zip(boxes, np.ravel(counts), strict=True)]
 
 
 def _profile_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: float) -> list[tuple[float, ...]]:
-    """Return faces turned to either side, as the boxes that a frontal cascade would give."""
+    """Return profile faces, with boxes converted to those of a frontal cascade."""
     small = cv2.resize(gray, None, fx=PROFILE_SCALE, fy=PROFILE_SCALE, interpolation=cv2.INTER_AREA)
     least = _least_px(min_side_px * PROFILE_SCALE)
     right, down, scale = PROFILE_TO_FRONTAL
     rows: list[tuple[float, ...]] = []
-    # The cascade knows faces turned to the left of the picture; the mirrored picture gives the others.
+    # The cascade detects faces turned to the left of the image; the mirrored image gives the others.
     for sign, picture in ((1, small), (-1, np.ascontiguousarray(small[:, ::-1]))):
         for x, y, side, count in _joined(_windows(cascade, picture, least, min(small.shape))):
             across = x - right * side if sign == 1 else small.shape[1] - x + right * side
@@ -208,10 +208,10 @@ def _profile_rows(cascade: cv2.CascadeClassifier, gray: Image, min_side_px: floa
     return rows
 
 
-def _fuse(rows: Sights) -> Sights:
-    """Join boxes that several cascades put on one face; window counts become confidences in 0..1."""
+def _fuse(rows: Detections) -> Detections:
+    """Merge the boxes of several cascades; window counts become confidences in 0..1."""
     fused: list[npt.NDArray[np.float64]] = []
-    # Sorted by value as well, since OpenCV's threads return boxes in no fixed order.
+    # Sorted by value too, since OpenCV's threads return boxes in no fixed order.
     for row in rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0], -rows[:, 3]))]:
         same = next((i for i, other in enumerate(fused) if same_face(other, row, 0.4)), None)
         if same is None:
@@ -226,23 +226,23 @@ def _fuse(rows: Sights) -> Sights:
 
 
 def same_face(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64], distance: float) -> bool:
-    """Say whether two sights differ by less than ``distance`` sides and a factor of 1.8 in size."""
+    """Whether two detections differ by less than ``distance`` sides and a factor of 1.8 in size."""
     large, small = max(one[2], two[2]), min(one[2], two[2])
     return bool(np.hypot(*(one[:2] - two[:2])) < distance * large and large < 1.8 * small)
 
 
 def overlap(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
-    """Return the share of the smaller box that lies in the other, 0..1."""
+    """Return the share of the smaller box that is inside the other, 0..1."""
     sides = np.minimum(one[:2] + one[2] / 2, two[:2] + two[2] / 2) - np.maximum(
         one[:2] - one[2] / 2, two[:2] - two[2] / 2
     )
     return float(np.prod(np.maximum(sides, 0)) / min(one[2], two[2]) ** 2)
 
 
-def strongest(sights: Sights) -> Sights:
-    """Keep the most confident of sights that overlap: a mouth or a head of hair is no second face."""
+def non_overlapping(detections: Detections) -> Detections:
+    """Keep the most confident of overlapping detections (non-maximum suppression)."""
     kept: list[npt.NDArray[np.float64]] = []
-    for row in sights[np.lexsort((sights[:, 1], sights[:, 0], -sights[:, 3]))]:
+    for row in detections[np.lexsort((detections[:, 1], detections[:, 0], -detections[:, 3]))]:
         if all(overlap(row, other) < 0.4 for other in kept):
             kept.append(row)
     return np.array(kept, np.float64).reshape(-1, 4)

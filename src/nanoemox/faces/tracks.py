@@ -1,12 +1,11 @@
-"""Faces in a clip: where they are, which belong to one person, and the crops that the face encoder reads.
+"""Faces in a clip: detection, tracking, and the crops for the face encoder.
 
-OpenCV's Haar cascades (frontal, then profile in both directions) look at every frame; a YuNet ONNX file does so when
-the user names one. What they see is linked to one track per person, doubtful tracks are dropped, gaps are searched
-again near the track with a tilted head in mind, and what is still missing repeats the nearest box. Where nobody is
-seen, a tilted head and then a close-up that cuts the face off are tried. A clip in which nothing convincing is seen has
-no face: a wrong crop misleads the model more than a missing modality.
+OpenCV's Haar cascades (frontal, then profile) run on every frame, or a YuNet ONNX file if one is given. Detections are
+linked to one track per person, and unreliable tracks are dropped. Gaps are searched again near the track, tilted heads
+included; a frame without a detection repeats the nearest box. If there is no track, tilted heads and then close-ups are
+searched. A clip without a reliable track has no face: a wrong crop misleads the model more than a missing modality.
 
-Letters: ``T`` frames, ``H``/``W`` pixels. What a *sight* is: ``face_detectors``.
+Letters: ``T`` frames, ``H``/``W`` pixels. For *detection* see ``detectors``.
 """
 
 from __future__ import annotations
@@ -20,46 +19,46 @@ import numpy as np
 import numpy.typing as npt
 
 from nanoemox.faces.detectors import (
+    DetectionCache,
+    Detections,
     Detector,
     Image,
-    Memory,
-    Sights,
     haar_detector,
     overlap,
     same_face,
     yunet_detector,
 )
-from nanoemox.faces.looks import TILTS_DEG, look, look_close, look_tilted, may_be_crop, turned
+from nanoemox.faces.search import TILTS_DEG, may_be_crop, search, search_close_up, search_rotated, search_tilted
 from nanoemox.types import Clip, FaceTrack, MediaError
 
 ENLARGE: Final = 1.5
-"""The box around the features, grown by half, holds hair line, ears and chin."""
+"""Enlarged by this factor, a detected box contains hairline, ears and chin."""
 SEARCH_SIDE_PX: Final = 64
-"""Size that the expected face gets when a gap is searched again."""
+"""Size to which the expected face is scaled when a gap is searched."""
 NOTHING: Final = np.zeros((0, 4))
 LINK_GAP_S: Final = 1.0
 LINK_GAP_FRAMES: Final = 3
-"""A track is continued over gaps of this many frames, or of a second where there are more frames than that."""
+"""A track continues over gaps of this many frames or of ``LINK_GAP_S``, whichever is longer."""
 MEAN_CONFIDENCE: Final = 0.5
 NO_FACE: Final = "no face found: the face modality is left out"
-"""Warning of a clip that was searched in vain."""
+"""Warning of a clip without a detected face."""
 BRIEF_CONFIDENCE: Final = 0.7
 
 
 @dataclass(slots=True)
 class _Track:
-    """One person while the clip is read: frame index -> sight."""
+    """Detections of one person: frame index -> detection."""
 
-    sights: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+    detections: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def near(self, frame: int) -> int:
-        """Return the seen frame nearest to ``frame``, the earlier of two."""
-        return min(self.sights, key=lambda t: (abs(t - frame), t))
+        """Return the frame with a detection nearest to ``frame``, the earlier of two."""
+        return min(self.detections, key=lambda t: (abs(t - frame), t))
 
     @property
     def weight(self) -> float:
-        """Area summed over the frames: large and long comes first."""
-        return float(sum(s[2] ** 2 for s in self.sights.values()))
+        """Area summed over the frames; tracks are sorted by it."""
+        return float(sum(s[2] ** 2 for s in self.detections.values()))
 
 
 def find_faces(
@@ -67,28 +66,27 @@ def find_faces(
     times_s: npt.NDArray[np.float64] | None = None,
     *,
     yunet: Path | None = None,
-    memory: Memory | None = None,
-    hard: bool = True,
+    cache: DetectionCache | None = None,
+    thorough: bool = True,
     everyone: bool = True,
 ) -> tuple[FaceTrack, ...]:
-    """Find every person's face in the frames of one clip.
+    """Find the faces in the frames of one clip, one track per person.
 
-    A clip with several people gives one track each; track 0 has the largest area summed over the frames it was seen
-    in, which in film dialogue is the person the camera is on. In shot and reverse shot, say seven frames of one
-    speaker and one of the other, both are tracks, and each repeats its nearest box while the other is shown. Nobody is
-    recognised: someone who returns elsewhere in the picture after a cut is a new track.
+    Track 0 has the largest area summed over its detections, in film dialogue usually the person in focus. In shot and
+    reverse shot both speakers are tracks, and each repeats its nearest box while the other is visible. There is no
+    face recognition: somebody who reappears elsewhere in the image after a cut is a new track.
 
     Args:
         frames: uint8[T, H, W, 3] RGB.
-        times_s: float64[T] presentation times, used to link across gaps of up to a second; without them a track
-            survives gaps of up to three frames.
+        times_s: float64[T] presentation times, used to link across gaps of up to a second; without them gaps of up to
+            three frames are linked.
         yunet: A YuNet ONNX file to use instead of the Haar cascades.
-        memory: What was seen in earlier clips that may share frames with this one; the tracks are the same without.
-        hard: Where nobody is seen upright in any frame, try tilted heads and close-ups, at five times the cost.
-        everyone: False returns the first track only, the same as otherwise, in a third of the time.
+        cache: Detections in earlier clips that may share frames with this one; does not change the result.
+        thorough: If there is no upright face in any frame, try tilted heads and close-ups, at five times the cost.
+        everyone: False returns only the first track, in a third of the time.
 
     Returns:
-        Tracks, the largest and longest first; empty where no face is convincing.
+        Tracks, largest area first; empty if no face is reliable.
 
     Raises:
         MediaError: ``frames`` has the wrong shape or type, or ``yunet`` cannot be read.
@@ -99,22 +97,22 @@ def find_faces(
         return ()
     detector = haar_detector() if yunet is None else yunet_detector(yunet)
     first = haar_detector(everyone=False) if yunet is None and not everyone else detector
-    if memory is not None:
-        detector, first = memory.over(detector), memory.over(first)
-    seen = [look(first, frame) for frame in frames]
+    if cache is not None:
+        detector, first = cache.wrap(detector), cache.wrap(first)
+    seen = [search(first, frame) for frame in frames]
     tracks = _convincing(_link(seen, times_s), len(frames))
     close = may_be_crop(frames[0])
-    for harder in (look_tilted, look_close) if hard else ():
+    for harder in (search_tilted, search_close_up) if thorough else ():
         if tracks:
             break
-        # Every second frame is enough to find out whether somebody is there; the gap search below does the rest.
+        # Every second frame is enough to find a person; the gap search below does the rest.
         seen = [harder(detector, frame) if t % 2 == 0 else NOTHING for t, frame in enumerate(frames)]
         tracks = _convincing(_link(seen, times_s), len(frames))
-        close = close or harder is look_close
-    tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
+        close = close or harder is search_close_up
+    tracks.sort(key=lambda t: (-t.weight, min(t.detections)))
     for track in tracks:
         _search_gaps(detector, frames, track, [t for t in tracks if t is not track])
-    tracks.sort(key=lambda t: (-t.weight, min(t.sights)))
+    tracks.sort(key=lambda t: (-t.weight, min(t.detections)))
     kept = tracks if everyone else tracks[:1]
     found = tuple(_finish(track, len(frames), i, len(tracks)) for i, track in enumerate(kept))
     return tuple(_inside(track, frames[0]) for track in found) if close else found
@@ -125,26 +123,26 @@ def with_face(
     index: int = 0,
     yunet: Path | None = None,
     *,
-    memory: Memory | None = None,
-    hard: bool = True,
+    cache: DetectionCache | None = None,
+    thorough: bool = True,
     everyone: bool = True,
 ) -> Clip:
-    """Return the clip with its ``index``-th face set, or unchanged but for a warning where no face is found.
+    """Return the clip with its ``index``-th face, or with a warning if no face is found.
 
     Args:
-        clip: A clip; without a picture it is returned as it is.
-        index: Which person, 0 the largest.
+        clip: A clip; without frames it is returned unchanged.
+        index: Track index, 0 is the largest.
         yunet: A YuNet ONNX file to use instead of the Haar cascades.
-        memory: As in :func:`find_faces`.
-        hard: Likewise.
-        everyone: Likewise; False is for index 0, and ``num_tracks`` may then miss people who look much smaller.
+        cache: As in :func:`find_faces`.
+        thorough: As in :func:`find_faces`.
+        everyone: As in :func:`find_faces`; False only for index 0, and ``num_tracks`` may then omit smaller faces.
 
     Raises:
         MediaError: There are faces, but none with this index.
     """
     if clip.frames is None:
         return clip
-    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet, memory=memory, hard=hard, everyone=everyone)
+    tracks = find_faces(clip.frames, clip.frame_times_s, yunet=yunet, cache=cache, thorough=thorough, everyone=everyone)
     if not tracks:
         return replace(clip, face=None, warnings=(*clip.warnings, NO_FACE))
     if not 0 <= index < len(tracks):
@@ -170,7 +168,10 @@ def crop_faces(frames: Image, track: FaceTrack, size: int) -> Image:
         MediaError: The number of frames and of boxes differ, or ``size`` is not positive.
     """
     if len(frames) != len(track.boxes) or size < 1:
-        raise MediaError(f"faces: {len(track.boxes)} boxes for {len(frames)} frames at {size} px; both must agree")
+        raise MediaError(
+            f"faces: {len(track.boxes)} boxes for {len(frames)} frames at {size} px: need one box per frame and a "
+            "positive size"
+        )
     height, width = frames.shape[1:3]
     crops = np.empty((len(frames), size, size, 3), np.uint8)
     for out, frame, (x0, y0, x1, y1) in zip(crops, frames, track.boxes, strict=True):
@@ -182,52 +183,52 @@ def crop_faces(frames: Image, track: FaceTrack, size: int) -> Image:
     return crops
 
 
-def _link(seen: list[Sights], times_s: npt.NDArray[np.float64] | None) -> list[_Track]:
-    """Join sights of successive frames to tracks, the nearest pairs first."""
+def _link(seen: list[Detections], times_s: npt.NDArray[np.float64] | None) -> list[_Track]:
+    """Link detections of successive frames to tracks, nearest pairs first."""
     tracks: list[_Track] = []
-    for t, sights in enumerate(seen):
+    for t, detections in enumerate(seen):
         pairs = []
         for i, track in enumerate(tracks):
-            last = max(track.sights)
+            last = max(track.detections)
             soon = times_s is not None and times_s[t] - times_s[last] <= LINK_GAP_S
             if t - last > LINK_GAP_FRAMES and not soon:
                 continue
-            for j, row in enumerate(sights):
-                if same_face(track.sights[last], row, 0.75):
-                    pairs.append((float(np.hypot(*(track.sights[last][:2] - row[:2]))), i, j))
-        free_tracks, free_rows = set(range(len(tracks))), set(range(len(sights)))
+            for j, row in enumerate(detections):
+                if same_face(track.detections[last], row, 0.75):
+                    pairs.append((float(np.hypot(*(track.detections[last][:2] - row[:2]))), i, j))
+        free_tracks, free_rows = set(range(len(tracks))), set(range(len(detections)))
         for _, i, j in sorted(pairs):
             if i in free_tracks and j in free_rows:
-                tracks[i].sights[t] = sights[j]
+                tracks[i].detections[t] = detections[j]
                 free_tracks.discard(i)
                 free_rows.discard(j)
-        tracks.extend(_Track({t: sights[j]}) for j in sorted(free_rows))
+        tracks.extend(_Track({t: detections[j]}) for j in sorted(free_rows))
     return tracks
 
 
 def _convincing(tracks: list[_Track], num_frames: int) -> list[_Track]:
-    """Drop tracks that are weak on average, and brief ones (a quarter of the clip at most) that are not very sure."""
+    """Drop tracks of low mean confidence; brief ones (at most a quarter of the clip) need a higher one."""
     kept = []
     for track in tracks:
-        brief = num_frames > 2 and len(track.sights) <= max(1, num_frames // 4)
+        brief = num_frames > 2 and len(track.detections) <= max(1, num_frames // 4)
         least = BRIEF_CONFIDENCE if brief else MEAN_CONFIDENCE
-        if np.mean([s[3] for s in track.sights.values()]) >= least:
+        if np.mean([s[3] for s in track.detections.values()]) >= least:
             kept.append(track)
     return kept
 
 
 def _search_gaps(detector: Detector, frames: Image, track: _Track, others: list[_Track]) -> None:
-    """Look again, enlarged and with a tilted head in mind, where the track should be but was not seen."""
+    """Search again, enlarged and also for tilted heads, in frames where the track has no detection."""
     missing = [t for t in range(len(frames)) if 0 < abs(t - track.near(t)) <= LINK_GAP_FRAMES]
     for t in sorted(missing, key=lambda t: (abs(t - track.near(t)), t)):
-        expected = track.sights[track.near(t)]
+        expected = track.detections[track.near(t)]
         found = _search(detector, frames[t], expected)
-        if found is not None and all(t not in o.sights or overlap(found, o.sights[t]) < 0.4 for o in others):
-            track.sights[t] = found
+        if found is not None and all(t not in o.detections or overlap(found, o.detections[t]) < 0.4 for o in others):
+            track.detections[t] = found
 
 
 def _search(detector: Detector, frame: Image, expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Return the face nearest to ``expected`` in the surrounding region, or None."""
+    """Return the most confident face near ``expected``, or None."""
     x, y, side = expected[:3]
     x0, y0 = (max(0, int(v - 1.25 * side)) for v in (x, y))
     region = frame[y0 : int(y + 1.25 * side) + 1, x0 : int(x + 1.25 * side) + 1]
@@ -236,10 +237,10 @@ def _search(detector: Detector, frame: Image, expected: npt.NDArray[np.float64])
     image = cv2.resize(region, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     image = cv2.copyMakeBorder(image, 16, 16, 16, 16, cv2.BORDER_REPLICATE)
     for degrees in (0.0, *TILTS_DEG):
-        sights = turned(detector, image, degrees, SEARCH_SIDE_PX / 1.8)
-        sights[:, :2] = (sights[:, :2] - 16) / scale + (x0, y0)
-        sights[:, 2] /= scale
-        near = [row for row in sights if same_face(expected, row, 0.5)]
+        detections = search_rotated(detector, image, degrees, SEARCH_SIDE_PX / 1.8)
+        detections[:, :2] = (detections[:, :2] - 16) / scale + (x0, y0)
+        detections[:, 2] /= scale
+        near = [row for row in detections if same_face(expected, row, 0.5)]
         if near:
             return max(near, key=lambda row: float(row[3]))
     return None
@@ -247,8 +248,8 @@ def _search(detector: Detector, frame: Image, expected: npt.NDArray[np.float64])
 
 def _finish(track: _Track, num_frames: int, index: int, num_tracks: int) -> FaceTrack:
     """Smooth, fill and enlarge a track."""
-    seen = sorted(track.sights)
-    rows = _smooth(np.stack([track.sights[t][:3] for t in seen]))
+    seen = sorted(track.detections)
+    rows = _smooth(np.stack([track.detections[t][:3] for t in seen]))
     nearest = [seen.index(track.near(t)) for t in range(num_frames)]
     centre, half = rows[nearest, :2], rows[nearest, 2:] * ENLARGE / 2
     boxes = np.concatenate([centre - half, centre + half], 1).astype(np.float32)
@@ -257,7 +258,7 @@ def _finish(track: _Track, num_frames: int, index: int, num_tracks: int) -> Face
 
 
 def _inside(track: FaceTrack, frame: Image) -> FaceTrack:
-    """Shrink and shift boxes into a frame that is a face crop itself, as it has no surroundings to enlarge into."""
+    """Shrink and shift boxes into a frame that is itself a face crop and has no margin to enlarge into."""
     limits = np.array([frame.shape[1], frame.shape[0]], np.float32)
     half = np.minimum(track.boxes[:, 2:] - track.boxes[:, :2], limits.max()) / 2
     centre = (track.boxes[:, :2] + track.boxes[:, 2:]) / 2
@@ -266,13 +267,13 @@ def _inside(track: FaceTrack, frame: Image) -> FaceTrack:
 
 
 def _smooth(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Average each box with its two neighbours in time as far as they agree with it.
+    """Average each box with its two neighbours in time, weighted by their similarity.
 
-    Frames may lie a second apart, so a plain average would pull the box off a moving head; a neighbour counts half
-    where it differs by detector noise (a tenth of the side) and nothing where the head has moved.
+    Frames may be a second apart, so a plain average would pull the box off a moving head: a neighbour has weight 0.5
+    if equal, less if it differs by detector noise (a tenth of the side), and almost none if the head has moved.
 
     Args:
-        rows: float64[T, 3], centre x, centre y, side in pixels of the frames in which the face was seen.
+        rows: float64[T, 3], centre x, centre y, side in pixels, for the frames with a detection.
 
     Returns:
         float64[T, 3].

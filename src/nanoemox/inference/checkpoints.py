@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -17,10 +16,7 @@ from nanoemox.model.packing import can_pack, multiplies_bfloat16, pack
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
 from nanoemox.weights.directories import check_directory, weight_names
-from nanoemox.weights.home import PULLABLE, SMALL, find_pulled, shipped_adapters
-
-EMBEDDED = "mini"
-"""Name of the model that comes with the package."""
+from nanoemox.weights.home import EMBEDDED, PULLABLE, SMALL, find_pulled, shipped_model
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NEEDED = ("config.json", "tokenizer.json")
@@ -79,16 +75,16 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
         return str(pulled), wanted, True
     if path_or_id in PULLABLE and not Path(wanted).is_dir():
         raise CheckpointError(f"{wanted} is not on this machine yet: run nanoemox pull {wanted}")
-    if path_or_id is None and shipped_adapters(SMALL) is not None:
+    if path_or_id is None and shipped_model(SMALL) is not None:
         _log.warning("answering with %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
     if path_or_id is None or (path_or_id == EMBEDDED and not Path(EMBEDDED).is_dir()):
-        folder = Path(str(files("nanoemox") / "assets" / EMBEDDED))
-        if not (folder / "config.json").is_file():
+        embedded = shipped_model(EMBEDDED)
+        if embedded is None:
             raise CheckpointError(
                 "this build of nanoemox carries no model: name one with --model DIRECTORY_OR_HUB_ID "
                 "(in Python: Engine.from_pretrained(...))"
             )
-        return str(folder), EMBEDDED, True
+        return str(embedded), EMBEDDED, True
     folder = Path(path_or_id).expanduser()
     if folder.is_dir():
         if missing := _missing(folder):

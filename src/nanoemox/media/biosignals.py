@@ -1,8 +1,8 @@
-"""From body signals to features of windows: heart rate, skin conductance, EEG band powers.
+"""Features of body signals in time windows: heart rate, skin conductance, EEG band powers.
 
-Beats are found by two moving averages (Elgendi: Fast QRS detection, PLoS ONE 2013; Elgendi et al.: Systolic peak
-detection, PLoS ONE 2013), skin conductance is split into level and responses at 0.05 Hz, and powers of EEG bands are
-those of Welch's method; filters and spectra are SciPy's. Letters: ``N`` samples, ``T`` windows, ``F`` features.
+Beats are detected with two moving averages (Elgendi: Fast QRS detection, PLoS ONE 2013; Elgendi et al.: Systolic peak
+detection, PLoS ONE 2013). Skin conductance is split into level and responses at 0.05 Hz. EEG band powers use Welch's
+method. Filters and spectra are SciPy's. Letters: ``N`` samples, ``T`` windows, ``F`` features.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEATURES: Final[tuple[str, ...]] = (
 )  # fmt: skip
 """Names of the F features with their units."""
 MARGIN_S: Final = 30.0
-"""What is read of a recording before and after a clip, so that filters have settled."""
+"""Time read before and after a clip, for filters to settle."""
 
 _HEART_RATES_BPM: Final = (30.0, 220.0)
 _TONIC_HZ: Final = 0.05
@@ -34,14 +34,14 @@ _EDA_CLEAN_HZ: Final = 3.0
 _SEGMENT_S: Final = 2.0
 _MIN_EEG_S: Final = 1.0
 _COVERED: Final = 0.5
-"""Share of a window's samples that must be there."""
+"""Least share of a window's samples that must be present."""
 _FLOOR_UV2: Final = 1e-6
 _REFRACTORY_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class _Beats:
-    """How beats look: pass band in Hz, moving averages in seconds, offset as a share of the mean square."""
+    """Detector parameters: pass band in Hz, moving averages in seconds, offset as a share of the mean square."""
 
     band_hz: tuple[float, float]
     peak_s: float
@@ -60,11 +60,11 @@ def window_features(channels: Sequence[Channel], spans_s: npt.NDArray[np.float64
     """Compute the features of windows.
 
     Args:
-        channels: Of one recording.
+        channels: The channels of one recording.
         spans_s: float64[T, 2], start and end of each window in seconds from the start of the recording.
 
     Returns:
-        float32[T, F] in the order of :data:`FEATURES`; NaN where a feature has no sensor, or too little of it.
+        float32[T, F] in the order of :data:`FEATURES`; NaN if a feature has no sensor or too few samples.
 
     Raises:
         MediaError: SciPy is not installed.
@@ -85,7 +85,7 @@ def window_features(channels: Sequence[Channel], spans_s: npt.NDArray[np.float64
 
 
 def beat_times(channel: Channel) -> Samples:
-    """Find the beats of an electrocardiogram or a pulse wave: float64[beats], seconds."""
+    """Return the beats of an electrocardiogram or pulse wave: float64[beats], seconds."""
     form = _DETECTORS[channel.kind]
     times, values, rate = _even(channel)
     if rate < 2.5 * form.band_hz[1] or len(values) < 2 * rate:
@@ -100,7 +100,7 @@ def beat_times(channel: Channel) -> Samples:
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         top = start + int(np.argmax(filtered[start:end]))
         late = not beats or top - beats[-1] > _REFRACTORY_S * rate
-        whole = start > 1 and end < len(raised) - 1  # half a beat has no top
+        whole = start > 1 and end < len(raised) - 1  # a truncated beat has no peak
         if whole and late and end - start >= round(form.peak_s * rate):
             beats.append(top)
     found: Samples = times[beats]
@@ -117,7 +117,7 @@ def tonic_and_phasic(channel: Channel) -> tuple[Samples, Samples, Samples]:
 
 
 def band_powers(values: Samples, rate_hz: float) -> Samples:
-    """Return the power of each of :data:`BANDS_HZ` in float64[N]: float64[5] in squared units; NaN past Nyquist."""
+    """Return the power of float64[N] in each of :data:`BANDS_HZ`: float64[5] in squared units; NaN above Nyquist."""
     with needs_extra(EXTRA, "body signals", MediaError):
         from scipy import signal
     size = min(len(values), round(_SEGMENT_S * rate_hz))
@@ -130,23 +130,23 @@ def band_powers(values: Samples, rate_hz: float) -> Samples:
     return out
 
 
-# ---------------------------------------------------------------- one kind of sensor each
+# ---------------------------------------------------------------- features per sensor
 
 
 def _heart(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
     """Return heart rate in beats per minute and RMSSD in ms: float64[T, 2]."""
     low, high = _HEART_RATES_BPM
     if channel.kind == "heart_rate":
-        sound = (channel.values >= low) & (channel.values <= high)
-        times, rates = channel.times_s[sound], channel.values[sound]
+        valid = (channel.values >= low) & (channel.values <= high)
+        times, rates = channel.times_s[valid], channel.values[valid]
         means = [rates[part].mean() if (part := _inside(times, span)).any() else np.nan for span in spans_s]
         return np.column_stack([means, np.full(len(means), np.nan)])
     beats = beat_times(channel)
     intervals, middles = np.diff(beats), (beats[:-1] + beats[1:]) / 2
-    sound = (intervals >= 60 / high) & (intervals <= 60 / low)
+    valid = (intervals >= 60 / high) & (intervals <= 60 / low)
     out = np.full((len(spans_s), 2), np.nan)
     for row, span in zip(out, spans_s, strict=True):
-        inside = _inside(middles, span) & sound
+        inside = _inside(middles, span) & valid
         if inside.any():
             row[0] = 60 / intervals[inside].mean()
         if inside.sum() >= 3:
@@ -168,7 +168,7 @@ def _skin(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
 
 
 def _brain(channels: Sequence[Channel], spans_s: npt.NDArray[np.float64]) -> Samples:
-    """Return log10 powers of the bands, means over electrodes, and the frontal asymmetry: float64[T, 6]."""
+    """Return log10 band powers, averaged over electrodes, and the frontal asymmetry: float64[T, 6]."""
     out = np.full((len(spans_s), len(BANDS_HZ) + 1), np.nan)
     even = {electrode_of(c) + f"/{i}": (c, _even(c)) for i, c in enumerate(channels) if len(c.values) > 1}
     alpha = list(BANDS_HZ).index("alpha")
@@ -195,13 +195,13 @@ def _inside(times: Samples, span: Iterable[float]) -> npt.NDArray[np.bool_]:
 
 
 def _covered(channel: Channel, span: Sequence[float] | npt.NDArray[np.float64]) -> bool:
-    """Whether enough of a window was measured for what gaps are filled with not to matter."""
+    """Whether enough samples of a window are present to ignore interpolated gaps."""
     wanted = (span[1] - span[0]) * channel.rate_hz
     return bool(_inside(channel.times_s, span).sum() >= max(1.0, _COVERED * wanted))
 
 
 def _even(channel: Channel) -> tuple[Samples, Samples, float]:
-    """Return times, samples at even distances (gaps filled by lines) and their rate."""
+    """Return evenly spaced times, samples (gaps interpolated linearly) and their rate."""
     rate = channel.rate_hz
     if not rate:
         return channel.times_s, channel.values, rate
@@ -211,11 +211,11 @@ def _even(channel: Channel) -> tuple[Samples, Samples, float]:
 
 
 def _filtered(values: Samples, rate_hz: float, edge_hz: Any, kind: str, order: int) -> Samples:
-    """Run a Butterworth filter forth and back, so that nothing is delayed."""
+    """Apply a zero-phase Butterworth filter."""
     with needs_extra(EXTRA, "body signals", MediaError):
         from scipy import signal
     sections = signal.butter(order, edge_hz, kind, fs=rate_hz, output="sos")
-    # The library's own padding, where the signal is long enough for it.
+    # SciPy's default padding, or less for a short signal.
     padding = min(3 * (2 * len(sections) + 1), len(values) - 1)
     out: Samples = signal.sosfiltfilt(sections, values, padlen=padding)
     return out

@@ -1,4 +1,4 @@
-"""One reading of one container, in this process. ``media`` is the public face; ``_isolated`` runs this in a child."""
+"""Decode one container in this process; ``load`` is the public interface, ``isolated`` runs this in a child."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanoemox.media.subtitles import Cue, plain_text, words_between
-from nanoemox.media.tracks import AudioTrack, PictureIndex, PictureReader, picture_of
+from nanoemox.media.tracks import AudioTrack, FrameIndex, FrameReader, to_rgb
 from nanoemox.types import Clip, MediaError
 
 Source = str | Path | bytes | BinaryIO
@@ -25,11 +25,11 @@ _SILENT_PEAK = 2 / 32768
 _WHOLE_SHARE = 0.9
 """Share of the declared duration below which a file counts as cut off."""
 _RIFF_UNKNOWN = 2**32 - 256
-"""Writers that stream put a size near the 32-bit limit for want of knowing it."""
+"""Streaming writers put a size near the 32-bit limit, since they do not know it."""
 _JPEG_MAX_BYTES = 64_000_000
 _FOLLOWING = {"alsa", "concat", "dash", "dvdvideo", "fbdev", "fifo", "hls", "imf", "kmsgrab", "lavfi", "oss", "rtp"}
 _FOLLOWING |= {"rtsp", "sap", "sdp", "tee", "tty", "video4linux2,v4l2", "vobsub", "webm_dash_manifest", "x11grab"}
-"""Formats of libav that open other files, hosts or devices, or that take any text for a picture."""
+"""Formats of libav that open other files, hosts or devices, or that decode any text as an image."""
 _FORMATS = ",".join(sorted(av.formats_available - _FOLLOWING))
 _PLAYLIST = re.compile(
     rb"\s*(?:#EXTM3U|ffconcat\b|v=0\r?\n|RTSPtext|\[(?:playlist|reference)\]|rtsp://|# VobSub|<asx\b|<smil\b"
@@ -43,19 +43,19 @@ class MediaOptions:
     """How to read a clip.
 
     Attributes:
-        num_frames: T, pictures taken from a video.
-        frame_sampling: Which: ``middle`` of T equal spans of time, or ``reference``, see
+        num_frames: T, frames sampled from a video.
+        frame_sampling: ``middle`` of T equal spans of time, or ``reference``, see
             :func:`nanoemox.media.windows.frame_indices_reference`.
-        start_s: Where the clip starts in the file, seconds.
-        end_s: Where it ends; None for the end of the file.
+        start_s: Start of the clip in the file, seconds.
+        end_s: Its end; None for the end of the file.
         video_stream: Index of the stream in the file (as ffprobe counts); None for the best one.
-        audio_stream: Likewise for sound.
-        max_duration_s: Longest stretch that is read; longer raises.
+        audio_stream: The same for audio.
+        max_duration_s: Longest clip; longer raises.
         max_bytes: Largest in-memory source; larger raises.
-        max_pixels: Largest picture in pixels; larger raises before it is decoded.
-        max_frame_side: Longer side of the frames in pixels; larger pictures are scaled down.
-        time_limit_s: ``isolated`` only: the child is ended after this many seconds.
-        memory_limit_mb: ``isolated`` only: address space of the child, where the system can limit it (Linux).
+        max_pixels: Largest frame in pixels; larger raises before it is decoded.
+        max_frame_side: Longer side of the frames in pixels; larger ones are scaled down.
+        time_limit_s: ``isolated`` only: the child is killed after this many seconds.
+        memory_limit_mb: ``isolated`` only: address space of the child, on systems that can limit it (Linux).
     """
 
     num_frames: int = 8
@@ -72,7 +72,7 @@ class MediaOptions:
     memory_limit_mb: int = 4096
 
     def __post_init__(self) -> None:
-        """Refuse values without a meaning."""
+        """Check the values."""
         if self.num_frames < 1:
             raise MediaError(f"num_frames={self.num_frames}: need at least 1")
         if not self.start_s >= 0 or (self.end_s is not None and not self.end_s > self.start_s):
@@ -80,22 +80,22 @@ class MediaOptions:
 
 
 def decode(source: Source, name: str, opts: MediaOptions) -> Clip:
-    """Decode in this process; the subtitle is that of an embedded text stream."""
-    with opened(source, name, opts) as (container, handle):
+    """Decode in this process; the subtitle comes from an embedded text stream."""
+    with open_container(source, name, opts) as (container, handle):
         return _read(container, name, opts, _ends_early(handle))
 
 
 @contextmanager
-def opened(source: Source, name: str, opts: MediaOptions) -> Iterator[tuple[Any, BinaryIO]]:
-    """Open a container; whatever libav says against it becomes one sentence."""
+def open_container(source: Source, name: str, opts: MediaOptions) -> Iterator[tuple[Any, BinaryIO]]:
+    """Open a container safely; errors of libav become ``MediaError``."""
     handle = _open_handle(source)
     try:
-        # Nothing may make us read other files or the network: playlists are refused by their first bytes, then by
-        # their format; the container is read through the handle, and every further protocol is refused.
+        # No input may open other files or the network: playlists are refused by their first bytes and by their
+        # format, the container is read through the handle, and all protocols are disabled.
         if _is_playlist(handle):
             raise MediaError(
-                f"{name}: a playlist or manifest that names other files or hosts, which are never opened: "
-                "give the video, audio or picture file itself"
+                f"{name}: a playlist or manifest that refers to other files or hosts, which are never opened: "
+                "give the video, audio or image file itself"
             )
         limits = {
             "max_pixels": str(opts.max_pixels),
@@ -107,11 +107,11 @@ def opened(source: Source, name: str, opts: MediaOptions) -> Iterator[tuple[Any,
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, EOFError, OSError) as error:
         if isinstance(error, MediaError):
             raise
-        wordless = "Cannot allocate memory" if isinstance(error, MemoryError) else "no reason given"
-        reason = getattr(error, "strerror", None) or str(error) or wordless
+        default = "Cannot allocate memory" if isinstance(error, MemoryError) else "no reason given"
+        reason = getattr(error, "strerror", None) or str(error) or default
         raise MediaError(
-            f"{name}: cannot be read as video, audio or a picture ({reason}); it may be damaged, cut off or another "
-            f"kind of file: see whether a player opens it, or re-encode it"
+            f"{name}: cannot be read as video, audio or image ({reason}); it may be damaged, truncated or another "
+            f"kind of file: check whether a player opens it, or re-encode it"
         ) from error
     finally:
         if handle is not source:
@@ -125,19 +125,19 @@ def _open_handle(source: Source) -> BinaryIO:
 
 
 def _is_playlist(handle: BinaryIO) -> bool:
-    """Whether the text at the start names other files; what cannot be sought is left to libav's list of formats."""
+    """Whether the file starts like a playlist; an unseekable source is left to libav's format whitelist."""
     if not handle.seekable():
         return False
     here = handle.tell()
     head = handle.read(4096)
     handle.seek(here)
-    if head[:3] == b"ID3" and len(head) > 10:  # libav looks behind such a tag, and so must we
+    if head[:3] == b"ID3" and len(head) > 10:  # libav skips such a tag, and so must we
         head = head[10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) :]
     return _PLAYLIST.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def _ends_early(handle: BinaryIO) -> bool:
-    """Whether a RIFF header promises more bytes than there are, or a JPEG has no end: libav says nothing of either."""
+    """Whether a RIFF file is shorter than its header says, or a JPEG has no end; libav reports neither."""
     if not handle.seekable():
         return False
     here = handle.tell()
@@ -149,13 +149,13 @@ def _ends_early(handle: BinaryIO) -> bool:
         early = 8 < promised < _RIFF_UNKNOWN and promised + 7 > handle.seek(0, io.SEEK_END)
     elif head[:3] == b"\xff\xd8\xff":
         rest = handle.read(_JPEG_MAX_BYTES)
-        early = rest.count(b"\xff\xd9") < 1 + rest.count(b"\xff\xd8\xff")  # thumbnails have both marks
+        early = rest.count(b"\xff\xd9") < 1 + rest.count(b"\xff\xd8\xff")  # thumbnails have both markers
     handle.seek(here)
     return early
 
 
 def _choose(container: Any, kind: str, wanted: int | None) -> Any:
-    """Pick the best stream of a kind (never a cover picture), or the one at a given index in the file."""
+    """Pick the best stream of a kind (never cover art), or the one at a given index in the file."""
     of_kind = [s for s in container.streams if s.type == kind and s.codec_context is not None]
     if wanted is not None:
         for stream in of_kind:
@@ -167,21 +167,21 @@ def _choose(container: Any, kind: str, wanted: int | None) -> Any:
     return best if best in proper else next(iter(proper), None)
 
 
-def tracks_of(container: Any, name: str, opts: MediaOptions) -> tuple[Any, Any]:
-    """Return the streams of pictures and of sound, None where there is none; raise where there is neither."""
+def select_streams(container: Any, name: str, opts: MediaOptions) -> tuple[Any, Any]:
+    """Return the video and audio stream, either may be None; raise if there is neither."""
     video, audio = _choose(container, "video", opts.video_stream), _choose(container, "audio", opts.audio_stream)
     if video is None and audio is None:
-        raise MediaError(f"{name}: holds neither pictures nor sound")
+        raise MediaError(f"{name}: contains neither video nor audio")
     return video, audio
 
 
 def is_still(container: Any, audio: Any) -> bool:
-    """Whether this is a picture file."""
+    """Whether this is an image file."""
     return audio is None and (container.format.name.endswith("_pipe") or container.format.name == "image2")
 
 
 def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Clip:
-    video, audio = tracks_of(container, name, opts)
+    video, audio = select_streams(container, name, opts)
     if video is not None and video.width * video.height > opts.max_pixels:
         raise MediaError(f"{name}: {video.width}x{video.height} pixels, limit {opts.max_pixels}: scale it down")
     still = is_still(container, audio)
@@ -199,17 +199,17 @@ def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Cl
     return scan.clip(name, declared, ends_early)
 
 
-def checked_sound(sound: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32] | None, list[str]]:
-    """Return the sound, or None and why, where there is nothing to hear."""
-    if not sound.size:
-        return None, ["the audio track holds no sound that can be decoded: speech is treated as missing"]
-    if float(np.abs(sound).max()) <= _SILENT_PEAK:
+def check_audio(samples: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32] | None, list[str]]:
+    """Return the samples, or None and a warning if they are empty or silent."""
+    if not samples.size:
+        return None, ["the audio track cannot be decoded: speech is treated as missing"]
+    if float(np.abs(samples).max()) <= _SILENT_PEAK:
         return None, ["the audio track is silent: speech is treated as missing"]
-    return sound, []
+    return samples, []
 
 
 class _Scan:
-    """One reading of a container: sound, words and the pictures' timestamps, then the pictures wanted."""
+    """One pass over a container: audio, subtitles and frame timestamps; then the wanted frames are decoded."""
 
     def __init__(self, container: Any, video: Any, audio: Any, opts: MediaOptions) -> None:
         self.container, self.video, self.opts = container, video, opts
@@ -220,17 +220,17 @@ class _Scan:
         self.zero = float(min(starts, default=Fraction(0)))
         stop = None if opts.end_s is None else self.zero + opts.end_s
         if audio is not None and audio.duration and "mp4" in container.format.name:
-            # The last AAC packet is padded (128 ms at 8 kHz); only this container says where the sound really ends.
+            # The last AAC packet is padded (128 ms at 8 kHz); only this container knows the true end.
             ends = float((audio.duration + (audio.start_time or 0)) * audio.time_base)
             stop = ends if stop is None else min(stop, ends)
         self.sound = AudioTrack(audio, self.zero + opts.start_s, stop, opts.max_duration_s)
         self.has_audio = audio is not None
-        self.index = PictureIndex(video)
+        self.index = FrameIndex(video)
         self.cues: list[Cue] = []
         self.damaged = 0
 
     def run(self) -> None:
-        """Go through the packets from the start of the clip to its end."""
+        """Process the packets from the start of the clip to its end."""
         if self.opts.start_s > 0:
             guide = self.chosen[0]
             self.container.seek(int((self.zero + self.opts.start_s) / guide.time_base), stream=guide)
@@ -274,25 +274,25 @@ class _Scan:
                     self.cues.append(Cue(start, start + length, words))
 
     def still(self, name: str, ends_early: bool) -> Clip:
-        """Read a picture file: one frame, duration 0."""
-        reader = PictureReader(self.container, self.video, self.index, self.opts.max_pixels)
+        """Decode an image file: one frame, duration 0."""
+        reader = FrameReader(self.container, self.video, self.index, self.opts.max_pixels)
         frame = reader.first()
         if frame is None:
-            raise MediaError(f"{name}: the picture cannot be decoded: it may be damaged or cut off")
-        warnings = ["one still picture: no movement and no speech"]
+            raise MediaError(f"{name}: the image cannot be decoded: it may be damaged or truncated")
+        warnings = ["one still image: no movement and no speech"]
         if ends_early or reader.damaged or frame.is_corrupt:
-            warnings.append("the picture is damaged or cut off: part of it may be blank")
-        picture = picture_of(frame, self.video, self.opts.max_frame_side)
+            warnings.append("the image is damaged or truncated: part of it may be blank")
+        picture = to_rgb(frame, self.video, self.opts.max_frame_side)
         return Clip(name, picture[None], np.zeros(1), warnings=tuple(warnings))
 
     def clip(self, name: str, declared_s: float | None, ends_early: bool) -> Clip:
-        """Put together what was read."""
+        """Build the clip from the results of the pass."""
         start = self.zero + self.opts.start_s
         last = max([self.sound.end_s, *([self.index.end_s] if self.index.pts else [])])
         end = last if self.opts.end_s is None else min(last, self.zero + self.opts.end_s)
         if end <= start:
             raise MediaError(
-                f"{name}: nothing can be read from start_s={self.opts.start_s:g} on: the file is empty, damaged "
+                f"{name}: nothing to read from start_s={self.opts.start_s:g} on: the file is empty, damaged "
                 f"or ends at {max(last - self.zero, 0):.2f} s"
             )
         frames, times = self._pictures(start, end)
@@ -301,17 +301,17 @@ class _Scan:
         if not self.has_audio:
             warnings.append("no audio track: speech is missing")
         else:
-            speech, warnings = checked_sound(sound)
+            speech, warnings = check_audio(sound)
         if frames is None:
-            warnings.append("no picture that can be decoded" if self.video is not None else "no picture track")
+            warnings.append("no frame can be decoded" if self.video is not None else "no video track")
         if frames is None and not sound.size:
-            raise MediaError(f"{name}: neither pictures nor sound can be decoded: the file is damaged")
+            raise MediaError(f"{name}: neither video nor audio can be decoded: the file is damaged")
         whole = None if declared_s is None or self.opts.end_s is not None else declared_s - self.opts.start_s
         if ends_early or (whole is not None and end - start < _WHOLE_SHARE * whole - 0.1):
             more = f" of {whole:.1f} s" if whole and whole > end - start + 0.05 else ""
             warnings.append(f"the file ends early: {end - start:.1f} s{more} could be read")
         if self.damaged:
-            warnings.append(f"{self.damaged} damaged pieces of the file were passed over")
+            warnings.append(f"{self.damaged} damaged parts of the file were skipped")
         words = words_between(self.cues, self.opts.start_s, end - self.zero)
         return Clip(name, frames, times, speech, end - start, self.index.fps, words, warnings=tuple(warnings))
 
@@ -320,9 +320,9 @@ class _Scan:
             return None, None
         pick = self.index.middles if self.opts.frame_sampling == "middle" else self.index.left_edges
         wanted = pick(self.opts.num_frames, start, end)
-        reader = PictureReader(self.container, self.video, self.index, self.opts.max_pixels, wanted)
+        reader = FrameReader(self.container, self.video, self.index, self.opts.max_pixels, wanted)
         shown: Any = None
-        pictures: list[npt.NDArray[np.uint8]] = []  # converted one by one: decoded frames are not held
+        pictures: list[npt.NDArray[np.uint8]] = []  # converted one by one, to release the decoded frames
         times: list[float] = []
         for pts in wanted:
             frame = reader.at(pts)
@@ -330,7 +330,7 @@ class _Scan:
                 continue
             if frame is not shown:
                 size = pictures[0].shape[:2] if pictures else None
-                picture = picture_of(frame, self.video, self.opts.max_frame_side, size)
+                picture = to_rgb(frame, self.video, self.opts.max_frame_side, size)
             shown = frame
             pictures.append(picture)
             times.append(float((frame.pts or 0) * self.video.time_base) - start)

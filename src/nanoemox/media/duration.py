@@ -1,4 +1,4 @@
-"""How long a clip is, without decoding it."""
+"""Duration of a clip without decoding it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 import av
 
-from nanoemox.media.decode import MediaOptions, Source, decode, is_still, opened, tracks_of
+from nanoemox.media.decode import MediaOptions, Source, decode, is_still, open_container, select_streams
 from nanoemox.types import MediaError
 
 _TAIL_S = 30.0
-"""How much of a file is read to find where it ends; shorter files are read whole."""
+"""Length of the decoded end of a file; shorter files are decoded completely."""
 
 
 def duration_s(source: Source, name: str) -> float:
-    """Return how long a clip is in seconds, 0.0 for a still picture, without decoding it.
+    """Return the duration of a clip in seconds, 0.0 for an image, without decoding it.
 
-    The container's word is checked at the end of the file alone; where there is none or it is wrong, the packets say.
+    The container's duration is verified at the end of the file; if it is absent or wrong, the packets are read.
     """
     opts = MediaOptions(num_frames=1)
-    with opened(source, name, opts) as (container, _):
-        video, audio = tracks_of(container, name, opts)
+    with open_container(source, name, opts) as (container, _):
+        video, audio = select_streams(container, name, opts)
         if is_still(container, audio):
             return 0.0
         declared_s: float | None = None if container.duration is None else container.duration / av.time_base
@@ -32,14 +32,14 @@ def duration_s(source: Source, name: str) -> float:
     start_s = max(0.0, declared_s - _TAIL_S)
     try:
         return start_s + decode(source, name, replace(opts, start_s=start_s)).duration_s
-    except MediaError:  # cut off long before
-        with opened(source, name, opts) as (container, _):
-            tracks = tracks_of(container, name, opts)
+    except MediaError:  # truncated long before
+        with open_container(source, name, opts) as (container, _):
+            tracks = select_streams(container, name, opts)
             return _last_packet_s(container, [s for s in tracks if s is not None])
 
 
 def _last_packet_s(container: Any, streams: Sequence[Any]) -> float:
-    """Return the end of the last packet that can be read, in seconds from the start of the clip."""
+    """Return the end of the last readable packet, in seconds from the start of the clip."""
     zero = float(min((s.start_time * s.time_base for s in streams if s.start_time is not None), default=Fraction(0)))
     end = zero
     try:
@@ -48,5 +48,5 @@ def _last_packet_s(container: Any, streams: Sequence[Any]) -> float:
             if stamp is not None and packet.size:
                 end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
     except av.error.FFmpegError:
-        pass  # what lies behind the damage cannot be read
+        pass  # nothing after the damage can be read
     return end - zero

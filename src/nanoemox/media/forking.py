@@ -1,7 +1,7 @@
-"""Isolated decoding for many files: each still has a process of its own, but none has to start from nothing.
+"""Fork servers: isolated decoding of many files without starting an interpreter for each.
 
 ``python -m nanoemox.media.forking`` loads the libraries once and then forks for each request: the child decodes one
-file under its limits and ends. The process that forks never looks into a file, so every child starts clean.
+file under its limits and exits. The fork server never reads a media file, so every child starts clean.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nanoemox.media.isolated import Launch, decode_request, run_once
 _LATE = b"late\n"
 
 
-class Forkers:
-    """Processes that fork; as many as there are files at a time. Call it in place of ``isolated.run_once``."""
+class ForkServers:
+    """A pool of fork servers that grows with the number of concurrent files; a ``Launch`` like ``run_once``."""
 
     def __init__(self) -> None:
         self._idle: LifoQueue[subprocess.Popen[bytes]] = LifoQueue()
@@ -28,14 +28,14 @@ class Forkers:
 
     @property
     def idle(self) -> list[int]:
-        """Ids of the processes that wait for a request."""
+        """Process ids of the idle fork servers."""
         return [forker.pid for forker in self._idle.queue]
 
     def __call__(self, request: bytes, time_limit_s: float) -> int:
         """Decode one file and return the exit status of its process.
 
         Raises:
-            TimeoutError: It took longer than ``time_limit_s`` and was stopped.
+            TimeoutError: It took longer than ``time_limit_s`` and was killed.
         """
         forker = self._take()
         assert forker.stdin is not None
@@ -46,7 +46,7 @@ class Forkers:
             told = forker.stdout.readline()
         except BrokenPipeError:
             told = b""
-        if not told:  # it was killed, by the system or by hand
+        if not told:  # the fork server was killed
             _end(forker)
             return -signal.SIGKILL
         self._idle.put(forker)
@@ -57,7 +57,7 @@ class Forkers:
         return int(told)
 
     def close(self) -> None:
-        """End the processes; those at work end when they are done."""
+        """Stop the fork servers; busy ones stop when they are done."""
         self._closed = True
         while True:
             try:
@@ -77,8 +77,8 @@ class Forkers:
 
 
 def launcher() -> Launch:
-    """Return :class:`Forkers` where the system can fork, else what starts a new process for each file."""
-    return Forkers() if hasattr(os, "fork") else run_once
+    """Return :class:`ForkServers` if the system can fork, else ``run_once``."""
+    return ForkServers() if hasattr(os, "fork") else run_once
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -87,26 +87,26 @@ def _start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # Only the thread that forks lives on in a child: there must be no other.
+        # Only the forking thread survives in a child, so there must be no other.
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        # Ctrl-C is for the server, which finishes what is at work.
+        # Ctrl-C must reach only the server, which finishes running work.
         start_new_session=True,
     )
 
 
 def _end(forker: subprocess.Popen[bytes]) -> None:
-    with forker:  # closes its pipes, at which it ends, and waits for it
+    with forker:  # closes its pipes, upon which it exits, and waits for it
         pass
 
 
 def _in_child(request: bytes, time_limit_s: float) -> bytes:
-    """Fork, let the child decode, and return its exit status as a line."""
+    """Fork a child that decodes; return its exit status as a line."""
     alive, held = os.pipe()
     child = os.fork()
     if child == 0:
         _decode_and_exit(request)
     os.close(held)
-    # The child holds the other end open until it ends, however it ends.
+    # The child keeps the other end open until it ends, by whatever cause.
     ended = select.select([alive], [], [], time_limit_s)[0]
     if not ended:
         os.kill(child, signal.SIGKILL)
@@ -120,7 +120,7 @@ def _decode_and_exit(request: bytes) -> None:
     try:
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, 0)
-        os.dup2(nowhere, 1)  # what is said there is taken for an exit status
+        os.dup2(nowhere, 1)  # output there would be read as an exit status
         decode_request(request)
         status = 0
     finally:
@@ -128,7 +128,7 @@ def _decode_and_exit(request: bytes) -> None:
 
 
 def main() -> None:
-    """Serve requests until the standard input ends."""
+    """Serve requests until standard input ends."""
     requests, told = sys.stdin.buffer, sys.stdout.buffer
     while head := requests.readline():
         told.write(_in_child(requests.readline(), json.loads(head)["time_limit_s"]))

@@ -1,9 +1,8 @@
 """Decoding in a child process: a hostile file can crash, hang or fill the child, not the caller.
 
-The child takes a request (JSON), decodes one file and writes a JSON line and raw array bytes to a file. No pickle
-crosses the border: the parent reads counted bytes of known types and believes nothing else. ``python -m
-nanoemox.media.isolated`` is such a child, with the request on its standard input; :mod:`nanoemox.media.forking` has
-them ready sooner.
+The child gets a request (JSON), decodes one file and writes a JSON line and raw array bytes to a file. Nothing is
+pickled: the parent reads arrays of known types and checked sizes. ``python -m nanoemox.media.isolated`` is such a
+child, with the request on its standard input; :mod:`nanoemox.media.forking` starts children faster.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _HEADER_MAX_BYTES = 8_000_000
 _MAX_FRAMES_BYTES = 4_000_000_000
 
 Launch = Callable[[bytes, float], int]
-"""Has a child answer a request (one line of JSON) within so many seconds and returns its exit status.
+"""Runs a child for a request (one line of JSON) with a time limit in seconds; returns its exit status.
 
 Raises:
-    TimeoutError: It took longer and was stopped.
+    TimeoutError: It took longer and was killed.
 """
 
 
@@ -55,12 +54,12 @@ def decode_isolated(source: Source, name: str, opts: MediaOptions, launch: Launc
 
     Args:
         source: The file.
-        name: What to call the clip.
-        opts: How it is read.
-        launch: How the child is had.
+        name: Name of the clip.
+        opts: Decoding options.
+        launch: Starts the child.
 
     Raises:
-        MediaError: The child refused the file, was ended by a limit, or died.
+        MediaError: The child could not decode the file, exceeded a limit or crashed.
     """
     with tempfile.TemporaryDirectory(prefix="nanoemox-") as folder:
         path, result = _as_path(source, Path(folder) / "source", opts.max_bytes), Path(folder) / "result"
@@ -89,7 +88,7 @@ def _as_path(source: Source, place: Path, max_bytes: int) -> Path:
         with place.open("wb") as out:
             shutil.copyfileobj(source, out)
             if out.tell() > max_bytes:
-                raise MediaError(f"source: {out.tell()} bytes, limit {max_bytes}: raise max_bytes or cut it")
+                raise MediaError(f"source: {out.tell()} bytes, limit {max_bytes}: raise max_bytes or shorten it")
     return place
 
 
@@ -123,11 +122,11 @@ def _read_result(result: Path, name: str, opts: MediaOptions) -> Clip:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         if isinstance(error, MediaError):
             raise
-        raise MediaError(f"{name}: the decoding process gave no usable answer: the file is damaged") from error
+        raise MediaError(f"{name}: the decoding process returned no valid result: the file is damaged") from error
 
 
 def _limit(opts: MediaOptions) -> None:
-    """Limit this process where the system can (not on Windows; macOS ignores the memory limit)."""
+    """Limit this process if the system can (not on Windows; macOS ignores the memory limit)."""
     try:
         import resource
     except ImportError:
@@ -164,7 +163,7 @@ def _write_result(clip: Clip, result: Path) -> None:
 
 
 def decode_request(data: bytes) -> None:
-    """Answer one request; this process is limited from then on."""
+    """Process one request; the limits apply to this process from then on."""
     request = json.loads(data)
     opts = MediaOptions(**request["options"])
     _limit(opts)

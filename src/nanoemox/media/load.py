@@ -1,11 +1,11 @@
-"""From a file, bytes or arrays to a :class:`~nanoemox.types.Clip`. PyAV decodes everything.
+"""Load a :class:`~nanoemox.types.Clip` from a file, bytes or arrays. PyAV decodes everything.
 
-One pass over the packets decodes the sound and lists the pictures' timestamps without decoding them; then only the
-pictures that are wanted are sought. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W`` pixels.
+One pass over the packets decodes the audio and collects the frame timestamps; then only the wanted frames are sought
+and decoded. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W`` pixels.
 
-Defined behaviour: a still picture gives one frame and duration 0; a video of fewer than T frames repeats some;
-transparent pixels are laid on white; rotation metadata and pixel aspect are applied; a track of zeros counts as no
-speech; files that end early or hold damaged parts give what could be read and a warning.
+Defined behaviour: an image gives one frame and duration 0; a video of fewer than T frames repeats some; transparent
+pixels become white; rotation metadata and pixel aspect are applied; an all-zero audio track counts as no speech;
+truncated or damaged files give what can be read and a warning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nanoemox.media.decode import MediaOptions, Source, checked_sound, decode
+from nanoemox.media.decode import MediaOptions, Source, check_audio, decode
 from nanoemox.media.duration import duration_s
 from nanoemox.media.isolated import Launch, decode_isolated, run_once
 from nanoemox.media.subtitles import read_sidecar, words_between
@@ -26,7 +26,7 @@ from nanoemox.media.tracks import AudioTrack
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Turn
 
 _MAX_PEAK = 100.0
-"""Floats somewhat beyond -1..1 are loud; floats beyond this were never scaled."""
+"""Floats slightly beyond -1..1 are loud; beyond this limit they were never scaled."""
 
 
 def load_clip(
@@ -41,23 +41,23 @@ def load_clip(
     isolated: bool | Launch = False,
     options: MediaOptions | None = None,
 ) -> Clip:
-    """Read a clip: frames, sound, words.
+    """Load a clip: frames, audio, subtitle.
 
     Args:
         source: Path, the bytes of a file, or a binary file object.
-        num_frames: T, pictures taken from a video.
-        subtitle: The words; None reads ``.srt``/``.vtt`` beside the file, else an embedded text stream; empty for
-            none. (:mod:`nanoemox.inference.transcribe` hears those that nobody wrote down.)
+        num_frames: T, frames sampled from a video.
+        subtitle: What is said; None reads ``.srt``/``.vtt`` beside the file, else an embedded text stream; empty for
+            none. (:mod:`nanoemox.inference.transcribe` does speech recognition.)
         history: Earlier turns of the dialogue, oldest first.
-        name: What to call the clip; default the file's name.
-        start_s: Where the clip starts in the file, seconds.
-        end_s: Where it ends; None for the end of the file.
-        isolated: Decode in a child process with time and memory limits: a hostile file can kill the child only. True
-            starts one; :class:`nanoemox.media.forking.Forkers` have them sooner.
-        options: Stream choice and limits; ``num_frames``, ``start_s`` and ``end_s`` above replace its own.
+        name: Name of the clip; by default the file's name.
+        start_s: Start of the clip in the file, seconds.
+        end_s: Its end; None for the end of the file.
+        isolated: Decode in a child process with time and memory limits, so that a hostile file can only crash the
+            child. True starts one; :class:`nanoemox.media.forking.ForkServers` start them faster.
+        options: Stream choice and limits; the arguments ``num_frames``, ``start_s`` and ``end_s`` take precedence.
 
     Raises:
-        MediaError: Nothing in the source can be read, or a limit is passed.
+        MediaError: Nothing in the source can be read, or a limit is exceeded.
     """
     opts = replace(options or MediaOptions(), num_frames=num_frames, start_s=start_s, end_s=end_s)
     path = Path(source) if isinstance(source, str | Path) else None
@@ -75,7 +75,7 @@ def load_clip(
 
 
 def media_duration_s(source: str | Path) -> float:
-    """Return the length of a file in seconds from its container, 0.0 for a still picture; only its end is decoded.
+    """Return the duration of a file in seconds from its container, 0.0 for an image; only its end is decoded.
 
     Raises:
         MediaError: The file cannot be read.
@@ -96,17 +96,17 @@ def clip_from_arrays(
     history: Sequence[Turn] = (),
     name: str = "clip",
 ) -> Clip:
-    """Make a clip from what is already decoded (camera, microphone, another library).
+    """Make a clip from decoded data (camera, microphone, another library).
 
     Args:
         frames: uint8[N, H, W, 3] RGB, or None.
         fps: Frames per second; needed with more than one frame.
         waveform: float[S'] or float[C, S'] in -1..1, or int16 of the same shape, or None.
         sample_rate_hz: Rate of ``waveform``; resampled to 16 kHz.
-        num_frames: T frames at the middles of T equal spans; None keeps all.
-        subtitle: The words, if known.
+        num_frames: T, frames at the middles of T equal spans; None keeps all.
+        subtitle: What is said, if known.
         history: Earlier turns of the dialogue.
-        name: What to call the clip.
+        name: Name of the clip.
     """
     times = picked = None
     seconds = 0.0
@@ -124,23 +124,23 @@ def clip_from_arrays(
     warnings: list[str] = []
     if waveform is not None and np.size(waveform):
         finite, lost = _finite(np.asarray(waveform))
-        sound, warnings = checked_sound(AudioTrack.resample(finite, sample_rate_hz))
+        sound, warnings = check_audio(AudioTrack.resample(finite, sample_rate_hz))
         warnings += lost
         seconds = max(seconds, np.shape(waveform)[-1] / sample_rate_hz)
     if picked is None and sound is None and not subtitle:
-        raise MediaError(f"{name}: no frames, no sound and no words: give at least one of them")
+        raise MediaError(f"{name}: no frames, no waveform and no subtitle: give at least one of them")
     return Clip(name, picked, times, sound, seconds, fps, subtitle, tuple(history), warnings=tuple(warnings))
 
 
 def _finite(waveform: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[str]]:
-    """Put silence where a sample is no number; refuse samples far out of range, whose squares would overflow."""
+    """Replace NaN and infinity by silence; raise for samples far out of range, whose squares would overflow."""
     if waveform.dtype.kind != "f":
         return waveform, []
     bad = ~np.isfinite(waveform)
     clean = np.where(bad, 0, waveform)
     if (peak := float(np.abs(clean).max())) > _MAX_PEAK:
         raise MediaError(f"waveform reaches {peak:g}: floats must lie in -1..1; divide samples of 16 bits by 32768")
-    return clean, [f"{int(bad.sum())} samples are no numbers: silence is put in their place"] if bad.any() else []
+    return clean, [f"{int(bad.sum())} samples are NaN or infinite: replaced by silence"] if bad.any() else []
 
 
 def _words(clip: Clip, path: Path | None, subtitle: str | None, opts: MediaOptions) -> str | None:

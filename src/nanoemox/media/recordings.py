@@ -1,9 +1,8 @@
-"""Recordings of body sensors beside a clip: channels with units, out of CSV or EDF.
+"""Recordings of body sensors beside a clip: channels with units, from CSV or EDF.
 
-A CSV names channel and unit in its header, ``ecg [mV],eda [uS],eeg F3 [uV]``. Times come from a column ``time [s]``,
-or a first line ``# sampling_rate_hz: 256`` says how far apart the rows are. An empty cell or ``nan`` is a sample that
-is not there, so channels of different rates may share a table. In EDF and EDF+ the file says all of that.
-Letters: ``N`` samples of a channel.
+The header of a CSV gives channels and units, ``ecg [mV],eda [uS],eeg F3 [uV]``. Times come from a column ``time [s]``
+or from a first line ``# sampling_rate_hz: 256``. An empty cell or ``nan`` is a missing sample, so channels of
+different rates can share a table. EDF and EDF+ contain all of this. Letters: ``N`` samples of a channel.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from nanoemox.types import MediaError, needs_extra
 
 Kind = Literal["ecg", "ppg", "heart_rate", "eda", "eeg"]
 SUFFIXES: Final = (".edf", ".csv")
-"""Endings of recordings; of two beside one clip the first is read."""
+"""Suffixes of recordings; if a clip has both, the first is read."""
 MAX_BYTES: Final = 512 * 2**20
 MAX_CSV_BYTES: Final = 32 * 2**20
-"""About an hour of four channels at 256 Hz; EDF holds the same in a sixth and is read in part."""
+"""About an hour of four channels at 256 Hz; EDF needs a sixth of that and is read in part."""
 MAX_CHANNELS: Final = 512
 MAX_SAMPLES: Final = 2**24
-"""Of one channel in the span that is read: 18 hours at 256 Hz."""
+"""Limit per channel in the span that is read: 18 hours at 256 Hz."""
 MAX_RATE_HZ: Final = 50_000.0
 EXTRA: Final = "physiology"
 _CSV_FORM: Final = "write a header such as `time [s],ecg [mV],eda [uS],eeg F3 [uV]`"
@@ -44,7 +43,7 @@ _ELECTRODE: Final = re.compile(r"(fp|af|f|fc|ft|c|cp|t|tp|p|po|o|fz|cz|pz|oz)(z|
 _VOLTS: Final = {"v": 1e6, "mv": 1e3, "uv": 1.0, "nv": 1e-3}
 _UNITS: Final[Mapping[Kind, Mapping[str, float]]] = {
     "ecg": _VOLTS,
-    "ppg": {},  # only its shape matters, and devices give arbitrary units
+    "ppg": {},  # only its shape matters; units are arbitrary
     "heart_rate": {"bpm": 1.0, "1/min": 1.0, "/min": 1.0, "hz": 60.0},
     "eda": {"us": 1.0, "usiemens": 1.0, "microsiemens": 1.0, "ns": 1e-3, "siemens": 1e6},
     "eeg": _VOLTS,
@@ -56,14 +55,14 @@ Samples = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Channel:
-    """What one sensor measured.
+    """The samples of one sensor.
 
     Attributes:
-        kind: What it measures.
-        name: What the file calls it, without the unit.
-        times_s: float64[N] in seconds from the start of the recording, rising.
-        values: float64[N], finite: microvolts, beats per minute or microsiemens; of ``ppg`` any unit.
-        rate_hz: Samples a second, where there are any.
+        kind: The quantity.
+        name: Name in the file, without the unit.
+        times_s: float64[N] in seconds from the start of the recording, increasing.
+        values: float64[N], finite: microvolts, beats per minute or microsiemens; any unit for ``ppg``.
+        rate_hz: Samples per second; 0 with fewer than two samples.
     """
 
     kind: Kind
@@ -74,34 +73,34 @@ class Channel:
 
 
 def read_recording(path: Path, start_s: float = 0.0, end_s: float = float("inf")) -> tuple[Channel, ...]:
-    """Read the channels that are known from a recording, between two times.
+    """Read the known channels of a recording between two times.
 
     Args:
         path: ``.csv`` or ``.edf``.
-        start_s: From here, in seconds from the start of the recording.
-        end_s: To here.
+        start_s: Start of the span, in seconds from the start of the recording.
+        end_s: Its end.
 
     Returns:
-        The channels that have samples in that span.
+        The channels with samples in that span.
 
     Raises:
-        MediaError: The file is missing, too large, damaged, names no channel or unit that is known, or needs a library
-            that is not installed.
+        MediaError: The file is missing, too large or damaged, has no known channel or an unknown unit, or needs a
+            library that is not installed.
     """
     if not path.is_file():
         raise MediaError(f"{path.name}: no such recording, or not a file")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise MediaError(f"{path.name}: recordings come as {' or '.join(SUFFIXES)}, not as {suffix or 'no suffix'}")
+        raise MediaError(f"{path.name}: suffix {suffix or '(none)'} of a recording: need {' or '.join(SUFFIXES)}")
     limit = MAX_CSV_BYTES if suffix == ".csv" else MAX_BYTES
     if (size := path.stat().st_size) > limit:
-        raise MediaError(f"{path.name}: {size} bytes, limit {limit}: cut the recording, or lower its sampling rate")
+        raise MediaError(f"{path.name}: {size} bytes, limit {limit}: shorten the recording or lower its sampling rate")
     read = _read_csv if suffix == ".csv" else _read_edf
     return tuple(channel for channel in read(path, start_s, end_s) if len(channel.values))
 
 
 def kind_of(name: str) -> Kind | None:
-    """Tell what a channel measures by its name, such as ``ECG II``, ``eeg_F3`` or ``Fp1``; None if it is unknown."""
+    """Return the quantity of a channel by its name, such as ``ECG II``, ``eeg_F3`` or ``Fp1``; None if unknown."""
     words = name.strip().lower().replace("_", " ")
     for known, kind in _NAMES.items():
         if re.match(rf"{known}(\b|\d)", words):
@@ -110,7 +109,7 @@ def kind_of(name: str) -> Kind | None:
 
 
 def electrode_of(channel: Channel) -> str:
-    """Return the electrode of an EEG channel in lower case, its reference left out: ``EEG F3-A1`` is ``f3``."""
+    """Return the electrode of an EEG channel in lower case, without its reference: ``EEG F3-A1`` is ``f3``."""
     words = channel.name.lower().replace("_", " ").removeprefix("eeg").split()
     return words[0].partition("-")[0] if words else ""
 
@@ -119,9 +118,9 @@ def in_standard_units(name: str, kind: Kind, unit: str, values: Samples, file: s
     """Convert samples to microvolts, beats per minute or microsiemens.
 
     Raises:
-        MediaError: The unit is none of the quantity.
+        MediaError: The unit does not fit the quantity.
     """
-    # The micro sign, the Greek letter and u are written for the same.
+    # Micro is written as the micro sign, the Greek letter or u.
     plain = unit.strip().lower().replace("µ", "u").replace("μ", "u")
     if kind == "ppg":
         return values
@@ -135,11 +134,11 @@ def in_standard_units(name: str, kind: Kind, unit: str, values: Samples, file: s
 
 
 def _channel(name: str, kind: Kind, unit: str, times: Samples, values: Samples, file: str) -> Channel:
-    """Build a channel of the samples that are there."""
+    """Build a channel from the samples that are present."""
     there = ~np.isnan(values)
     times, values = times[there], values[there]
     if np.isinf(values).any():
-        raise MediaError(f"{file}: channel {name!r} holds infinity: leave the cell empty where nothing was measured")
+        raise MediaError(f"{file}: channel {name!r} contains infinity: leave cells without a measurement empty")
     converted = in_standard_units(name, kind, unit, values, file)
     whole = np.isfinite(converted)
     times, converted = times[whole], converted[whole]
@@ -147,14 +146,14 @@ def _channel(name: str, kind: Kind, unit: str, times: Samples, values: Samples, 
     if rate > MAX_RATE_HZ:
         raise MediaError(f"{file}: {rate:.0f} samples a second of {name!r}, limit {MAX_RATE_HZ:.0f}")
     if len(times) and (count := (times[-1] - times[0]) * rate) > MAX_SAMPLES:  # gaps count: they will be filled
-        raise MediaError(f"{file}: {count:.0f} samples of {name!r}, limit {MAX_SAMPLES}: cut the recording")
+        raise MediaError(f"{file}: {count:.0f} samples of {name!r}, limit {MAX_SAMPLES}: shorten the recording")
     return Channel(kind, name, times, converted, rate)
 
 
 def _unknown(file: str, names: Sequence[str]) -> MediaError:
     found = ", ".join(n for n in names if n)[:200] or "(none)"
     return MediaError(
-        f"{file}: no channel that is known among {found}: {_CSV_FORM}, or name one of {', '.join(_NAMES)}"
+        f"{file}: no known channel among {found}: {_CSV_FORM}, or use one of the names {', '.join(_NAMES)}"
     )
 
 
@@ -169,7 +168,7 @@ def _read_csv(path: Path, start_s: float, end_s: float) -> list[Channel]:
     rate, head = _rate_line(lines, path.name)
     columns = [_COLUMN.fullmatch(cell) for cell in next(csv.reader(lines[head : head + 1]), [])]
     if len(columns) > MAX_CHANNELS:
-        raise MediaError(f"{path.name}: {len(columns)} columns, limit {MAX_CHANNELS}: keep the channels that are read")
+        raise MediaError(f"{path.name}: {len(columns)} columns, limit {MAX_CHANNELS}: remove other channels")
     names = [found["name"] if found else "" for found in columns]
     units = [(found["unit"] or "") if found else "" for found in columns]
     chosen = {i: kind for i, name in enumerate(names) if (kind := kind_of(name)) is not None}
@@ -193,7 +192,7 @@ def _read_csv(path: Path, start_s: float, end_s: float) -> list[Channel]:
 
 
 def _rate_line(lines: Sequence[str], file: str) -> tuple[float | None, int]:
-    """Return the sampling rate that comment lines name, and the index of the header."""
+    """Return the sampling rate of a comment line, if any, and the index of the header."""
     rate, head = None, 0
     while head < len(lines) and (lines[head].startswith("#") or not lines[head].strip()):
         if (found := _RATE.match(lines[head])) is not None:
@@ -211,11 +210,11 @@ def _times(column: Samples, unit: str, file: str) -> Samples:
     if unit.lower() not in _TIME_UNITS:
         raise MediaError(f"{file}: time has unit {unit!r}: write `time [s]` or `time [ms]`")
     if not np.isfinite(column).all():
-        raise MediaError(f"{file}: a row without a time: every row needs a number there")
+        raise MediaError(f"{file}: a row without a time: every row needs one")
     times: Samples = column * _TIME_UNITS[unit.lower()]
     if (np.diff(times) <= 0).any():
         row = int(np.flatnonzero(np.diff(times) <= 0)[0]) + 2
-        raise MediaError(f"{file}: the time does not rise at sample {row}: sort the rows, each time once")
+        raise MediaError(f"{file}: the time does not increase at sample {row}: sort the rows and remove duplicates")
     return times
 
 
@@ -228,9 +227,9 @@ def _numbers(file: str, lines: Sequence[str], columns: Sequence[int], first: int
         try:
             rows.append([float(cells[i].strip() or "nan") for i in columns])
         except (ValueError, IndexError) as error:
-            raise MediaError(f"{file}:{number}: not a row of numbers: the table is cut off or damaged") from error
+            raise MediaError(f"{file}:{number}: not a row of numbers: the table is truncated or damaged") from error
     if not rows:
-        raise MediaError(f"{file}: a header and no rows: nothing was recorded")
+        raise MediaError(f"{file}: no rows below the header: nothing was recorded")
     return np.array(rows, np.float64)
 
 
@@ -243,11 +242,11 @@ def _read_edf(path: Path, start_s: float, end_s: float) -> list[Channel]:
         import edfio
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that the standard does not quite allow
+            warnings.simplefilter("ignore")  # of headers that deviate slightly from the standard
             file = edfio.read_edf(path, lazy_load_data=True)
             continuous, signals = file.is_continuous, list(file.signals)
     except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError, AssertionError) as error:
-        raise MediaError(f"{path.name}: not a whole EDF file: {str(error)[:200]}") from error
+        raise MediaError(f"{path.name}: not a complete EDF file: {str(error)[:200]}") from error
     if not continuous:
         raise MediaError(f"{path.name}: an interrupted recording (EDF+D): save it as continuous EDF or as CSV")
     chosen = [(signal, kind) for signal in signals if (kind := kind_of(signal.label)) is not None]
@@ -263,10 +262,12 @@ def _edf_channel(signal: Any, kind: Kind, start_s: float, end_s: float, file: st
     last = int(np.ceil(end_s * rate))
     first = min(last, int(np.ceil(start_s * rate)))
     if last - first > MAX_SAMPLES:
-        raise MediaError(f"{file}: {last - first} samples of {signal.label!r}, limit {MAX_SAMPLES}: cut the recording")
+        raise MediaError(
+            f"{file}: {last - first} samples of {signal.label!r}, limit {MAX_SAMPLES}: shorten the recording"
+        )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of channels without a range, whose numbers stay as they are
+            warnings.simplefilter("ignore")  # of channels without a range, whose values stay unscaled
             values = np.asarray(signal.get_data_slice(first / rate, last / rate), np.float64)
     except (ValueError, ZeroDivisionError) as error:
         raise MediaError(f"{file}: channel {signal.label!r} cannot be read: {str(error)[:200]}") from error
@@ -275,25 +276,25 @@ def _edf_channel(signal: Any, kind: Kind, start_s: float, end_s: float, file: st
 
 
 def _check_header(path: Path) -> None:
-    """Compare what the header promises with the size of the file, ahead of any memory for it."""
+    """Compare the header with the size of the file before allocating memory."""
     with path.open("rb") as file:
         head = file.read(256)
     try:
         header_bytes, records, signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
     except ValueError as error:
-        raise MediaError(f"{path.name}: not an EDF file: its header holds no numbers where they belong") from error
+        raise MediaError(f"{path.name}: not an EDF file: its header lacks the numbers of bytes and records") from error
     if not 0 < signals <= MAX_CHANNELS or header_bytes != 256 * (signals + 1):
-        raise MediaError(f"{path.name}: a header of {signals} channels and {header_bytes} bytes: not a sound EDF file")
+        raise MediaError(f"{path.name}: a header of {signals} channels and {header_bytes} bytes: not a valid EDF file")
     with path.open("rb") as file:
         file.seek(256 + 216 * signals)
         counts = file.read(8 * signals)
     try:
         a_record = 2 * sum(int(counts[8 * i : 8 * i + 8]) for i in range(signals))
     except ValueError as error:
-        raise MediaError(f"{path.name}: its header says nothing of the samples in a record: it is damaged") from error
+        raise MediaError(f"{path.name}: its header lacks the samples per record: it is damaged") from error
     held = path.stat().st_size - header_bytes
     if records < 0 or a_record <= 0 or records * a_record > held:
         raise MediaError(
-            f"{path.name}: the header promises {records} records of {a_record} bytes, the file holds {held} bytes: "
-            "it is cut off, or was never closed"
+            f"{path.name}: the header announces {records} records of {a_record} bytes, the file has {held} bytes: "
+            "it is truncated, or was never closed"
         )

@@ -1,4 +1,4 @@
-"""Words for a clip: SubRip and WebVTT text, or a file of such text beside the clip."""
+"""Subtitles of a clip: SubRip and WebVTT text, also from a sidecar file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nanoemox.types import MediaError
 
 SIDECAR_SUFFIXES = (".srt", ".vtt")
-"""How files with the words of a clip end, beside it."""
+"""Suffixes of subtitle files beside a clip."""
 
 _MAX_BYTES = 4_000_000
 
@@ -21,7 +21,7 @@ _TAG = re.compile(r"<[^<>\n]{0,80}>|\{[^{}\n]{0,80}\}")
 
 
 class Cue(NamedTuple):
-    """Words shown from ``start_s`` to ``end_s``."""
+    """Text displayed from ``start_s`` to ``end_s``."""
 
     start_s: float
     end_s: float
@@ -29,7 +29,7 @@ class Cue(NamedTuple):
 
 
 def plain_text(text: str) -> str:
-    r"""Drop tags (``<i>``, ``{\an8}``), entities and line breaks."""
+    r"""Remove tags (``<i>``, ``{\an8}``) and line breaks, and decode entities."""
     return " ".join(html.unescape(_TAG.sub("", text.replace("\\N", " ").replace("\\n", " "))).split())
 
 
@@ -38,7 +38,7 @@ def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> fl
 
 
 def parse_cues(text: str) -> tuple[Cue, ...]:
-    """Read SubRip or WebVTT text; whatever is not a timed cue (numbers, headers, notes, styles) is passed over."""
+    """Parse SubRip or WebVTT text; whatever is not a timed cue (numbers, headers, notes, styles) is skipped."""
     cues: list[Cue] = []
     for block in re.split(r"\n[ \t]*\n", text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.split("\n")
@@ -54,7 +54,7 @@ def parse_cues(text: str) -> tuple[Cue, ...]:
 
 
 def words_between(cues: Iterable[Cue], start_s: float, end_s: float) -> str | None:
-    """Join what is shown between two times, repetitions once; None without words."""
+    """Join the text displayed between two times, repetitions once; None if there is none."""
     words: list[str] = []
     for cue in sorted(cues, key=lambda c: c.start_s):
         if cue.start_s < end_s and cue.end_s > start_s and cue.text not in words[-1:]:
@@ -63,7 +63,7 @@ def words_between(cues: Iterable[Cue], start_s: float, end_s: float) -> str | No
 
 
 def read_sidecar(path: Path) -> tuple[Cue, ...] | None:
-    """Read ``NAME.srt`` or ``NAME.vtt`` beside a clip; None where there is none.
+    """Read ``NAME.srt`` or ``NAME.vtt`` beside a clip; None if there is none.
 
     Raises:
         MediaError: The file is too large to be subtitles.
@@ -73,7 +73,7 @@ def read_sidecar(path: Path) -> tuple[Cue, ...] | None:
         if side.is_file():
             size = side.stat().st_size
             if size > _MAX_BYTES:
-                raise MediaError(f"{side.name} has {size} bytes, over {_MAX_BYTES}: move it away or give subtitle=")
+                raise MediaError(f"{side.name}: {size} bytes, limit {_MAX_BYTES}: move it away or give subtitle=")
             data = side.read_bytes()
             utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
             return parse_cues(data.decode("utf-16" if utf16 else "utf-8", errors="replace"))

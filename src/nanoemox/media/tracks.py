@@ -1,4 +1,4 @@
-"""The two kinds of tracks in a container: sound brought to 16 kHz mono in place, pictures found by timestamp."""
+"""The tracks of a container: audio resampled to 16 kHz mono, video frames by timestamp."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nanoemox.media.windows import frame_indices_reference
 from nanoemox.types import SAMPLE_RATE_HZ, MediaError
 
 _GAP_S = 0.1
-"""Timestamps may wander this far from the count of samples before silence is put in or samples are dropped."""
+"""Tolerated drift of timestamps from the sample count; beyond it silence is inserted."""
 _BEFORE_START_S = 2.5
-"""Seeking this far before the first picture finds the start of any file."""
+"""Seeking this far before the first frame finds the start of any file."""
 _FULL_SCALE = 2.0**31
 
 
 def _resampler() -> Any:
-    # s32 and not float: only integer output makes libswresample scale a downmix so that it cannot clip.
+    # s32 and not float: only for integer output does libswresample scale a downmix so that it cannot clip.
     return av.AudioResampler(format="s32", layout="mono", rate=SAMPLE_RATE_HZ)
 
 
 class AudioTrack:
-    """Samples of one stream, laid out by their timestamps between two times of the container."""
+    """Samples of one stream between two times of the container, placed by their timestamps."""
 
     def __init__(self, stream: Any, start_s: float, stop_s: float | None, max_duration_s: float) -> None:
         self.stream, self.start_s, self.stop_s, self.max_duration_s = stream, start_s, stop_s, max_duration_s
@@ -38,11 +38,11 @@ class AudioTrack:
 
     @property
     def end_s(self) -> float:
-        """Time of the container where the last sample ends."""
+        """End of the last sample, in time of the container."""
         return self.start_s + self._length / SAMPLE_RATE_HZ
 
     def add(self, frames: Iterable[Any]) -> None:
-        """Append decoded frames; a change of layout or rate in mid-stream starts a new resampler."""
+        """Append decoded frames; a change of layout or rate starts a new resampler."""
         for frame in frames:
             if frame.time is not None:
                 self._align(float(frame.time))
@@ -67,13 +67,13 @@ class AudioTrack:
             return
         if target > self.max_duration_s:
             raise MediaError(
-                f"sound at {target:.0f} s, limit {self.max_duration_s:.0f} s: "
+                f"audio at {target:.0f} s, limit {self.max_duration_s:.0f} s: "
                 "choose a part with start_s and end_s, or raise max_duration_s"
             )
         if gap > _GAP_S or (not self._begun and gap > 0):
             self._put(np.zeros(round(gap * SAMPLE_RATE_HZ), np.float32))
         elif not self._begun and gap < 0:
-            self._length = round(gap * SAMPLE_RATE_HZ)  # before the start: dropped as it comes
+            self._length = round(gap * SAMPLE_RATE_HZ)  # negative: samples before the start are dropped
         self._begun = True
 
     def _append(self, frames: Iterable[Any]) -> None:
@@ -85,7 +85,7 @@ class AudioTrack:
         early = max(0, -self._length)
         self._length += len(piece)
         if self._length > self.max_duration_s * SAMPLE_RATE_HZ:
-            raise MediaError(f"more than {self.max_duration_s:.0f} s of sound: choose a part with start_s and end_s")
+            raise MediaError(f"more than {self.max_duration_s:.0f} s of audio: choose a part with start_s and end_s")
         stop = None if self.stop_s is None else round((self.stop_s - self.start_s) * SAMPLE_RATE_HZ)
         kept = piece[early:]
         if stop is not None and self._length > stop:
@@ -98,12 +98,12 @@ class AudioTrack:
         """Return float32[S] from the start of the clip to ``end_s`` at most."""
         if not self._pieces:
             return np.zeros(0, np.float32)
-        self._pieces = [np.concatenate(self._pieces)]  # the small pieces are let go
+        self._pieces = [np.concatenate(self._pieces)]  # frees the small pieces
         return self._pieces[0][: max(0, round((end_s - self.start_s) * SAMPLE_RATE_HZ))]
 
     @staticmethod
     def resample(waveform: npt.NDArray[Any], sample_rate_hz: int) -> npt.NDArray[np.float32]:
-        """Bring an array, [S] or [C, S], float in -1..1 or int16, to float32[S'] mono 16 kHz."""
+        """Convert an array, [S] or [C, S], float in -1..1 or int16, to float32[S'], mono, 16 kHz."""
         if waveform.dtype != np.int16 and waveform.dtype.kind != "f":
             raise MediaError(f"waveform is {waveform.dtype}: need a float type in -1..1, or int16")
         if waveform.ndim not in (1, 2) or sample_rate_hz <= 0:
@@ -121,8 +121,8 @@ class AudioTrack:
         return np.concatenate(parts).astype(np.float32)
 
 
-class PictureIndex:
-    """Presentation times and key pictures of one stream, gathered from its packets without decoding."""
+class FrameIndex:
+    """Presentation times and key frames of one stream, from its packets without decoding."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -132,7 +132,7 @@ class PictureIndex:
         self._sorted = False
 
     def add(self, packet: Any) -> None:
-        """Note a packet."""
+        """Add a packet."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None or not packet.size or packet.is_discard:
             return
@@ -148,12 +148,12 @@ class PictureIndex:
 
     @property
     def end_s(self) -> float:
-        """Time of the container where the last picture ends."""
+        """End of the last frame, in time of the container."""
         return float(self._end * self.stream.time_base)
 
     @property
     def fps(self) -> float | None:
-        """Mean rate; None without a picture."""
+        """Mean frame rate; None without frames."""
         if self.stream is None or not self.pts:
             return None
         if self.stream.average_rate:
@@ -168,7 +168,7 @@ class PictureIndex:
             self._sorted = True
 
     def middles(self, count: int, start_s: float, end_s: float) -> list[int]:
-        """Timestamps of the pictures on display at the middles of ``count`` equal spans of the picture track."""
+        """Timestamps of the frames displayed at the middles of ``count`` equal spans of the video track."""
         self._sort()
         base = self.stream.time_base
         low = max(start_s, float(self.pts[0] * base))
@@ -178,7 +178,7 @@ class PictureIndex:
         return [self.pts[max(0, bisect_right(self.pts, int(t / base)) - 1)] for t in times]
 
     def left_edges(self, count: int, start_s: float, end_s: float) -> list[int]:
-        """Timestamps of the pictures that the authors take of those shown between two times."""
+        """Reference: timestamps of the frames that the authors' code samples between two times."""
         self._sort()
         base = self.stream.time_base
         first, stop = bisect_left(self.pts, start_s / base), bisect_left(self.pts, end_s / base)
@@ -186,27 +186,27 @@ class PictureIndex:
         return [inside[i] for i in frame_indices_reference(len(inside), count)]
 
     def key_before(self, pts: int) -> int:
-        """Timestamp of the key picture that decoding must start from."""
+        """Timestamp of the key frame at which decoding must start."""
         self._sort()
         at = bisect_right(self.keys, pts) - 1
         return self.keys[at] if at >= 0 else self.pts[0] if self.pts else 0
 
 
-class PictureReader:
-    """Decodes the pictures at given timestamps, seeking when that is nearer than going on.
+class FrameReader:
+    """Decodes the frames at given timestamps; seeks if a key frame is nearer than the current position.
 
-    Pictures that are neither wanted nor needed to decode others are passed over, as long as the decoded pictures
-    carry the timestamps that their packets promised.
+    Frames that are neither wanted nor referenced are skipped, as long as decoded frames have the timestamps of their
+    packets.
     """
 
     def __init__(
-        self, container: Any, stream: Any, index: PictureIndex, max_pixels: int, wanted: Iterable[int] = ()
+        self, container: Any, stream: Any, index: FrameIndex, max_pixels: int, wanted: Iterable[int] = ()
     ) -> None:
         self.container, self.stream, self.index, self.max_pixels = container, stream, index, max_pixels
         self.damaged = 0
-        self._wanted = frozenset(wanted)  # all of them: a threaded decoder is ahead of the one asked for
-        self._passes_over = bool(self._wanted)
-        self._held: Any = None  # the last picture decoded
+        self._wanted = frozenset(wanted)  # all of them: a threaded decoder runs ahead of the requested one
+        self._skips = bool(self._wanted)
+        self._held: Any = None  # the last decoded frame
         self._shown: Any = None  # the last one returned
         self._coming: Iterator[Any] = iter(())
         context = stream.codec_context
@@ -214,22 +214,22 @@ class PictureReader:
         context.thread_type = "AUTO"
 
     def first(self) -> Any | None:
-        """Decode the first picture of a file that has no timestamps."""
+        """Decode the first frame of a file without timestamps."""
         return next(self._decode(), None)
 
     def at(self, pts: int) -> Any | None:
-        """Decode the picture on display at ``pts``, one of those wanted; non-decreasing calls are cheapest."""
+        """Decode the frame displayed at ``pts``, one of ``wanted``; non-decreasing calls are fastest."""
         key = self.index.key_before(pts)
         if self._held is None or self._held.pts > pts or key > self._held.pts:
             if self._shown is not None and self._shown.pts == pts:
                 return self._shown
             self._start(key)
         best = self._advance(pts)
-        if self._passes_over and (best is None or best.pts != pts):  # damage, or timestamps that decoding changes
-            self._passes_over = False
+        if self._skips and (best is None or best.pts != pts):  # damage, or decoding changes timestamps
+            self._skips = False
             self._start(key)
             best = self._advance(pts)
-        if best is None or best.pts > pts:  # the seek landed late, or the index is wrong: go through from the start
+        if best is None or best.pts > pts:  # the seek landed late, or the index is wrong: decode from the start
             self._start(None)
             best = self._advance(pts) or best
         self._shown = best
@@ -271,8 +271,8 @@ class PictureReader:
             except av.error.FFmpegError:
                 self.damaged += 1
                 return
-            needless = self._passes_over and packet.pts is not None and packet.pts not in self._wanted
-            context.skip_frame = "NONREF" if needless else "DEFAULT"
+            skip = self._skips and packet.pts is not None and packet.pts not in self._wanted
+            context.skip_frame = "NONREF" if skip else "DEFAULT"
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, ValueError):
@@ -287,14 +287,14 @@ class PictureReader:
                     yield frame
 
 
-def picture_of(frame: Any, stream: Any, max_side: int, size: tuple[int, ...] | None = None) -> npt.NDArray[np.uint8]:
-    """Convert a decoded frame to uint8[H, W, 3] RGB: upright, square pixels, transparency on white, bounded.
+def to_rgb(frame: Any, stream: Any, max_side: int, size: tuple[int, ...] | None = None) -> npt.NDArray[np.uint8]:
+    """Convert a decoded frame to uint8[H, W, 3] RGB: upright, square pixels, white for transparency, bounded size.
 
     Args:
         frame: A decoded PyAV frame.
         stream: Its stream.
-        max_side: Longer side in pixels; larger pictures are scaled down.
-        size: Height and width to bring it to (pictures of one clip share a size), or None.
+        max_side: Longer side in pixels; larger frames are scaled down.
+        size: Height and width of the result (frames of one clip share a size), or None.
     """
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     aspect = float(stream.sample_aspect_ratio or 1)

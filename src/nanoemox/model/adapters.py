@@ -6,6 +6,7 @@ Letters: ``B`` batch, ``T`` frames or windows, ``V`` vectors read (k a frame or 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -64,9 +65,9 @@ class VectorSection(PreTrainedConfig):
     max_positions: int = 32
 
     @property
+    @abstractmethod
     def feature_size(self) -> int:
         """C, the width of a vector."""
-        raise NotImplementedError
 
 
 class VectorAdapter(nn.Module):

@@ -6,6 +6,7 @@ Letters: ``B`` batch, ``T`` features read, ``Q`` queries, ``C`` width of the que
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -35,9 +36,9 @@ class QFormerSection(PreTrainedConfig):
     max_positions: int = 32
 
     @property
+    @abstractmethod
     def feature_size(self) -> int:
         """D."""
-        raise NotImplementedError
 
 
 class QFormerOutput(NamedTuple):

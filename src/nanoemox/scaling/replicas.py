@@ -68,7 +68,7 @@ class Replica:
 
 
 def serve_replicas(
-    options: ReplicaOptions, cluster: Cluster, share: Share, port: int, tell: Callable[[str], None]
+    options: ReplicaOptions, cluster: Cluster, share: Share, port: int, on_ready: Callable[[str], None]
 ) -> None:
     """Serve until Ctrl-C or a termination signal; requests in progress are finished first.
 
@@ -77,10 +77,10 @@ def serve_replicas(
         cluster: Where Ray runs.
         share: How many replicas, and what each takes.
         port: Port; 0 takes a free one.
-        tell: Called with the address once it can be used.
+        on_ready: Called with the address once it can be used.
 
     Raises:
-        NanoEmoXError: An address that cannot be listened at or that others can reach without a token, no such model,
+        NanoEmoXError: The address cannot be bound or is public without a token, no such model,
             Ray cannot be started or reached, lacks the resources, or no replica starts.
     """
     check_reach(options.host, options.token)
@@ -90,7 +90,7 @@ def serve_replicas(
     options = replace(options, device=share.device(options.device))
     with ray_at(cluster, share, PROXY_VARIABLES), _stop_signal() as ended, _serving(options, share, port):
         if _ready(ended):
-            tell(address)
+            on_ready(address)
             ended.wait()
 
 

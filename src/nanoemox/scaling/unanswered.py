@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.middleware import Middleware
 
-from nanoemox.serving.errors import Refusal, problem
+from nanoemox.serving.errors import ApiError, error_response
 from nanoemox.serving.limits import App, Message, Receive, Scope, Send
 
 PROXY_VARIABLES: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "nanoemox.scaling.unanswered:middlewares"}
@@ -45,8 +45,8 @@ class Unanswered:
 
         await self.app(scope, receive, noted)
         if not begun:
-            refusal = Refusal(503, "the process that had this request is gone: ask again", retry_after_s=1)
-            await problem(refusal)(scope, receive, send)
+            error = ApiError(503, "the process that had this request is gone: ask again", retry_after_s=1)
+            await error_response(error)(scope, receive, send)
 
 
 def _is_ours(message: Message) -> bool:

@@ -1,7 +1,7 @@
-"""Scores of predictions: pure functions of numpy arrays and plain values, without torch.
+"""Metrics of predictions: pure functions of numpy arrays and plain values, without torch.
 
-Every score is a fraction in 0..1 (reports multiply by 100), better when higher except the calibration error. An
-abstention, a prediction that is None, is always wrong and never leaves the denominator.
+Every score is in 0..1 (reports multiply by 100); higher is better, except for the calibration error. An abstention
+(the prediction is None) counts as wrong and stays in the denominator.
 """
 
 from nanoemox.scoring.metrics.bootstrap import (

@@ -1,4 +1,4 @@
-"""``POST /v1/affect``: a clip in, the six answers out; ``/v1/files``: clips sent once and asked about often."""
+"""``POST /v1/affect``: answers to the six tasks about a clip; ``/v1/files``: uploads used by later requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response, StreamingResponse
@@ -17,9 +17,9 @@ from starlette.responses import Response, StreamingResponse
 from nanoemox.inference.batch import make_plan
 from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
 from nanoemox.inference.options import AnswerOptions
-from nanoemox.serving.errors import Refusal, body_of, json_response, misfit, refusal_of
-from nanoemox.serving.media import Kind, Medium, Spoken, medium_at, medium_of
-from nanoemox.serving.parts import Loose, clean
+from nanoemox.serving.errors import ApiError, error_body, invalid_field, json_response, to_api_error
+from nanoemox.serving.media import ClipInput, Kind, Medium, medium_from_base64, medium_from_url
+from nanoemox.serving.parts import RequestModel, StrictModel, clean
 from nanoemox.serving.service import Service
 from nanoemox.serving.work import AnswerWork
 from nanoemox.tasks import ALL_TASKS, TASKS
@@ -27,28 +27,26 @@ from nanoemox.types import Answer, NanoEmoXError, Turn, answer_schema
 
 routes = APIRouter()
 MAX_FIELDS = 20
-# The parser of forms warns of each byte that it cannot take; the client is told, and the log is not a client's to fill.
+# The form parser logs each byte that it cannot parse: no client may fill the log, and the response says it already.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-class TurnIn(Loose):
+class TurnIn(RequestModel):
     """An earlier turn."""
 
     role: str = Field(max_length=100)
     text: str
 
 
-class Timeline(Loose):
+class Timeline(RequestModel):
     """Answer along the clip."""
 
     every_s: float = Field(3.0, gt=0, le=3600)
     window_s: float = Field(10.0, gt=0, le=3600)
 
 
-class AffectRequest(Loose):
-    """A clip and what is asked about it; media are data URIs, base64 or, of uploaded files, ``file_id``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class AffectRequest(StrictModel):
+    """A clip and the tasks to answer; media are data URIs, base64 or the ``file_id`` of an upload."""
 
     video: str | None = None
     audio: str | None = None
@@ -64,7 +62,7 @@ class AffectRequest(Loose):
     timeline: Timeline | None = None
 
 
-_TAKEN = "send JSON with text, video, audio, image or file_id, or a form with a file (curl -F file=@talk.mp4)"
+_USAGE = "send JSON with text, video, audio, image or file_id, or a form with a file (curl -F file=@talk.mp4)"
 _FILE = {"type": "string", "format": "binary"}
 _FILE_FORM = {
     "type": "object",
@@ -75,7 +73,7 @@ _CLIP_FORM = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in AffectRequest.model_fields} | {"file": _FILE},
 }
-"""Of a form: the other fields are those of the JSON object, as text."""
+"""The fields of the JSON object, as text, and a file."""
 
 
 @routes.post(
@@ -100,21 +98,21 @@ async def affect(request: Request) -> Response:
     """Answer some or all of the six tasks about one clip."""
     service: Service = request.app.state.service
     body, medium = await _read(request)
-    spoken = Spoken(None if body.text is None else clean(body.text), [Turn(t.role, t.text) for t in body.history])
-    spoken.media = [*medium, *_media(body)]
-    if not spoken.media and not (body.text or "").strip():
-        raise Refusal(400, f"nothing to answer about: {_TAKEN}", code="invalid_value")
+    source = ClipInput(None if body.text is None else clean(body.text), [Turn(t.role, t.text) for t in body.history])
+    source.media = [*medium, *_media(body)]
+    if not source.media and not (body.text or "").strip():
+        raise ApiError(400, f"nothing to answer about: {_USAGE}", code="invalid_value")
     work = _work(service, body)
     if body.timeline is not None:
-        windows = _Windows(service, spoken, work, body.timeline)
+        windows = _Windows(service, source, work, body.timeline)
         return await windows.response()
 
     async def answer() -> Answer:
-        clip = await service.clip(spoken)
+        clip = await service.clip(source)
         found: Answer = await service.batcher.run(work, clip)
         return found
 
-    return json_response((await service.while_there(request, answer())).to_dict())
+    return json_response((await service.while_connected(request, answer())).to_dict())
 
 
 @routes.post(
@@ -122,14 +120,14 @@ async def affect(request: Request) -> Response:
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FILE_FORM}}, "required": True}},
 )
 async def upload(request: Request) -> Response:
-    """Keep a file in memory for a while."""
+    """Upload a file, which is kept in memory for a limited time."""
     service: Service = request.app.state.service
     if not _is_form(request):
-        raise Refusal(415, "send multipart/form-data with a field file")
+        raise ApiError(415, "send multipart/form-data with a field file")
     async with _form(request) as form:
         file, purpose = form.get("file"), form.get("purpose")
         if not isinstance(file, UploadFile):
-            raise Refusal(400, "the form has no field file with a file", param="file")
+            raise ApiError(400, "the form has no field file with a file", param="file")
         stored = service.files.add(
             await file.read(), clean(file.filename or "file"), clean(str(purpose or "user_data"))
         )
@@ -138,7 +136,7 @@ async def upload(request: Request) -> Response:
 
 @routes.get("/v1/files")
 async def files(request: Request) -> Response:
-    """List the files that are kept."""
+    """List the uploaded files."""
     service: Service = request.app.state.service
     rows = [file.to_dict(service.limits.file_s) for file in service.files.all()]
     return json_response({"object": "list", "data": rows, "has_more": False})
@@ -146,14 +144,14 @@ async def files(request: Request) -> Response:
 
 @routes.get("/v1/files/{key}")
 async def file(request: Request, key: str) -> Response:
-    """Describe a file; its content is not given back."""
+    """Describe an uploaded file, without its content."""
     service: Service = request.app.state.service
     return json_response(service.files.get(key).to_dict(service.limits.file_s))
 
 
 @routes.delete("/v1/files/{key}")
 async def forget(request: Request, key: str) -> Response:
-    """Forget a file."""
+    """Delete an uploaded file."""
     service: Service = request.app.state.service
     service.files.delete(key)
     return json_response({"id": key, "object": "file", "deleted": True})
@@ -168,15 +166,15 @@ def _is_form(request: Request) -> bool:
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
-    """Read a form with at most one file, in memory: the library's own way puts large files on the disk."""
+    """Read a form with at most one file, in memory: by default the library writes large files to disk."""
     size = 1_000_000
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=MAX_FIELDS, max_part_size=size)
     parser.spool_max_size = request.app.state.service.limits.body_bytes + 1
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
-        said = error.message if isinstance(error, MultiPartException) else "it cannot be read"
-        raise Refusal(400, f"the form is not valid: {said}", code="invalid_value") from None
+        reason = error.message if isinstance(error, MultiPartException) else "it cannot be parsed"
+        raise ApiError(400, f"the form is not valid: {reason}", code="invalid_value") from None
     try:
         yield form
     finally:
@@ -184,7 +182,7 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
 
 
 async def _read(request: Request) -> tuple[AffectRequest, list[Medium]]:
-    """Read JSON, or a form whose other fields are those of the JSON object."""
+    """Read the request from JSON or from a form."""
     try:
         if not _is_form(request):
             return AffectRequest.model_validate_json(await request.body()), []
@@ -193,12 +191,12 @@ async def _read(request: Request) -> tuple[AffectRequest, list[Medium]]:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
-            raise Refusal(400, f"body: not valid JSON: {_TAKEN}", code="invalid_value") from None
-        raise misfit(first, AffectRequest.model_fields) from None
+            raise ApiError(400, f"body: not valid JSON: {_USAGE}", code="invalid_value") from None
+        raise invalid_field(first, AffectRequest.model_fields) from None
 
 
 def _fields(form: FormData) -> dict[str, Any]:
-    """Read the fields of a form: lists with commas between or as JSON, objects as JSON."""
+    """Read the fields of a form: ``tasks`` as JSON or separated by commas, other lists and objects as JSON."""
     out: dict[str, Any] = {}
     for key, value in form.items():
         if isinstance(value, UploadFile):
@@ -210,7 +208,7 @@ def _fields(form: FormData) -> dict[str, Any]:
             try:
                 out[key] = json.loads(value)
             except (ValueError, RecursionError):
-                raise Refusal(400, f"{key}: not valid JSON", param=key, code="invalid_value") from None
+                raise ApiError(400, f"{key}: not valid JSON", param=key, code="invalid_value") from None
     return out
 
 
@@ -221,7 +219,7 @@ async def _files(form: FormData) -> list[Medium]:
             kind = (value.content_type or "").partition("/")[0]
             data = await value.read()
             if not data:
-                raise Refusal(400, "the file is empty", param="file")
+                raise ApiError(400, "the file is empty", param="file")
             out.append(Medium(_kind(kind), data))
     return out
 
@@ -237,7 +235,9 @@ def _media(body: AffectRequest) -> list[Medium]:
         ("audio", body.audio),
     )
     given = [
-        medium_at(kind, value) if value.startswith(("data:", "http:", "https:")) else medium_of(kind, value)
+        medium_from_url(kind, value)
+        if value.startswith(("data:", "http:", "https:"))
+        else medium_from_base64(kind, value)
         for kind, value in kinds
         if value is not None
     ]
@@ -247,25 +247,25 @@ def _media(body: AffectRequest) -> list[Medium]:
 def _work(service: Service, body: AffectRequest) -> AnswerWork:
     keys = tuple(dict.fromkeys(ALL_TASKS if body.tasks == ["all"] else body.tasks))
     if unasked := set(body.labels) - set(keys):
-        raise Refusal(400, f"labels are given for {len(unasked)} task(s) that are not asked", param="labels")
+        raise ApiError(400, f"labels: {len(unasked)} task(s) with labels are not in tasks", param="labels")
     if wrong := [key for key in body.labels if key in TASKS and not TASKS[key].closed]:
-        raise Refusal(400, f"labels: {', '.join(wrong)} takes none", param="labels")
+        raise ApiError(400, f"labels: {', '.join(wrong)} has no labels to choose from", param="labels")
     generation = GenerationOptions(max_new_tokens=body.max_new_tokens)
     options = AnswerOptions(body.think, body.explain, generation)
-    make_plan(keys, body.labels or None, options)  # a task or a label that cannot be meant is told at once
+    make_plan(keys, body.labels or None, options)  # raises for an unknown task or an invalid label
     labels = tuple((key, tuple(values)) for key, values in sorted(body.labels.items()))
     return AnswerWork(service.engine, keys, labels, options)
 
 
-# ---------------------------------------------------------------- along a clip
+# ---------------------------------------------------------------- timeline
 
 
 class _Windows:
-    """A timeline, one JSON object a line; the first is awaited, so that what cannot be answered has its status."""
+    """A timeline as JSON lines; the first answer is awaited, so that an error still gets its HTTP status."""
 
-    def __init__(self, service: Service, spoken: Spoken, work: AnswerWork, timeline: Timeline) -> None:
+    def __init__(self, service: Service, source: ClipInput, work: AnswerWork, timeline: Timeline) -> None:
         self._service = service
-        self._answers = service.timeline(spoken, work, timeline.every_s, timeline.window_s)
+        self._answers = service.timeline(source, work, timeline.every_s, timeline.window_s)
 
     async def response(self) -> Response:
         """Return the stream."""
@@ -279,8 +279,8 @@ class _Windows:
             yield _line(first.to_dict())
             async for answer in self._answers:
                 yield _line(answer.to_dict())
-        except (NanoEmoXError, Refusal, TimeoutError) as error:
-            yield _line(body_of(refusal_of(error)))
+        except (NanoEmoXError, ApiError, TimeoutError) as error:
+            yield _line(error_body(to_api_error(error)))
         finally:
             await self._answers.aclose()
 

@@ -1,7 +1,7 @@
-"""Tools for agents over the Model Context Protocol (official SDK): the six answers, free questions, a reply.
+"""Tools for agents over the Model Context Protocol (official SDK): the six tasks, free questions, a reply.
 
-An agent names files of this machine; only those in the folders that were allowed are read, in a process of their own.
-Nothing of a clip is logged: the SDK would log an error's sentence, so its log begins at warnings.
+Agents pass paths on this machine; only files in the allowed folders are read, each in a child process. No content is
+logged: the SDK logs error messages at INFO, so its log level is WARNING.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nanoemox.types import Clip, NanoEmoXError, Reading, Turn
 P = ParamSpec("P")
 T = TypeVar("T")
 INSTRUCTIONS: Final = (
-    "Reads how a person in a clip (video, sound, picture, words) comes across. Readings are guesses with "
+    "Estimates how a person in a clip (video, audio, image, text) comes across. The answers are guesses with "
     "probabilities, not facts about a person: say so, and do not use them to judge people at work or in education."
 )
 _REPLY: Final = next(key for key, task in TASKS.items() if task.form == "reply")
@@ -40,15 +40,15 @@ _READ_ONLY: Final = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
 PathField = Annotated[
-    str | None, Field(max_length=4096, description="Video, sound or picture file in a folder that may be read.")
+    str | None, Field(max_length=4096, description="Video, audio or image file in an allowed folder.")
 ]
 TextField = Annotated[
-    str | None, Field(max_length=20_000, description="The words, alone or with a clip; otherwise found or heard.")
+    str | None, Field(max_length=20_000, description="What is said; by default the clip's subtitle or a transcript.")
 ]
 
 
 class ChainOut(BaseModel):
-    """What was understood before replying."""
+    """The chain of empathy that precedes a reply."""
 
     scenario: str
     emotion: str
@@ -74,8 +74,8 @@ class Analysis(BaseModel):
     clip: str
     model: str
     tasks: dict[str, ReadingOut] = Field(description="Task key -> answer.")
-    modalities: list[str] = Field(description="What was read of the clip.")
-    warnings: list[str] = Field(description="What was missing, partial or guessed.")
+    modalities: list[str] = Field(description="The modalities that were used.")
+    warnings: list[str] = Field(description="Missing or partial input, and other doubts.")
 
 
 class OptionOut(BaseModel):
@@ -93,7 +93,7 @@ class DecisionOut(BaseModel):
     instructions: str
     options: list[OptionOut]
     choice: str | bool | None = Field(None, description="choice: the most probable option.")
-    probability: float | None = Field(None, description="predicate: that it is so.")
+    probability: float | None = Field(None, description="predicate: probability of true.")
     score: float | None = Field(None, description="score: the expected level, 0 the lowest.")
     confidence: float = Field(description="0 for an even spread, 1 for certainty.")
 
@@ -112,7 +112,7 @@ class ReplyOut(BaseModel):
     """An empathetic reply."""
 
     reply: str
-    think: ChainOut | None = Field(None, description="What was understood; null where the model did not finish it.")
+    think: ChainOut | None = Field(None, description="The chain before the reply; null if it is incomplete.")
     warnings: list[str]
 
 
@@ -124,17 +124,17 @@ class TurnIn(BaseModel):
 
 
 class Tools:
-    """What an agent may call; one call at a time runs through the model.
+    """The tools of the server; one call at a time runs the model.
 
     Args:
-        engine: What answers.
-        folders: Whose files may be named.
+        engine: The engine.
+        folders: Folders whose files may be named.
         limits: Bounds of a clip.
     """
 
     def __init__(self, engine: Engine, folders: Folders, limits: Limits | None = None) -> None:
         self._engine, self._folders, self._limits = engine, folders, limits or Limits()
-        self._one = threading.Lock()
+        self._lock = threading.Lock()
 
     def analyze_clip(
         self,
@@ -142,13 +142,13 @@ class Tools:
         text: TextField = None,
         tasks: Annotated[list[str] | None, Field(max_length=len(ALL_TASKS))] = None,
     ) -> Analysis:
-        """Read a clip of a talking person, or words alone: sentiment, emotion, intent, reasons, a reply.
+        """Analyse a clip of a talking person, or text alone: sentiment, emotion, intent, reasons, a reply.
 
         tasks: some of msa (sentiment), mer (emotion), ovmer (emotion words), mir (intent), eri (reasons), erg (reply);
-        all by default. Give a path, words, or both.
+        all by default. Give a path, a text, or both.
         """
         clip = self._clip(path, text)
-        with self._one:
+        with self._lock:
             answer = self._engine.answer(clip, tuple(tasks) if tasks else ALL_TASKS)
         return Analysis(
             clip=answer.clip,
@@ -166,11 +166,11 @@ class Tools:
     ) -> DecisionsOut:
         """Answer free questions about a clip with a probability for every option.
 
-        Each question in one line: 'predicate: Is the speaker joking?', 'choice: Who is meant? a friend|a stranger' or
+        One line per question: 'predicate: Is the speaker joking?', 'choice: Who is meant? a friend|a stranger' or
         'score: How tense is the voice? calm|uneasy|tense' (lowest level first).
         """
         clip = self._clip(path, text)
-        with self._one:
+        with self._lock:
             found = self._engine.decide(clip, questions)
         answers = []
         for a in found.answers:
@@ -201,12 +201,12 @@ class Tools:
         path: PathField = None,
         history: Annotated[list[TurnIn] | None, Field(max_length=100)] = None,
     ) -> ReplyOut:
-        """Reply to what a person says with empathy, from their words and, where a clip is given, face and voice.
+        """Reply with empathy to a person's words; if a clip is given, to their face and voice too.
 
         history: earlier turns of the dialogue, oldest first.
         """
         clip = self._clip(path, text, [Turn(t.role, t.text) for t in history or ()])
-        with self._one:
+        with self._lock:
             answer = self._engine.answer(clip, (_REPLY,))
         reading = _reading(answer.tasks[_REPLY])
         return ReplyOut(reply=reading.reply or "", think=reading.think, warnings=list(answer.warnings))
@@ -215,16 +215,16 @@ class Tools:
         if path is not None:
             return read_file(self._engine, self._folders.find(path), text, history, self._limits)
         if not (text or "").strip():
-            raise NanoEmoXError("nothing to read: give path, or text, or both")
+            raise NanoEmoXError("no input: give path, text or both")
         return Clip("words", subtitle=text, history=tuple(history))
 
 
 def build_server(engine: Engine, folders: Sequence[Path], limits: Limits | None = None) -> MCPServer[Any]:
-    """Return the server of the three tools.
+    """Return the MCP server with the three tools.
 
     Args:
-        engine: What answers.
-        folders: Whose files agents may name; a relative path is looked for in the first.
+        engine: The engine.
+        folders: Folders whose files agents may name; a relative path is looked for in the first.
         limits: Bounds of a clip.
     """
     tools = Tools(engine, Folders(folders), limits)
@@ -232,23 +232,25 @@ def build_server(engine: Engine, folders: Sequence[Path], limits: Limits | None 
         "nanoemox", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING", subscriptions=False
     )
     for tool in (tools.analyze_clip, tools.decide, tools.empathetic_reply):
-        server.add_tool(_told(tool), description=getdoc(tool), annotations=_READ_ONLY, structured_output=True)
+        server.add_tool(
+            _with_tool_errors(tool), description=getdoc(tool), annotations=_READ_ONLY, structured_output=True
+        )
     return server
 
 
-def serve_http(server: MCPServer[Any], port: int, tell: Callable[[str], None]) -> None:
-    """Serve over streamable HTTP on loopback until Ctrl-C; other sites' pages are refused by the SDK.
+def serve_http(server: MCPServer[Any], port: int, on_ready: Callable[[str], None]) -> None:
+    """Serve over streamable HTTP on loopback until Ctrl-C; the SDK refuses requests from pages of other sites.
 
     Args:
         server: The server.
         port: Port; 0 takes a free one.
-        tell: Called with the address once it can be used.
+        on_ready: Called with the address once the server listens.
 
     Raises:
-        NanoEmoXError: The port cannot be listened at.
+        NanoEmoXError: The port cannot be bound.
     """
     with listening_at(port) as (listening, address):
-        tell(f"{address}/mcp")
+        on_ready(f"{address}/mcp")
         config = uvicorn.Config(
             server.streamable_http_app(host="127.0.0.1"), log_level="warning", access_log=False, server_header=False
         )
@@ -260,8 +262,8 @@ def _reading(reading: Reading) -> ReadingOut:
     return ReadingOut.model_validate(reading.to_dict())
 
 
-def _told(tool: Callable[P, T]) -> Callable[P, T]:
-    """Tell an agent its mistakes in a sentence; what else goes wrong is told by its kind alone, and not logged."""
+def _with_tool_errors(tool: Callable[P, T]) -> Callable[P, T]:
+    """Turn errors into tool errors: a user's mistake with its message, any other with its type alone."""
 
     @wraps(tool)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -270,8 +272,8 @@ def _told(tool: Callable[P, T]) -> Callable[P, T]:
         except NanoEmoXError as error:
             raise ToolError(str(error)) from None
         except Exception as error:
-            # The edge of the process: a traceback could hold words of the clip.
+            # A traceback may contain words of the clip.
             logging.getLogger(__name__).error("a tool failed: %s", type(error).__name__)
-            raise ToolError(f"the server failed ({type(error).__name__}); this is a fault of nanoemox") from None
+            raise ToolError(f"the server failed ({type(error).__name__}); this is a bug in nanoemox") from None
 
     return call

@@ -1,4 +1,4 @@
-"""The application and how it is served: loopback unless a token guards it, no content in logs, nothing kept."""
+"""The application and its server: loopback unless a token is required, no content in logs or on disk."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from starlette.responses import PlainTextResponse, Response
 
 from nanoemox.listening import listening_at
 from nanoemox.serving import affect, chat, decisions, live
-from nanoemox.serving.errors import Refusal, add_handlers, problem, refusal_of
+from nanoemox.serving.errors import ApiError, add_handlers, error_response, to_api_error
 from nanoemox.serving.limits import App, Guard, Message, Receive, Scope, Send
 from nanoemox.serving.service import Service
 from nanoemox.types import NanoEmoXError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SHUTDOWN_S = 30
-"""How long a server that is told to end waits for what is at work."""
+"""Longest wait for running requests at shutdown."""
 
 
 def create_app(service: Service, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
     """Return the application.
 
     Args:
-        service: What answers; it is closed with the application.
-        host: What clients may call this machine besides its addresses and ``localhost``.
-        token: What clients must send; None asks for nothing.
+        service: The service; closed at shutdown.
+        host: Host name accepted besides IP addresses and ``localhost``.
+        token: Bearer token that clients must send; None for none.
     """
 
     @asynccontextmanager
@@ -46,28 +46,28 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str | None = No
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Say that the server lives."""
+        """Liveness probe."""
         return {"status": "ok"}
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """Say whether it can answer."""
+        """Readiness probe."""
         if not service.batcher.alive:
-            return problem(Refusal(503, "the model's thread has ended: restart the server", retry_after_s=5))
+            return error_response(ApiError(503, "the model's thread has ended: restart the server", retry_after_s=5))
         return PlainTextResponse("ready\n")
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Show counters for Prometheus."""
+        """Prometheus metrics."""
         return Response(generate_latest(service.metrics.registry), media_type="text/plain; version=0.0.4")
 
-    app.add_middleware(_Watch, service=service)
+    app.add_middleware(_MetricsMiddleware, service=service)
     app.add_middleware(Guard, limits=service.limits, host=host, token=token)
     return app
 
 
-class _Watch:
-    """Count and time answers, and give every failure a body."""
+class _MetricsMiddleware:
+    """Count and time responses, and give every failure an error body."""
 
     def __init__(self, app: App, service: Service) -> None:
         self.app, self.metrics = app, service.metrics
@@ -78,19 +78,19 @@ class _Watch:
             return
         begin, status = time.perf_counter(), 0
 
-        async def noted(message: Message) -> None:
+        async def observed(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
-        except Refusal:
-            raise  # the guard's own
+            await self.app(scope, receive, observed)
+        except ApiError:
+            raise  # the guard answers it
         except Exception as error:
             if status:
                 raise
-            await problem(refusal_of(error))(scope, receive, noted)
+            await error_response(to_api_error(error))(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, str(status)).inc()
@@ -98,32 +98,32 @@ class _Watch:
 
 
 def check_reach(host: str, token: str | None) -> None:
-    """Refuse an address that others can reach where nothing is asked of them."""
+    """Refuse an address that other machines can reach unless a token is set."""
     if host not in LOOPBACK and token is None:
-        raise NanoEmoXError(f"--host {host} can be reached from other machines: set --token, or serve at 127.0.0.1")
+        raise NanoEmoXError(f"--host {host} is reachable from other machines: set --token, or serve at 127.0.0.1")
 
 
-def serve(service: Service, host: str, port: int, token: str | None, tell: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or a signal to end; what is at work is finished first.
+def serve(service: Service, host: str, port: int, token: str | None, on_ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; running requests are finished first.
 
     Args:
-        service: What answers.
-        host: Address to listen at.
+        service: The service.
+        host: Address to listen on.
         port: Port; 0 takes a free one.
-        token: What clients must send.
-        tell: Called with the address once it can be used.
+        token: Bearer token that clients must send; None for none.
+        on_ready: Called with the address once the server listens.
 
     Raises:
-        NanoEmoXError: An address that cannot be listened at, or that others can reach, without a token.
+        NanoEmoXError: The address cannot be bound, or other machines can reach it and no token is set.
     """
     check_reach(host, token)
     with listening_at(port, host) as (listening, address):
-        tell(address)
+        on_ready(address)
         uvicorn.Server(_config(create_app(service, host, token))).run(sockets=[listening])
 
 
 def _config(app: FastAPI) -> Any:
-    # No access log: paths hold the ids of clients' files.
+    # No access log: paths contain file ids.
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -133,5 +133,5 @@ def _config(app: FastAPI) -> Any:
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=64 * 1024,
         ws_max_size=1 << 20,
-        ws_ping_timeout=60,  # a busy machine is no reason to end a stream
+        ws_ping_timeout=60,  # a busy machine must not end a stream
     )

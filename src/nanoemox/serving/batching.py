@@ -1,6 +1,6 @@
-"""Many requests, one model: whatever waits and can run together does, on the one thread that runs the model.
+"""Micro-batching: requests that arrive while a batch runs form the next one, on the single model thread.
 
-Nothing waits for company: a batch is what came in while the last one ran, so one client alone is as quick as before.
+No request is delayed to fill a batch, so the latency of a single client is unchanged.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nanoemox.serving.errors import Refusal
+from nanoemox.serving.errors import ApiError
 
 
 class Work(Protocol):
-    """A kind of work; equal works (by ``==``) run as one batch."""
+    """A kind of work; items of equal works (by ``==``) run in one batch."""
 
     def run(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return a result, or an exception, for each item."""
+        """Return a result or an exception for each item."""
 
 
 @dataclass(slots=True)
@@ -32,15 +32,15 @@ class _Job:
 
 
 class Batcher:
-    """Runs work in batches on one thread of its own.
+    """Runs work in batches on its own thread.
 
     Args:
-        max_batch: Items in one batch.
-        watch: Told the size of each batch and its seconds.
+        max_batch: Largest batch.
+        on_batch: Called with the size and the seconds of each batch.
     """
 
-    def __init__(self, max_batch: int, watch: Callable[[int, float], None] = lambda size, seconds: None) -> None:
-        self.max_batch, self._watch = max_batch, watch
+    def __init__(self, max_batch: int, on_batch: Callable[[int, float], None] = lambda size, seconds: None) -> None:
+        self.max_batch, self._on_batch = max_batch, on_batch
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -49,30 +49,30 @@ class Batcher:
 
     @property
     def depth(self) -> int:
-        """Items that wait."""
+        """Number of waiting items."""
         return len(self._waiting)
 
     @property
     def alive(self) -> bool:
-        """Whether work is done."""
+        """Whether the model thread runs."""
         return self._thread.is_alive() and not self._closed
 
     async def run(self, work: Work, item: Any) -> Any:
-        """Return the result for an item, or raise what went wrong; cancelling takes it out of the queue.
+        """Return the result of an item or raise its exception; cancelling removes it from the queue.
 
         Raises:
-            Refusal: 503, the batcher was closed.
+            ApiError: 503 if the batcher is closed.
         """
         job = _Job(work, item)
         with self._changed:
             if self._closed:
-                raise Refusal(503, "the server is stopping: ask again later", retry_after_s=5)
+                raise ApiError(503, "the server is shutting down: retry later", retry_after_s=5)
             self._waiting.append(job)
             self._changed.notify()
         return await asyncio.wrap_future(job.future)
 
     def close(self) -> None:
-        """Finish what waits and end the thread."""
+        """Finish the waiting items and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -80,13 +80,13 @@ class Batcher:
 
     def _loop(self) -> None:
         while jobs := self._take():
-            # A client that has left has cancelled its future; from here on it cannot any more.
+            # Drop items whose future was cancelled by a disconnected client.
             live = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if live:
                 self._answer(live)
 
     def _take(self) -> list[_Job]:
-        """Wait for work; return the oldest item and those that can run with it, none once closed."""
+        """Wait for work; return the oldest item and those that can be batched with it, none once closed."""
         with self._changed:
             while not self._waiting:
                 if self._closed:
@@ -104,9 +104,9 @@ class Batcher:
         begin = time.perf_counter()
         try:
             results: Sequence[Any] = jobs[0].work.run([job.item for job in jobs])
-        except BaseException as error:  # whatever it was, the thread must go on and every client must hear of it
+        except BaseException as error:  # the thread must go on, and every client gets the error
             results = [error] * len(jobs)
-        self._watch(len(jobs), time.perf_counter() - begin)
+        self._on_batch(len(jobs), time.perf_counter() - begin)
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, BaseException):
                 job.future.set_exception(result)

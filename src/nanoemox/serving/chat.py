@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions`` and ``GET /v1/models``: the identifiers of the six tasks choose what is written."""
+"""``POST /v1/chat/completions`` and ``GET /v1/models``; a task identifier in the message selects the task."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from starlette.responses import Response, StreamingResponse
 from nanoemox.inference.batch import Plan, make_plan
 from nanoemox.inference.decoding import MAX_NEW_TOKENS, GenerationOptions
 from nanoemox.inference.options import AnswerOptions
-from nanoemox.serving.errors import Refusal, body_of, json_response, refusal_of
-from nanoemox.serving.media import Spoken
-from nanoemox.serving.parts import Loose, Message, spoken_of
+from nanoemox.serving.errors import ApiError, error_body, json_response, to_api_error
+from nanoemox.serving.media import ClipInput
+from nanoemox.serving.parts import Message, RequestModel, clip_input_of
 from nanoemox.serving.service import Service
-from nanoemox.serving.work import Draft, WriteWork, Written
+from nanoemox.serving.work import Completion, CompletionWork, Draft
 from nanoemox.tasks import TASKS
 from nanoemox.tasks.erg import ERG
 from nanoemox.tasks.mer import MER
@@ -31,17 +31,17 @@ from nanoemox.tasks.msa import MSA
 routes = APIRouter()
 _TAG = re.compile("|".join(re.escape(tag) for tag in sorted({t.identifier for t in TASKS.values()}, key=len)))
 _DEFAULT_TASK = ERG.key
-"""Who writes without an identifier gets a reply."""
+"""Task of a message without an identifier."""
 
 
-class StreamOptions(Loose):
-    """How a stream ends."""
+class StreamOptions(RequestModel):
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
-class ChatIn(Loose):
-    """A request for a chat completion; ``task``, ``labels`` and ``think`` are ours."""
+class ChatIn(RequestModel):
+    """A chat completion request; ``task``, ``labels`` and ``think`` are extensions."""
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -63,42 +63,42 @@ class ChatIn(Loose):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a conversation asks for."""
+class TaskRequest:
+    """The task, candidates (None for the default ones) and transcript of a message."""
 
     task: str
     labels: tuple[str, ...] | None
     words: str | None
 
 
-def read_task(words: str | None) -> Asked:
-    """Find the identifier in what the user wrote.
+def read_task(words: str | None) -> TaskRequest:
+    """Split a message at its task identifier.
 
-    What stands before it are the words of the clip; what follows is the question, of which the list after its last
-    colon counts, as candidates. ``[Recognition]`` is the emotion, or the sentiment where the question names it.
+    Text before the identifier is what the speaker says; text after it is the question, and a list after its last
+    colon gives the candidates. ``[Recognition]`` means emotion, or sentiment if the question contains that word.
     """
     found = _TAG.search(words or "")
     if found is None:
-        return Asked(_DEFAULT_TASK, None, words)
+        return TaskRequest(_DEFAULT_TASK, None, words)
     asked = (words or "")[found.end() :].strip()
     keys = [key for key, task in TASKS.items() if task.identifier == found.group()]
     task = keys[0] if len(keys) == 1 else MSA.key if "sentiment" in asked.lower() else MER.key
     listed = asked.rpartition(":")[2] if ":" in asked else ""
     labels = tuple(filter(None, (part.strip(" .;\n") for part in listed.split(","))))
     before = (words or "")[: found.start()].strip()
-    return Asked(task, labels if TASKS[task].closed and len(labels) > 1 else None, before or None)
+    return TaskRequest(task, labels if TASKS[task].closed and len(labels) > 1 else None, before or None)
 
 
 @routes.get("/v1/models")
 async def models(request: Request) -> Response:
-    """List what can be asked."""
+    """List the models."""
     service: Service = request.app.state.service
     return json_response({"object": "list", "data": [_model(name) for name in service.names]})
 
 
 @routes.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
-    """Return one of them."""
+    """Describe a model."""
     service: Service = request.app.state.service
     service.check_model(name)
     return json_response(_model(name))
@@ -106,29 +106,29 @@ async def model(request: Request, name: str) -> Response:
 
 @routes.post("/v1/chat/completions")
 async def complete(request: Request, body: ChatIn) -> Response:
-    """Write one of the six answers, at once or as it comes."""
+    """Answer one task, as a whole or as a stream."""
     service: Service = request.app.state.service
     service.check_model(body.model)
     _check_supported(body)
-    spoken = spoken_of(list(body.messages))
-    asked = read_task(spoken.words)
-    spoken.words = asked.words
+    source = clip_input_of(list(body.messages))
+    asked = read_task(source.words)
+    source.words = asked.words
     plan = _plan(body, asked)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
     stops = tuple(filter(None, [body.stop] if isinstance(body.stop, str) else body.stop or ()))
     if body.stream:
-        return await _streamed(service, body, spoken, plan, stops, head)
+        return await _stream(service, body, source, plan, stops, head)
 
-    async def work() -> Written:
-        clip = await service.clip(spoken)
-        found: Written = await service.batcher.run(WriteWork(service.engine, plan), Draft(clip, stops))
+    async def work() -> Completion:
+        clip = await service.clip(source)
+        found: Completion = await service.batcher.run(CompletionWork(service.engine, plan), Draft(clip, stops))
         return found
 
-    written = await service.while_there(request, work())
+    written = await service.while_connected(request, work())
     message = {"role": "assistant", "content": written.text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": written.reason, "logprobs": None}
     out = head | {"object": "chat.completion", "choices": [choice], "usage": _usage(written)}
-    return json_response(out | _reading(written))
+    return json_response(out | _probabilities(written))
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -146,12 +146,12 @@ def _check_supported(body: ChatIn) -> None:
     }
     for param, is_wrong in wrong.items():
         if is_wrong:
-            raise Refusal(
-                400, f"{param}: this model does not do that: leave it out", param=param, code="unsupported_value"
+            raise ApiError(
+                400, f"{param}: not supported by this model: leave it out", param=param, code="unsupported_value"
             )
 
 
-def _plan(body: ChatIn, asked: Asked) -> Plan:
+def _plan(body: ChatIn, asked: TaskRequest) -> Plan:
     limit = body.max_completion_tokens or body.max_tokens or 160
     generation = GenerationOptions(
         max_new_tokens=min(limit, MAX_NEW_TOKENS),
@@ -164,24 +164,24 @@ def _plan(body: ChatIn, asked: Asked) -> Plan:
     return make_plan((task,), labels, AnswerOptions(body.think, generation=generation))
 
 
-def _usage(written: Written) -> dict[str, int]:
+def _usage(written: Completion) -> dict[str, int]:
     prompt, completion = written.prompt_tokens, written.completion_tokens
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _reading(written: Written) -> dict[str, Any]:
-    """The probabilities of a closed task, beside what the client knows."""
+def _probabilities(written: Completion) -> dict[str, Any]:
+    """Return the probabilities of a closed task, an extension of the response."""
     return {} if written.reading is None else {"nanoemox": written.reading.to_dict()}
 
 
-# ---------------------------------------------------------------- as it comes
+# ---------------------------------------------------------------- streaming
 
 
-async def _streamed(
-    service: Service, body: ChatIn, spoken: Spoken, plan: Plan, stops: tuple[str, ...], head: dict[str, Any]
+async def _stream(
+    service: Service, body: ChatIn, source: ClipInput, plan: Plan, stops: tuple[str, ...], head: dict[str, Any]
 ) -> Response:
-    """Answer once the first piece is there, so that what cannot be answered still has its status."""
-    writing = _Writing(service, spoken, plan, stops)
+    """Respond once the first piece is there, so that an error still gets its HTTP status."""
+    writing = _CompletionStream(service, source, plan, stops)
     try:
         first = await writing.next()
     except BaseException:
@@ -192,40 +192,42 @@ async def _streamed(
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-class _Writing:
-    """A text that is being written for one client, by a task of its own."""
+class _CompletionStream:
+    """The text of one client while an asyncio task generates it."""
 
-    def __init__(self, service: Service, spoken: Spoken, plan: Plan, stops: tuple[str, ...]) -> None:
+    def __init__(self, service: Service, source: ClipInput, plan: Plan, stops: tuple[str, ...]) -> None:
         self._service, self._plan = service, plan
-        self._queue: asyncio.Queue[str | Written | BaseException] = asyncio.Queue()
+        self._queue: asyncio.Queue[str | Completion | BaseException] = asyncio.Queue()
         self._draft: Draft | None = None
-        self._task = asyncio.ensure_future(self._write(spoken, stops))
+        self._task = asyncio.ensure_future(self._write(source, stops))
 
-    async def next(self) -> str | Written:
-        """Return the next piece, or at the end the whole."""
+    async def next(self) -> str | Completion:
+        """Return the next piece, at the end the whole completion."""
         found = await self._queue.get()
         if isinstance(found, BaseException):
             raise found
         return found
 
     def stop(self) -> None:
-        """Write no more."""
+        """Stop generating."""
         if self._draft is not None:
-            self._draft.left = True
+            self._draft.cancelled = True
         self._task.cancel()
 
-    async def _write(self, spoken: Spoken, stops: tuple[str, ...]) -> None:
+    async def _write(self, source: ClipInput, stops: tuple[str, ...]) -> None:
         loop, put = asyncio.get_running_loop(), self._queue.put_nowait
         try:
             async with self._service.admitted():
-                clip = await self._service.clip(spoken)
+                clip = await self._service.clip(source)
                 self._draft = Draft(clip, stops, lambda piece: loop.call_soon_threadsafe(put, piece))
-                put(await self._service.batcher.run(WriteWork(self._service.engine, self._plan), self._draft))
+                put(await self._service.batcher.run(CompletionWork(self._service.engine, self._plan), self._draft))
         except Exception as error:  # the reader raises it
             put(error)
 
 
-async def _events(writing: _Writing, first: str | Written, head: dict[str, Any], usage: bool) -> AsyncIterator[str]:
+async def _events(
+    writing: _CompletionStream, first: str | Completion, head: dict[str, Any], usage: bool
+) -> AsyncIterator[str]:
     def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
         return _event(head | {"choices": [choice]} | ({"usage": None} if usage else {}) | more)
@@ -236,12 +238,12 @@ async def _events(writing: _Writing, first: str | Written, head: dict[str, Any],
         while isinstance(written, str):
             yield chunk({"content": written})
             written = await writing.next()
-        yield chunk({}, written.reason, **_reading(written))
+        yield chunk({}, written.reason, **_probabilities(written))
         if usage:
             yield _event(head | {"choices": [], "usage": _usage(written)})
         yield "data: [DONE]\n\n"
-    except Exception as error:  # the status is sent: say it in the stream, as the client expects
-        yield _event(body_of(refusal_of(error)))
+    except Exception as error:  # the status is sent already: OpenAI clients read errors from the stream
+        yield _event(error_body(to_api_error(error)))
     finally:
         writing.stop()
 

@@ -1,4 +1,4 @@
-"""Error bodies as OpenAI's clients read them. A message says what is wrong and never holds what a client sent."""
+"""Error responses in OpenAI's format. A message names the problem and never quotes the request."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _log = logging.getLogger("nanoemox.serving")
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
-class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
-    """An answer other than 200.
+class ApiError(Exception):
+    """An error response.
 
     Args:
         status: HTTP status.
-        message: A sentence for the client.
-        code: Short word for programs.
-        param: The field that is meant.
-        retry_after_s: When to come back.
+        message: What is wrong, for the client.
+        code: Machine-readable code.
+        param: The field at fault.
+        retry_after_s: Value of ``Retry-After``, seconds.
     """
 
     def __init__(
@@ -44,72 +44,70 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
         self.status, self.code, self.param, self.retry_after_s = status, code, param, retry_after_s
 
 
-def body_of(refusal: Refusal) -> dict[str, Any]:
-    """Return the JSON object of an error."""
-    kind = _TYPES.get(refusal.status, "server_error" if refusal.status >= 500 else "invalid_request_error")
-    return {"error": {"message": str(refusal), "type": kind, "param": refusal.param, "code": refusal.code}}
+def error_body(error: ApiError) -> dict[str, Any]:
+    """Return the JSON body of an error."""
+    kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
 
 
-def problem(refusal: Refusal) -> Response:
+def error_response(error: ApiError) -> Response:
     """Return the response of an error."""
-    response = json_response(body_of(refusal), refusal.status)
-    if refusal.retry_after_s is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after_s)
-    if refusal.status == 401:
+    response = json_response(error_body(error), error.status)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """Return JSON in ASCII, which holds any string, half characters included."""
+    """Return an ASCII JSON response, which can hold any string, even one with lone surrogates."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Response(text, status, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def refusal_of(error: BaseException) -> Refusal:
-    """Turn whatever went wrong into an answer; what is not a user's mistake is logged without its message."""
-    if isinstance(error, Refusal):
+def to_api_error(error: BaseException) -> ApiError:
+    """Convert an exception to an error response; what is no user's mistake is logged without its message."""
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, NanoEmoXError):
-        return Refusal(400, str(error)[:2000], code="invalid_value")
+        return ApiError(400, str(error)[:2000], code="invalid_value")
     if isinstance(error, TimeoutError):
-        return Refusal(
-            504, "the answer took too long and was given up: shorten the clip, or come back when it is quieter"
-        )
-    # A message may hold a client's words; where it happened does not.
+        return ApiError(504, "the request timed out: shorten the clip, or retry when the server is less busy")
+    # The message may quote the request; file names and lines do not.
     places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-6:]]
     _log.error("%s at %s", type(error).__name__, " < ".join(reversed(places)))
-    return Refusal(500, "the server failed; its log says where", code="internal_error")
+    return ApiError(500, "the server failed; its log says where", code="internal_error")
 
 
-def misfit(first: Mapping[str, Any], fields: Iterable[str] = ()) -> Refusal:
-    """Say what is wrong with the fields of a request.
+def invalid_field(first: Mapping[str, Any], fields: Iterable[str] = ()) -> ApiError:
+    """Return the error of an invalid field.
 
     Args:
-        first: The first error that pydantic names.
-        fields: Those that there are, for whoever misspelt one.
+        first: The first error of pydantic.
+        fields: Known fields, listed if the field is unknown.
     """
     where = ".".join(str(part)[:100] for part in first["loc"])
-    # Pydantic's messages name types and bounds, not values, except for one kind.
-    said = {"json_invalid": "not valid JSON", "extra_forbidden": "no such field"}.get(first["type"], first["msg"])
-    known = f"; there are {', '.join(fields)}" if fields and first["type"] == "extra_forbidden" else ""
-    return Refusal(400, f"{where or 'body'}: {said}{known}", param=where or None, code="invalid_value")
+    # Pydantic's messages name types and bounds; only that of invalid JSON quotes the input.
+    reason = {"json_invalid": "not valid JSON", "extra_forbidden": "no such field"}.get(first["type"], first["msg"])
+    known = f"; the fields are {', '.join(fields)}" if fields and first["type"] == "extra_forbidden" else ""
+    return ApiError(400, f"{where or 'body'}: {reason}{known}", param=where or None, code="invalid_value")
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error of an application in this form."""
+    """Make an application answer every error in this format."""
 
     @app.exception_handler(RequestValidationError)
-    async def unfit(request: Request, error: RequestValidationError) -> Response:
+    async def invalid_request(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return problem(misfit(first | {"loc": first["loc"][1:]}))
+        return error_response(invalid_field(first | {"loc": first["loc"][1:]}))
 
     @app.exception_handler(HTTPException)
-    async def known(request: Request, error: HTTPException) -> Response:
-        return problem(Refusal(error.status_code, str(error.detail)))
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return error_response(ApiError(error.status_code, str(error.detail)))
 
-    async def other(request: Request, error: Exception) -> Response:
-        return problem(refusal_of(error))
+    async def any_error(request: Request, error: Exception) -> Response:
+        return error_response(to_api_error(error))
 
-    for kind in (Refusal, NanoEmoXError, TimeoutError):
-        app.add_exception_handler(kind, other)
+    for kind in (ApiError, NanoEmoXError, TimeoutError):
+        app.add_exception_handler(kind, any_error)

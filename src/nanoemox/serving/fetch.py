@@ -1,8 +1,8 @@
-"""Fetch media from hosts that the operator allowed, and from nowhere else.
+"""Fetch media from allowed hosts only, safe against server-side request forgery.
 
-Off unless ``--allow-media-host`` names a host. Every name is resolved here and the connection goes to the address that
-was checked, so a name cannot point elsewhere a moment later; addresses of private and local networks are refused even
-for an allowed host; each redirect is a new request that is checked the same.
+Off unless ``--allow-media-host`` names a host. A name is resolved once, and the connection goes to the checked
+address, so DNS rebinding has no effect. Private and local addresses are refused even for an allowed host. Each
+redirect is checked like a new request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import closing
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from nanoemox.serving.errors import Refusal
+from nanoemox.serving.errors import ApiError
 
 MAX_REDIRECTS: Final = 3
 TIMEOUT_S: Final = 10.0
@@ -24,7 +24,7 @@ _CHUNK: Final = 1 << 16
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the open internet."""
+    """Whether an IP address is on the public internet."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         found = found.ipv4_mapped or found.sixtofour or found
@@ -32,16 +32,16 @@ def is_public(address: str) -> bool:
 
 
 def fetch(url: str, hosts: Collection[str], max_bytes: int, allowed: Callable[[str], bool] = is_public) -> bytes:
-    """Return what lies at a URL.
+    """Download a URL.
 
     Args:
         url: http or https.
-        hosts: Names that may be fetched from.
-        max_bytes: Most that is read.
+        hosts: Allowed host names.
+        max_bytes: Size limit.
         allowed: Whether an address may be connected to.
 
     Raises:
-        Refusal: The host is not allowed, or what it gives cannot be taken.
+        ApiError: The host is not allowed, or its response is invalid or too large.
     """
     for _ in range(MAX_REDIRECTS + 1):
         parts = _checked(url, hosts)
@@ -56,37 +56,37 @@ def fetch(url: str, hosts: Collection[str], max_bytes: int, allowed: Callable[[s
                     continue
                 return _body(response, max_bytes)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _refused("the media host did not answer as it should") from error
-    raise _refused(f"the media host redirected more than {MAX_REDIRECTS} times")
+            raise _bad_url("the media host did not send a valid response") from error
+    raise _bad_url(f"the media host redirected more than {MAX_REDIRECTS} times")
 
 
-def _refused(sentence: str) -> Refusal:
-    return Refusal(400, sentence, code="invalid_url")
+def _bad_url(sentence: str) -> ApiError:
+    return ApiError(400, sentence, code="invalid_url")
 
 
 def _checked(url: str, hosts: Collection[str]) -> SplitResult:
     if not hosts:
-        raise _refused("this server fetches nothing: send the media itself, as a data URI or a file")
+        raise _bad_url("this server does not fetch URLs: send the media itself, as a data URI or a file")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _refused("the URL cannot be read") from None
+        raise _bad_url("the URL cannot be read") from None
     if parts.scheme not in ("http", "https") or parts.username is not None or port not in (None, 80, 443, *_odd(hosts)):
-        raise _refused("only plain http and https URLs are fetched")
+        raise _bad_url("only plain http and https URLs are fetched")
     if _name(parts) not in {h.lower() for h in hosts}:
-        raise _refused("this server does not fetch from that host: send the media itself, as a data URI or a file")
+        raise _bad_url("this server does not fetch from that host: send the media itself, as a data URI or a file")
     return parts
 
 
 def _name(parts: SplitResult) -> str:
-    """The host as the operator names it: with its port where that is an odd one."""
+    """Return the host as in ``--allow-media-host``: with its port unless that is 80 or 443."""
     host = (parts.hostname or "").rstrip(".").lower()
     return host if parts.port in (None, 80, 443) else f"{host}:{parts.port}"
 
 
 def _odd(hosts: Collection[str]) -> set[int]:
-    """Ports that the operator named."""
+    """Return the ports of allowed hosts that have one."""
     return {int(port) for _, colon, port in (h.rpartition(":") for h in hosts) if colon and port.isdigit()}
 
 
@@ -95,7 +95,7 @@ def _connect(parts: SplitResult, allowed: Callable[[str], bool]) -> http.client.
     port = parts.port or (443 if parts.scheme == "https" else 80)
     found = {info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     if not found or not all(allowed(str(address)) for address in found):
-        raise _refused("that host lies in a private network: send the media itself, as a data URI or a file")
+        raise _bad_url("that host is in a private network: send the media itself, as a data URI or a file")
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     plain = socket.create_connection((str(min(found)), port), timeout=TIMEOUT_S)
     secure = parts.scheme == "https"
@@ -105,12 +105,12 @@ def _connect(parts: SplitResult, allowed: Callable[[str], bool]) -> http.client.
 
 def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     if response.status != 200:
-        raise _refused(f"the media host answered {response.status}")
+        raise _bad_url(f"the media host answered {response.status}")
     if response.getheader("Content-Encoding", "identity") != "identity":
-        raise _refused("the media host compressed its answer")
+        raise _bad_url("the media host compressed its answer")
     data = bytearray()
     while chunk := response.read(_CHUNK):
         data += chunk
         if len(data) > max_bytes:
-            raise Refusal(413, f"what the media host gives is larger than {max_bytes} bytes")
+            raise ApiError(413, f"the file of the media host is larger than {max_bytes} bytes")
     return bytes(data)

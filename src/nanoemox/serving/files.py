@@ -1,4 +1,4 @@
-"""Uploaded files, in memory only: forgotten after an hour, at the end, or when others need the room."""
+"""Uploaded files, in memory only: deleted after an hour, at shutdown, or when newer ones need the space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanoemox.serving.errors import Refusal
+from nanoemox.serving.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class StoredFile:
     created_s: float = field(default_factory=time.time)
 
     def to_dict(self, lifetime_s: float) -> dict[str, Any]:
-        """Return the file object of OpenAI's clients."""
+        """Return the file object of OpenAI's API."""
         return {
             "id": self.id,
             "object": "file",
@@ -36,11 +36,11 @@ class StoredFile:
 
 
 class FileStore:
-    """Files by id, oldest forgotten first.
+    """Files by id; the oldest is deleted first.
 
     Args:
-        max_bytes: All files together; 0 where this server keeps none.
-        lifetime_s: How long one is kept.
+        max_bytes: Limit of all files together; 0 turns uploads off.
+        lifetime_s: Lifetime of a file.
     """
 
     def __init__(self, max_bytes: int, lifetime_s: float) -> None:
@@ -48,40 +48,40 @@ class FileStore:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
 
     def add(self, data: bytes, name: str, purpose: str) -> StoredFile:
-        """Keep a file."""
+        """Store a file."""
         if not self.max_bytes:
-            raise Refusal(400, "this server keeps no files, since it runs in several processes: send the clip itself")
+            raise ApiError(400, "this server stores no files, since it runs in several processes: send the clip itself")
         if not data:
-            raise Refusal(400, "the file is empty", param="file")
+            raise ApiError(400, "the file is empty", param="file")
         if len(data) > self.max_bytes:
-            raise Refusal(413, f"the file is larger than {self.max_bytes} bytes")
+            raise ApiError(413, f"the file is larger than {self.max_bytes} bytes")
         file = StoredFile(data, name[:255], purpose)
         self._files[file.id] = file
-        self._forget()
+        self._expire()
         return file
 
     def get(self, key: str) -> StoredFile:
-        """Return a file, or refuse where it is unknown or was forgotten."""
-        self._forget()
+        """Return a file; ApiError (404) if there is none."""
+        self._expire()
         if key not in self._files:
-            raise Refusal(404, "no such file: it was never uploaded, was deleted, or is forgotten by now", param="file")
+            raise ApiError(404, "no such file: it was never uploaded, was deleted or has expired", param="file")
         return self._files[key]
 
     def delete(self, key: str) -> None:
-        """Forget a file."""
+        """Delete a file."""
         self.get(key)
         del self._files[key]
 
     def all(self) -> list[StoredFile]:
         """List the files, newest first."""
-        self._forget()
+        self._expire()
         return list(reversed(self._files.values()))
 
-    def _forget(self) -> None:
+    def _expire(self) -> None:
         limit = time.time() - self.lifetime_s
-        held = sum(len(f.data) for f in self._files.values())
+        total = sum(len(f.data) for f in self._files.values())
         for key, file in list(self._files.items()):
-            if file.created_s > limit and held <= self.max_bytes:
+            if file.created_s > limit and total <= self.max_bytes:
                 break
-            held -= len(file.data)
+            total -= len(file.data)
             del self._files[key]

@@ -1,6 +1,6 @@
-"""What the server takes at most, and the outermost layer that holds it: size, time, host, token.
+"""Limits of the server, and the outermost middleware, which checks size, time, host and token.
 
-The layer is plain ASGI, so that a body is counted while it arrives and nothing after it waits for more than it may.
+It is plain ASGI, so that a body is counted while it arrives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from nanoemox.listening import known_host, netloc_of
 from nanoemox.media.decode import MediaOptions
-from nanoemox.serving.errors import Refusal, problem
+from nanoemox.serving.errors import ApiError, error_response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,30 +22,30 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-"""What answers without a token."""
+"""Paths that need no token."""
 MAX_INPUTS: Final = 16
-"""Media in one request."""
+"""Limit of media in one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one server.
+    """Limits of one server.
 
     Attributes:
         body_bytes: Largest request.
-        all_bodies_bytes: All requests at work together; uploaded files count apart, see ``files_bytes``.
-        body_s: Longest time that a request may take to arrive.
-        request_s: Longest time from then to the answer.
-        queue: Requests at work or waiting; one more is told to come back.
-        batch: Clips that run through the model together.
+        all_bodies_bytes: All running requests together, without uploaded files (``files_bytes``).
+        body_s: Longest time for a request to arrive.
+        request_s: Longest time from then to the response.
+        queue: Requests running or waiting; further ones get 429.
+        batch: Largest batch of clips.
         duration_s: Longest clip.
-        pixels: Largest picture.
-        decode_s: Longest time to decode one medium.
-        decode_mb: Memory of the process that decodes it.
-        decoders: Media decoded at a time.
-        files_bytes: Uploaded files kept in memory together.
-        file_s: How long an uploaded file is kept.
-        sessions: Live streams at a time.
+        pixels: Largest image.
+        decode_s: Longest time to decode one file.
+        decode_mb: Memory limit of a decoding process.
+        decoders: Files decoded at a time.
+        files_bytes: Uploaded files together.
+        file_s: Lifetime of an uploaded file.
+        sessions: Concurrent live streams.
     """
 
     body_bytes: int = 32 * 2**20
@@ -64,7 +64,7 @@ class Limits:
     sessions: int = 32
 
     def media(self, num_frames: int, sampling: Any, span_s: tuple[float, float] | None = None) -> MediaOptions:
-        """How one medium is decoded."""
+        """Return the options for decoding one file."""
         return MediaOptions(
             num_frames=num_frames,
             frame_sampling=sampling,
@@ -79,14 +79,13 @@ class Limits:
 
 
 class Guard:
-    """Refuse what may not come in, before anything is parsed.
+    """Reject requests that exceed a limit or lack the token, before anything is parsed.
 
     Args:
         app: The application.
-        limits: Its bounds.
-        host: What clients may call this machine besides its addresses and ``localhost``: a page whose name an attacker
-            points at this machine is none of these.
-        token: What clients must send as ``Authorization: Bearer``; None asks for nothing.
+        limits: Its limits.
+        host: Host name accepted besides IP addresses and ``localhost``, against DNS rebinding.
+        token: Token of ``Authorization: Bearer``; None for none.
     """
 
     def __init__(self, app: App, limits: Limits, host: str, token: str | None) -> None:
@@ -94,63 +93,65 @@ class Guard:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request or pass it on."""
+        """Reject a request or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        refusal = self._refusal(scope, headers)
+        error = self._rejection(scope, headers)
         if scope["type"] == "websocket":
-            if refusal is not None:
-                await send({"type": "websocket.close", "code": 1008, "reason": str(refusal)[:120]})
+            if error is not None:
+                await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
                 return
             await self.app(scope, receive, send)
             return
-        if refusal is not None:
-            await problem(refusal)(scope, receive, send)
+        if error is not None:
+            await error_response(error)(scope, receive, send)
             return
         await self._bounded(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
-        called = headers.get("host", "")
-        if not known_host(called, self.host):
-            return Refusal(421, "call this server by its IP address, by localhost, or by the name given with --host")
+    def _rejection(self, scope: Scope, headers: dict[str, str]) -> ApiError | None:
+        host = headers.get("host", "")
+        if not known_host(host, self.host):
+            return ApiError(421, "call this server by its IP address, by localhost, or by the name given with --host")
         origin = headers.get("origin")
-        if origin is not None and netloc_of(origin) != called.lower():
-            return Refusal(403, "pages of other sites may not use this server")
+        if origin is not None and netloc_of(origin) != host.lower():
+            return ApiError(403, "pages of other sites may not use this server")
         if self.token is not None and scope["path"] not in OPEN_PATHS:
             given = headers.get("authorization", "").removeprefix("Bearer ").strip()
             if not hmac.compare_digest(given.encode(), self.token.encode()):
-                return Refusal(401, "this server needs its token: Authorization: Bearer TOKEN", code="invalid_api_key")
+                return ApiError(401, "this server needs its token: Authorization: Bearer TOKEN", code="invalid_api_key")
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) > self.limits.body_bytes:
             return self._too_large()
         return None
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"the request is larger than {self.limits.body_bytes} bytes: cut the clip or scale it down")
+    def _too_large(self) -> ApiError:
+        return ApiError(
+            413, f"the request is larger than {self.limits.body_bytes} bytes: cut the clip or scale it down"
+        )
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on while counting what arrives."""
+        """Pass a request on, counting its bytes as they arrive."""
         taken, begun, done = 0, False, False
         deadline = asyncio.get_running_loop().time() + self.limits.body_s
 
         async def counted() -> Message:
             nonlocal taken, done
             if done:
-                return await receive()  # nothing but the client's leaving
+                return await receive()  # only a disconnect can follow
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise Refusal(408, f"the request did not arrive within {self.limits.body_s:g} s") from None
+                raise ApiError(408, f"the request did not arrive within {self.limits.body_s:g} s") from None
             done = not message.get("more_body", False)
             size = len(message.get("body", b""))
             taken, self._held = taken + size, self._held + size
             if taken > self.limits.body_bytes:
                 raise self._too_large()
             if self._held > self.limits.all_bodies_bytes:
-                raise Refusal(429, "too many large requests at once: come back in a second", retry_after_s=1)
+                raise ApiError(429, "too many large requests at once: retry in a second", retry_after_s=1)
             return message
 
         async def noted(message: Message) -> None:
@@ -160,9 +161,9 @@ class Guard:
 
         try:
             await self.app(scope, counted, noted)
-        except Refusal as refusal:
+        except ApiError as error:
             if begun:
                 raise
-            await problem(refusal)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
         finally:
             self._held -= taken

@@ -1,4 +1,4 @@
-"""Files on this machine that somebody else names (an agent, a page): which may be read, and within what limits."""
+"""Files on this machine that an agent or a page names: which may be read, and within what limits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Folders:
     """The folders whose files may be read.
 
     Args:
-        folders: At least one; a relative path is looked for in the first.
+        folders: At least one; relative paths start in the first.
 
     Raises:
-        NanoEmoXError: One is not there.
+        NanoEmoXError: A folder does not exist.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -32,41 +32,40 @@ class Folders:
         self._folders = tuple(folder.resolve() for folder in folders)
 
     def find(self, name: str) -> Path:
-        """Return the file of that name, links followed.
+        """Return the file of that name, symbolic links resolved.
 
         Raises:
-            MediaError: It is in none of the folders (whether it exists elsewhere is not told), is not there or is too
-                large.
+            MediaError: It is outside the folders (whether or not it exists there), missing or too large.
         """
         try:
             path = (self._folders[0] / name).resolve()
             inside = any(path.is_relative_to(folder) for folder in self._folders)
             size = path.stat().st_size if inside and path.is_file() else None
         except (OSError, ValueError, RuntimeError) as error:
-            raise MediaError("path: it cannot be a file's name") from error
+            raise MediaError("path: not a valid file name") from error
         if not inside:
-            raise MediaError("path: not in a folder that may be read; start the server with --folder to allow another")
+            raise MediaError("path: not in an allowed folder; start the server with --folder to allow another")
         if size is None:
-            raise MediaError("path: no such file in the folders that may be read")
+            raise MediaError("path: no such file in the allowed folders")
         if size > MAX_FILE_BYTES:
-            raise MediaError(f"path: {size} bytes, limit {MAX_FILE_BYTES}: cut the clip")
+            raise MediaError(f"path: {size} bytes, limit {MAX_FILE_BYTES}: shorten the clip")
         return path
 
 
 def read_file(
     engine: Engine, path: Path, text: str | None = None, history: Sequence[Turn] = (), limits: Limits | None = None
 ) -> Clip:
-    """Read a clip in a process of its own, as the engine needs it.
+    """Decode a clip in a child process and complete it with face and words.
 
     Args:
-        engine: Whose frames, words and face are looked for.
+        engine: The engine that will answer.
         path: The file.
-        text: The words; None takes those beside or in the file, else what is heard.
+        text: What is said; None takes the file's subtitle, else a transcript.
         history: Earlier turns, oldest first.
-        limits: Bounds of length, pictures, time and memory.
+        limits: Limits of duration, images, time and memory.
 
     Raises:
-        MediaError: It cannot be read, or a limit is passed.
+        MediaError: The file cannot be read or exceeds a limit.
     """
     config = engine.processor.config.vision
     options = (limits or Limits()).media(config.num_frames, config.frame_sampling)

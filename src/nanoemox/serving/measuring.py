@@ -1,6 +1,6 @@
-"""From a stretch of a live stream to what is sent: faces, readings raw and smoothed, or that there is too little.
+"""Measurements of a live stream: from a window to the message with raw and smoothed probabilities.
 
-Each stretch runs through the model alone, so a reading depends on the stretch and on nothing else that is served.
+Windows are never batched with others, so a measurement does not depend on the load of the server.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from nanoemox.faces.detectors import Memory
+from nanoemox.faces.detectors import DetectionCache
 from nanoemox.faces.tracks import with_face
 from nanoemox.inference.batch import untrained_branches
 from nanoemox.inference.engine import Engine
@@ -25,57 +25,57 @@ DIGITS: Final = 6
 
 
 @dataclass(frozen=True, eq=False)
-class LoneWork(AnswerWork):
-    """Answers that are never batched with others: equal to itself only."""
+class UnbatchedWork(AnswerWork):
+    """Answers that are never batched with others: equal only to itself."""
 
     def alone(self, clip: Clip) -> Answer:
-        """Answer here and now, or raise what is wrong with the clip."""
+        """Answer one clip in this thread, or raise its error."""
         (answer,) = self.run([clip])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def measures(engine: Engine, config: LiveConfig) -> LoneWork:
-    """What is asked of each stretch."""
+def measurement_work(engine: Engine, config: LiveConfig) -> UnbatchedWork:
+    """Return the work for each window: the configured tasks."""
     labels = tuple((key, tuple(values)) for key, values in sorted(config.labels.items()))
-    return LoneWork(engine, config.tasks, labels)
+    return UnbatchedWork(engine, config.tasks, labels)
 
 
-def reply(engine: Engine) -> LoneWork:
-    """What is asked at the end of an utterance."""
-    return LoneWork(engine, (ERG.key,), options=AnswerOptions(think=False))
+def reply_work(engine: Engine) -> UnbatchedWork:
+    """Return the work at the end of an utterance: a reply."""
+    return UnbatchedWork(engine, (ERG.key,), options=AnswerOptions(think=False))
 
 
-def look(engine: Engine, due: Due, config: LiveConfig, memory: Memory) -> list[Clip]:
-    """Find who is there, and at the end of an utterance what was said: one clip for each person, none without evidence.
+def clips_of(engine: Engine, due: Due, config: LiveConfig, cache: DetectionCache) -> list[Clip]:
+    """Return one clip for each person in a window, with face and words; none without evidence.
 
-    Evidence is a voice, a face or words; a scene without any of them is too little. A face must be upright in one of
-    the pictures: trying tilted heads and close-ups as well would cost seconds whenever nobody is there.
+    Evidence is a voice, a face or words. A face must be upright in one of the images: searching for tilted heads and
+    close-ups too would cost seconds whenever nobody is in view.
 
     Args:
         engine: The engine.
-        due: The stretch.
+        due: The window.
         config: The session's configuration.
-        memory: What was seen in earlier stretches of the same stream, whose pictures this one shares.
+        cache: Detections in earlier windows of the same stream, which share images with this one.
     """
     model = engine.processor.config
     seeks = due.clip.frames is not None and model.looks_for_faces and "face" not in untrained_branches(model)
     everyone = config.faces == "all"
-    clip = with_face(due.clip, memory=memory, hard=False, everyone=everyone) if seeks else due.clip
+    clip = with_face(due.clip, cache=cache, thorough=False, everyone=everyone) if seeks else due.clip
     clip = engine.complete(clip, options=LoadOptions(hear=config.hear and due.trigger == "speech_ended"))
     clips = [clip]
     if everyone and clip.face is not None:
         others = range(1, min(clip.face.num_tracks, MAX_PEOPLE))
-        clips += [with_face(replace(clip, face=None), index, memory=memory, hard=False) for index in others]
+        clips += [with_face(replace(clip, face=None), index, cache=cache, thorough=False) for index in others]
     return [c for c in clips if c.waveform is not None or c.face is not None or c.subtitle]
 
 
 class Smoother:
-    """Means of probabilities that forget: what is one half-life old counts half.
+    """Exponential moving averages of probabilities.
 
     Args:
-        half_life_s: 0 for no smoothing.
+        half_life_s: Age at which a measurement counts half; 0 for no smoothing.
     """
 
     def __init__(self, half_life_s: float) -> None:
@@ -83,7 +83,7 @@ class Smoother:
         self._kept: dict[tuple[int, str], tuple[float, dict[str, float]]] = {}
 
     def smooth(self, person: int, task: str, at_s: float, shares: dict[str, float]) -> dict[str, float]:
-        """Take a reading at a time of the stream and return the mean so far."""
+        """Add the probabilities at a time of the stream and return their average so far."""
         before = self._kept.get((person, task))
         if before is not None and before[1].keys() == shares.keys() and self.half_life_s:
             old = 0.5 ** (max(0.0, at_s - before[0]) / self.half_life_s)
@@ -92,7 +92,7 @@ class Smoother:
         return shares
 
 
-def result(due: Due, answers: Sequence[Answer], smoother: Smoother, dropped: int = 0) -> dict[str, Any]:
+def result_message(due: Due, answers: Sequence[Answer], smoother: Smoother, dropped: int = 0) -> dict[str, Any]:
     """Return the message of one measurement."""
     people = [
         {
@@ -117,7 +117,7 @@ def result(due: Due, answers: Sequence[Answer], smoother: Smoother, dropped: int
 
 def _reading(person: int, task: str, reading: Reading, due: Due, smoother: Smoother) -> dict[str, Any]:
     raw = dict(reading.probabilities or {})
-    # An utterance lies in the past of the readings around it, so it leaves their mean alone.
+    # An utterance overlaps the windows around it, so it does not enter their average.
     mean = smoother.smooth(person, task, due.end_s, raw) if due.trigger == "interval" else raw
     return {
         "label": max(mean, key=mean.__getitem__),
@@ -126,7 +126,7 @@ def _reading(person: int, task: str, reading: Reading, due: Due, smoother: Smoot
     }
 
 
-def spoken(event: Speech) -> dict[str, Any]:
+def speech_message(event: Speech) -> dict[str, Any]:
     """Return the message of a start or an end of speech."""
     return {"type": f"utterance.{event.kind}", "at_s": round(event.at_s, 3)}
 
@@ -134,27 +134,27 @@ def spoken(event: Speech) -> dict[str, Any]:
 def replay(
     engine: Engine, messages: Iterable[bytes], config: LiveConfig, max_pixels: int = 2**24
 ) -> Iterator[dict[str, Any]]:
-    """Yield what a session says to recorded binary messages when it is never short of time, as they are read.
+    """Yield the messages of a session for recorded input, without dropping any measurement.
 
     Args:
         engine: The engine.
-        messages: Sound and pictures as they went over the wire.
+        messages: Binary messages as on the wire: audio and images.
         config: The session's configuration.
-        max_pixels: Largest picture.
+        max_pixels: Largest image.
     """
     rolling = Rolling(config, engine.processor.config.vision.num_frames, max_pixels)
-    smoother, asked, memory = Smoother(config.half_life_s), measures(engine, config), Memory()
+    smoother, work, cache = Smoother(config.half_life_s), measurement_work(engine, config), DetectionCache()
     for message in messages:
         for event in rolling.see(message) if is_jpeg(message) else rolling.hear(message):
             if isinstance(event, Speech):
-                yield spoken(event)
+                yield speech_message(event)
                 continue
-            clips = look(engine, event, config, memory)
-            yield result(event, [asked.alone(clip) for clip in clips], smoother)
+            clips = clips_of(engine, event, config, cache)
+            yield result_message(event, [work.alone(clip) for clip in clips], smoother)
             if config.reply and event.trigger == "speech_ended" and clips:
-                yield replied(event, reply(engine).alone(clips[0]))
+                yield reply_message(event, reply_work(engine).alone(clips[0]))
 
 
-def replied(due: Due, answer: Answer) -> dict[str, Any]:
+def reply_message(due: Due, answer: Answer) -> dict[str, Any]:
     """Return the message of a reply."""
     return {"type": "reply", "start_s": due.start_s, "end_s": due.end_s, "text": answer.tasks[ERG.key].reply}

@@ -1,4 +1,4 @@
-"""What a request carries, made into one clip: data URIs, base64, uploaded files, URLs where they are allowed."""
+"""Media of a request (data URIs, base64, uploaded files, URLs), and how several become one clip."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from nanoemox.serving.errors import Refusal
-from nanoemox.serving.pictures import fitted
+from nanoemox.serving.errors import ApiError
+from nanoemox.serving.pictures import letterbox
 from nanoemox.types import Clip, Turn
 
 Kind = Literal["image", "audio", "video"]
@@ -19,7 +19,7 @@ Kind = Literal["image", "audio", "video"]
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A picture, a sound or a video: its bytes, where it lies, or its id among the uploaded files."""
+    """An image, audio or video: its bytes, its URL or the id of an uploaded file."""
 
     kind: Kind
     data: bytes | None = field(default=None, repr=False)
@@ -28,13 +28,13 @@ class Medium:
 
 
 @dataclass(slots=True)
-class Spoken:
-    """What a request says and carries.
+class ClipInput:
+    """The content of a request.
 
     Attributes:
-        words: What the person says, or None.
+        words: What the speaker says, or None.
         history: Earlier turns.
-        media: In the order given.
+        media: Images, audio and videos in order.
     """
 
     words: str | None = None
@@ -42,31 +42,31 @@ class Spoken:
     media: list[Medium] = field(default_factory=list)
 
 
-def medium_at(kind: Kind, url: str) -> Medium:
-    """Return the medium of a URL; a data URI holds it already."""
+def medium_from_url(kind: Kind, url: str) -> Medium:
+    """Return the medium of a URL or data URI."""
     if not url.startswith("data:"):
         return Medium(kind, url=url)
     head, comma, data = url.partition(",")
     if not comma or not head.endswith(";base64"):
-        raise Refusal(400, "a data URI must be of the form data:TYPE;base64,DATA", code="invalid_url")
-    return medium_of(kind, data)
+        raise ApiError(400, "a data URI must be of the form data:TYPE;base64,DATA", code="invalid_url")
+    return medium_from_base64(kind, data)
 
 
-def medium_of(kind: Kind, data: str) -> Medium:
-    """Return the medium that some base64 holds."""
+def medium_from_base64(kind: Kind, data: str) -> Medium:
+    """Decode base64."""
     try:
         found = base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(400, f"the {kind} is not valid base64", code="invalid_base64") from None
+        raise ApiError(400, f"the {kind} is not valid base64", code="invalid_base64") from None
     if not found:
-        raise Refusal(400, f"the {kind} is empty", code="invalid_base64")
+        raise ApiError(400, f"the {kind} is empty", code="invalid_base64")
     return Medium(kind, found)
 
 
 def merge(clips: Sequence[Clip], num_frames: int) -> Clip:
-    """Make one clip of several: the frames of all pictures and videos in order, the last sound.
+    """Combine clips: the frames of all images and videos in order, and the last audio.
 
-    Pictures are taken as one second apart.
+    Images count as one second each.
     """
     if len(clips) == 1:
         return clips[0]
@@ -82,7 +82,7 @@ def merge(clips: Sequence[Clip], num_frames: int) -> Clip:
         times.append(stamps + start)
         start += clip.duration_s or 1.0
     size = shown[0].frames.shape[1:3] if shown[0].frames is not None else (1, 1)
-    frames = np.concatenate([fitted(c.frames, size) for c in shown if c.frames is not None])
+    frames = np.concatenate([letterbox(c.frames, size) for c in shown if c.frames is not None])
     picked = np.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().astype(int)
     length = base.duration_s if heard else start if len(frames) > 1 else 0.0
     return replace(base, frames=frames[picked], frame_times_s=np.concatenate(times)[picked], duration_s=length)

@@ -1,4 +1,4 @@
-"""The pieces of a message, as OpenAI's clients send them, with sound and video beside text and pictures."""
+"""Messages in OpenAI's format, with audio and video parts as extensions."""
 
 from __future__ import annotations
 
@@ -7,78 +7,84 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nanoemox.serving.errors import Refusal
-from nanoemox.serving.media import Medium, Spoken, medium_at, medium_of
+from nanoemox.serving.errors import ApiError
+from nanoemox.serving.media import ClipInput, Medium, medium_from_base64, medium_from_url
 from nanoemox.types import Turn
 
 MAX_MESSAGES = 200
 MAX_JSON_CHARACTERS = 256 * 1024
 
 
-class Loose(BaseModel):
-    """A part of a request; what is not named here is left aside, as OpenAI's clients send more than is used."""
+class RequestModel(BaseModel):
+    """A part of a request; unknown fields are ignored, since OpenAI's clients send more than is used."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Text(Loose):
-    """Words."""
+class StrictModel(BaseModel):
+    """A part of a request; unknown fields are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Text(RequestModel):
+    """A text part."""
 
     type: Literal["text", "input_text", "output_text"]
     text: str
 
 
-class Json(Loose):
-    """An object, taken as words."""
+class Json(RequestModel):
+    """An object, used as text."""
 
     type: Literal["input_json"]
     data: dict[str, Any] | list[Any]
 
 
-class Refused(Loose):
-    """What an assistant would not say, in a history."""
+class RefusalPart(RequestModel):
+    """A refusal of an assistant, in the history."""
 
     type: Literal["refusal"]
     refusal: str
 
 
-class Image(Loose):
-    """A picture: a data URI, or an uploaded file."""
+class Image(RequestModel):
+    """An image: a data URI or an uploaded file."""
 
     type: Literal["input_image"]
     image_url: str | None = None
     file_id: str | None = None
 
 
-class Url(Loose):
-    """Where something lies."""
+class Url(RequestModel):
+    """A URL."""
 
     url: str
 
 
-class ImageUrl(Loose):
-    """A picture in a chat."""
+class ImageUrl(RequestModel):
+    """An image in a chat."""
 
     type: Literal["image_url"]
     image_url: Url
 
 
-class VideoUrl(Loose):
+class VideoUrl(RequestModel):
     """A video in a chat."""
 
     type: Literal["video_url"]
     video_url: Url
 
 
-class Sound(Loose):
-    """Base64 of a sound or a video file."""
+class Sound(RequestModel):
+    """Base64 of an audio or video file."""
 
     data: str
     format: str | None = None
 
 
-class InputAudio(Loose):
-    """A sound: base64, or an uploaded file."""
+class InputAudio(RequestModel):
+    """Audio: base64 or an uploaded file."""
 
     type: Literal["input_audio"]
     input_audio: Sound | None = None
@@ -86,8 +92,8 @@ class InputAudio(Loose):
     file_id: str | None = None
 
 
-class InputVideo(Loose):
-    """A video: base64, a data URI, or an uploaded file."""
+class InputVideo(RequestModel):
+    """A video: base64, a data URI or an uploaded file."""
 
     type: Literal["input_video"]
     input_video: Sound | None = None
@@ -97,11 +103,11 @@ class InputVideo(Loose):
 
 
 Part = Annotated[
-    Text | Json | Refused | Image | ImageUrl | VideoUrl | InputAudio | InputVideo, Field(discriminator="type")
+    Text | Json | RefusalPart | Image | ImageUrl | VideoUrl | InputAudio | InputVideo, Field(discriminator="type")
 ]
 
 
-class Message(Loose):
+class Message(RequestModel):
     """One message."""
 
     role: Literal["user", "assistant", "system", "developer", "tool"]
@@ -109,8 +115,8 @@ class Message(Loose):
     type: Literal["message"] = "message"
 
 
-class Call(Loose):
-    """A call of a tool, or what it gave: text of a history."""
+class Call(RequestModel):
+    """A tool call or its output, used as text of the history."""
 
     type: Literal["function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"]
     call_id: str
@@ -119,39 +125,39 @@ class Call(Loose):
     output: str | list[Part] | None = None
 
 
-def spoken_of(messages: list[Message | Call]) -> Spoken:
-    """Make what is said of a conversation: the last message of the user is the clip, what came before is history."""
+def clip_input_of(messages: list[Message | Call]) -> ClipInput:
+    """Convert a conversation: the last user message is the clip, the messages before it are the history."""
     last = max((i for i, m in enumerate(messages) if isinstance(m, Message) and m.role == "user"), default=None)
     if last is None:
-        raise Refusal(400, "no message of the user", param="messages")
+        raise ApiError(400, "no message with the role user", param="messages")
     if len(messages) > MAX_MESSAGES:
-        raise Refusal(400, f"{len(messages)} messages: send at most {MAX_MESSAGES}", param="messages")
-    spoken = Spoken()
+        raise ApiError(400, f"{len(messages)} messages: send at most {MAX_MESSAGES}", param="messages")
+    source = ClipInput()
     for i, message in enumerate(messages):
-        words, media = _taken(message)
-        spoken.media += media
+        words, media = _text_and_media(message)
+        source.media += media
         if i == last:
-            spoken.words = words
+            source.words = words
         elif words:
             role = message.role if isinstance(message, Message) else "tool"
-            spoken.history.append(Turn(role, words))
-    return spoken
+            source.history.append(Turn(role, words))
+    return source
 
 
-def words_of(data: object) -> str:
-    """Write an object down as words."""
+def json_text(data: object) -> str:
+    """Serialise an object to JSON text."""
     text = json.dumps(data, ensure_ascii=False)
     if len(text) > MAX_JSON_CHARACTERS:
-        raise Refusal(400, f"an object of {len(text)} characters, limit {MAX_JSON_CHARACTERS}", code="invalid_value")
+        raise ApiError(400, f"an object of {len(text)} characters: limit {MAX_JSON_CHARACTERS}", code="invalid_value")
     return clean(text)
 
 
 def clean(text: str) -> str:
-    """Put a mark where half a character stands, which no tokenizer takes."""
+    """Replace lone surrogates, which no tokenizer accepts."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _taken(message: Message | Call) -> tuple[str, list[Medium]]:
+def _text_and_media(message: Message | Call) -> tuple[str, list[Medium]]:
     if isinstance(message, Call):
         content = message.output if message.output is not None else message.arguments or message.input
     else:
@@ -163,8 +169,8 @@ def _taken(message: Message | Call) -> tuple[str, list[Medium]]:
         if isinstance(part, Text):
             words.append(clean(part.text))
         elif isinstance(part, Json):
-            words.append(words_of(part.data))
-        elif isinstance(part, Refused):
+            words.append(json_text(part.data))
+        elif isinstance(part, RefusalPart):
             words.append(clean(part.refusal))
         else:
             media.append(_medium(part))
@@ -173,21 +179,21 @@ def _taken(message: Message | Call) -> tuple[str, list[Medium]]:
 
 def _medium(part: Image | ImageUrl | VideoUrl | InputAudio | InputVideo) -> Medium:
     if isinstance(part, ImageUrl):
-        return medium_at("image", part.image_url.url)
+        return medium_from_url("image", part.image_url.url)
     if isinstance(part, VideoUrl):
-        return medium_at("video", part.video_url.url)
+        return medium_from_url("video", part.video_url.url)
     if isinstance(part, Image):
-        return _one("image", None, part.image_url, part.file_id)
+        return _medium_of("image", None, part.image_url, part.file_id)
     if isinstance(part, InputAudio):
-        return _one("audio", part.input_audio.data if part.input_audio else part.data, None, part.file_id)
-    return _one("video", part.input_video.data if part.input_video else part.data, part.video_url, part.file_id)
+        return _medium_of("audio", part.input_audio.data if part.input_audio else part.data, None, part.file_id)
+    return _medium_of("video", part.input_video.data if part.input_video else part.data, part.video_url, part.file_id)
 
 
-def _one(kind: Literal["image", "audio", "video"], data: str | None, url: str | None, file_id: str | None) -> Medium:
+def _medium_of(
+    kind: Literal["image", "audio", "video"], data: str | None, url: str | None, file_id: str | None
+) -> Medium:
     if sum(v is not None for v in (data, url, file_id)) != 1:
-        raise Refusal(
-            400, f"an input_{kind} needs exactly one of its data, its URL and a file_id", code="invalid_value"
-        )
+        raise ApiError(400, f"an input_{kind} needs exactly one of data, URL and file_id", code="invalid_value")
     if file_id is not None:
         return Medium(kind, file_id=file_id)
-    return medium_at(kind, url) if url is not None else medium_of(kind, data or "")
+    return medium_from_url(kind, url) if url is not None else medium_from_base64(kind, data or "")

@@ -1,4 +1,4 @@
-"""Images of a live stream: JPEG headers, decoding, scaling."""
+"""Images: JPEG headers, decoding, scaling."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy.typing as npt
 from nanoemox.types import MediaError
 
 MAX_SIDE: Final = 640
-"""Longer side of the pictures that a stream keeps."""
-NO_JPEG: Final = "the picture cannot be decoded: send JPEG"
+"""Longer side of the images that a stream keeps."""
+NO_JPEG: Final = "the image cannot be decoded: send JPEG"
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether a binary message is a picture; a chunk of sound that looks like one is one in 10^12."""
+    """Whether a binary message is an image; a chunk of audio passes by chance once in 10^12."""
     return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9"
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a JPEG from its header, before anything is decoded.
+    """Return width and height of a JPEG from its header, without decoding it.
 
     Raises:
-        MediaError: It has none.
+        MediaError: There is no valid header.
     """
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
@@ -50,8 +50,8 @@ def jpeg_pixels(data: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def shrunk(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Scale uint8[H, W, 3] down to ``MAX_SIDE``."""
+def shrink(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Scale uint8[H, W, 3] down to a longer side of ``MAX_SIDE``."""
     scale = MAX_SIDE / max(frame.shape[:2])
     if scale >= 1:
         return frame
@@ -59,8 +59,8 @@ def shrunk(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def fitted(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Scale uint8[T, H, W, 3] into a frame of this height and width, black around."""
+def letterbox(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Scale uint8[T, H, W, 3] into this height and width with black borders."""
     if frames.shape[1:3] == size:
         return frames
     height, width = size

@@ -1,7 +1,7 @@
-"""A live stream as the last seconds of sound and pictures, and when they are due to be read.
+"""Rolling windows over a live stream of audio and images.
 
-All times are those of the stream: seconds of sound that came in, or pictures over their rate where there is no sound.
-No clock is looked at, so the same messages give the same readings, however fast they come.
+All times are stream times: seconds of received audio, or without audio the number of images over their rate. No clock
+is read, so the same messages give the same measurements at any speed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nanoemox.serving.pictures import fitted, jpeg_pixels, jpeg_size, shrunk
-from nanoemox.serving.voice import Voice
+from nanoemox.serving.pictures import jpeg_pixels, jpeg_size, letterbox, shrink
+from nanoemox.serving.voice import SpeechDetector
 from nanoemox.tasks import TASKS
 from nanoemox.tasks.mer import MER
 from nanoemox.tasks.msa import MSA
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError
 
 MAX_AUDIO_BYTES: Final = SAMPLE_RATE_HZ * 2 * 2
-"""Two seconds in one message; 100 ms are meant."""
+"""Two seconds in one message; about 100 ms is usual."""
 MIN_VOICE_S: Final = 0.3
-"""Speech in a window below which there is no voice to read."""
+"""Least speech in a window; below it the window has no audio."""
 MIN_UTTERANCE_S: Final = 0.5
 MAX_WAITING: Final = 4
-"""Most windows of one stream that wait for the model."""
+"""Limit of waiting windows of one stream."""
 
 Trigger = Literal["interval", "speech_ended"]
 
@@ -54,19 +54,19 @@ class LiveConfig(BaseModel):
     def _closed(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         closed = [key for key, task in TASKS.items() if task.closed]
         if any(task not in closed for task in tasks):
-            raise ValueError(f"measures are {', '.join(closed)}; a reply comes with reply: true")
+            raise ValueError(f"a stream measures {', '.join(closed)}; for replies set reply: true")
         return tuple(dict.fromkeys(tasks))
 
     @model_validator(mode="after")
     def _fits(self) -> LiveConfig:
         if self.window_s < self.interval_s:
-            raise ValueError("window_s must be at least interval_s, or parts of the stream go unread")
+            raise ValueError("window_s must be at least interval_s, or parts of the stream are skipped")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Somebody began or ended to speak."""
+    """Start or end of speech."""
 
     kind: Literal["start", "end"]
     at_s: float
@@ -74,13 +74,13 @@ class Speech:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Due:
-    """A stretch of the stream that is to be read.
+    """A window of the stream to measure.
 
     Attributes:
-        trigger: Why.
-        start_s: Where it starts in the stream.
-        end_s: Where it ends.
-        clip: Its sound (None where nobody spoke) and pictures.
+        trigger: What triggered it.
+        start_s: Start in the stream, seconds.
+        end_s: End in the stream, seconds.
+        clip: Its audio (None without speech) and images.
     """
 
     trigger: Trigger
@@ -94,13 +94,13 @@ class Rolling:
 
     Args:
         config: What is measured, and how often.
-        num_frames: T, pictures in a reading.
-        max_pixels: Largest picture.
+        num_frames: T, images per window.
+        max_pixels: Largest image.
     """
 
     def __init__(self, config: LiveConfig, num_frames: int, max_pixels: int) -> None:
         self.config, self.num_frames, self.max_pixels = config, num_frames, max_pixels
-        self._voice = Voice(config.min_silence_s)
+        self._detector = SpeechDetector(config.min_silence_s)
         self._sound = np.zeros(0, np.float32)
         self._samples = self._pictures = 0
         self._frames: deque[tuple[float, npt.NDArray[np.uint8]]] = deque()
@@ -114,27 +114,27 @@ class Rolling:
         return max(self._samples / SAMPLE_RATE_HZ, self._pictures / self.config.fps if not self._samples else 0.0)
 
     def hear(self, data: bytes) -> list[Speech | Due]:
-        """Take sound, s16le at 16 kHz, mono.
+        """Add audio, s16le at 16 kHz, mono.
 
         Raises:
-            MediaError: It is none, or too much at once.
+            MediaError: An odd number of bytes, or too many at once.
         """
         if len(data) % 2 or len(data) > MAX_AUDIO_BYTES:
-            raise MediaError(f"{len(data)} bytes of sound: send s16le, at most {MAX_AUDIO_BYTES} bytes in a message")
+            raise MediaError(f"{len(data)} bytes of audio: send s16le, at most {MAX_AUDIO_BYTES} bytes in a message")
         sound = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
         self._samples += len(sound)
         keep = round(2 * self.config.window_s * SAMPLE_RATE_HZ)
         self._sound = np.concatenate([self._sound, sound])[-keep:]
         out: list[Speech | Due] = []
-        for kind, at_s in self._voice.hear(sound):
+        for kind, at_s in self._detector.hear(sound):
             out += self._turned(kind, at_s)
         return out + self._due()
 
     def see(self, data: bytes) -> list[Speech | Due]:
-        """Take a picture, JPEG; those that come faster than they can be used are passed over.
+        """Add a JPEG; surplus images are not decoded.
 
         Raises:
-            MediaError: It is none, or too large.
+            MediaError: It is no JPEG, or too large.
         """
         return self._seen(*jpeg_size(data), lambda: jpeg_pixels(data))
 
@@ -144,13 +144,13 @@ class Rolling:
 
     def _seen(self, width: int, height: int, pixels: Callable[[], npt.NDArray[np.uint8]]) -> list[Speech | Due]:
         if width * height > self.max_pixels:
-            raise MediaError(f"a picture of {width}x{height} pixels, limit {self.max_pixels}: scale it down")
+            raise MediaError(f"an image of {width}x{height} pixels, limit {self.max_pixels}: scale it down")
         self._pictures += 1
         at_s = self.clock_s
-        # One picture in each slot of the stream's time, so that windows which overlap hold the same pictures.
+        # One image per time slot of the stream, so that overlapping windows share images.
         slot_s = self.config.window_s / self.num_frames
         if not self._frames or at_s // slot_s > self._frames[-1][0] // slot_s:
-            self._frames.append((at_s, shrunk(pixels())))
+            self._frames.append((at_s, shrink(pixels())))
         while self._frames and self._frames[0][0] < at_s - 2 * self.config.window_s:
             self._frames.popleft()
         return self._due()
@@ -175,7 +175,7 @@ class Rolling:
         return ended + ([self._stretch("speech_ended", start_s, at_s)] if at_s - start_s >= MIN_UTTERANCE_S else [])
 
     def _due(self) -> list[Speech | Due]:
-        """Return the reading that is due; of several that a long message made due, the last."""
+        """Return the window that is due, if any; after a long message only the last."""
         now = self.clock_s
         if now < self._next_s:
             return []
@@ -190,7 +190,7 @@ class Rolling:
         frames = times = None
         if picked:
             size = picked[-1][1].shape[:2]
-            frames = np.concatenate([fitted(frame[None], size) for _, frame in picked])
+            frames = np.concatenate([letterbox(frame[None], size) for _, frame in picked])
             times = np.array([t for t, _ in picked])
         clip = Clip(
             "live",
@@ -208,7 +208,7 @@ class Rolling:
 
 
 class Backlog:
-    """Windows that wait for the model. If it cannot keep up, newer ones replace older ones.
+    """Windows waiting for the model; if it cannot keep up, newer ones replace older ones.
 
     Attributes:
         dropped: Number of windows discarded so far.

@@ -1,4 +1,4 @@
-"""When somebody speaks in a stream, by silero-vad."""
+"""Voice activity detection in a stream, by silero-vad."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 from nanoemox.types import SAMPLE_RATE_HZ
 
 STEP: Final = 512
-"""Samples that the detector takes at a time, 32 ms."""
+"""Samples per step of the detector, 32 ms."""
 
 
-class Voice:
-    """Finds the starts and ends of speech in sound that comes in pieces.
+class SpeechDetector:
+    """Finds starts and ends of speech in streamed audio.
 
     Args:
-        min_silence_s: How long a pause ends an utterance.
+        min_silence_s: Pause that ends an utterance.
     """
 
     def __init__(self, min_silence_s: float) -> None:
         threads = torch.get_num_threads()
         from silero_vad import VADIterator, load_silero_vad
 
-        torch.set_num_threads(threads)  # importing it takes all threads but one from everybody
+        torch.set_num_threads(threads)  # importing silero_vad sets one thread for the whole process
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=DeprecationWarning)  # its file is of torch.jit
+            warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch.jit, its file format
             model = load_silero_vad()
         self._iterator: Any = VADIterator(
             model,
@@ -38,7 +38,7 @@ class Voice:
         self._rest = np.zeros(0, np.float32)
 
     def hear(self, sound: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
-        """Take float32[S]; return what began or ended meanwhile: ``start`` or ``end``, and seconds of the stream."""
+        """Add float32[S]; return the events in it: ``start`` or ``end``, and seconds of the stream."""
         self._rest = np.concatenate([self._rest, sound])
         found = []
         while len(self._rest) >= STEP:

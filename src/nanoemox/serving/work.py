@@ -1,4 +1,4 @@
-"""What the model's thread does with a batch: six answers, decisions, or text written for several clients in step."""
+"""Work of the model thread on a batch: task answers, decisions, or text generated for several clients in step."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nanoemox.inference.questions import Question
 from nanoemox.types import Answer, Clip, NanoEmoXError, Reading
 
 
-def each(run: Callable[[list[Any]], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
-    """Run items together, or one by one where one of them is bad, so that it does not take the others along."""
+def run_each(run: Callable[[list[Any]], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
+    """Run items as one batch, or one by one if the batch fails, so that a bad item fails alone."""
     try:
         return list(run(list(items)))
     except NanoEmoXError as error:
         if len(items) == 1:
             return [error]
-    return [result for item in items for result in each(run, [item])]
+    return [result for item in items for result in run_each(run, [item])]
 
 
 @dataclass(frozen=True)
 class AnswerWork:
-    """Answer the same tasks about several clips."""
+    """Answers to the same tasks about several clips."""
 
     engine: Engine = field(hash=False)
     tasks: tuple[str, ...]
@@ -47,71 +47,72 @@ class AnswerWork:
                 )
             )
 
-        return each(together, items)
+        return run_each(together, items)
 
 
 @dataclass(frozen=True)
 class DecideWork:
-    """Answer free questions, each clip's own."""
+    """Answers to free questions, different ones for each clip."""
 
     engine: Engine = field(hash=False)
 
     def run(self, items: Sequence[tuple[Clip, tuple[Question, ...]]]) -> list[Decisions | NanoEmoXError]:
-        """Return the decisions about each clip."""
+        """Return the decisions for each clip."""
         engine = self.engine
 
         def together(pairs: list[tuple[Clip, tuple[Question, ...]]]) -> list[Decisions]:
-            clips, questions = [clip for clip, _ in pairs], [asked for _, asked in pairs]
+            clips, questions = [clip for clip, _ in pairs], [questions for _, questions in pairs]
             return decide_clips(engine.model, engine.processor, clips, questions, engine.name)
 
-        return each(together, items)
+        return run_each(together, items)
 
 
 @dataclass(slots=True, eq=False)
 class Draft:
-    """One client's text while it is written.
+    """The text of one client during generation.
 
     Attributes:
-        clip: What it is about.
-        stops: Strings that end it.
-        tell: Called with each new piece; None where only the end matters.
-        left: Set by the client's side when nobody reads any more.
+        clip: The clip.
+        stops: Stop strings.
+        on_text: Called with each new piece; None without streaming.
+        cancelled: Set when the client has disconnected.
+        sent: Characters passed to ``on_text``.
     """
 
     clip: Clip
     stops: tuple[str, ...] = ()
-    tell: Callable[[str], object] | None = None
-    left: bool = False
+    on_text: Callable[[str], object] | None = None
+    cancelled: bool = False
     sent: int = 0
 
-    def cut(self, text: str) -> tuple[str, bool]:
-        """Return the text up to the first stop string, and whether there was one."""
+    def up_to_stop(self, text: str) -> tuple[str, bool]:
+        """Return the text up to the first stop string, and whether there is one."""
         found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
         return (text[: min(found)], True) if found else (text, False)
 
-    def show(self, text: str, *, ended: bool) -> bool:
-        """Tell the client what is new and cannot change any more; return whether a stop string was met."""
-        text, stopped = self.cut(text)
+    def update(self, text: str, *, ended: bool) -> bool:
+        """Stream the new characters that can no longer change; return whether there is a stop string."""
+        text, stopped = self.up_to_stop(text)
         held = 0 if ended or stopped else max((len(s) - 1 for s in self.stops), default=0)
-        # Half a character decodes to a replacement mark until its other bytes are there.
-        if self.tell is not None and (ended or stopped or not text.endswith("\N{REPLACEMENT CHARACTER}")):
+        # An incomplete character decodes to U+FFFD until its other bytes follow.
+        if self.on_text is not None and (ended or stopped or not text.endswith("\N{REPLACEMENT CHARACTER}")):
             piece = text[self.sent : len(text) - held]
             if piece:
                 self.sent += len(piece)
-                self.tell(piece)
+                self.on_text(piece)
         return stopped
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Completion:
     """A finished text.
 
     Attributes:
-        text: What was written, up to a stop string.
-        reason: ``stop``, or ``length`` where it was cut off.
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written, terminator included.
-        reading: A closed task's probabilities.
+        text: The text up to a stop string.
+        reason: ``stop``, or ``length`` at the token limit.
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Generated tokens, terminator included.
+        reading: Label and probabilities of a closed task.
     """
 
     text: str
@@ -122,34 +123,34 @@ class Written:
 
 
 @dataclass(frozen=True)
-class WriteWork:
-    """Write the answer to one task for several clients, all in step."""
+class CompletionWork:
+    """Text answers to one task for several clients, generated in step."""
 
     engine: Engine = field(hash=False)
     plan: Plan
 
-    def run(self, items: Sequence[Draft]) -> list[Written | NanoEmoXError]:
-        """Return what was written for each."""
-        return each(self._together, items)
+    def run(self, items: Sequence[Draft]) -> list[Completion | NanoEmoXError]:
+        """Return the completion of each."""
+        return run_each(self._together, items)
 
-    def _together(self, drafts: list[Draft]) -> list[Written]:
+    def _together(self, drafts: list[Draft]) -> list[Completion]:
         batch = ClipBatch(self.engine.model, self.engine.processor, [d.clip for d in drafts], self.plan)
         asked = len(self.engine.processor.question_ids(self.plan.asks[0]))
         prompts = [int(n) + asked for n in batch.prefix.lengths.tolist()]
         return self._closed(batch, drafts, prompts) if self.plan.closed else self._open(batch, drafts, prompts)
 
-    def _closed(self, batch: ClipBatch, drafts: list[Draft], prompts: list[int]) -> list[Written]:
+    def _closed(self, batch: ClipBatch, drafts: list[Draft], prompts: list[int]) -> list[Completion]:
         out = []
         for draft, readings, prompt in zip(drafts, batch.closed(), prompts, strict=True):
             reading = readings[self.plan.asks[0].task]
-            draft.show(reading.raw, ended=True)
+            draft.update(reading.raw, ended=True)
             tokens = len(self.engine.processor.answer_ids(reading.raw))
-            out.append(Written(draft.cut(reading.raw)[0], "stop", prompt, tokens, reading))
+            out.append(Completion(draft.up_to_stop(reading.raw)[0], "stop", prompt, tokens, reading))
         return out
 
-    def _open(self, batch: ClipBatch, drafts: list[Draft], prompts: list[int]) -> list[Written]:
+    def _open(self, batch: ClipBatch, drafts: list[Draft], prompts: list[int]) -> list[Completion]:
         decoder = batch.decoder()
-        # Ids that may yet turn out to be the start of the terminator are held back.
+        # Ids that may be the start of the terminator are held back.
         held = len(self.engine.processor.terminator_ids) - 1
         closed = [False] * len(drafts)
         for _ in decoder:
@@ -157,16 +158,16 @@ class WriteWork:
                 if closed[i]:
                     continue
                 ids, ended = decoder.answers[i], decoder.ended[i]
-                if draft.left:
+                if draft.cancelled:
                     closed[i] = decoder.ended[i] = True
-                elif draft.tell is not None or draft.stops:
-                    stopped = draft.show(batch.text(ids if ended else ids[: len(ids) - held]), ended=ended)
+                elif draft.on_text is not None or draft.stops:
+                    stopped = draft.update(batch.text(ids if ended else ids[: len(ids) - held]), ended=ended)
                     closed[i] = decoder.ended[i] = ended or stopped
         out = []
         for i, draft in enumerate(drafts):
             whole = batch.text(decoder.answers[i])
-            draft.show(whole, ended=True)
-            text = draft.cut(whole)[0]
+            draft.update(whole, ended=True)
+            text = draft.up_to_stop(whole)[0]
             reason = "stop" if decoder.ended[i] else "length"
-            out.append(Written(text, reason, prompts[i], len(decoder.answers[i]) + decoder.ended[i]))
+            out.append(Completion(text, reason, prompts[i], len(decoder.answers[i]) + decoder.ended[i]))
         return out

@@ -107,12 +107,12 @@ def serve_study(study: Path, host: str, port: int, on_ready: Callable[[str], Non
 
     Args:
         study: Its file.
-        host: Address to listen at.
+        host: Address to listen on.
         port: Port; 0 takes a free one.
         on_ready: Called with the page's address once it can be opened.
 
     Raises:
-        NanoEmoXError: No such study, or an address that cannot be listened at.
+        NanoEmoXError: No such study, or an address that cannot be bound.
     """
     with closing(RatingStore(study)) as store, listening_at(port, host) as (listening, address):
         on_ready(address)

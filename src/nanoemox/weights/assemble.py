@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.tasks.chat import for_tokenizer
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
+from nanoemox.weights.home import EMBEDDED, shipped_model
 from nanoemox.weights.matching import Match, match, prefix_of
 from nanoemox.weights.presets import TEXT, ModelRecipe, load_preset, model_config, option
 from nanoemox.weights.sizes import Sizes, model_sizes, tensor_table
@@ -207,7 +207,7 @@ def _backbone_config(place: Path) -> PreTrainedConfig:
 
 def _tokenizer(place: Path | None, random: bool) -> Any:
     if place is None or (random and not (place / "tokenizer_config.json").is_file()):
-        tokenizer = NanoEmoXProcessor.from_pretrained(str(files("nanoemox") / "assets" / "mini")).tokenizer
+        tokenizer = NanoEmoXProcessor.from_pretrained(str(shipped_model(EMBEDDED))).tokenizer
     else:
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)

@@ -16,6 +16,8 @@ from typing import Any
 
 from nanoemox.types import CheckpointError
 
+EMBEDDED = "mini"
+"""Model inside the package."""
 SMALL, AUTHORS = "small", "authors"
 PULLABLE = (SMALL, AUTHORS)
 """Models that ``nanoemox pull`` makes."""
@@ -122,8 +124,8 @@ def remove_pulled(name: str) -> int:
     return size
 
 
-def shipped_adapters(name: str = SMALL) -> Path | None:
-    """Return the folder of the package with our part of a model, or None if this build has none."""
+def shipped_model(name: str) -> Path | None:
+    """Return the package's folder of a model (of ``small`` only our part), or None if this build has none."""
     folder = Path(str(files("nanoemox") / "assets" / name))
     return folder if (folder / "config.json").is_file() else None
 

@@ -22,7 +22,7 @@ from nanoemox.weights.home import (
     home,
     models_folder,
     pulled_models,
-    shipped_adapters,
+    shipped_model,
     write_record,
 )
 from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
@@ -46,7 +46,7 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
     Raises:
         CheckpointError: An unknown name, no network, no space, a changed file, or another pull is running.
     """
-    shipped = shipped_adapters(name)
+    shipped = shipped_model(name)
     if name != SMALL:
         raise CheckpointError(
             f"{name}: cannot be pulled by this function: choose {SMALL}; `nanoemox pull authors` is "

@@ -83,14 +83,14 @@ def test_bad_files_are_found(media: Path, workers: int) -> None:
     assert (report.samples, report.files, report.sound) == (7, 7, False)
 
 
-def test_a_file_is_judged_by_what_it_is_used_for(media: Path) -> None:
+def test_files_are_checked_for_the_modalities_in_use(media: Path) -> None:
     lines = [row("a", corpus="composed", media="noise.png", audio="voice.wav")]
     only(look(write(media / "m.jsonl", *lines)), "faceless")
     lines = [row("a", corpus="composed", media="noise.png", audio="silent.wav")]
     only(look(write(media / "m.jsonl", *lines)), "faceless", "silent")
 
 
-def test_copies_are_found_and_worse_where_their_labels_differ(media: Path) -> None:
+def test_duplicates_are_found_and_worse_with_different_labels(media: Path) -> None:
     report = look(write(media / "m.jsonl", row("a", media="voice.wav"), row("b", media="copy.wav")))
     assert [level for level, _ in found(report, "duplicate")] == ["warning"]
     report = look(write(media / "m.jsonl", row("a", media="voice.wav"), row("b", media="copy.wav", label="anger")))
@@ -112,7 +112,7 @@ def test_real_clips(shared: Path, tmp_path: Path) -> None:
 # -------------------------------------------------------------------- lines, labels, words
 
 
-def test_every_bad_line_is_told(tmp_path: Path) -> None:
+def test_every_bad_line_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", row("a"), row("a"), {**row("b"), "spliit": 1}, row("c"))
     path.write_text(path.read_text() + "{oops\n")
     report = look(path)
@@ -139,7 +139,7 @@ def test_rare_labels_of_a_table_that_resemble_others(tmp_path: Path) -> None:
     assert report.sound
 
 
-def test_labels_of_another_task_of_the_corpus_are_not_judged_by_its_set(tmp_path: Path) -> None:
+def test_labels_are_checked_against_the_set_of_their_task(tmp_path: Path) -> None:
     labels = {"label": "positive", "candidates": list(LABEL_SETS["sentiment"])}
     mir = {"label": "greet", "candidates": ["greet", "leave"]}
     only(look(write(tmp_path / "m.jsonl", row("a", task="msa", labels=labels), row("b", task="mir", labels=mir))))
@@ -173,7 +173,7 @@ def test_wrong_encodings(tmp_path: Path, text: str, level: str) -> None:
 @pytest.mark.parametrize(
     "text", ["café, naïve, Übermut", "你好，世界", "ça va? «Oui»", "São João", "Привет", "€5 – ok…"]
 )
-def test_other_languages_are_not_wrong(text: str) -> None:
+def test_other_languages_are_no_encoding_errors(text: str) -> None:
     assert misread(text) is None
 
 
@@ -234,7 +234,7 @@ def test_leaks_into_others(media: Path, tmp_path: Path) -> None:
     assert whole.counts() == report.counts()
 
 
-def test_what_both_train_on_is_no_leak(tmp_path: Path) -> None:
+def test_shared_training_clips_are_no_leak(tmp_path: Path) -> None:
     said = "what a lovely day it is"
     own = write(tmp_path / "own.jsonl", row("a", subtitle=said))
     other = write(tmp_path / "other.jsonl", row("b", corpus="calls", subtitle=said))
@@ -242,7 +242,7 @@ def test_what_both_train_on_is_no_leak(tmp_path: Path) -> None:
     assert found(report, "leak by words") == [("note", f"{own}: a")]
 
 
-def test_annotations_that_cannot_be_compared(tmp_path: Path) -> None:
+def test_incomparable_annotations_are_reported(tmp_path: Path) -> None:
     own = write(tmp_path / "own.jsonl", row("a"))
     for name in ("x.npz", "gone.json"):
         with pytest.raises(RecipeError, match=name):
@@ -306,7 +306,7 @@ def test_meld_dyadic_is_made_of_meld(shared: Path, tmp_path: Path) -> None:
     assert report.counts()["known"] == {"warning": 2}
 
 
-def test_words_in_a_wrong_encoding_in_the_authors_mintrec2(shared: Path, tmp_path: Path) -> None:
+def test_wrong_encoding_in_the_authors_mintrec2(shared: Path, tmp_path: Path) -> None:
     shutil.copy(shared / "data/annotations/mintrec/train_MIntRec2_ann.json", tmp_path)
     report = check("mintrec2", tmp_path, CheckOptions(media=False))
     wrong = [f for f in report.findings if (f.kind, f.level) == ("encoding", "error")]
@@ -366,6 +366,6 @@ def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
         check("dance", tmp_path)
 
 
-def test_looking_at_clips_needs_no_torch() -> None:
+def test_checking_clips_needs_no_torch() -> None:
     code = "import sys, nanoemox.data.doctor.check, nanoemox.cli.render\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Fill a cache slowly, a shard after every second clip: what the test of SIGKILL starts and kills."""
+"""Fill a cache slowly, one shard per two clips, for the SIGKILL test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of ``face.kind: precomputed``, from the manifest to the answer."""
+"""``face.kind: precomputed``, from the manifest to the answer."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def samples_of(place: Path) -> list[Sample]:
     return open_manifests(place / "manifests" / "table").samples
 
 
-def test_prepare_names_the_vectors(place: Path) -> None:
+def test_prepare_records_vector_paths(place: Path) -> None:
     found = {s.id: s.face_vectors for s in samples_of(place)}
     assert found["c0"] == "openface/c0.csv"
     assert found["v4"] == "openface/v4.csv"
@@ -128,7 +128,7 @@ def test_cached_equals_uncached(place: Path, tmp_path: Path) -> None:
     assert set(more.media(alone)) == {"face_vectors"}
 
 
-def test_bad_vectors_are_listed_and_their_samples_left_out(place: Path, tmp_path: Path) -> None:
+def test_bad_vectors_are_listed_and_their_samples_skipped(place: Path, tmp_path: Path) -> None:
     good = samples_of(place)[0]
     (place / "bad.csv").write_text("a,b\n1,2\n")
     bad = good.model_copy(update={"id": "bad", "face_vectors": "bad.csv"})
@@ -172,7 +172,7 @@ def test_train_two_steps_and_answer_with_and_without(place: Path) -> None:
         assert answer.tasks["mer"].probabilities == pytest.approx(alone.tasks["mer"].probabilities, abs=1e-9)
     with pytest.raises(NanoEmoXError, match=r"takes no face vectors \(face\.kind: swin\)"):
         Engine(tiny_model(), tiny_processor()).load(clip, face_vectors=table)
-    with pytest.raises(MediaError, match="vectors of 4 numbers, this model reads 35"):
+    with pytest.raises(MediaError, match="vectors of width 4, this model needs 35"):
         engine.answer(replace(tiny_clip(), face_vectors=np.zeros((4, 4), np.float32)), ("mer",))
 
 
@@ -180,7 +180,7 @@ def command(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, ["answer", *map(str, arguments), "--task", "mer", "--device", "cpu"])
 
 
-def test_the_command_line_takes_a_file(place: Path) -> None:
+def test_command_line_accepts_a_vector_file(place: Path) -> None:
     clip, table, base = place / "c0.mp4", place / "openface" / "c0.csv", place / "base"
     given = command(clip, "--model", base, "--json", "--face-vectors", table)
     assert given.exit_code == 0, given.output
@@ -196,7 +196,7 @@ def test_the_command_line_takes_a_file(place: Path) -> None:
         assert why in str(refused.exception)
 
 
-def test_benchmarks_show_withhold_and_exchange_the_vectors(place: Path) -> None:
+def test_benchmark_baselines_remove_and_swap_vectors(place: Path) -> None:
     asked = [s.model_copy(update={"split": "validation"}) for s in samples_of(place)]
     answerer = EngineAnswerer(Engine(tiny_model(CONFIG), tiny_processor(CONFIG)), place)
     record = replace(BENCHMARKS["ravdess"], labels=LABELS)
@@ -210,7 +210,7 @@ def test_benchmarks_show_withhold_and_exchange_the_vectors(place: Path) -> None:
     assert len(media_of(asked)) == 6
 
 
-def test_the_manifest_takes_the_field(tmp_path: Path) -> None:
+def test_manifest_accepts_face_vectors(tmp_path: Path) -> None:
     fields = {"id": "a", "corpus": "own", "split": "train", "task": "mer", "face_vectors": "a.npy"}
     sample = Sample.model_validate({**fields, "labels": {"label": "happy", "candidates": LABELS}})
     assert read_manifest(write_manifest([sample], tmp_path / "m.jsonl")) == [sample]

@@ -56,7 +56,7 @@ def test_cached_training_equals_uncached(root: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(cached.loss, raw.loss, rtol=0, atol=1e-6)
 
 
-def test_half_precision_is_near(root: Path, tmp_path: Path) -> None:
+def test_half_precision_features_are_close(root: Path, tmp_path: Path) -> None:
     exact, half = build(root, tmp_path), build(root, tmp_path, torch.float16)
     assert exact.folder != half.folder
     sample = toy_samples(4)[0]
@@ -65,7 +65,7 @@ def test_half_precision_is_near(root: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(half.media(sample)[key].float(), value, rtol=2e-3, atol=2e-3)
 
 
-def test_a_second_run_encodes_nothing_and_a_killed_one_goes_on(
+def test_filled_cache_encodes_nothing_and_killed_fill_resumes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
@@ -86,7 +86,7 @@ def test_a_second_run_encodes_nothing_and_a_killed_one_goes_on(
     assert not encoded
 
 
-def test_a_second_run_beside_the_first_fills_the_same_cache(root: Path, tmp_path: Path) -> None:
+def test_concurrent_fills_share_a_cache(root: Path, tmp_path: Path) -> None:
     beside: list[FeatureCache] = []
 
     def meanwhile(_: Filling) -> None:
@@ -113,7 +113,7 @@ def test_bad_files_are_listed_and_not_replaced(root: Path, tmp_path: Path) -> No
         cache.media(bad)
 
 
-def test_the_fingerprint_sees_weights_taps_and_precision() -> None:
+def test_fingerprint_covers_weights_taps_and_precision() -> None:
     model, processor = tiny_model(), tiny_processor()
     base = fingerprint(model, processor, torch.float32)
     assert base == fingerprint(tiny_model(), tiny_processor(), torch.float32)
@@ -139,13 +139,13 @@ def test_frames_are_sampled_as_the_configuration_says(tmp_path: Path) -> None:
     assert (seen["reference"].mean((1, 2, 3)) < seen["middle"].mean((1, 2, 3))).all()
 
 
-def test_features_that_depend_on_neighbours_are_refused(tmp_path: Path) -> None:
+def test_batch_dependent_features_are_refused(tmp_path: Path) -> None:
     config = tiny_config(speech={"normalise": "batch"})
     with pytest.raises(RecipeError, match="neighbours"):
         FeatureCache.open_or_build([], tiny_model(config), tiny_processor(config), tmp_path)
 
 
-def test_processes_give_what_threads_give(root: Path, tmp_path: Path) -> None:
+def test_processes_and_threads_agree(root: Path, tmp_path: Path) -> None:
     threads, processes = build(root, tmp_path / "t"), build(root, tmp_path / "p", workers=1)
     assert sorted(p.name for p in threads.folder.iterdir()) == sorted(p.name for p in processes.folder.iterdir())
     for sample in toy_samples(4):
@@ -187,7 +187,7 @@ def test_copies_are_encoded_once(root: Path, tmp_path: Path) -> None:
     assert json.loads((cache.folder / "bad.json").read_text()) == cache.bad
 
 
-def test_numbers_that_do_not_fit_are_bad(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_features_are_bad_files(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = fill.encode_clips
 
     def overflowing(*arguments: Any) -> dict[str, dict[str, torch.Tensor]]:
@@ -210,7 +210,7 @@ def test_size_of_a_clip(root: Path, tmp_path: Path) -> None:
     assert cache.filling.bytes_per_clip == pictures_and_voices // 2
 
 
-def test_filling_tells_what_it_is_bound_by() -> None:
+def test_fill_reports_its_bottleneck() -> None:
     filling = Filling(missing=10, encoded=3, bad=1, decode_wait_s=3.0, encode_s=0.5, write_s=0.5)
     assert (filling.clips_per_s, filling.eta_s, filling.bound) == (1.0, 6.0, "decode")
     assert Filling(encode_s=1.0).bound == "encode"

@@ -1,4 +1,4 @@
-"""Several processes fill one cache: ranks of one launch, launches side by side, runs that are killed."""
+"""Several processes fill one cache: ranks, concurrent launches, killed runs."""
 
 from __future__ import annotations
 

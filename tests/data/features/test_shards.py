@@ -26,7 +26,7 @@ def written(folder: Path) -> Path:
     return next(folder.glob("*.safetensors"))
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_shard_round_trip(tmp_path: Path) -> None:
     written(tmp_path)
     shards = Shards(tmp_path)
     assert len(shards) == 3
@@ -39,14 +39,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 4, 300, -1])
-def test_a_shard_cut_off_is_named(tmp_path: Path, keep: int) -> None:
+def test_truncated_shard_is_named(tmp_path: Path, keep: int) -> None:
     shard = written(tmp_path)
     shard.write_bytes(shard.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=rf"{shard.name} is damaged .*: delete this file"):
         Shards(tmp_path)
 
 
-def test_changed_bytes_are_found_when_they_are_read(tmp_path: Path) -> None:
+def test_corruption_is_detected_on_read(tmp_path: Path) -> None:
     shard = written(tmp_path)
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1  # of the last entry
@@ -80,7 +80,7 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
     assert elsewhere.exists()
 
 
-def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     shard = written(folder)
     content = shard.read_bytes()
@@ -104,4 +104,4 @@ def test_shards_of_earlier_versions_are_read_and_checked(tmp_path: Path) -> None
     name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
     save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"crc32": json.dumps(old)})
     assert torch.equal(Shards(tmp_path).read(keys[0])["vision_last"], entry(0)["vision_last"])
-    test_changed_bytes_are_found_when_they_are_read(tmp_path)
+    test_corruption_is_detected_on_read(tmp_path)

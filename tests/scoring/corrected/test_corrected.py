@@ -1,4 +1,4 @@
-"""The corrected scorer by hand, its promises as properties, and real predictions."""
+"""The corrected scorer: examples by hand, properties, real predictions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def f1(level: Level, truth: list[list[str]], predicted: list[list[str]]) -> tupl
     return scores.f1, scores.precision, scores.recall
 
 
-def test_it_is_a_scorer_on_wheels() -> None:
+def test_corrected_scorer_implements_wheel_scorer() -> None:
     scorer: WheelScorer = CorrectedScorer()
     assert scorer.set_scores([["sad"]], [["sad"]]).f1 == 1
     assert scorer.hit_rate(["sad"], [["sad"]]).hit_rate == 1
@@ -54,7 +54,7 @@ def test_fear_is_fear_and_neutral_is_a_class() -> None:
 
 
 @pytest.mark.parametrize("labels", [LABEL_SETS[name] for name in ("meld", "iemocap", "mer2023", "ravdess", "mead")])
-def test_naming_everything_is_no_better_than_one_guess(labels: tuple[str, ...]) -> None:
+def test_long_lists_are_no_better_than_one_guess(labels: tuple[str, ...]) -> None:
     truth = [label for label in labels for _ in range(5)]
     report = emotion_report(truth, [labels] * len(truth), labels)
     assert report.metrics["recall"] == 1
@@ -81,7 +81,7 @@ def test_nothing_is_dropped() -> None:
     assert unknown_words([["sad", "glorpy"], ["zorbed", "glorpy"]]) == {"glorpy": 2, "zorbed": 1}
 
 
-def test_words_without_an_emotion_are_neither_right_nor_wrong() -> None:
+def test_unspecific_words_do_not_count() -> None:
     assert f1("family", [["sad", "negative"]], [["sad", "negative"]]) == (1, 1, 1)
     assert f1("family", [["sad"]], [["negative", "sad"]]) == (1, 1, 1)
     assert CorrectedScorer().set_scores([["positive"], ["sad"]], [["positive"], ["sad"]]).counted == (1,)
@@ -130,7 +130,7 @@ def test_the_report_and_the_scorer_agree(pairs: list[tuple[str, list[str]]]) -> 
 
 
 @given(st.lists(answer, min_size=1, max_size=12), st.sampled_from(LEVELS))
-def test_an_answer_that_is_the_truth_is_right(some: list[list[str]], level: Level) -> None:
+def test_perfect_answers_score_one(some: list[list[str]], level: Level) -> None:
     scores = CorrectedScorer(level).set_scores(some, some)
     kept = [a for a in some if CorrectedScorer(level).classes(a)]
     assert scores.counted == (len(kept),)
@@ -138,7 +138,7 @@ def test_an_answer_that_is_the_truth_is_right(some: list[list[str]], level: Leve
     assert all(CorrectedScorer().classes([w]) for w in (w for a in some for w in a) if w in ("glorpy", "zorbed"))
 
 
-def test_every_family_counts_but_the_unspecific() -> None:
+def test_every_specific_family_counts() -> None:
     for known in words().values():
         assert CorrectedScorer().classes([known.base]) == (
             frozenset() if known.family in UNSPECIFIC else {known.family}

@@ -1,4 +1,4 @@
-"""Emotion words out of answers: rules one by one, and agreement with the published extraction of real outputs."""
+"""Extraction of emotion words: single rules, and agreement with the published extraction on real outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from benchmarks.extraction import as_published, measure
+from benchmarks.extraction import measure, shortened_as_published
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ from nanoemox.types import NanoEmoXError
         ("[]", ()),
     ],
 )
-def test_lists_are_taken_as_written(text: str, expected: tuple[str, ...]) -> None:
+def test_list_words_stay_as_written(text: str, expected: tuple[str, ...]) -> None:
     assert is_list(text.rpartition(">")[2])
     assert extract_words(text) == expected
 
@@ -68,7 +68,7 @@ def test_prose(text: str, expected: set[str]) -> None:
     assert set(extract_words(text)) == expected
 
 
-def test_the_verdict_outweighs_what_is_said_on_the_way() -> None:
+def test_verdict_outweighs_earlier_mentions() -> None:
     text = (
         "In the video, a man sits in a pleasant room with a serious expression. The environment is peaceful. "
         'He might be surprised. The subtitle content says, "Wonderful!" In the text, people usually feel happy in '
@@ -77,12 +77,12 @@ def test_the_verdict_outweighs_what_is_said_on_the_way() -> None:
     assert extract_words(text) == ("angry", "frustrated")
 
 
-def test_unknown_and_speech_acts_leave_the_published_list_but_not_ours() -> None:
+def test_unknown_words_and_speech_acts_are_kept() -> None:
     found = extract_words("The character's emotional state is sad, advice, description, glorpy.")
     assert found == ("sad", "advice", "description", "glorpy")
-    assert as_published(found) == ("sad", "advice")
+    assert shortened_as_published(found) == ("sad", "advice")
     long = ("sarcastic", "professional", "curious", "contempt", "curiosity", "angry")
-    assert as_published(long) == ("sarcastic", "professional", "curious", "angry")
+    assert shortened_as_published(long) == ("sarcastic", "professional", "curious", "angry")
 
 
 def test_agreement_by_hand() -> None:
@@ -92,26 +92,26 @@ def test_agreement_by_hand() -> None:
     assert (half.words, half.synonyms) == (0.5, 1.0)
     assert agreement([["sad", "angry"]], [["sad"]]).words == pytest.approx(2 / 3)
     assert not agreement([["sad"]], [["angry"]]).reliable
-    with pytest.raises(NanoEmoXError, match="1 lists against 2"):
+    with pytest.raises(NanoEmoXError, match="1 and 2 lists of words"):
         agreement([["a"]], [["a"], ["b"]])
     with pytest.raises(NanoEmoXError, match="0 lists"):
         agreement([], [])
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_read_without_a_crash(text: str) -> None:
+def test_any_text_is_accepted(text: str) -> None:
     found = extract_words(text)
     assert found == extract_words(text)
     assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize("part", ["if she is sad, ", "she feels sad ", "no ", '"', "subtitle: ", "in a state ", "sad/"])
-def test_hostile_texts_take_no_longer_than_their_length(part: str) -> None:
+def test_hostile_texts_take_linear_time(part: str) -> None:
     assert extract_words(part * 20_000) == extract_words(part * 20_000)
 
 
 @given(st.lists(st.sampled_from(sorted(words())), min_size=1, max_size=6))
-def test_prose_gives_only_bases(some: list[str]) -> None:
+def test_prose_gives_only_base_forms(some: list[str]) -> None:
     for word in extract_words(f"Overall, it is likely that the woman feels {' and '.join(some)}. She walks away now."):
         known = look_up(word)
         assert known is not None

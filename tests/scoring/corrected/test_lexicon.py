@@ -1,4 +1,4 @@
-"""The lexicon: what well-known words mean, its own order, and how much of real predictions it knows."""
+"""The lexicon: well-known words, consistency, and coverage of real predictions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_families(word: str, expected: str | None) -> None:
     assert family(word) == expected
 
 
-def test_forms_and_spellings_fold_to_one_base() -> None:
+def test_forms_and_spellings_share_a_base() -> None:
     assert {base(w) for w in ("Happy", "happiness", "happily", "happier", " happiest.")} == {"happy"}
     assert {base(w) for w in ("light-hearted", "Light_Hearted", "lighthearted")} == {"light hearted"}
     assert {base(w) for w in ("frustrates", "frustrating", "frustration")} == {"frustrated"}
@@ -54,7 +54,7 @@ def test_forms_and_spellings_fold_to_one_base() -> None:
     assert normalise("  “Self-Doubt”. ".replace("“", '"').replace("”", '"')) == "self doubt"
 
 
-def test_shades_do_not_change_a_word_but_negation_does() -> None:
+def test_modifiers_do_not_change_a_word_but_negation_does() -> None:
     assert base("slightly anxious") == base("a sense of anxiety") == base("very anxious") == "anxious"
     assert look_up("not anxious") is None
     assert family("unhappy") == "sadness"
@@ -74,7 +74,7 @@ def test_every_label_of_our_label_sets_is_known() -> None:
             assert [label for label in labels if look_up(label) is None] == [], name
 
 
-def test_the_list_is_in_order() -> None:
+def test_lexicon_file_is_sorted() -> None:
     text = (DATA / "lexicon.tsv").read_text("utf-8")
     groups = read_groups(text)
     assert {family for family, _, _, _ in groups} == set(FAMILIES)
@@ -86,14 +86,14 @@ def test_the_list_is_in_order() -> None:
     assert {word.base for word in words().values()} == {word.base for word in read_words(text)}
 
 
-def test_a_family_has_one_valence_unless_it_says_none() -> None:
+def test_each_specific_family_has_one_valence() -> None:
     signs: dict[str, set[int]] = {}
     for word in words().values():
         signs.setdefault(word.family, set()).add(word.valence)
     assert all(len(v - {0}) <= 1 for v in signs.values()), signs
 
 
-def test_forms_are_what_the_generator_makes() -> None:
+def test_forms_file_equals_generator_output() -> None:
     pytest.importorskip("lemminflect")
     from tools.lexicon.forms import table
 
@@ -107,7 +107,7 @@ def _tokens(path: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize(("folder", "least"), [("affectgpt_mer_unibench", 0.995), ("ovmerd_baselines", 0.985)])
-def test_real_predictions_are_known(shared: Path, folder: str, least: float) -> None:
+def test_real_predictions_are_in_the_lexicon(shared: Path, folder: str, least: float) -> None:
     tokens: Counter[str] = Counter()
     for path in sorted((shared / "data" / "predictions" / folder).rglob("*-openset.npz"))[::3]:
         tokens += _tokens(path)
@@ -119,7 +119,7 @@ def test_real_predictions_are_known(shared: Path, folder: str, least: float) -> 
     assert 1 - unknown / parts.total() >= least
 
 
-def test_the_truth_of_ov_merd_is_known(shared: Path) -> None:
+def test_ov_merd_labels_are_in_the_lexicon(shared: Path) -> None:
     with (shared / "data/annotations/mer2024/ov_store/check-openset.csv").open(newline="", encoding="utf-8") as file:
         tokens = Counter(word for row in csv.DictReader(file) for word in ast.literal_eval(row["openset"]))
     assert sum(n for word, n in tokens.items() if look_up(word)) / tokens.total() >= 0.97

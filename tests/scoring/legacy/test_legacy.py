@@ -12,7 +12,7 @@ import pytest
 
 from nanoemox.benchmarks.official_files import read_predictions, read_wheel_tables
 from nanoemox.scoring.legacy.wheels import WheelScores
-from nanoemox.scoring.legacy.words import LegacyScorer, WheelTables, legacy_scorer, legacy_word_scorer, split_list
+from nanoemox.scoring.legacy.words import LegacyScorer, WheelTables, legacy_scorer, split_list
 from nanoemox.types import NanoEmoXError
 
 SMALL = WheelTables(
@@ -48,7 +48,6 @@ def test_open_vocabulary_is_scored_as_published(
     tables: WheelTables, records: list[dict[str, Any]], shared: Path
 ) -> None:
     scorers = {f"level{n}": legacy_scorer(tables, n) for n in (1, 2)}  # type: ignore[arg-type]
-    words = {f"case{n}": legacy_word_scorer(tables, synonyms=n == 2) for n in (1, 2)}
     ours = [r for r in records if r["kind"] == "ov"]
     assert len(ours) > 10
     for record in ours:
@@ -62,8 +61,6 @@ def test_open_vocabulary_is_scored_as_published(
                 assert scores.counted[w] == wheel["n_kept"]
                 expected = [wheel["fscore"], wheel["precision"], wheel["recall"]]
                 assert list(scores.per_wheel[w]) == pytest.approx(expected, abs=1e-9)
-        for case, scorer in words.items():
-            check(scorer.set_scores(list(truth.values()), predicted), record[case])
 
 
 def check(scores: WheelScores, expected: dict[str, float]) -> None:
@@ -81,14 +78,9 @@ def test_small_tables_by_hand() -> None:
     (middle,) = legacy_scorer(SMALL, 2).mappings
     assert middle["mad"] == "guilty"
     assert middle["fear"] == "proud"
-    (base,) = legacy_word_scorer(SMALL, synonyms=False).mappings
-    assert base["fear"] == "fearless"
-    (head,) = legacy_word_scorer(SMALL, synonyms=True).mappings
-    assert head["fear"] == "brave"
-    assert head["anger"] == "cross"
 
 
-def test_what_counts() -> None:
+def test_excluded_samples() -> None:
     scorer = legacy_scorer(SMALL)
     scores = scorer.hit_rate(["sorry", "angry", "neutral", "anger"], [["Pride ", "sorry"], [], ["sorry"], ["mad", "x"]])
     assert scores.counted == (3,)
@@ -98,7 +90,7 @@ def test_what_counts() -> None:
     assert (scores.precision, scores.recall, scores.f1, scores.counted) == (0.5, 0.5, 0.5, (1,))
 
 
-def test_naming_everything_wins_and_that_is_why_it_is_not_the_default(tables: WheelTables) -> None:
+def test_long_lists_win_under_the_published_protocol(tables: WheelTables) -> None:
     scorer = legacy_scorer(tables)
     everything = sorted({word for words in scorer.mappings for word in words})
     truth = ["anger", "joy", "sadness", "disgust", "fear", "surprise"]

@@ -34,7 +34,7 @@ def test_maps_are_the_published_ones(golden: dict[str, Any]) -> None:
     assert all(fold_truth(word) == word for word in words - set(golden["ground_truth_projection"]))
 
 
-def test_every_sample_is_read_as_published(golden: dict[str, Any]) -> None:
+def test_emotion_extraction_matches_published_samples(golden: dict[str, Any]) -> None:
     for sample in golden["samples"]:
         truth, text = sample["ground_truth"], sample["response"]
         assert fold_truth(truth) == sample["ground_truth_projected"]
@@ -78,7 +78,7 @@ def test_intents_are_scored_as_published(golden: dict[str, Any], shared: Path) -
         assert 100 * scores.weighted_precision == pytest.approx(record["weighted_precision_unrounded"], abs=1e-9)
 
 
-def test_what_is_not_positive_is_negative() -> None:
+def test_non_positive_sentiment_counts_as_negative() -> None:
     scores = legacy_sentiment(
         ["positive", "negative", "negative", "neutral", "negative"], ["positive", "neutral", "mixed", "positive", None]
     )
@@ -87,7 +87,7 @@ def test_what_is_not_positive_is_negative() -> None:
         legacy_sentiment(["neutral"] * 2, ["neutral"] * 2)
 
 
-def test_nothing_in_common() -> None:
+def test_no_common_clips() -> None:
     with pytest.raises(NanoEmoXError, match="none of the 1 clips"):
         legacy_intent({"a": "Inform"}, {"b": "Inform"})
     scores = legacy_replies({"a": "sad"}, {"b": "Oh, oh."})

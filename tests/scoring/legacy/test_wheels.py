@@ -30,7 +30,7 @@ def test_by_hand() -> None:
     assert (scores.f1, scores.precision, scores.recall, scores.hit_rate) == (0.75,) * 4
 
 
-def test_f_is_of_the_averages() -> None:
+def test_f1_is_computed_from_averages() -> None:
     scores = WheelScores(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
     assert scores.f1 == 0.5
     assert WheelScores(np.zeros((1, 2, 2))).f1 == 0.0

@@ -54,7 +54,7 @@ def test_interval_agrees_with_the_definition_by_pairs() -> None:
     assert krippendorff_alpha(FOUR, "interval") == pytest.approx(1 - observed / expected, abs=1e-12)
 
 
-def test_where_it_is_not_defined() -> None:
+def test_alpha_is_none_if_undefined() -> None:
     assert krippendorff_alpha([[1, 2, 3]], "ordinal") is None
     assert krippendorff_alpha([[1, _], [_, 2]], "ordinal") is None
     assert krippendorff_alpha([[4, 4], [4, 4]], "ordinal") is None
@@ -66,7 +66,7 @@ def test_hostile_ratings() -> None:
         krippendorff_alpha([1, 2], "nominal")
     with pytest.raises(NanoEmoXError, match="raters x units"):
         krippendorff_alpha([[1, np.inf]], "nominal")
-    with pytest.raises(NanoEmoXError, match="there are nominal"):
+    with pytest.raises(NanoEmoXError, match="the levels are nominal"):
         krippendorff_alpha(FOUR, "ratio")
 
 
@@ -102,9 +102,9 @@ def test_kappa_by_hand_and_its_properties() -> None:
     assert fleiss_kappa(np.random.default_rng(0).integers(1, 6, (3, 4000))) == pytest.approx(0, abs=0.03)
 
 
-def test_where_kappa_is_not_defined() -> None:
+def test_kappa_is_none_if_undefined() -> None:
     for ratings in ([[1, 2, 3]], [[4, 4], [4, 4]], np.empty((2, 0)), np.empty((0, 3))):
         assert fleiss_kappa(ratings) is None
     for ratings in ([1, 2], [[1, np.inf], [1, 1]], FOUR):
-        with pytest.raises(NanoEmoXError, match="kappa allows none to miss"):
+        with pytest.raises(NanoEmoXError, match="none missing, for kappa"):
             fleiss_kappa(ratings)

@@ -33,7 +33,7 @@ def test_equal_to_a_loop_over_scikit_learns_resample() -> None:
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(loop, [0.05, 0.95])), abs=0.04)
 
 
-def test_the_interval_covers_as_often_as_it_says() -> None:
+def test_interval_has_nominal_coverage() -> None:
     generator = np.random.default_rng(0)
     covered = 0
     for trial in range(300):
@@ -43,7 +43,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     assert 0.85 <= covered / 300 <= 0.94
 
 
-def test_the_p_value_is_uniform_where_nothing_differs() -> None:
+def test_p_value_is_uniform_under_the_null() -> None:
     generator = np.random.default_rng(1)
     p_values = []
     for trial in range(300):
@@ -60,7 +60,7 @@ def test_the_p_value_of_a_few_wins_is_that_of_the_closed_form() -> None:
     assert pair.p_value == pytest.approx(2 * 0.8**10, abs=0.005)  # no resample holds a win: (8 / 10) ** 10
 
 
-def test_the_p_value_is_near_that_of_all_sign_flips() -> None:
+def test_p_value_is_close_to_the_permutation_test() -> None:
     gain = np.random.default_rng(6).normal(0.15, 1, size=60)
     flips = permutation_test((gain,), np.mean, permutation_type="samples", n_resamples=9999, rng=0).pvalue
     pair = bootstrap_difference(mean_statistic(gain), mean_statistic(np.zeros(60)), 60, num_resamples=9999)
@@ -68,7 +68,7 @@ def test_the_p_value_is_near_that_of_all_sign_flips() -> None:
     assert pair.p_value == pytest.approx(float(flips), abs=0.01)
 
 
-def test_pairing_sees_what_two_intervals_hide() -> None:
+def test_paired_test_is_more_powerful_than_two_intervals() -> None:
     generator = np.random.default_rng(2)
     hard = generator.normal(size=200) * 3
     a, b = mean_statistic(hard + 0.2), mean_statistic(hard + generator.normal(size=200) * 0.1)
@@ -107,7 +107,7 @@ def test_a_system_does_not_differ_from_itself() -> None:
     assert (pair.interval.low, pair.interval.high, pair.p_value) == (0, 0, 1)
 
 
-def test_many_samples_are_drawn_in_blocks_that_do_not_show() -> None:
+def test_resampling_in_blocks_does_not_change_results() -> None:
     mean = mean_statistic(np.random.default_rng(4).normal(size=50_000))
     blocks: list[np.ndarray] = []
 
@@ -123,7 +123,7 @@ def test_many_samples_are_drawn_in_blocks_that_do_not_show() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(whole, [0.025, 0.975])), abs=1e-12)
 
 
-def test_clusters_cover_as_often_as_they_say_and_single_samples_do_not() -> None:
+def test_clustered_intervals_have_nominal_coverage_and_plain_ones_do_not() -> None:
     """Thirty speakers of eight clips each, whose scores share what is theirs."""
     generator = np.random.default_rng(5)
     names = np.repeat(np.arange(30), 8).tolist()
@@ -151,7 +151,7 @@ def test_whole_clusters_are_drawn() -> None:
     assert found.num_clusters == 2
 
 
-def test_few_clusters_cover_as_often_as_they_say() -> None:
+def test_few_clusters_have_nominal_coverage() -> None:
     generator = np.random.default_rng(6)
     names = np.repeat(np.arange(6), 10).tolist()
     covered, significant = 0, 0
@@ -173,14 +173,14 @@ def test_students_t_is_that_of_scipy(freedom: int) -> None:
         assert bootstrap.student_quantile(tail, freedom) == pytest.approx(float(t.isf(tail, freedom)), abs=1e-9)
 
 
-def test_a_cluster_a_sample_is_the_plain_bootstrap() -> None:
+def test_singleton_clusters_equal_the_plain_bootstrap() -> None:
     data = np.random.default_rng(4).normal(size=37)
     plain = bootstrap_interval(mean_statistic(data), 37)
     assert bootstrap_interval(mean_statistic(data), 37, clusters=range(37)) == plain
     assert plain.num_clusters == 37
 
 
-def test_a_paired_difference_of_clusters_draws_the_same_ones() -> None:
+def test_paired_difference_resamples_the_same_clusters() -> None:
     generator = np.random.default_rng(7)
     names = np.repeat(np.arange(6), 20).tolist()
     hard = np.repeat(generator.normal(size=6) * 3, 20)

@@ -23,7 +23,7 @@ def test_by_hand() -> None:
     assert expected_calibration_error(confidence, correct, 2) == pytest.approx(2 / 5 * 0.25 + 3 / 5 * (0.5 / 3))
 
 
-def test_a_bin_holds_its_upper_edge_and_the_first_holds_zero() -> None:
+def test_bins_include_their_upper_edge_and_the_first_zero() -> None:
     assert [b.count for b in reliability_table([0.0, 0.5, 1.0], [1, 1, 1], 2)] == [2, 1]
 
 
@@ -55,7 +55,7 @@ def test_properties(rows: list[tuple[float, bool]], num_bins: int) -> None:
     assert error >= abs(np.mean(correct) - np.mean(confidence)) - 1e-12
 
 
-def test_certain_and_right_is_perfect_and_certain_and_wrong_the_worst() -> None:
+def test_extremes_of_calibration_error() -> None:
     assert expected_calibration_error([1.0] * 4, [True] * 4) == 0
     assert expected_calibration_error([1.0] * 4, [False] * 4) == 1
 

@@ -24,11 +24,11 @@ def test_by_hand() -> None:
     assert corpus_distinct_n(replies, 2) == pytest.approx(4 / 5)
 
 
-def test_case_folds_and_punctuation_sticks() -> None:
+def test_tokens_ignore_case_and_keep_punctuation() -> None:
     assert corpus_distinct_n(["Sorry sorry, sorry"], 1) == pytest.approx(2 / 3)
 
 
-def test_repeating_one_reply_shows_in_the_corpus_only() -> None:
+def test_repetition_across_replies_lowers_only_the_corpus_score() -> None:
     replies = ["that sounds hard"] * 50
     assert distinct_n(replies, 1) == 1
     assert corpus_distinct_n(replies, 1) == pytest.approx(3 / 150)

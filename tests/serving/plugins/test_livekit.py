@@ -1,4 +1,4 @@
-"""The STT wrapper in the framework's own streams and in a whole ``AgentSession``; recogniser and model are of paper."""
+"""The STT wrapper in the framework's streams and in an ``AgentSession``, with a fake STT and language model."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def frames(sound: np.ndarray, rate_hz: int, channels: int) -> list[rtc.AudioFram
 
 
 @pytest.mark.parametrize(("times", "channels"), [(1, 1), (3, 2)])
-def test_a_stream_passes_transcripts_on_and_reads_the_speaker(
+def test_stream_passes_transcripts_and_measures_the_speaker(
     reader: Engine, spoken: np.ndarray, times: int, channels: int
 ) -> None:
     paper = PaperSTT(after_s=len(spoken) / RATE_HZ - 0.5)
@@ -127,7 +127,7 @@ async def settled(hearing: SpeakerSTT) -> None:
         await hearing.speaker.settle(LONG_S)
 
 
-def test_closing_a_stream_forgets_at_once(reader: Engine, spoken: np.ndarray) -> None:
+def test_closing_a_stream_discards_it_at_once(reader: Engine, spoken: np.ndarray) -> None:
     hearing = SpeakerSTT(stt=PaperSTT(after_s=1e9), engine=reader, config=CONFIG)
 
     async def run() -> None:
@@ -143,7 +143,7 @@ def test_closing_a_stream_forgets_at_once(reader: Engine, spoken: np.ndarray) ->
     asyncio.run(run())
 
 
-def test_a_recogniser_that_fails_is_retried_by_itself_and_its_last_error_is_told(reader: Engine) -> None:
+def test_failing_stt_is_retried_and_its_last_error_raised(reader: Engine) -> None:
     async def run(fails: int) -> tuple[int, list[Any]]:
         paper = PaperSTT(after_s=0.1, fails=fails)
         hearing, errors = SpeakerSTT(stt=paper, engine=reader, config=CONFIG), list[Any]()
@@ -159,7 +159,7 @@ def test_a_recogniser_that_fails_is_retried_by_itself_and_its_last_error_is_told
         asyncio.run(run(9))
 
 
-def test_the_wrapper_is_the_recogniser_to_the_framework(reader: Engine) -> None:
+def test_wrapper_exposes_the_wrapped_stt(reader: Engine) -> None:
     paper = PaperSTT(after_s=1.0)
     hearing, metrics = SpeakerSTT(stt=paper, engine=reader), list[Any]()
     hearing.on("metrics_collected", metrics.append)
@@ -173,7 +173,7 @@ def test_the_wrapper_is_the_recogniser_to_the_framework(reader: Engine) -> None:
         SpeakerSTT(stt=PaperSTT(1.0, streaming=False), engine=reader)
 
 
-def test_without_a_stream_a_turn_has_not_enough_evidence(reader: Engine) -> None:
+def test_turn_without_a_stream_has_not_enough_evidence(reader: Engine) -> None:
     context = llm.ChatContext.empty()
     message = llm.ChatMessage(role="user", content=[WORDS])
     known = asyncio.run(SpeakerSTT(stt=PaperSTT(1.0), engine=reader).attach(context, message))

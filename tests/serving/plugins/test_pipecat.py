@@ -69,7 +69,7 @@ def contexts(frames: list[Frame]) -> list[SpeakerContextFrame]:
 
 
 @pytest.mark.parametrize(("times", "channels"), [(1, 1), (3, 2)])
-def test_frames_pass_unchanged_and_readings_join_them(
+def test_frames_pass_unchanged_with_measurements_added(
     reader: Engine, spoken: np.ndarray, times: int, channels: int
 ) -> None:
     sent: list[Frame] = [*sound(spoken, times, channels), TextFrame("below")]
@@ -82,7 +82,7 @@ def test_frames_pass_unchanged_and_readings_join_them(
     assert {frame.context.modalities for frame in read if frame.context.state == "measured"} == {("speech",)}
 
 
-def test_a_context_gets_a_note_before_the_users_turn_once(reader: Engine, spoken: np.ndarray) -> None:
+def test_measurement_is_inserted_once_before_the_user_turn(reader: Engine, spoken: np.ndarray) -> None:
     said = {"role": "user", "content": WORDS}
     context = LLMContext([{"role": "system", "content": "Be kind."}, said])
     again = LLMContextFrame(context)
@@ -95,7 +95,7 @@ def test_a_context_gets_a_note_before_the_users_turn_once(reader: Engine, spoken
     assert note["content"].startswith("The speaker sounds ")
 
 
-def test_a_context_that_ends_with_no_turn_stays_as_it_is(reader: Engine) -> None:
+def test_context_without_a_user_turn_is_unchanged(reader: Engine) -> None:
     greeting = LLMContext([{"role": "system", "content": "Greet."}])
     quiet = LLMContext([{"role": "user", "content": WORDS}])
     through(
@@ -108,12 +108,12 @@ def test_a_context_that_ends_with_no_turn_stays_as_it_is(reader: Engine) -> None
     assert quiet.get_messages()[0]["content"] == NOT_ENOUGH
 
 
-def test_only_the_user_that_is_meant_is_read(reader: Engine, spoken: np.ndarray) -> None:
+def test_only_the_selected_user_is_measured(reader: Engine, spoken: np.ndarray) -> None:
     others = [UserAudioRawFrame(f.audio, f.sample_rate, f.num_channels, user_id="b") for f in sound(spoken)]
     assert contexts(through(SpeakerProcessor(reader, config=CONFIG, user_id="a"), *others)) == []
 
 
-def test_pictures_are_read(reader: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_are_measured(reader: Engine, caplog: pytest.LogCaptureFixture) -> None:
     pictures = [InputImageRawFrame(bytes([40 * i]) * 64 * 48 * 3, (64, 48), "RGB") for i in range(4)]
     odd = [InputImageRawFrame(b"12", (1, 1), "YUV")] * 2
     sent = [*pictures, *odd, LLMContextUserTurnFrame(WORDS, "now")]
@@ -122,7 +122,7 @@ def test_pictures_are_read(reader: Engine, caplog: pytest.LogCaptureFixture) -> 
     assert caplog.text.count("images in the format YUV are ignored: send RGB") == 1
 
 
-def test_an_interruption_passes_and_the_conversation_goes_on(reader: Engine, spoken: np.ndarray) -> None:
+def test_interruption_passes_and_the_conversation_continues(reader: Engine, spoken: np.ndarray) -> None:
     context = LLMContext([{"role": "user", "content": WORDS}])
     sent = [*sound(spoken), InterruptionFrame(), *sound(spoken), SleepFrame(0.3), LLMContextFrame(context)]
     processor = SpeakerProcessor(reader, config=CONFIG, wait_s=LONG_S)
@@ -132,7 +132,7 @@ def test_an_interruption_passes_and_the_conversation_goes_on(reader: Engine, spo
     assert processor.context.end_s > len(spoken) / RATE_HZ
 
 
-def test_cancelling_forgets_at_once(reader: Engine, spoken: np.ndarray) -> None:
+def test_cancelling_discards_the_stream_at_once(reader: Engine, spoken: np.ndarray) -> None:
     processor = SpeakerProcessor(reader, config=CONFIG)
     through(processor, *sound(spoken), CancelFrame(), send_end_frame=False)
     assert processor.speaker is not None

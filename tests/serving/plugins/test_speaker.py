@@ -1,4 +1,4 @@
-"""A speaker is read as a live session is, the loop is never held up, and nothing of the stream remains or is logged."""
+"""A speaker is measured like a live session, never blocks the loop, and leaves no data or logs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def alone(engine: Engine, talk: Callable[[Speaker], Coroutine[Any, Any, None]], 
     asyncio.run(run())
 
 
-def test_it_says_what_a_recorded_session_says(reader: Engine, spoken: np.ndarray) -> None:
+def test_speaker_equals_a_replayed_session(reader: Engine, spoken: np.ndarray) -> None:
     sent = chunks(spoken)
     wanted = [SpeakerContext.of(m) for m in replay(reader, sent, CONFIG) if m["type"] == "measurement.result"]
     told: list[SpeakerContext] = []
@@ -76,7 +76,7 @@ def test_silence_is_not_enough_evidence(reader: Engine) -> None:
     alone(reader, talk)
 
 
-def test_the_turn_is_its_last_utterance_with_its_words(reader: Engine, spoken: np.ndarray) -> None:
+def test_turn_is_its_last_utterance_with_the_transcript(reader: Engine, spoken: np.ndarray) -> None:
     async def talk(speaker: Speaker) -> None:
         speaker.hear(spoken.tobytes())
         heard = await speaker.turn(LONG_S)
@@ -94,7 +94,7 @@ def test_the_turn_is_its_last_utterance_with_its_words(reader: Engine, spoken: n
     alone(reader, talk, LONG_AGO)
 
 
-def test_pictures_are_read(reader: Engine) -> None:
+def test_images_are_measured(reader: Engine) -> None:
     async def talk(speaker: Speaker) -> None:
         for shade in range(4):
             speaker.show(np.full((48, 64, 3), 60 * shade, np.uint8))
@@ -104,7 +104,7 @@ def test_pictures_are_read(reader: Engine) -> None:
     alone(reader, talk)
 
 
-def test_the_loop_goes_on_while_the_model_works_and_the_newest_reading_counts(
+def test_event_loop_is_not_blocked_and_the_newest_measurement_counts(
     reader: Engine, spoken: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, started, seen = threading.Event(), threading.Event(), list[float]()
@@ -115,7 +115,7 @@ def test_the_loop_goes_on_while_the_model_works_and_the_newest_reading_counts(
         seen.append(due.end_s)
         return []
 
-    monkeypatch.setattr(module, "look", slow)
+    monkeypatch.setattr(module, "clips_of", slow)
 
     async def talk(speaker: Speaker) -> None:
         speaker.hear(bytes(2 * RATE_HZ))
@@ -133,7 +133,7 @@ def test_the_loop_goes_on_while_the_model_works_and_the_newest_reading_counts(
     assert seen == [1.0, 5.0]  # 2, 3 and 4 gave way
 
 
-def test_an_interruption_gives_up_what_waits(reader: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_discards_pending_measurements(reader: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, started, seen = threading.Event(), threading.Event(), list[Any]()
 
     def slow(engine: Engine, due: Any, *rest: Any) -> list[Any]:
@@ -142,7 +142,7 @@ def test_an_interruption_gives_up_what_waits(reader: Engine, monkeypatch: pytest
         seen.append((due.end_s, due.clip.subtitle))
         return []
 
-    monkeypatch.setattr(module, "look", slow)
+    monkeypatch.setattr(module, "clips_of", slow)
 
     async def talk(speaker: Speaker) -> None:
         speaker.hear(bytes(2 * RATE_HZ))
@@ -158,19 +158,19 @@ def test_an_interruption_gives_up_what_waits(reader: Engine, monkeypatch: pytest
     assert seen == [(1.0, None), (2.0, "Of the next.")]
 
 
-def test_a_reading_that_fails_is_logged_without_its_message(
+def test_failed_measurement_is_logged_without_its_message(
     reader: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> list[Any]:
         raise ValueError("what the speaker said")
 
-    monkeypatch.setattr(module, "look", broken)
+    monkeypatch.setattr(module, "clips_of", broken)
 
     async def talk(speaker: Speaker) -> None:
         speaker.hear(bytes(2 * RATE_HZ))
         assert await speaker.settle(LONG_S)
         assert speaker.context == SpeakerContext()
-        monkeypatch.setattr(module, "look", lambda *_: [])
+        monkeypatch.setattr(module, "clips_of", lambda *_: [])
         speaker.hear(bytes(2 * RATE_HZ))
         assert await speaker.settle(LONG_S)
         assert speaker.context.end_s == 2.0  # the stream went on
@@ -181,7 +181,7 @@ def test_a_reading_that_fails_is_logged_without_its_message(
     assert "what the speaker said" not in caplog.text
 
 
-def test_a_closed_speaker_takes_nothing(reader: Engine) -> None:
+def test_closed_speaker_ignores_input(reader: Engine) -> None:
     async def talk(speaker: Speaker) -> None:
         await speaker.aclose()
         speaker.hear(bytes(2 * RATE_HZ))
@@ -213,11 +213,11 @@ def measured(modalities: tuple[str, ...], **tasks: dict[str, float]) -> SpeakerC
         (measured(("speech",), mir={"complain": 0.6}), "The speaker may have this intent: complain (0.60)."),
     ],
 )
-def test_what_the_language_model_is_told(context: SpeakerContext, sentence: str) -> None:
+def test_instructions_for_the_language_model(context: SpeakerContext, sentence: str) -> None:
     assert context.to_instructions() == f"{sentence} {CAUTION}"
 
 
-def test_channels_are_mixed() -> None:
+def test_channels_are_mixed_down() -> None:
     stereo = np.array([[100, 200], [-5, -7]], "<i2")
     assert np.frombuffer(mono(stereo.tobytes(), 2), "<i2").tolist() == [150, -6]
     assert mono(b"\1\2", 1) == b"\1\2"

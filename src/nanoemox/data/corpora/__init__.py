@@ -1,7 +1,7 @@
-"""Readers of corpora: a released folder in, samples out. One file a corpus or family; ``catalogue`` lists them.
+"""Corpus readers: from a released folder to samples. One file per corpus or family; ``catalogue`` lists them.
 
-A reader exists for every corpus of the paper, but no data: users bring what they may use. Media paths of the samples
-are relative to the folder that was read. Official splits are kept.
+There is a reader for every corpus of the paper but no data: users download what they are allowed to use. Media paths
+of samples are relative to the released folder. Official splits are kept.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ MANIFESTS: Final[Mapping[Split, str]] = MappingProxyType(
 )
 """Files of a prepared corpus."""
 SUMMARY: Final = "summary.json"
-"""Summary in the same folder; among other things it names the folder that media paths are relative to."""
+"""Summary in the same folder; its ``root`` is the folder that media paths are relative to."""
 logger = logging.getLogger(__name__)
 
 
 def reader(name: str) -> Corpus:
-    """Return the corpus of a name.
+    """Return a corpus by its name.
 
     Raises:
         RecipeError: There is no such corpus; the message lists them.
     """
     if name not in READERS:
-        raise RecipeError(f"corpus {name!r} has no reader; there are {', '.join(READERS)}")
+        raise RecipeError(f"corpus {name!r} has no reader; the readers are {', '.join(READERS)}")
     return READERS[name]
 
 
 def read_corpora(data_root: Path, names: Iterable[str], *, trust_npz: bool = False) -> dict[str, list[Sample]]:
-    """Read corpora by name; manifests of that name under the data root come before the package's own reader.
+    """Read corpora by name; manifests of that name under the data root take precedence over the package's reader.
 
     Args:
         data_root: Folder of released corpora and of ``manifests``: a file ``NAME.jsonl``, media paths relative to the
             data root, or a folder ``NAME`` that ``nanoemox prepare`` wrote.
         names: The corpora.
-        trust_npz: Open pickled ``.npz`` files, which can run any code.
+        trust_npz: Unpickle ``.npz`` files, which can run any code.
 
     Returns:
-        Corpus -> samples of every split, media paths relative to ``data_root``. Corpora of dialogue of which no
-        clip at all is there are read as their words alone.
+        Corpus -> samples of every split, media paths relative to ``data_root``. A dialogue corpus without any clip is
+        read as text only.
 
     Raises:
-        RecipeError: There is neither manifest nor reader, or the data are not there.
+        RecipeError: There is neither manifest nor reader, or the data are missing.
     """
     out = {}
     for name in dict.fromkeys(names):
@@ -83,12 +83,12 @@ def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
 
 
 def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
-    """Read the manifests of a prepared corpus; its folder names it, so that a user may have several tables."""
+    """Read the manifests of a prepared corpus; it is named after its folder, so that a user may have several tables."""
     found: dict[str, Any] = read_json(summary)
     root, base = Path(found["root"]), Path(os.path.abspath(data_root))
     if not root.is_relative_to(base):
         raise RecipeError(
-            f"{summary}: the media lie in {root}, outside of --data-root {base}: prepare them from a folder inside it"
+            f"{summary}: the media are in {root}, outside --data-root {base}: prepare them from a folder inside it"
         )
     folder = root.relative_to(base).as_posix()
     paths = (summary.parent / file for file in MANIFESTS.values())
@@ -98,10 +98,10 @@ def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
 
 
 def _placed(samples: list[Sample], corpus: Corpus | None, data_root: Path, folder: str) -> list[Sample]:
-    """Make media paths relative to the data root; without any clip there, take them away where words will do."""
+    """Make media paths relative to the data root; if no clip exists, remove them from a corpus usable as text."""
     there = (s.media for s in samples if s.media and (data_root / folder / s.media).is_file())
     if corpus is not None and corpus.words_alone and samples and next(there, None) is None:
-        logger.warning("corpus %s: none of its clips is there: its words alone are used", samples[0].corpus)
+        logger.warning("corpus %s: none of its clips exists: only its text is used", samples[0].corpus)
         return [s.model_copy(update={"media": None}) for s in samples if s.subtitle]
     return [_under(s, folder) for s in samples] if folder else samples
 

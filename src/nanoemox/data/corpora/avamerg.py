@@ -1,8 +1,8 @@
-"""AvaMERG: dialogues in which an avatar speaks, with the emotion, its cause and a reply (research only).
+"""AvaMERG: dialogues with a talking avatar, annotated with emotion, cause and reply (research only).
 
-Every turn is a training sample; of a test dialogue only the last is evaluated. A clip has twice its turn's number: the
-listener's reply lies between. Reference: the authors put the turn's ``context`` into the question; it may contain the
-scenario of the answer, so it is left out.
+Every turn is a training sample; in test dialogues only the last one is evaluated. A clip has twice the number of its
+turn, since the listener's replies are counted too. Reference: the authors put the turn's ``context`` into the
+question; it may contain the scenario of the answer, so it is omitted here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def read(root: Path) -> list[Sample]:
     """Return reply and emotion of every evaluated turn.
 
-    An emotion outside the 32 words gives a reply without a chain; a turn without a reply is left out; both are logged.
+    A turn whose emotion is none of the 32 words gives only a reply; one without a reply is skipped; both are logged.
     """
     train, test = find_or_none(root, *_TRAIN), find_or_none(root, *_TEST)
     if train is None and test is None:
@@ -43,7 +43,7 @@ def read(root: Path) -> list[Sample]:
     for talk in read_json(test) if test else ():
         out += _samples(talk, talk["turns"][-1], "test", clips, unknown)
     if unknown:
-        logger.warning("avamerg: nothing recognised or said in %d turns: %s", unknown.total(), dict(unknown))
+        logger.warning("avamerg: no known emotion or no reply in %d turns: %s", unknown.total(), dict(unknown))
     return out
 
 
@@ -77,7 +77,7 @@ def _samples(
 
 
 def _chain(steps: Mapping[str, str | None]) -> Think | None:
-    """Return the chain where all four steps are there."""
+    """Return the chain, or None if one of the four steps is missing."""
     scenario, emotion, cause, goal = ((steps.get(name) or "").strip() for name in _STEPS)
     if not (scenario and emotion and cause and goal):
         return None

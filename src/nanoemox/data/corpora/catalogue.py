@@ -1,4 +1,4 @@
-"""Every corpus that can be read: by what, under which licence, from where."""
+"""All corpora with their readers, licences and sources."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from nanoemox.types import NanoEmoXError, RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A corpus that can be read.
+    """A corpus with a reader.
 
     Attributes:
-        reader: From the released folder to samples; takes ``trust_npz`` where ``pickled``.
-        licence: What its makers allow, in a few words.
-        get: What to do to have it: what to download, from where.
+        reader: From the released folder to samples; takes ``trust_npz`` if ``pickled``.
+        licence: The licence, in a few words.
+        get: How to obtain it: what to download from where.
         files: Files that are read, relative to the folder.
-        folder: Where else the released folder may lie in a data root, if not under the corpus' name.
+        folder: Other name of the released folder in a data root, besides the corpus' own.
         pickled: Whether one of its layouts is a pickled ``.npz``.
         words_alone: Whether transcripts are used without media if no clip is present.
     """
@@ -54,7 +54,7 @@ class Corpus:
     words_alone: bool = False
 
     def place(self, data_root: Path, name: str) -> str:
-        """Return the released folder's path in a data root of several corpora: what is called ``name`` comes first."""
+        """Return the released folder's path in a data root; a folder called ``name`` takes precedence."""
         if self.folder is None or (self.folder and (data_root / name).is_dir()):
             return name
         return self.folder if (data_root / self.folder).is_dir() else name
@@ -64,10 +64,10 @@ class Corpus:
 
         Args:
             root: The folder; media paths of the samples are relative to it.
-            trust_npz: Open pickled ``.npz`` files, which can run any code.
+            trust_npz: Unpickle ``.npz`` files, which can run any code.
 
         Raises:
-            RecipeError: A file is missing or not as released; the message says what to download.
+            RecipeError: A file is missing or has an unknown layout; the message says what to download.
         """
         if not root.is_dir():
             raise RecipeError(f"{root}: no such folder; {self.get}")
@@ -78,13 +78,13 @@ class Corpus:
         except NanoEmoXError:
             raise
         except OSError as error:
-            raise RecipeError(f"{error.filename}: {error.strerror}; make it a file that you may read") from error
+            raise RecipeError(f"{error.filename}: {error.strerror}; check that it is a readable file") from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, csv.Error, RecursionError) as error:
             found = f"{type(error).__name__}: {str(error)[:200]}"
-            raise RecipeError(f"{root}: not laid out as released ({found}); files read: {self.files}") from error
+            raise RecipeError(f"{root}: not the released layout ({found}); files read: {self.files}") from error
 
 
-_MER = "research only, signed licence; neither clips nor labels may be passed on"
+_MER = "research only, signed licence; clips and labels may not be redistributed"
 _MER_FILES = "video/*.mp4; words: subtitle_chieng.csv or transcription-engchi-polish.csv"
 _UNIBENCH = "transcription-engchi-polish.csv"
 _MMSA = "label.csv and Raw/VIDEO/CLIP.mp4 (MMSA)"
@@ -284,4 +284,4 @@ READERS: Final[dict[str, Corpus]] = {
         "labels.csv (or the only .csv or .tsv), the files it names",
     ),
 }
-"""Name -> corpus; a line added here adds one."""
+"""Name -> corpus."""

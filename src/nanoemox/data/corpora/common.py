@@ -1,4 +1,4 @@
-"""What readers share: the fields of a sample that do not depend on the task."""
+"""The fields of a sample that do not depend on the task, shared by all readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nanoemox.types import Turn
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a sample comes from; fields as in :class:`~nanoemox.data.manifest.Sample`."""
+    """A clip or turn without its task; fields as in :class:`~nanoemox.data.manifest.Sample`."""
 
     id: str
     corpus: str
@@ -24,10 +24,10 @@ class Source:
     language: str = "en"
 
     def sample(self, task: str, labels: ClosedLabels | OpenLabels | TextLabels | ReplyLabels) -> Sample:
-        """Return the sample that asks a task; an empty subtitle is none."""
+        """Return the sample of a task; an empty subtitle becomes None."""
         shared = {field.name: getattr(self, field.name) for field in fields(self)}
         return Sample(task=task, labels=labels, **shared | {"subtitle": self.subtitle or None})
 
     def closed(self, task: str, label: str, candidates: tuple[str, ...]) -> Sample:
-        """Return the sample that asks a closed task."""
+        """Return the sample of a closed task."""
         return self.sample(task, ClosedLabels(label=label, candidates=candidates))

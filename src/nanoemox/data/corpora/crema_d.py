@@ -1,6 +1,6 @@
-"""CREMA-D: 91 actors say 12 sentences in six emotions (ODbL 1.0). There is no official split: everything trains.
+"""CREMA-D: 91 actors say 12 sentences in six emotions (ODbL 1.0). There is no official split: all is for training.
 
-The words are known from the sentence's code. Reference: the authors' file leaves them empty.
+The code of the sentence gives the subtitle. Reference: empty in the authors' file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MISSPELT: Final[Mapping[str, str]] = {"1040_ITH_SAD_XX": "1040_ITH_SAD_X"}
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample a take, of the authors' JSON or of the release's list of names."""
+    """Return one sample per take, from the authors' JSON or the release's list of names."""
     listed = find_or_none(root, "crema_d_annotations.json")
     if listed is not None:
         names = [message.name for message in read_messages(listed)]
@@ -54,8 +54,8 @@ def read(root: Path) -> list[Sample]:
 def _sample(name: str, clips: Clips) -> Sample:
     take = _NAME.fullmatch(name)
     if take is None or take["felt"] not in _EMOTIONS or take["said"] not in _SENTENCES:
-        raise RecipeError(f"crema_d: {name!r} is no take's name, such as 1001_DFA_ANG_XX")
-    # Paper: speech alone. So a sound file comes before the release's Flash video of the same take.
+        raise RecipeError(f"crema_d: {name!r} is not the name of a take, such as 1001_DFA_ANG_XX")
+    # Paper: speech alone, so an audio file takes precedence over the release's Flash video.
     media = clips.at(f"AudioWAV/{take['id']}.wav", clips.path(take["id"], name))
     source = Source(
         id=take["id"],

@@ -1,6 +1,6 @@
 """EmoDB: ten actors say ten German sentences in seven emotions, encoded in the file names (free; cite the paper).
 
-There is no official split: speakers 03 to 12 train, 13 and 14 validate, 15 and 16 test.
+There is no official split; ours: speakers 03 to 12 for training, 13 and 14 for validation, 15 and 16 for testing.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",  # codespell:ignore
 }
 _NAME: Final = re.compile(r"(?P<speaker>\d\d)(?P<said>[ab]\d\d)(?P<felt>[WLEAFTN])[a-z]?")
-_HELD: Final[Mapping[str, Split]] = {"13": "validation", "14": "validation", "15": "test", "16": "test"}
+_HELD_OUT: Final[Mapping[str, Split]] = {"13": "validation", "14": "validation", "15": "test", "16": "test"}
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample a recording."""
+    """Return one sample per recording."""
     out = []
     for path in sorted(root.rglob("*.wav")):
         take = _NAME.fullmatch(path.stem)
@@ -44,7 +44,7 @@ def read(root: Path) -> list[Sample]:
             source = Source(
                 id=path.stem,
                 corpus="emodb",
-                split=_HELD.get(take["speaker"], "train"),
+                split=_HELD_OUT.get(take["speaker"], "train"),
                 media=path.relative_to(root).as_posix(),
                 subtitle=_SENTENCES.get(take["said"]),
                 speaker=take["speaker"],

@@ -1,7 +1,7 @@
-"""EmpatheticDialogues: talks about a situation that somebody felt (CC BY-NC 4.0).
+"""EmpatheticDialogues: conversations about an emotional situation (CC BY-NC 4.0).
 
-The first turn is classified into 32 feelings; every turn of the listener is a target reply. Cause and goal of a
-reply are not annotated, so it comes without a chain.
+The first turn has one of 32 emotions; every turn of the listener is a target reply. Cause and goal are not annotated,
+so replies have no chain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nanoemox.tasks import ERG, LABEL_SETS, MER
 from nanoemox.types import RecipeError, Turn
 
 LABELS: Final = LABEL_SETS["avamerg"]
-"""AvaMERG took its 32 words from here."""
+"""AvaMERG uses the 32 labels of this corpus."""
 _FILES: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("valid", "validation"), ("test", "test"))
 _TALK, _CONTEXT, _SAID = 0, 2, 5
 _FIELDS: Final = 8
@@ -25,7 +25,7 @@ _SPEAKER, _LISTENER = "speaker", "listener"
 
 
 def read(root: Path) -> list[Sample]:
-    """Return the samples of every talk."""
+    """Return the samples of all conversations."""
     found = [(split, find_or_none(root, f"{part}.csv", f"empatheticdialogues/{part}.csv")) for part, split in _FILES]
     if not any(path for _, path in found):
         find(root, "train.csv", "empatheticdialogues/train.csv")
@@ -37,7 +37,7 @@ def read(root: Path) -> list[Sample]:
 
 
 def _talks(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield key, feeling and turns. Commas are spelt ``_comma_``, quotes are not quoted: no format of CSV."""
+    """Yield key, emotion and turns. Not CSV: commas are written ``_comma_``, and quotes are not escaped."""
     key, feeling, turns = "", "", list[str]()
     for number, line in enumerate(read_text(path).split("\n")[1:], 2):
         fields = line.split(",")

@@ -1,10 +1,9 @@
 """ESConv: emotional support between strangers (CC BY-NC 4.0).
 
-Without the release's large training file, the development file trains and the test file validates.
+Without the release's large training file, the development file is used for training and the test file for validation.
 
-Every line of the files is a window of a dialogue that ends in the listener's reply, with the listener's strategy in
-brackets. Conversations in which help failed teach how people speak but not how to help, so only their replies that
-the seeker rated 4 or 5 are used. Nobody annotated what the listener understood, so replies come without a chain.
+Every line of the files is a window of a dialogue that ends with the listener's reply, the listener's strategy in
+brackets. Of failed conversations only replies that the seeker rated 4 or 5 are used. The chain is not annotated.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ class SupportReply:
     """One reply of a listener.
 
     Attributes:
-        source: The turn that is replied to, with up to four turns before it.
+        source: The turn before the reply, with a history of up to four turns.
         reply: The reply.
-        said: All turns of the seeker so far, oldest first.
+        said: All previous turns of the seeker, oldest first.
         strategy: The listener's annotated strategy.
-        emotion: The seeker's annotated emotion, where the file has it.
+        emotion: The seeker's annotated emotion, if the file has it.
     """
 
     source: Source
@@ -52,12 +51,12 @@ class SupportReply:
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample for each reply that answers something; ``root`` holds the ``*WithStrategy_short.tsv``."""
+    """Return one sample per reply; ``root`` contains the ``*WithStrategy_short.tsv``."""
     return [found.source.sample(ERG.key, ReplyLabels(reply=found.reply)) for found in replies(root)]
 
 
 def replies(root: Path) -> Iterator[SupportReply]:
-    """Yield the replies of all files with what is annotated of them."""
+    """Yield the replies of all files with their annotations."""
     files = _WITHOUT_TRAIN if find_or_none(root, _FILE.format("train")) is None else _RELEASE
     for part, split in files:
         for number, line in enumerate(read_text(find(root, _FILE.format(part))).split("\n"), 1):
@@ -87,7 +86,7 @@ def _failed(number: int, conversation: dict[str, Any]) -> Iterator[SupportReply]
 
 
 def _reply(key: str, split: Split, turns: list[Utterance], emotion: str | None = None) -> Iterator[SupportReply]:
-    """Yield the last turn as a reply, unless it is too short, too long or has no turn before it."""
+    """Yield the last turn as a reply, unless it is too short, too long or has no previous turn."""
     *before, (role, reply, strategy) = turns
     if role != LISTENER or len(reply.split()) not in REPLY_WORDS:
         return
@@ -97,7 +96,7 @@ def _reply(key: str, split: Split, turns: list[Utterance], emotion: str | None =
             merged[-1] = (who, f"{merged[-1][1]} {text}")
         else:
             merged.append((who, text))
-    # Listeners often write twice in a row: the reply then answers what was said before the first.
+    # Listeners often write twice in a row: the reply then belongs to the turn before the first.
     while merged and merged[-1][0] == LISTENER:
         merged.pop()
     if not merged:

@@ -1,7 +1,7 @@
 """CAER, FERV39K and DFEW: faces in films and television with one of seven emotions (research only).
 
-CAER holds labels in its folders; FERV39K in lists of clips; DFEW in the votes of ten people or in the lists of its
-five folds, of which the first is taken. DFEW's and FERV39K's clips come from films of any language.
+Labels are folder names in CAER, lists of clips in FERV39K, and the votes of ten annotators or the lists of five folds
+in DFEW, of which the first is used. The language of clips in DFEW and FERV39K is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nanoemox.tasks import LABEL_SETS, MER
 
 _JOINED: Final = "caer_ferv39k_ann.json"
 _UNKNOWN: Final = "und"
-"""ISO 639 for a language that is not known."""
+"""ISO 639 code of an undetermined language."""
 _CAER: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("validation", "validation"), ("test", "test"))
 _PARTS: Final[tuple[Split, ...]] = ("train", "test")
 _MAJORITY: Final = 6
@@ -37,7 +37,7 @@ _MAJORITY: Final = 6
 
 
 def read_caer(root: Path) -> list[Sample]:
-    """Return CAER: of its folders, or of the file in which the authors joined it with FERV39K."""
+    """Return CAER: from its folders, or from the authors' joint file with FERV39K."""
     joined = find_or_none(root, _JOINED)
     if joined is not None:
         return _joined(root, joined, "caer")
@@ -58,7 +58,7 @@ def read_caer(root: Path) -> list[Sample]:
 
 
 def read_ferv39k(root: Path) -> list[Sample]:
-    """Return FERV39K: of its lists for all scenes, or of the authors' joined file."""
+    """Return FERV39K: from its lists for all scenes, or from the authors' joint file."""
     joined = find_or_none(root, _JOINED)
     if joined is not None:
         return _joined(root, joined, "ferv39k")
@@ -74,7 +74,7 @@ def read_ferv39k(root: Path) -> list[Sample]:
     for split, path in lists.items():
         for place, label in _pairs(path) if path else ():
             scene, _, number = PurePosixPath(place).with_suffix("").parts[-3:]
-            # The index of the label is one of the order of our label set; a folder name spells it too.
+            # The label is an index into our label set, or spelt out.
             spelt = candidates[int(label)] if label.isdecimal() else label
             felt = match_label(spelt, candidates, f"{path}: {place}")
             folder = "/".join(PurePosixPath(place).parts[-3:-1])
@@ -86,8 +86,8 @@ def read_ferv39k(root: Path) -> list[Sample]:
 
 
 def read_dfew(root: Path) -> list[Sample]:
-    """Return DFEW: fold 1 of its lists; or, without a split and so for training, its votes."""
-    candidates = LABEL_SETS["ferv39k"]  # the same seven in the same order
+    """Return DFEW: fold 1 of its lists, or its votes, which have no split and are for training."""
+    candidates = LABEL_SETS["ferv39k"]  # the same seven labels in the same order
     clips = Clips(root, "Clip/original/{name}.mp4")
     out = []
     for split, number, index in _dfew(root):
@@ -98,7 +98,7 @@ def read_dfew(root: Path) -> list[Sample]:
 
 
 def _dfew(root: Path) -> Iterator[tuple[Split, int, int]]:
-    """Yield split, clip number, index of the label."""
+    """Yield split, clip number and label index."""
     lists = {split: _dfew_list(root, split) for split in _PARTS}
     if any(lists.values()):
         for split, path in lists.items():
@@ -120,7 +120,7 @@ def _dfew_list(root: Path, split: Split) -> Path | None:
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the path and the label of lines without a header: ``<path> <label>``."""
+    """Yield path and label of each line ``<path> <label>``; there is no header."""
     for line in read_text(path).split("\n"):
         if line.strip():
             place, label = line.replace("\\", "/").rsplit(None, 1)
@@ -128,7 +128,7 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _joined(root: Path, path: Path, corpus: str) -> list[Sample]:
-    """Read one corpus' share of the authors' joined file; no part of it is held out."""
+    """Read one corpus of the authors' joint file, all for training."""
     candidates = LABEL_SETS[corpus]
     clips = Clips(root, "video/{name}.mp4")
     out = []
@@ -140,7 +140,7 @@ def _joined(root: Path, path: Path, corpus: str) -> list[Sample]:
 
 
 def _whose(path: str) -> str:
-    """Return the corpus of a clip of the joined file, by its folder or else its suffix (CAER is released as avi)."""
+    """Return the corpus of a clip in the joint file by its folder, else by its suffix (CAER is released as avi)."""
     named = re.search(r"caer|ferv", path.lower())
     caer = path.lower().endswith(".avi") if named is None else named[0] == "caer"
     return "caer" if caer else "ferv39k"

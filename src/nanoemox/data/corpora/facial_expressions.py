@@ -1,6 +1,6 @@
 """Facial expressions: 13,718 photographs in 8 classes (repository Apache-2.0, image rights unclear, labels noisy).
 
-There is no official split: a fifth is held out by a hash of the file name, which anyone can repeat.
+There is no official split: a fifth is held out, selected by a hash of the file name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def split_of(image: str) -> Split:
 
 
 def photographs(root: Path) -> list[tuple[str, str]]:
-    """List ``(image, label)`` in the order of the legend."""
+    """List ``(image, label)`` in the order of ``legend.csv``."""
     return [(row["image"], row["emotion"].lower()) for row in read_table(root / "legend.csv", "image", "emotion")]
 
 
@@ -35,5 +35,5 @@ def source_of(image: str) -> Source:
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample a photograph; ``root`` holds ``legend.csv`` and ``images``."""
+    """Return one sample per photograph; ``root`` contains ``legend.csv`` and ``images``."""
     return [source_of(image).closed(MER.key, label, LABELS) for image, label in photographs(root)]

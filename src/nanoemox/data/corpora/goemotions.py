@@ -1,7 +1,7 @@
 """GoEmotions: Reddit comments with emotion labels (CC BY 4.0).
 
-Comments with one emotion feed closed recognition among the seven Ekman classes, into which the release's own mapping
-folds its 28 labels. All comments feed the open vocabulary, with the labels as released.
+Comments with one emotion are samples of closed recognition among seven Ekman classes, by the release's mapping of its
+28 labels. All comments are samples of open-vocabulary recognition, with the released labels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def ekman_classes(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read(root: Path) -> list[Sample]:
-    """Return the samples of train, dev and, where it is there, test."""
+    """Return the samples of train, dev and, if present, test."""
     names = read_text(find(root, "labels.txt", "emotions.txt")).split()
     find(root, "train.tsv", "dev.tsv", "test.tsv")
     out: list[Sample] = []

@@ -1,6 +1,6 @@
-"""IEMOCAP in four classes, happiness with excitement as one; session 5 tests (release form of USC).
+"""IEMOCAP in four classes, happiness and excitement merged; session 5 is the test part (release form of USC).
 
-Releases: its own folders of sessions; MER-UniBench's label file; any of EmoBox's folds.
+Supported releases: the original session folders; MER-UniBench's label file; any of EmoBox's folds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TEST_SESSION: Final = "Ses05"
 
 
 def read(root: Path, *, trust_npz: bool = False) -> list[Sample]:
-    """Return one sample an utterance of one of the four classes."""
+    """Return one sample per utterance of the four classes."""
     said = _transcripts(root) or read_transcripts(root, "english")
     clips = Clips(root, "subvideo-tgt/{name}.avi")
     out = []

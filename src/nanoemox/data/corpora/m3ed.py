@@ -1,7 +1,7 @@
 """M3ED: utterances of Chinese television dialogue with an emotion (agreement with its makers).
 
-Releases: its own annotation with lists of dramas; EmoBox's fold 1, which holds no words; the authors' JSON, which
-holds no split.
+Supported releases: the original annotation with lists of dramas; EmoBox's fold 1, without text; the authors' JSON,
+without splits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FOLDS: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("valid", "v
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample an utterance, by the name of its sound file (``A_anjia_1_1``)."""
+    """Return one sample per utterance; its id is the name of the audio file (``A_anjia_1_1``)."""
     clips = Clips(root, "modality_speech/{name}.wav")
     out = []
     for source, label in _sources(root, clips):

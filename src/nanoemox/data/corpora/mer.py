@@ -1,7 +1,7 @@
-"""MER2023 and MER2024, six emotions; MER-Caption+ and OV-MERD, open vocabulary; MERR and EMER, explained.
+"""MER2023 and MER2024, six emotions; MER-Caption+ and OV-MERD, open vocabulary; MERR and EMER, explanations.
 
-All are clips of Chinese films and television under the MER challenges' licence: research only, and neither clips nor
-labels may be passed on. Transcripts are in English if a translation exists, as in the protocol.
+All are clips of Chinese films and television under the MER challenges' licence: research only, no redistribution of
+clips or labels. Transcripts are in English if a translation exists, as in the protocol.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CLIP: Final = "video/{name}.mp4"
 
 
 def read_2023(root: Path, *, trust_npz: bool = False) -> list[Sample]:
-    """Return MER2023: training and first test part."""
+    """Return MER2023: training part and first test part."""
     return _read(root, "mer2023", _TABLES_2023, "english", trust_npz=trust_npz)
 
 
 def read_2024(root: Path, *, trust_npz: bool = False) -> list[Sample]:
-    """Return MER2024: labelled and half-supervised test part; its words stay Chinese, as the protocol has it."""
+    """Return MER2024: labelled part and semi-supervised test part; in Chinese, as in the protocol."""
     return _read(root, "mer2024", _TABLES_2024, "chinese", trust_npz=trust_npz)
 
 
@@ -54,7 +54,7 @@ def _read(
 def _labels(
     root: Path, tables: tuple[tuple[Split, tuple[str, ...]], ...], *, trust_npz: bool
 ) -> Iterator[tuple[Split, str, str]]:
-    """Yield split, clip, label: of the label tables, or else of the pickled file."""
+    """Yield split, clip and label from the label tables, else from the pickled file."""
     found = [(split, find_or_none(root, *names)) for split, names in tables]
     if not any(path for _, path in found):
         npz = find(root, *_NPZ, *(names[0] for _, names in tables))
@@ -70,14 +70,14 @@ def _source(corpus: str, split: Split, name: str, clips: Clips, words: str) -> S
 
 
 def read_caption_plus(root: Path) -> list[Sample]:
-    """Return MER-Caption+: emotion words and explanation of every clip."""
+    """Return MER-Caption+: emotion words and explanations."""
     words = find(root, "track2_train_mercaptionplus.csv")
     reasons = find(root, "track3_train_mercaptionplus.csv")
     return _open(root, "mercaptionplus", "train", words, reasons)
 
 
 def read_ov_merd(root: Path) -> list[Sample]:
-    """Return OV-MERD: emotion words and, where released, explanations."""
+    """Return OV-MERD: emotion words and, if released, explanations."""
     words = find(root, "track2_train_ovmerd.csv", "check-openset.csv", "final-openset-english.csv")
     return _open(root, "ov_merd", "test", words, find_or_none(root, "track3_train_ovmerd.csv"))
 
@@ -97,7 +97,7 @@ def _open(root: Path, corpus: str, split: Split, words: Path, reasons: Path | No
 
 
 def read_merr(root: Path) -> list[Sample]:
-    """Return MERR's fine-grained part: explanation and emotion of every clip."""
+    """Return MERR's fine-grained part: explanations and emotions."""
     path = find(root, "MERR_fine_grained.json", *sorted(p.name for p in root.glob("MERR_fine_grained*.json")))
     candidates = LABEL_SETS["merr"]
     clips = Clips(root, _CLIP)
@@ -111,7 +111,7 @@ def read_merr(root: Path) -> list[Sample]:
 
 
 def read_emer(root: Path) -> list[Sample]:
-    """Return EMER, explained: the 100 clips of its first version, or the 332 of its second."""
+    """Return EMER's explanations: the 100 clips of its first version, or the 332 of its second."""
     first = find_or_none(root, "gt-eng.csv")
     path = first or find(root, "final-EMER-reason.csv", "gt-eng.csv")
     name, reason = ("names", "reasons") if first else ("name", "english")

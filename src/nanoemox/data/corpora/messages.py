@@ -1,7 +1,7 @@
-"""Annotation files of others that hold several corpora in one shape.
+"""Third-party annotation formats that cover several corpora.
 
-Three shapes: the Nano-EmoX authors' chat messages, MMLA's lists for LLaMA-Factory and Swift, and EmoBox's JSON lines.
-The folders in their paths are their makers' own; only the last part of a path says something.
+Three formats: the Nano-EmoX authors' chat messages, MMLA's lists for LLaMA-Factory and Swift, and EmoBox's JSON lines.
+Folders in their paths are specific to their authors' machines; only the file name is used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from nanoemox.data.corpora.releases import read_json, read_json_lines
 
 SAID: Final = re.compile(r"the speaker says: (?P<text>.*?)\.? Based on the text", re.DOTALL)
-"""How MMLA's prompts quote the words."""
+"""The transcript in MMLA's prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Message:
     Attributes:
         name: File name without folder and suffix.
         path: Path as listed, with ``/``.
-        text: The words, possibly none.
-        answer: The label as spelt.
+        text: The transcript, possibly empty.
+        answer: The label as written.
     """
 
     name: str
@@ -49,7 +49,7 @@ def read_messages(path: Path) -> list[Message]:
 
 
 def read_mmla(path: Path) -> list[Message]:
-    """Read an MMLA list: ``.json`` as LLaMA-Factory takes it, ``.jsonl`` as Swift does."""
+    """Read an MMLA list: ``.json`` in LLaMA-Factory's format, ``.jsonl`` in Swift's."""
     rows: list[Any] = read_json_lines(path) if path.suffix == ".jsonl" else read_json(path)
     out = []
     for row in rows:
@@ -63,5 +63,5 @@ def read_mmla(path: Path) -> list[Message]:
 
 
 def read_emobox(path: Path) -> list[Message]:
-    """Read EmoBox's JSON lines: ``{wav, emo}``; they hold no words."""
+    """Read EmoBox's JSON lines: ``{wav, emo}``, without text."""
     return [_message(row["wav"], "", row["emo"]) for row in read_json_lines(path)]

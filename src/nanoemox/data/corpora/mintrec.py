@@ -1,8 +1,8 @@
 """MIntRec and MIntRec2.0: intents in television dialogue (research only).
 
-Releases: the corpora's own ``train/dev/test.tsv``; or the authors' JSON, whose training file holds most of the
-development clips too, with MMLA's lists of development and test clips. A clip that any list holds out is never
-a training sample. Reference: the authors trained on the development clips; recipes set ``merge_validation``.
+Supported releases: the original ``train/dev/test.tsv``; or the authors' JSON, whose training file also contains most
+development clips, with MMLA's lists of development and test clips. A held-out clip of any list is never a training
+sample. Reference: the authors trained on the development clips; recipes set ``merge_validation``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _TSV: Final[tuple[tuple[str, Split], ...]] = (("train", "train"), ("dev", "valid
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How one of the two corpora is released.
+    """File names of one of the two corpora.
 
     Attributes:
         corpus: Our name.
         authors: ``NAME`` of the authors' ``train_NAME_ann.json``.
         mmla: MMLA's name.
-        folder: Folder of a release's in-scope tables.
-        key: From a row of its tables to the clip's name and where its video may lie.
+        folder: Folder of the release's in-scope tables.
+        key: From a row of its tables to the clip's name and the path of its video.
     """
 
     corpus: str
@@ -67,7 +67,7 @@ def read(root: Path) -> list[Sample]:
 
 
 def read_second(root: Path) -> list[Sample]:
-    """Return MIntRec2.0, its in-scope utterances."""
+    """Return the in-scope utterances of MIntRec2.0."""
     return _read(root, _SECOND)
 
 
@@ -85,12 +85,12 @@ def _read(root: Path, layout: _Layout) -> list[Sample]:
     out: dict[str, Sample] = {}
     for split, message in listed:
         sample = _sample(layout.corpus, split, message, clips)
-        out.setdefault(sample.id, sample)  # held out lists come first
+        out.setdefault(sample.id, sample)  # held-out lists come first
     return list(out.values())
 
 
 def _tabled(folder: Path, layout: _Layout) -> Iterator[tuple[Split, Message]]:
-    """Read the release's own tables; an utterance out of scope has no intent to learn."""
+    """Read the release's tables without out-of-scope utterances."""
     for stem, split in _TSV:
         for row in read_table(find(folder, f"{stem}.tsv"), "text", "label"):
             if format_label(row["label"]) not in {"uncertain", "unk", "oos"}:
@@ -99,7 +99,7 @@ def _tabled(folder: Path, layout: _Layout) -> Iterator[tuple[Split, Message]]:
 
 
 def _listed(root: Path, layout: _Layout) -> Iterator[tuple[Split, Message]]:
-    """Read the lists of others: development, training, test."""
+    """Read third-party lists: development, training, test."""
 
     def authors(part: str) -> tuple[str, ...]:
         file = f"{part}_{layout.authors}_ann.json"

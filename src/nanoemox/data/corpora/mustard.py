@@ -1,8 +1,7 @@
 """MUStARD: sarcasm in television dialogue (MIT).
 
-It has none of the six tasks' labels; sarcasm is an intent question with two
-candidates, which teaches that candidates come with the question. Clips that MMLA evaluates on are left out by the
-overlap filter.
+It has labels of none of the six tasks: sarcasm is an intent question with two candidates, which teaches the model to
+use the candidates of the question. The overlap filter removes clips on which MMLA evaluates.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ CANDIDATES: Final = ("sincere", "sarcastic")
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample an utterance, all for training; ``root`` holds ``sarcasm_data.json``."""
+    """Return one sample per utterance, all for training; ``root`` contains ``sarcasm_data.json``."""
     rows = read_json(find(root, "sarcasm_data.json", "data/sarcasm_data.json"))
     clips = Clips(root, "utterances_final/{name}.mp4")
     out = []

@@ -1,7 +1,7 @@
-"""RAVDESS: acted speech (CC BY-NC-SA 4.0), audiovisual or voice alone, as its file names say.
+"""RAVDESS: acted speech (CC BY-NC-SA 4.0), audiovisual or audio only; the file names encode the labels.
 
-Split by actor: 1 to 16 train, 17 to 20 validate, 21 to 24 test. The two sentences say nothing about the feeling. Songs
-and the takes without sound are left out; where a take is there with and without picture, the one with picture is taken.
+Split by actor: 1 to 16 for training, 17 to 20 for validation, 21 to 24 for testing. The two sentences are neutral.
+Songs and silent takes are skipped; of a take with and without video, the one with video is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def split_of(actor: int) -> Split:
 
 
 def takes(root: Path) -> list[dict[str, str]]:
-    """List the spoken takes under a folder in the order of their paths: ``file`` and the fields of its name."""
+    """List the spoken takes in a folder in the order of their paths: ``file`` and the fields of its name."""
     found: dict[str, tuple[bool, dict[str, str]]] = {}
     for path in sorted(root.rglob("*-*-*-*-*-*-*.*")):
         fields = path.stem.split("-")
@@ -50,7 +50,7 @@ def takes(root: Path) -> list[dict[str, str]]:
 
 
 def source_of(row: Mapping[str, str], media: str, corpus: str = "ravdess") -> Source:
-    """Return the source of a take that :func:`takes` lists."""
+    """Return the source of a take of :func:`takes`."""
     actor = int(row["actor"])
     return Source(
         id=Path(media).stem,
@@ -63,7 +63,7 @@ def source_of(row: Mapping[str, str], media: str, corpus: str = "ravdess") -> So
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample an utterance under a folder."""
+    """Return one sample per take in a folder."""
     found = takes(root)
     if not found:
         raise missing(root, "03-01-*.wav", "01-01-*.mp4")

@@ -1,4 +1,4 @@
-"""What readers of released files share: finding files, reading tables, spelling labels, locating clips."""
+"""Helpers for readers: finding files, reading tables, matching labels, locating clips."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _SYNONYMS: Final = {
 
 
 def family(label: str) -> str:
-    """Return the common name of a corpus' label: ``anger`` and ``angry`` are one."""
+    """Return the common form of a label: ``anger`` and ``angry`` are the same."""
     label = label.lower()
     return _SYNONYMS.get(label, label)
 
 
 def find_or_none(root: Path, *names: str) -> Path | None:
-    """Return the first file of these names under ``root`` that exists."""
+    """Return the first of these files under ``root`` that exists."""
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def find(root: Path, *names: str) -> Path:
-    """Return the first file of these names under ``root`` that exists.
+    """Return the first of these files under ``root`` that exists.
 
     Raises:
-        FileNotFoundError: None does; its ``filename`` lists them.
+        FileNotFoundError: None exists; its ``filename`` lists them.
     """
     path = find_or_none(root, *names)
     if path is None:
@@ -49,7 +49,7 @@ def find(root: Path, *names: str) -> Path:
 
 
 def missing(root: Path, *names: str) -> FileNotFoundError:
-    """Return the error of files, any of which would do."""
+    """Return the error for missing files, any of which would suffice."""
     return FileNotFoundError(errno.ENOENT, "no such file", f"{' or '.join(names)} in {root}")
 
 
@@ -69,21 +69,21 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        RecipeError: It is none.
+        RecipeError: The file is not JSON.
     """
     text = read_text(path)
     try:
         return parse_json(text)
-    except (ValueError, RecursionError) as error:  # too deep, or a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # too deep, or a number with thousands of digits
         raise RecipeError(f"{path}: not JSON: {error}; download it again") from error
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON; halves of characters, which it can hold and nothing can print, become question marks.
+    """Parse JSON; lone surrogates, which cannot be encoded, become question marks.
 
     Raises:
-        ValueError: It is none.
-        RecursionError: It is too deep.
+        ValueError: The text is not JSON.
+        RecursionError: It is nested too deeply.
     """
     value = json.loads(text)
     if _HALF.search(text):
@@ -92,10 +92,10 @@ def parse_json(text: str) -> Any:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Read JSON, one value a line.
+    """Read JSON lines.
 
     Raises:
-        RecipeError: A line is none.
+        RecipeError: A line is not JSON.
     """
     out = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -112,7 +112,7 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
 
     Args:
         path: The file; ``.tsv`` is separated by tabs, without quotes.
-        columns: Columns, in lower case, that must be there.
+        columns: Required columns, in lower case.
 
     Raises:
         RecipeError: A column is missing or the file is not UTF-8.
@@ -121,7 +121,7 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     first = text.partition("\n")[0]
     if path.suffix.lower() == ".tsv":
         reader = csv.DictReader(StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:  # spreadsheets of countries with a decimal comma write semicolons
+    else:  # spreadsheets in locales with a decimal comma write semicolons
         reader = csv.DictReader(StringIO(text, newline=""), delimiter="," if "," in first else ";")
     names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
     absent = [column for column in columns if column not in names]
@@ -132,10 +132,10 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
 
 
 def match_label(label: str, candidates: Sequence[str], where: str) -> str:
-    """Return the candidate that a label spells: ``Happy``, ``happiness`` and ``joy`` are one.
+    """Return the candidate that matches a label: ``Happy``, ``happiness`` and ``joy`` are the same.
 
     Raises:
-        RecipeError: None; the message names ``where``.
+        RecipeError: None matches; the message names ``where``.
     """
     folded = format_label(label)
     if folded in candidates:
@@ -147,17 +147,17 @@ def match_label(label: str, candidates: Sequence[str], where: str) -> str:
 
 
 def open_labels(text: str) -> tuple[str, ...]:
-    """Read a printed list of emotion words, ``['a', 'b']`` or ``[a, b]``; an empty one means ``neutral``."""
+    """Parse a printed list of emotion words, ``['a', 'b']`` or ``[a, b]``; an empty one means ``neutral``."""
     words = (format_label(part.strip(" '\"")) for part in text.strip(" []").split(","))
     return tuple(dict.fromkeys(filter(None, words))) or ("neutral",)
 
 
 class Clips:
-    """The media files under a root by name without suffix; a name heard and seen is taken as video.
+    """The media files under a root, by name without suffix; of a name with video and audio, the video.
 
     Args:
-        root: Folder that paths are relative to; all of it is searched.
-        expected: Where a clip that is not there should lie, with ``{name}``.
+        root: Folder that paths are relative to; searched recursively.
+        expected: Path of a missing clip, with ``{name}``.
     """
 
     def __init__(self, root: Path, expected: str) -> None:
@@ -171,7 +171,7 @@ class Clips:
             for file in sorted(files):
                 stem, suffix = os.path.splitext(file)
                 order = rank.get(suffix.lower())
-                # macOS archives hold a second file "._name" of attributes for every clip.
+                # macOS archives contain a second file "._name" for every clip.
                 if order is None or stem.startswith("."):
                     continue
                 place = (Path(folder) / file).relative_to(root).as_posix()
@@ -181,10 +181,10 @@ class Clips:
                     self._found[stem] = place
 
     def path(self, name: str, *others: str) -> str:
-        """Return the path of a clip, known by any of these names; where there is none, the expected one."""
+        """Return the path of a clip under any of these names; if there is none, the expected path."""
         found = (self._found[n] for n in (name, *others) if n in self._found)
         return next(found, self._expected.format(name=name))
 
     def at(self, *places: str) -> str:
-        """Return the first of these paths that there is, else the first: for names that repeat between folders."""
+        """Return the first of these paths that exists, else the first; for names that repeat between folders."""
         return next((place for place in places if place in self._places), places[0])

@@ -1,8 +1,8 @@
-"""CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2: how positive an utterance is (research only).
+"""CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2: sentiment of utterances (research only).
 
-The label is the sign of the annotated value; zero is ``neutral``. Reference: the protocol drops zeros when it scores;
-here they are kept, and the scorer drops them. Releases: the table of MMSA (``label.csv`` beside ``Raw``);
-MER-UniBench's label file; MMLA's lists, which hold the sign alone (for MOSI and CH-SIMS v2).
+The label is the sign of the annotated value; zero is ``neutral``. Reference: the protocol drops zeros in scoring; here
+they stay samples. Supported releases: the table of MMSA (``label.csv`` beside ``Raw``); MER-UniBench's label file;
+MMLA's lists, with the sign only (for MOSI and CH-SIMS v2).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _TABLES: Final = ("label.csv", "meta.csv", "meta(s).csv", "Processed/label.csv")
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """One of the four.
+    """One of the four corpora.
 
     Attributes:
         corpus: Our name.
-        language: Of words and voice.
-        mmla: MMLA's name, where its lists are this corpus.
+        language: Spoken language.
+        mmla: MMLA's name, if it has lists of this corpus.
     """
 
     corpus: str
@@ -67,7 +67,7 @@ def _sources(part: _Set, root: Path, clips: Clips, *, trust_npz: bool) -> Iterat
             if row["mode"] not in _MODES:
                 raise RecipeError(f"{table}: mode {row['mode']!r} is none of {', '.join(_MODES)}")
             video, clip = row["video_id"], row["clip_id"]
-            # Tables that passed through a spreadsheet have lost the zeros of CH-SIMS' clip numbers.
+            # Spreadsheets strip the leading zeros of CH-SIMS' clip numbers.
             clip = clip.zfill(4) if part.corpus == "ch_sims" else clip
             media = clips.at(f"Raw/{video}/{clip}.mp4", f"{video}/{clip}.mp4")
             name = f"{video}_{clip}"
@@ -93,7 +93,7 @@ def _source(part: _Set, split: Split, name: str, media: str, words: str) -> Sour
 
 
 def sign(value: float) -> str:
-    """Return the sentiment of an annotated value."""
+    """Return the label of an annotated value."""
     return "positive" if value > 0 else "negative" if value < 0 else "neutral"
 
 

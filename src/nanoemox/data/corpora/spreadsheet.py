@@ -1,25 +1,25 @@
-"""The cells of an ``.xlsx`` file's first sheet, read with the standard library: DFEW's votes come in one."""
+"""Reader of the first sheet of an ``.xlsx`` file with the standard library, for DFEW's votes."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import Final
-from xml.etree import ElementTree  # expat, which limits the growth of entities
+from xml.etree import ElementTree  # expat, which limits entity expansion
 from zipfile import BadZipFile, ZipFile
 
 from nanoemox.types import RecipeError
 
 _NAMESPACE: Final = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 MAX_BYTES: Final = 256 * 2**20
-"""Largest part that is unpacked: a small archive can hold a huge one."""
+"""Limit of an unpacked part, against decompression bombs."""
 
 
 def read_sheet(path: Path) -> list[dict[str, str]]:
-    """Return the rows below the first, by the names in the first; cells hold what was stored, not formulas.
+    """Return the rows below the header, by column name; cells have their stored values, not formulas.
 
     Raises:
-        RecipeError: The file is no spreadsheet.
+        RecipeError: The file is not a spreadsheet.
     """
     try:
         with ZipFile(path) as archive:

@@ -1,8 +1,7 @@
 """Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language,face_vectors]``.
 
-The table is ``labels.csv`` (or the only CSV or TSV file of the folder). A closed task's candidates are the labels that
-the table holds for it. Without a column ``split``, every tenth speaker (or file, where speakers are not named) is held
-out to validate.
+The table is ``labels.csv`` (or the only CSV or TSV file of the folder). The candidates of a closed task are its labels
+in the table. Without a column ``split``, every tenth speaker (or file, without speakers) is held out for validation.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _SPLITS: Final[Mapping[str, Split]] = {
     "dev": "validation", "test": "test",
 }  # fmt: skip
 HELD_OUT: Final = 10
-"""One of so many is held out where the table names no split."""
+"""One in this many is held out if the table has no split."""
 
 
 def read(root: Path) -> list[Sample]:
-    """Return one sample a row."""
+    """Return one sample per row."""
     path = _table(root)
     rows = read_table(path, "file", "label")
     for number, row in enumerate(rows, 2):
@@ -44,7 +43,7 @@ def _table(root: Path) -> Path:
     found = sorted(p for p in root.iterdir() if p.suffix.lower() in {".csv", ".tsv"})
     named = [p for p in found if p.stem == "labels"]
     if len(named or found) > 1:
-        raise RecipeError(f"{root}: {len(found)} tables, call the one to read labels.csv")
+        raise RecipeError(f"{root}: {len(found)} tables: rename the right one to labels.csv")
     if not found:
         raise missing(root, "labels.csv")
     return (named or found)[0]
@@ -57,7 +56,7 @@ def _candidates(path: Path, task: str, rows: list[dict[str, str]]) -> tuple[str,
     if task == MSA.key and used <= set(LABEL_SETS["sentiment"]):
         return LABEL_SETS["sentiment"]
     if len(used) < 2:
-        raise RecipeError(f"{path}: task {task} has one label, {', '.join(used)}: a choice needs two")
+        raise RecipeError(f"{path}: task {task} has one label, {', '.join(used)}: it needs at least two")
     return tuple(sorted(used))
 
 
@@ -66,7 +65,7 @@ def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> 
     vectors = row.get("face_vectors", "").strip().replace("\\", "/")
     for path in (file, vectors):
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise RecipeError(f"{where}: file {path!r} must lie in the table's folder")
+            raise RecipeError(f"{where}: file {path!r} must be inside the table's folder")
     if spelt and spelt not in _SPLITS:
         raise RecipeError(f"{where}: split {spelt!r} is none of {', '.join(_SPLITS)}")
     speaker = row.get("speaker", "").strip() or None

@@ -1,7 +1,7 @@
 """Label files of MER-UniBench: pickled dictionaries in ``.npz``, and tables of transcripts.
 
-``*_corpus`` -> clip name -> ``{emo, val}``. A pickle can run any code when it is opened, so such a file is opened only
-only if the user trusts the source.
+``*_corpus`` -> clip name -> ``{emo, val}``. Unpickling can run any code, so such a file is opened only if the user
+trusts its source.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def read_labels(path: Path, *, trust_npz: bool) -> dict[str, dict[str, dict[str,
     """Return part of the file -> clip name -> ``{emo, val}``.
 
     Raises:
-        RecipeError: The file's source is not trusted, or it is no such file.
+        RecipeError: The file is not trusted, or has another format.
     """
     if not trust_npz:
         raise RecipeError(
-            f"{path} holds pickled objects, which can run any code when opened: "
-            "read it with `nanoemox prepare --trust-npz` if you trust where it comes from"
+            f"{path} contains pickled objects, which can run any code when opened: "
+            "read it with `nanoemox prepare --trust-npz` if you trust its source"
         )
     try:
         with np.load(path, allow_pickle=True) as arrays:
@@ -42,12 +42,12 @@ def read_labels(path: Path, *, trust_npz: bool) -> dict[str, dict[str, dict[str,
 
 
 def by_split(labels: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[tuple[Split, str, dict[str, Any]]]:
-    """List ``(split, clip name, label)`` of the parts that have a split."""
+    """List ``(split, clip name, label)`` of the parts with a split."""
     return [(split, name, row) for part, split in CORPORA.items() for name, row in labels.get(part, {}).items()]
 
 
 def read_transcripts(root: Path, language: str) -> dict[str, str]:
-    """Return clip name -> words (column ``english`` or ``chinese``); nothing where the release holds no transcripts."""
+    """Return clip name -> transcript (column ``english`` or ``chinese``); empty if the release has none."""
     path = find_or_none(root, *TRANSCRIPTS)
     if path is None:
         return {}

@@ -18,18 +18,18 @@ from nanoemox.media.load import load_clip
 from nanoemox.types import MediaError
 
 LONG_S: Final = 60.0
-"""Longer clips of one utterance were probably cut wrongly."""
+"""Longer clips of one utterance were probably segmented wrongly."""
 _FRAMES: Final = 8
 _LFS: Final = b"version https://git-lfs"
 _WARNINGS: Final[tuple[tuple[str, str, Level], ...]] = (
     ("is silent", "silent", "warning"),
-    ("no sound that can be decoded", "silent", "warning"),
+    ("audio track cannot be decoded", "silent", "warning"),
     ("no audio track", "silent", "warning"),
     ("no face found", "faceless", "warning"),
     ("ends early", "truncated", "error"),
-    ("damaged or cut off", "truncated", "error"),
-    ("damaged pieces", "truncated", "warning"),
-    ("no picture that can be decoded", "unreadable", "warning"),
+    ("damaged or truncated", "truncated", "error"),
+    ("damaged parts", "truncated", "warning"),
+    ("no frame can be decoded", "unreadable", "warning"),
 )
 """Part of a warning of the decoder -> kind and level."""
 Seen = list[tuple[str, Level, str]]

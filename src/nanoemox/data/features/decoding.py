@@ -16,7 +16,7 @@ from nanoemox.model.branches import BRANCHES, read_branches
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import Clip, MediaError
 
-NO_MEDIA: Final = "holds neither picture nor sound"
+NO_MEDIA: Final = "contains neither video nor audio"
 Arrays = dict[str, npt.NDArray[Any]]
 
 

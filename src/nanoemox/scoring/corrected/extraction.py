@@ -1,9 +1,8 @@
 """Deterministic extraction of emotion words from an answer, without a language model.
 
-An answer that is a list ("The character's emotional state is tense, uneasy.") is read by ``nanoemox.tasks``; any other
-text by the rules of ``extraction_prose``. ``agreement`` measures, file by file, how near this comes to the label lists
-that a language model took from the same answers (the ``-openset.npz`` files of MER-UniBench); below ``RELIABLE`` a
-report should say that a language model reads these answers better.
+A list ("The character's emotional state is tense, uneasy.") is parsed by ``nanoemox.tasks``, any other text by the
+rules of ``prose``. ``agreement`` compares the result with the labels that a language model extracted from the same
+answers (the ``-openset.npz`` files of MER-UniBench); below ``RELIABLE`` reports recommend a language model.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ _CLAUSE_WORDS: Final = (
     "seem seemed appears appear feels felt looks look says sounds may might could can has have with who which"
 )
 _CLAUSE: Final = _DENIALS.union(_CLAUSE_WORDS.split())
-"""Words that make an item a clause, of a bare list and of an announced one (``_DENIALS``)."""
+"""Words that make an item of a bare list a clause; in a list with a lead-in only ``_DENIALS`` do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How near two extractions of the same answers are, each figure the mean over clips of a set's F1, in 0..1.
+    """Agreement of two extractions from the same answers: F1 of two sets of words, averaged over clips, in 0..1.
 
-    For two lists A and B of one clip, F1 = 2 |A & B| / (|A| + |B|), where A and B are sets of normalised words and an
-    empty list is read as ``{neutral}``, the class it means (MER-Caption+ has the same rule).
+    F1 = 2 |A & B| / (|A| + |B|), where A and B are the sets of normalised words of one clip; an empty list counts as
+    ``{neutral}``, as in MER-Caption+.
 
     Attributes:
-        words: Words folded to their base (``happily`` is ``happy``).
-        synonyms: Words folded to their group of synonyms (``glad`` is ``happy``): what the scores are made of.
-        num_clips: Clips compared.
+        words: F1 of base forms (``happily`` is ``happy``).
+        synonyms: F1 of groups of synonyms (``glad`` is ``happy``), on which the scores depend.
+        num_clips: Number of compared clips.
     """
 
     words: float
@@ -56,37 +55,37 @@ class Agreement:
 
     @property
     def reliable(self) -> bool:
-        """Whether the rules read these answers well enough to be scored without a language model."""
+        """Whether the rules are accurate enough on these answers to score them without a language model."""
         return self.synonyms >= RELIABLE
 
 
 def extract_words(text: str) -> tuple[str, ...]:
-    """Return the emotion words that an answer gives, in order, without repeats; possibly none.
+    """Return the emotion words of an answer in order, without repeats; possibly none.
 
-    A list keeps its words as written, known or not; from running text come bases of the lexicon.
+    Words of a list stay as written, known or not; words in running text become base forms of the lexicon.
     """
     answer = after_thought(text)
     return parse_labels(answer) if is_list(answer) else words_in_prose(answer)
 
 
 def after_thought(text: str) -> str:
-    """Return the text after a thought; a thought without any text after it is the answer."""
+    """Return the text after a thought, or the thought if there is no other text."""
     return _THOUGHT.split(text)[-1].strip() or text
 
 
 def is_answer_list(text: str) -> bool:
-    """Whether the text after a thought is a list of words (``is_list``), which needs no language model."""
+    """Whether the text after a thought is a list of words (``is_list``), so that no language model is needed."""
     return is_list(after_thought(text))
 
 
 def is_list(text: str) -> bool:
-    """Whether an answer is a list of words, announced or bare, and nothing else."""
-    body, announced = _LIST_LEAD.subn("", text.strip().removesuffix("</s>"), count=1)
+    """Whether an answer is only a list of words, with or without a lead-in."""
+    body, has_lead = _LIST_LEAD.subn("", text.strip().removesuffix("</s>"), count=1)
     body = _BULLET.sub("", body).strip(" .[]()*\n")
     if re.search(r"[.!?]\s+\S", body):
         return False
     items = [item for item in re.split(r"[,;\n]|\band\b", body) if item.strip()]
-    clause = _DENIALS if announced else _CLAUSE
+    clause = _DENIALS if has_lead else _CLAUSE
     return all(len(i.split()) <= MAX_LABEL_WORDS and (look_up(i) or not clause & _words(i)) for i in items)
 
 
@@ -95,9 +94,9 @@ def _words(text: str) -> set[str]:
 
 
 def agreement(first: Sequence[Sequence[str]], second: Sequence[Sequence[str]]) -> Agreement:
-    """Compare two extractions clip by clip; see ``Agreement`` for the figure."""
+    """Compare two extractions clip by clip; see ``Agreement``."""
     if len(first) != len(second) or not first:
-        raise NanoEmoXError(f"{len(first)} lists against {len(second)}; give one of each for at least 1 clip")
+        raise NanoEmoXError(f"{len(first)} and {len(second)} lists of words; give one of each per clip")
     words = synonyms = 0.0
     for one, other in zip(first, second, strict=True):
         a, b = _bases(one), _bases(other)

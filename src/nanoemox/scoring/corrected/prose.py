@@ -1,9 +1,9 @@
-"""Emotion words in running text, found by rules: what a description says that a person feels.
+"""Rule-based extraction of the emotion words that a description gives to a person.
 
-A description of a clip names many words of feeling, most of them in passing: of the room, of the tone, of what is not
-seen. Every word of the lexicon collects points for where it stands (``POINTS``): behind a verb of feeling, in the last
-verdict ("overall, she seems ..."), repeated; it loses some where the sentence speaks of surroundings, of other people
-or of doubt. Words under a negation, in quotation marks, or in a condition do not count at all.
+A description of a clip contains many emotion words, most of them not about the person. Every word of the lexicon gets
+points for its context (``POINTS``): after a verb of feeling, in the last verdict ("overall, she seems ..."), repeated.
+It loses points in sentences about surroundings, other people or doubt. Negated, quoted and conditional words are
+ignored.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ POINTS: Final[Mapping[str, float]] = {
     "surroundings": -0.5,
     "before": -2.0,
 }
-"""What speaks for a word, anywhere in the text, and what speaks against it, in all of its places."""
+"""Positive points count if any mention has the mark, negative ones only if all mentions have it."""
 FAMILY_POINTS: Final[Mapping[str, float]] = {
     "anger": 2.0, "sadness": 1.5, "fear": 1.0, "joy": 1.0, "surprise": 1.0, "doubt": 1.0, "contempt": 1.0,
     "boredom": 0.5, "calm": 0.5, "neutral": 0.5, "disgust": 0.5, "interest": -0.5, "positive": -1.0,
     "attitude": -2.5, "negative": -3.0, "act": -4.0, "mixed": -5.0,
 }  # fmt: skip
-"""Families that a description rarely names as a state start lower; the others start at 0."""
+"""Initial points by family, lower if descriptions rarely use it for a state; 0 for other families."""
 ENOUGH: Final = 3.5
 BEST: Final = 2.0
-"""Where no word has enough, the best one counts from here."""
+"""If no word has ``ENOUGH``, the best one is returned from this score on."""
 
 _FOR: Final = frozenset(name for name, value in POINTS.items() if value > 0) - {"last verdict", "again"}
 _AGAINST: Final = frozenset(name for name, value in POINTS.items() if value < 0)
 
 _QUOTES = re.compile(r"\"[^\"\n]{0,600}\"|“[^”]{0,600}”|「[^」]*」|(?<!\w)'[^'\n]{3,300}'(?!\w)")
-# A subtitle quoted without quotation marks, up to where the description goes on.
+# A subtitle without quotation marks, up to the continuation of the description.
 _UNQUOTED = re.compile(
     r"\bsubtitles?(?: content)?(?: is| says| states| reads)?\s*:[^\"]{0,600}?"
     r"(?=\b(?:in (?:the|this) text|based on|from (?:the|this)|it can be|according|the (?:character|reason)|we can)\b)"
@@ -101,18 +101,18 @@ _IF = re.compile(
     r"\b(?:if|whether|unless|would (?:be|feel|have)|not that|"
     r"(?:nothing|not|n't|no \w+) (?:that|suggests?|means?|indicates?|shows?|imply|implies)(?: that)?)\b[^,;:]*"
 )
-"""What begins a condition or a denial; either reaches to the next comma."""
+"""Start of a condition or denial; its scope ends at the next comma."""
 _CUE_REACH: Final = 80
 _CLOSE: Final = 12
 _VERDICT_REACH: Final = 100
-"""How many characters behind its end a cue, or a verdict's cue, still speaks of a word."""
+"""Characters from the end of a cue within which a word belongs to it; ``_CLOSE`` for words that are not plain."""
 _NEGATION_REACH: Final = 14
-"""How many words back a negation is looked for."""
+"""Scope of a negation in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One place of a word: its sentence's number and what speaks for and against it (names of ``POINTS``)."""
+    """One occurrence of a word: index of its sentence and its marks (names of ``POINTS``)."""
 
     word: LexiconWord
     sentence: int
@@ -120,7 +120,7 @@ class Mention:
 
 
 def words_in_prose(text: str) -> tuple[str, ...]:
-    """Return the bases of the emotion words that a description gives to a person, in order of appearance."""
+    """Return the base forms of the emotion words that a description gives to a person, in order of appearance."""
     places: dict[str, list[Mention]] = {}
     for mention in mentions(text):
         places.setdefault(mention.word.base, []).append(mention)
@@ -133,9 +133,9 @@ def words_in_prose(text: str) -> tuple[str, ...]:
 
 
 def mentions(text: str) -> Iterator[Mention]:
-    """Yield every place of an emotion word that is neither negated, quoted nor conditional."""
-    spoken = _QUOTES.sub(" ", _TAGS.sub(" ", text.replace("’", "'"))).casefold()
-    low = _INSTEAD.sub("without", _UNQUOTED.sub(" subtitle. ", spoken))
+    """Yield every occurrence of an emotion word that is not negated, quoted or conditional."""
+    unquoted = _QUOTES.sub(" ", _TAGS.sub(" ", text.replace("’", "'"))).casefold()
+    low = _INSTEAD.sub("without", _UNQUOTED.sub(" subtitle. ", unquoted))
     marked = _MARK.search(low)
     start = 0
     sentences = []
@@ -149,7 +149,7 @@ def mentions(text: str) -> Iterator[Mention]:
 
 
 def _points(own: Sequence[Mention], last: int) -> float:
-    """Sum the points of a word: the best of what speaks for it, and what speaks against every mention of it."""
+    """Sum the points of a word over its mentions, see ``POINTS``."""
     marks = set().union(*(m.marks for m in own)) & _FOR
     marks |= set.intersection(*(set(m.marks) for m in own)) & _AGAINST
     if any(m.sentence == last and "verdict" in m.marks for m in own):
@@ -160,7 +160,7 @@ def _points(own: Sequence[Mention], last: int) -> float:
 
 
 def _about(sentence: str, *, short: bool, before: bool) -> frozenset[str]:
-    """Return what holds for all words of a sentence."""
+    """Return the marks of all words of a sentence."""
     tests = (
         ("conclusion", _CONCLUSION.search(sentence)),
         ("surroundings", _SURROUNDINGS.search(sentence)),
@@ -174,7 +174,7 @@ def _about(sentence: str, *, short: bool, before: bool) -> frozenset[str]:
 
 
 def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[LexiconWord, frozenset[str]]]:
-    """Yield the words of a sentence that count, and what the place of each says."""
+    """Yield the words of a sentence that count, with their marks."""
     tokens = [(m.group(), m.start()) for m in _TOKEN.finditer(sentence)]
     cues, verdicts = ([m.end() for m in pattern.finditer(sentence)] for pattern in (_CUE, _VERDICT))
     conditions = [(m.start(), m.end()) for m in _IF.finditer(sentence)]
@@ -195,13 +195,13 @@ def _places(sentence: str, about: frozenset[str]) -> Iterator[tuple[LexiconWord,
 
 
 def _behind(ends: Sequence[int], at: int) -> float:
-    """Return how far behind the last of some sorted ends a place is; infinite before the first."""
+    """Return the distance of a position from the last of the sorted ends before it; infinite if there is none."""
     last = bisect_right(ends, at)
     return at - ends[last - 1] if last else inf
 
 
 def _negated(tokens: Sequence[tuple[str, int]], index: int) -> bool:
-    """Whether a negation reaches over the words right before one: ``no visible sign of anger or ...``."""
+    """Whether a word is in the scope of a negation: ``no visible sign of anger or ...``."""
     joined = False
     for part, _ in reversed(tokens[max(index - _NEGATION_REACH, 0) : index]):
         if part in _NOT:
@@ -213,7 +213,7 @@ def _negated(tokens: Sequence[tuple[str, int]], index: int) -> bool:
 
 
 def _known(tokens: Sequence[str]) -> Iterator[tuple[LexiconWord, int]]:
-    """Yield the words of the lexicon and the places of their first tokens, the longest phrase first."""
+    """Yield the words of the lexicon with the indices of their first tokens; longest match first."""
     table, longest = words(), _longest()
     i = 0
     while i < len(tokens):
@@ -228,7 +228,7 @@ def _known(tokens: Sequence[str]) -> Iterator[tuple[LexiconWord, int]]:
 
 @cache
 def _longest() -> dict[str, int]:
-    """First word of a phrase of the lexicon -> words of the longest such phrase."""
+    """Return first word of a phrase in the lexicon -> number of words of the longest such phrase."""
     sizes: dict[str, int] = {}
     for phrase in words():
         first, *rest = phrase.split(" ")

@@ -1,14 +1,13 @@
-"""Emotion words scored by our own lexicon: the default.
+"""The default scorer of emotion words, based on our lexicon.
 
-What it does otherwise than the published protocol (``legacy``), which it shares the signature of ``WheelScorer`` with:
+Differences from the published protocol (``legacy``), which has the same interface, ``WheelScorer``:
 
-- ``fear`` is fear: a word has one meaning, that of ``lexicon``, not the first in the alphabet;
+- ``fear`` is fear: a word has the meaning of the lexicon, not the alphabetically first of several;
 - ``neutral`` is a class: neutral clips are scored, a neutral answer can be right;
-- nothing is dropped: a word that the lexicon lacks is a class of its own, which is right only where the truth has it;
-- naming everything loses: against one true label an answer is read as one class, and precision is reported with it.
+- nothing is dropped: an unknown word is a class of its own, right only if the truth contains it;
+- long lists do not pay: against one true label an answer is reduced to one class, and precision is reported too.
 
-Only ``positive``, ``negative`` and the like are passed over where families are compared: they name no emotion, so
-they can be neither right nor wrong.
+Only unspecific words such as ``positive`` are ignored when families are compared: they name no emotion.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ FOLDS: Final[Mapping[str, tuple[str, ...]]] = {
     "attitude": ("neutral",), "act": ("neutral",), "doubt": ("surprise",), "contempt": ("anger", "disgust"),
     "disgust": ("contempt", "anger"),
 }  # fmt: skip
-"""Family -> families it counts as, the first that a closed label set has, where the set lacks its own.
+"""Family -> substitutes if a closed label set lacks it; the first one in the set is used.
 
-After Shaver et al. (1987): pride and love stand by joy, contempt and disgust under anger. Doubt is a mild surprise;
-calm, interest and boredom, manners and acts of speech are what annotators of basic emotions leave neutral.
+After Shaver et al. (1987): pride and love belong to joy, contempt and disgust to anger. Doubt is a mild surprise.
+Calm, interest, boredom, manners and speech acts are usually annotated as neutral.
 """
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Emotion words onto the labels of a closed set.
+    """A map from emotion words to the labels of a closed set.
 
-    A word is the label of its base, else of its group of synonyms, else of its family, else of the family that its own
-    folds into (``FOLDS``); of several labels that fit the first listed.
+    A word maps to the label with its base form, else its group of synonyms, else its family, else a substitute family
+    (``FOLDS``); of several such labels to the first.
     """
 
     labels: tuple[str, ...]
@@ -61,14 +60,14 @@ class LabelMap:
         return places
 
     def label_of(self, word: LexiconWord) -> str | None:
-        """Return the label that a word stands for, or None."""
+        """Return the label of a word, or None."""
         if word.family in UNSPECIFIC and word.family not in self.labels:
             return None
         names = [*_names(word), *(("family", other) for other in FOLDS.get(word.family, ()))]
         return next((self._places[name] for name in names if name in self._places), None)
 
     def classes(self, labels: Sequence[str]) -> list[tuple[str, bool]]:
-        """Return the class of every word of an answer, in order, and whether it is a label of this set."""
+        """Return the class of each word of an answer, in order, and whether it is a label of this set."""
         found = []
         for part in (part for label in labels for part in pieces(label)):
             word = look_up(part)
@@ -80,7 +79,7 @@ class LabelMap:
         return found
 
     def read(self, labels: Sequence[str]) -> str | None:
-        """Return the one label that an answer gives: that of most of its words, of equals the first; None of none."""
+        """Return the label of an answer by majority vote of its words, the first of equals; None without a label."""
         votes = Counter(label for label, own in self.classes(labels) if own)
         return max(votes, key=votes.__getitem__) if votes else None
 
@@ -90,9 +89,8 @@ class CorrectedScorer:
     """Scores emotion words by the lexicon.
 
     Attributes:
-        level: What sets of words are compared by: families (the headline), groups of synonyms, or single words, each
-            word folded to its base form.
-        labels: The closed set for ``hit_rate`` (default: the labels that the truth holds).
+        level: Classes to compare: families (the headline), groups of synonyms, or base forms.
+        labels: The closed set for ``hit_rate`` (default: the labels of the truth).
     """
 
     level: Level = "family"
@@ -102,8 +100,8 @@ class CorrectedScorer:
         """Score sets of words against sets of words, on one wheel.
 
         Precision |P & T| / |P| and recall |P & T| / |T| of the classes of a clip, averaged over clips; F is the
-        harmonic mean of the averages, as in MER-UniBench (Lian et al., AffectGPT, ICML 2025). A clip whose truth names
-        no emotion does not count.
+        harmonic mean of the averages, as in MER-UniBench (Lian et al., AffectGPT, ICML 2025). A clip without a true
+        class is excluded.
         """
         check_lengths(truth, predicted)
         rows = np.full((1, len(truth), 2), np.nan)
@@ -115,10 +113,10 @@ class CorrectedScorer:
         return WheelScores(rows)
 
     def hit_rate(self, truth: Sequence[str], predicted: Sequence[Sequence[str]]) -> WheelScores:
-        """Score sets of words against one label each, on one wheel; every clip counts.
+        """Score sets of words against one label each, on one wheel; no clip is excluded.
 
-        The hit rate (``recall``) is the share of clips whose answer, read as one label by ``LabelMap.read``, is right:
-        an accuracy. Precision is the share of right classes among all that the answer names.
+        The hit rate (``recall``) is an accuracy: the share of clips whose label by ``LabelMap.read`` is right.
+        Precision is the share of right classes among all classes of the answer.
         """
         check_lengths(truth, predicted)
         folds = self.label_map(truth)
@@ -128,25 +126,25 @@ class CorrectedScorer:
         return WheelScores(rows)
 
     def classes(self, labels: Sequence[str]) -> frozenset[str]:
-        """Return what a list of words is compared by, at this level."""
+        """Return the classes of a list of words at this level."""
         return frozenset().union(*(_classes_of(label, self.level) for label in labels))
 
     def label_map(self, truth: Sequence[str]) -> LabelMap:
-        """Return the map onto the closed set."""
+        """Return the map to the closed set."""
         return LabelMap(self.labels or tuple(sorted(set(truth))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmotionReport:
-    """Everything about answers to clips with one true label each.
+    """Scores of answers to clips with one true label each.
 
     Attributes:
-        scores: Of the one label that each answer is read as: accuracy (the hit rate), unweighted average recall, macro
-            and weighted F1, confusions, abstentions (answers that name no label of the set).
-        sets: Of all classes that the answers name: precision, recall (the field's hit rate) and F.
-        pairs: What ``scores`` were made of: each clip's label and the one that its answer is read as.
+        scores: For the single label of each answer: accuracy (the hit rate), unweighted average recall, macro and
+            weighted F1, confusions, abstentions (answers without a label of the set).
+        sets: For all classes of each answer: precision, recall (the field's hit rate) and F.
+        pairs: True label and label of the answer, clip by clip.
         labels_per_answer: Mean number of words in an answer.
-        unknown: Words that the lexicon lacks, and how often they were given, the most common first.
+        unknown: Words missing from the lexicon with their counts, most frequent first.
     """
 
     scores: ClassificationScores
@@ -157,7 +155,7 @@ class EmotionReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Name -> score, fractions of one but for ``labels_per_answer``."""
+        """Name -> score, in 0..1 except ``labels_per_answer``."""
         return {
             "hit_rate": self.scores.accuracy,
             "accuracy": self.scores.accuracy,
@@ -179,8 +177,8 @@ def emotion_report(
 
     Args:
         truth: N labels.
-        predicted: N lists of words; None where a clip has no answer.
-        labels: The closed set (default: the labels of the truth); truth outside it is folded as answers are.
+        predicted: N lists of words; None for an unanswered clip.
+        labels: The closed set (default: the labels of the truth); other true labels are mapped to it like answers.
     """
     check_lengths(truth, predicted)
     folds = CorrectedScorer(labels=tuple(labels)).label_map(truth)
@@ -197,14 +195,14 @@ def emotion_report(
 
 
 def unknown_words(answers: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Return the words that the lexicon lacks with their counts, the most common first."""
+    """Return the words missing from the lexicon with their counts, most frequent first."""
     counts = Counter(part for answer in answers for label in answer for part in pieces(label))
     missing = {part: n for part, n in counts.items() if look_up(part) is None}
     return dict(sorted(missing.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _named_rows(folds: LabelMap, truth: Sequence[str], answers: Sequence[Sequence[str]]) -> Rows:
-    """float64[1, N, 2]: precision and recall of all classes that an answer names, the truth being one."""
+    """Return float64[1, N, 2]: precision and recall of all classes of an answer against one true class."""
     rows = np.zeros((1, len(truth), 2))
     for i, (true, answer) in enumerate(zip(truth, answers, strict=True)):
         named = {name for name, _ in folds.classes(answer)}

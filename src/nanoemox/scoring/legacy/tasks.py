@@ -1,8 +1,7 @@
 """The published scores of sentiment, intent and empathetic replies, quirks included.
 
-As in the releases of AffectGPT and Nano-EmoX, for comparison with printed tables and nothing else. The words and
-their folding are interface facts of these releases (Nano-EmoX is under the MIT licence). Fractions of one, where the
-releases print percent.
+As in the releases of AffectGPT and Nano-EmoX, only for comparison with printed tables. The words and their mapping are
+interface facts of these releases (Nano-EmoX is under the MIT licence). Scores are in 0..1; the releases print percent.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from nanoemox.types import NanoEmoXError
 def legacy_sentiment(truth: Sequence[str], predicted: Sequence[str | None]) -> ClassificationScores:
     """Score sentiment: two classes over the clips whose truth is not ``neutral``.
 
-    Whatever is not ``positive`` counts as negative, ``neutral`` and unreadable answers included.
+    Every answer other than ``positive`` counts as negative, including ``neutral`` and unparsed ones.
     """
     check_lengths(truth, predicted)
     pairs = [(t, p) for t, p in zip(truth, predicted, strict=True) if t != "neutral"]
@@ -39,12 +38,12 @@ def legacy_sentiment(truth: Sequence[str], predicted: Sequence[str | None]) -> C
 def legacy_intent(
     truth: Mapping[str, str], responses: Mapping[str, str], spelling: Mapping[str, str] | None = None
 ) -> ClassificationScores:
-    """Score intents: what was written must be the label, letter by letter; clips without answer are left out.
+    """Score intents by exact match; clips without an answer are excluded.
 
     Args:
         truth: Clip -> label as the label file spells it.
-        responses: Clip -> what the model wrote.
-        spelling: Answer -> label that it is taken for; the release applies none.
+        responses: Clip -> the model's text.
+        spelling: Answer -> label that it counts as; the release has none.
     """
     names = [name for name in truth if name in responses]
     if not names:
@@ -58,13 +57,12 @@ class LegacyReplies:
     """Scores of empathetic replies.
 
     Attributes:
-        accuracy: Share of clips whose folded true emotion equals the emotion as written.
-        hit_rate: Share of clips whose emotions fall into one of eight classes; None where the release's code fails.
-        unfolded: The first word that it fails on, because it has no class.
-        distinct_1: Distinct words / words of a reply, averaged over replies.
-        distinct_2: The same of pairs of words.
-        num_samples: Clips with truth and reply; others are left out.
-        num_replies: All replies; ``distinct_1`` and ``distinct_2`` use them, with or without truth.
+        accuracy: Share of clips whose mapped true emotion equals the emotion as written.
+        hit_rate: Share of clips with both emotions in the same of eight classes; None if the release's code fails.
+        unfolded: The first word without a class, at which it fails.
+        distinct_1: Distinct words / words of a reply, averaged over all replies, with or without truth.
+        distinct_2: The same for pairs of words.
+        num_samples: Clips with truth and reply; others are excluded.
     """
 
     accuracy: float
@@ -73,17 +71,16 @@ class LegacyReplies:
     distinct_1: float
     distinct_2: float
     num_samples: int
-    num_replies: int
 
 
 def legacy_replies(truth: Mapping[str, str], responses: Mapping[str, str]) -> LegacyReplies:
-    """Score replies by the emotion that their chain names and by their variety.
+    """Score replies by the emotion in their chain and by their diversity.
 
-    Accuracy compares the folded truth with the bare answer, so that an answer with the corpus' own word is right for
-    four of the 32. The hit rate folds both once more and has no class for words such as ``tired`` or ``unknown``.
+    Accuracy compares the mapped truth with the unmapped answer, so an answer with the corpus' own word is right for
+    only four of the 32. The hit rate maps both again, without a class for words such as ``tired`` or ``unknown``.
 
     Args:
-        truth: Clip -> emotion word as the corpus gives it.
+        truth: Clip -> emotion word of the corpus.
         responses: Clip -> chain and reply as written.
     """
     emotions = {name: fold_truth(word) for name, word in truth.items()}
@@ -99,20 +96,19 @@ def legacy_replies(truth: Mapping[str, str], responses: Mapping[str, str]) -> Le
         distinct_1=distinct_n(replies, 1),
         distinct_2=distinct_n(replies, 2),
         num_samples=len(pairs),
-        num_replies=len(responses),
     )
 
 
 def _share(right: Iterable[bool]) -> float:
-    """Return the share of what is right; of nothing it is 0, as published."""
+    """Return the share of right answers; 0 without answers, as published."""
     values = list(right)
     return sum(values) / max(len(values), 1)
 
 
 def legacy_emotion(response: str | None) -> str:
-    """Return the emotion that a reply names: of its chain, else the first group with a word in it, else ``unknown``.
+    """Return the emotion of a reply: from its chain, else the first group with a word in it, else ``unknown``.
 
-    Words are looked for as runs of letters: ``madam`` is angry, ``no concern`` is caring.
+    Words match as substrings: ``madam`` is angry, ``no concern`` is caring.
     """
     text = response or ""
     start, end = text.find("<think>"), text.find("</think>")
@@ -130,7 +126,7 @@ def bare_reply(response: str | None) -> str:
 
 
 def fold_truth(emotion: str) -> str:
-    """Return what the release's loader makes of a corpus' emotion word."""
+    """Map an emotion word of the corpus as the release's loader does."""
     return _TRUTH.get(emotion, emotion)
 
 
@@ -154,7 +150,7 @@ EIGHT_CLASSES: Final = _folds(
     disgusted="disgusted embarrassed",
     contempt="contempt jealous",
 )
-"""Emotion word -> class of MEAD, of the hit rate. Reference: ``embarrassed`` stands twice; the later class counts."""
+"""Emotion word -> class of MEAD, for the hit rate. Reference: ``embarrassed`` occurs twice; the later class counts."""
 
 _TRUTH: Final = _folds(
     afraid="vulnerability helplessness fear fragile vulnerable fearful helpless",
@@ -178,7 +174,7 @@ _TRUTH: Final = _folds(
     surprised="surprised impressed devastated",
     tired="weary fatigue exhaustion tiredness exhausted tired",
 )
-"""Emotion word of the corpus -> word that accuracy compares with the bare answer."""
+"""Emotion word of the corpus -> word that accuracy compares with the answer."""
 
 _GROUPS: Final = _groups(
     (
@@ -205,4 +201,4 @@ _GROUPS: Final = _groups(
         "anxious: anxiety",
     )
 )
-"""Emotion -> words that stand for it, in the order of search; groups that an earlier one always precedes left out."""
+"""Emotion -> its words, in search order; without groups that never match before an earlier one."""

@@ -1,8 +1,8 @@
-"""Emotion words scored on emotion wheels, however a scorer maps words onto them.
+"""Scores of emotion words on emotion wheels.
 
-As in MER-UniBench (Lian et al., AffectGPT, ICML 2025): every wheel folds words into its inner classes, answers are
-compared as sets of classes, and scores are averaged over the wheels. The two scorers, ``legacy`` and ``corrected``,
-have the signature of ``WheelScorer`` and differ in what a word is on a wheel and in which samples count.
+As in MER-UniBench (Lian et al., AffectGPT, ICML 2025): every wheel maps words to its inner classes, answers are
+compared as sets of classes, and scores are averaged over the wheels. The scorers ``legacy`` and ``corrected``
+implement ``WheelScorer`` and differ in the mapping and in the excluded samples.
 
 Letters: ``W`` wheels, ``N`` samples, ``R`` resamples.
 """
@@ -26,34 +26,34 @@ Rows = npt.NDArray[np.float64]
 class WheelScores:
     """Scores of sets of emotion words on W wheels, each in 0..1.
 
-    A sample has a precision |P & T| / |P| and a recall |P & T| / |T| of classes on each wheel, both 0 where nothing
-    was predicted. A wheel's precision and recall are means over the samples that count on it, its F the harmonic mean
-    of the two; the scores of the whole are means over the wheels on which any sample counts.
+    A sample has a precision |P & T| / |P| and a recall |P & T| / |T| of classes on each wheel, both 0 without a
+    prediction. A wheel's precision and recall are means over its counted samples, its F their harmonic mean; the total
+    scores are means over the wheels with counted samples.
 
     Attributes:
-        rows: float64[W, N, 2], precision and recall of every sample; NaN where the sample does not count.
+        rows: float64[W, N, 2], precision and recall of every sample; NaN if it is excluded.
     """
 
     rows: Rows
 
     @property
     def per_wheel(self) -> Rows:
-        """float64[W, 3]: F, precision and recall; NaN on a wheel where no sample counts."""
+        """float64[W, 3]: F, precision and recall; NaN for a wheel without counted samples."""
         return _per_wheel(self.rows, np.arange(self.rows.shape[1])[None])[:, 0]
 
     @property
     def counted(self) -> tuple[int, ...]:
-        """Samples that count, per wheel."""
+        """Number of counted samples, per wheel."""
         return tuple(int(n) for n in (~np.isnan(self.rows[..., 1])).sum(1))
 
     @property
     def n(self) -> int:
-        """Samples given, N."""
+        """Number of samples, N."""
         return int(self.rows.shape[1])
 
     @property
     def f1(self) -> float:
-        """Mean over wheels of the F of a wheel's mean precision and recall."""
+        """Mean over wheels of F."""
         return self._mean("f1")
 
     @property
@@ -68,7 +68,7 @@ class WheelScores:
 
     @property
     def hit_rate(self) -> float:
-        """Recall: where the truth is one word, the share of samples whose answer holds its class."""
+        """Recall; if the truth is one word, the share of samples whose answer contains its class."""
         return self.recall
 
     def statistic(self, name: str) -> Statistic:
@@ -85,7 +85,7 @@ class WheelScores:
 
 
 class WheelScorer(Protocol):
-    """A way to score emotion words."""
+    """A scorer of emotion words."""
 
     def set_scores(self, truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> WheelScores:
         """Score sets of words against sets of words (open vocabulary)."""
@@ -97,7 +97,7 @@ class WheelScorer(Protocol):
 
 
 def _per_wheel(rows: Rows, indices: npt.NDArray[np.int64]) -> Rows:
-    """float64[W, R, 3]: F, precision and recall of each wheel on resampled samples; NaN where none counts."""
+    """Return float64[W, R, 3]: F, precision and recall of each wheel on resampled samples; NaN if none counts."""
     out = np.full((len(rows), len(indices), 3), np.nan)
     for w, wheel in enumerate(rows):
         counts = ~np.isnan(wheel[:, 1])
@@ -112,7 +112,7 @@ def _per_wheel(rows: Rows, indices: npt.NDArray[np.int64]) -> Rows:
 
 
 def _over_wheels(scores: Rows) -> Rows:
-    """float64[R]: the mean over the wheels on which samples count, 0 where there is none."""
+    """Return float64[R]: the mean over wheels with counted samples, 0 if there are none."""
     counted = ~np.isnan(scores)
     total = np.where(counted, scores, 0.0).sum(0)
     means: Rows = np.divide(total, counted.sum(0), out=np.zeros_like(total), where=counted.any(0))
@@ -120,8 +120,8 @@ def _over_wheels(scores: Rows) -> Rows:
 
 
 def check_lengths(truth: Sequence[object], predicted: Sequence[object]) -> None:
-    """Raise unless there is one prediction a sample, and a sample at all."""
+    """Raise unless there is one prediction per sample, and at least one sample."""
     if len(truth) != len(predicted):
-        raise NanoEmoXError(f"{len(truth)} true labels but {len(predicted)} predictions; give one prediction a sample")
+        raise NanoEmoXError(f"{len(truth)} true labels but {len(predicted)} predictions; give one per sample")
     if not truth:
         raise NanoEmoXError("0 samples to score; at least 1 is needed")

@@ -1,13 +1,13 @@
-"""The published score on emotion wheels, quirks included: for comparison with printed tables and nothing else.
+"""The published score on emotion wheels, quirks included, only for comparison with printed tables.
 
 As in MER-UniBench (Lian et al., AffectGPT, ICML 2025) and the release of Nano-EmoX, whose tables (``wheel1..5.xlsx``,
 ``synonym.xlsx``, ``format.csv``) the user provides. A word is looked up among the word forms; every base word of the
-form, and every wheel word that lists the base as its synonym, is a candidate; the alphabetically first candidate that
-stands on the wheel decides the class. Words found nowhere are dropped.
+form, and every wheel word that has the base as a synonym, is a candidate; the alphabetically first candidate on the
+wheel gives the class. Unknown words are dropped.
 
-What follows from this, and why ``corrected`` is the default: ``fear`` is a form of ``fearless``, whose synonym
-``brave`` comes first in the alphabet, so that fear is happiness on wheel 2; ``neutral`` is on no wheel, so that neutral
-clips are not scored; a hit rate has no price for long answers.
+Consequences, and reasons for the default ``corrected``: ``fear`` is a form of ``fearless``, whose synonym ``brave``
+comes first in the alphabet, so that fear is happiness on wheel 2; ``neutral`` is on no wheel, so that neutral clips
+are not scored; a hit rate does not penalise long answers.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _OUT: Final = (np.nan, np.nan)
 
 @dataclass(frozen=True, slots=True)
 class WheelTables:
-    """The published tables as they are written.
+    """The published tables.
 
     Attributes:
-        wheels: W wheels, each its rows of words from the inner ring to the outer; an empty cell repeats the one above.
-        synonyms: Wheel word and a printed list of its synonyms, repeatedly (eight runs of a language model).
+        wheels: W wheels, each as rows of words from the inner ring to the outer; an empty cell repeats the one above.
+        synonyms: Wheel word and a printed list of its synonyms; words repeat (eight runs of a language model).
         forms: Word and a printed list of its forms.
     """
 
@@ -43,19 +43,19 @@ class WheelTables:
 
 @dataclass(frozen=True, slots=True)
 class LegacyScorer:
-    """Scores words by W mappings of words to classes; a word that a mapping lacks is dropped."""
+    """Scores words by W mappings of words to classes; words missing from a mapping are dropped."""
 
     mappings: tuple[Words, ...]
 
     def set_scores(self, truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> WheelScores:
-        """Score sets against sets; a sample whose truth maps to nothing does not count."""
+        """Score sets against sets; a sample without a true class is excluded."""
         return self._score(truth, predicted, lambda wanted, given, _: len(wanted & given) / max(len(given), 1))
 
     def hit_rate(self, truth: Sequence[str], predicted: Sequence[Sequence[str]]) -> WheelScores:
-        """Score sets against one word each; a sample whose word maps to nothing (``neutral``) does not count.
+        """Score sets against one word each; a sample without a true class (``neutral``) is excluded.
 
-        The precision is the protocol's "mscore", which it computes and discards: hits among those classes of the
-        answer that are the class of some sample's truth.
+        The precision is the protocol's "mscore", which it computes and discards: hits among the classes of the answer
+        that are true for any sample.
         """
 
         def precision(wanted: set[str], given: set[str], classes: set[str]) -> float:
@@ -90,15 +90,6 @@ def legacy_scorer(tables: WheelTables, level: Literal[1, 2] = 1) -> LegacyScorer
     )
 
 
-def legacy_word_scorer(tables: WheelTables, *, synonyms: bool) -> LegacyScorer:
-    """Return the protocol's two scorers without wheels: equal words up to form ("case 1"), or up to synonym ("2")."""
-    base = {form: min(words) for form, words in _bases(tables).items()}
-    if not synonyms:
-        return LegacyScorer((base,))
-    heads = _heads(tables)
-    return LegacyScorer(({form: min(heads[word]) for form, word in base.items()},))
-
-
 def split_list(text: str) -> list[str]:
     """Split a printed list, ``['a', 'b']``, ``[a, b]`` or ``a, b``, as the protocol does."""
     text = text.strip()
@@ -118,7 +109,7 @@ def _first(words: Iterable[str], ring: Words) -> str | None:
 
 
 def _bases(tables: WheelTables) -> dict[str, set[str]]:
-    """Form -> the words that list it; every word is a form of itself."""
+    """Return form -> words that have it; every word is a form of itself."""
     out = defaultdict[str, set[str]](set)
     for word, printed in tables.forms:
         for form in (word, *split_list(printed)):
@@ -127,7 +118,7 @@ def _bases(tables: WheelTables) -> dict[str, set[str]]:
 
 
 def _heads(tables: WheelTables) -> dict[str, set[str]]:
-    """Word -> the wheel words that list it as a synonym; every wheel word is a synonym of itself."""
+    """Return word -> wheel words that have it as a synonym; every wheel word is a synonym of itself."""
     out = defaultdict[str, set[str]](set)
     for cell, printed in tables.synonyms:
         head = cell.strip().lower()
@@ -137,13 +128,13 @@ def _heads(tables: WheelTables) -> dict[str, set[str]]:
 
 
 def _candidates(tables: WheelTables) -> dict[str, set[str]]:
-    """Form -> wheel words that it may stand for."""
+    """Return form -> candidate wheel words."""
     heads = _heads(tables)
     return {form: {h for w in words for h in heads.get(w, ())} for form, words in _bases(tables).items()}
 
 
 def _ring(rows: Iterable[WheelRow], level: Literal[1, 2]) -> dict[str, str]:
-    """Word of a wheel -> its class; of a word that stands in two places the last counts, ring by ring."""
+    """Return word of a wheel -> class; of a word in several places the last counts, ring by ring."""
     wheel: dict[str, dict[str, list[str]]] = {}
     above = ["", "", ""]
     for row in rows:

@@ -1,8 +1,8 @@
-"""Agreement of several raters: Krippendorff's alpha and Fleiss' kappa.
+"""Inter-rater agreement: Krippendorff's alpha and Fleiss' kappa.
 
 Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011: alpha = 1 - D_observed / D_expected, from the
-coincidences of values within units. Raters may leave units out. Fleiss, "Measuring nominal scale agreement among many
-raters", 1971: kappa = (P - P_e) / (1 - P_e), where P is the share of pairs of raters who agree, averaged over units,
+coincidences of values within units; ratings may be missing. Fleiss, "Measuring nominal scale agreement among many
+raters", 1971: kappa = (P - P_e) / (1 - P_e), where P is the share of agreeing pairs of raters, averaged over units,
 and P_e the sum of the squared shares of the values. Letters: ``R`` raters, ``U`` units, ``V`` values.
 """
 
@@ -22,23 +22,23 @@ Floats = npt.NDArray[np.float64]
 
 
 def krippendorff_alpha(ratings: npt.ArrayLike, level: Level) -> float | None:
-    """Return Krippendorff's alpha: 1 perfect agreement, 0 what chance gives, below 0 systematic disagreement.
+    """Return Krippendorff's alpha: 1 is perfect agreement, 0 chance, below 0 systematic disagreement.
 
     Args:
-        ratings: float[R, U], NaN where a rater did not rate a unit.
-        level: What differences between values mean: ``nominal`` (same or not), ``ordinal`` (ranks), ``interval``.
+        ratings: float[R, U], NaN for missing ratings.
+        level: Level of measurement: ``nominal``, ``ordinal`` or ``interval``.
 
     Returns:
-        Alpha, or None where it is not defined: fewer than two ratings of any one unit, or all ratings equal.
+        Alpha, or None if it is undefined: no unit has two ratings, or all ratings are equal.
 
     Raises:
         NanoEmoXError: Ratings of another shape, infinite ratings, or an unknown level.
     """
     table = np.asarray(ratings, np.float64)
     if table.ndim != 2 or bool(np.isinf(table).any()):
-        raise NanoEmoXError(f"ratings of shape {table.shape} must be finite raters x units, NaN where one is missing")
+        raise NanoEmoXError(f"ratings of shape {table.shape} must be finite raters x units, NaN for missing ones")
     if level not in LEVELS:
-        raise NanoEmoXError(f"level {level!r}: there are {', '.join(LEVELS)}")
+        raise NanoEmoXError(f"level {level!r}: the levels are {', '.join(LEVELS)}")
     pairable = table[:, (~np.isnan(table)).sum(0) >= 2]
     if pairable.size == 0:
         return None
@@ -55,20 +55,20 @@ def krippendorff_alpha(ratings: npt.ArrayLike, level: Level) -> float | None:
 
 
 def fleiss_kappa(ratings: npt.ArrayLike) -> float | None:
-    """Return Fleiss' kappa: 1 perfect agreement, 0 what chance gives; values are the same or not, without an order.
+    """Return Fleiss' kappa of nominal values: 1 is perfect agreement, 0 chance.
 
     Args:
-        ratings: float[R, U]; every rater rated every unit.
+        ratings: float[R, U]; no rating may be missing.
 
     Returns:
-        Kappa, or None where it is not defined: fewer than two raters, no unit, or all ratings equal.
+        Kappa, or None if it is undefined: fewer than two raters, no unit, or all ratings are equal.
 
     Raises:
         NanoEmoXError: Ratings of another shape, or missing ones.
     """
     table = np.asarray(ratings, np.float64)
     if table.ndim != 2 or not bool(np.isfinite(table).all()):
-        raise NanoEmoXError(f"ratings of shape {table.shape} must be finite raters x units; kappa allows none to miss")
+        raise NanoEmoXError(f"ratings of shape {table.shape} must be finite raters x units, none missing, for kappa")
     num_raters, num_units = table.shape
     values = np.unique(table)
     if num_raters < 2 or num_units == 0 or len(values) == 1:
@@ -80,10 +80,10 @@ def fleiss_kappa(ratings: npt.ArrayLike) -> float | None:
 
 
 def _distance(values: Floats, totals: Floats, level: Level) -> Floats:
-    """Return the float64[V, V] squared difference of each two values."""
+    """Return float64[V, V], the squared differences of values."""
     if level == "nominal":
         return 1 - np.eye(len(values))
-    # A rank's place is the middle of its ratings, so that the sum between two counts half of both ends.
+    # The position of a rank is the middle of its ratings, so that a distance counts half of both ends.
     places = values if level == "interval" else np.cumsum(totals) - totals / 2
     squared: Floats = np.subtract.outer(places, places) ** 2
     return squared

@@ -1,19 +1,20 @@
-"""Intervals and paired comparisons by resampling the evaluated samples, one by one or in clusters.
+"""Bootstrap intervals and paired comparisons, over samples or clusters of samples.
 
-Samples of one speaker or dialogue are not independent. Where ``clusters`` names what each sample belongs to, whole
-clusters are drawn with replacement (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section
-3.8); drawn one by one, such samples give intervals that are too narrow.
+Samples of one speaker or dialogue are not independent. With ``clusters``, whole clusters are drawn with replacement
+(Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8); resampling single samples would
+give too narrow intervals.
 
-K clusters vary less in resamples than in the world, by (K - 1) / K, and few of them do not vary normally. Intervals of
-clusters are therefore expanded (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.2): the
-percentiles are those at which a normal variable exceeds sqrt(K / (K - 1)) times the quantile of Student's t with K - 1
-degrees of freedom. p-values are mapped back in the same way. Beyond some fifty clusters this changes nothing visible.
+Resampling K clusters underestimates the variance by (K - 1) / K, and for small K the distribution is not normal.
+Intervals of clusters are therefore expanded (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015,
+section 4.2): the percentiles are those at which a normal variable exceeds sqrt(K / (K - 1)) times the quantile of
+Student's t with K - 1 degrees of freedom. p-values are corrected in the same way. Beyond about fifty clusters the
+effect is negligible.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile interval, chapter 13); paired comparison
 of two systems on the same samples as in Koehn, EMNLP 2004. Letters: ``N`` samples, ``R`` resamples.
 
-What is resampled is a ``Statistic``: a function of int64[R, N] indices that returns float64[R], one score a resample.
-``mean_statistic``, ``classification.confusion_statistic`` and ``wheels.WheelScores.statistic`` make them.
+A ``Statistic`` is a function of int64[R, N] indices that returns float64[R], one score per resample.
+``mean_statistic``, ``classification.confusion_statistic`` and ``wheels.WheelScores.statistic`` return them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Indices = npt.NDArray[np.int64]
 Statistic = Callable[[Indices], npt.NDArray[np.float64]]
 
 _MAX_INDICES: Final = 2_000_000
-"""Indices drawn at a time: 16 MB, whatever N and R are."""
+"""Limit of indices drawn at a time: 16 MB for any N and R."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,12 @@ class Interval:
     """A score with its percentile interval.
 
     Attributes:
-        estimate: The score on the samples themselves.
+        estimate: The score on the original samples.
         low: Lower end.
         high: Upper end.
         level: Coverage, 0.95 for a 95 % interval.
         num_resamples: R.
-        num_clusters: How many clusters were drawn from; N where samples were drawn one by one.
+        num_clusters: Number of clusters; N without clusters.
     """
 
     estimate: float
@@ -59,12 +60,12 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better system A is than system B on the same samples.
+    """Difference of systems A and B on the same samples.
 
     Attributes:
-        interval: Of score(A) - score(B).
-        p_value: Two-sided: twice the smaller share of resamples in which the difference is <= 0 or >= 0, the
-            observed sample counted among them, so that it is never 0; at most 1.
+        interval: Interval of score(A) - score(B).
+        p_value: Two-sided: twice the smaller share of resamples with a difference <= 0 or >= 0, at most 1. The
+            observed sample is included, so it is never 0.
     """
 
     interval: Interval
@@ -72,7 +73,7 @@ class Difference:
 
 
 def mean_statistic(values: npt.ArrayLike) -> Statistic:
-    """Return the mean of float[N] ``values`` (one score a sample, booleans allowed) as a function of indices."""
+    """Return the mean of float[N] ``values`` (one score per sample, booleans allowed) as a function of indices."""
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not bool(np.isfinite(array).all()):
         raise NanoEmoXError(f"values of shape {array.shape} must be one list of finite numbers; drop NaN first")
@@ -97,9 +98,9 @@ def bootstrap_interval(
 
     Args:
         statistic: Score as a function of indices.
-        num_samples: N, how many samples the statistic was made from.
-        clusters: The cluster of each of the N samples; by default every sample is drawn on its own. With one cluster
-            nothing can vary, and the interval has no width.
+        num_samples: N, number of samples of the statistic.
+        clusters: The cluster of each of the N samples; None resamples single samples. With one cluster the interval
+            has width 0.
         level: Coverage of the interval, in 0..1.
         num_resamples: R.
         seed: Seed of the resampling; equal seeds draw equal resamples.
@@ -120,10 +121,7 @@ def bootstrap_difference(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Return how much ``first`` exceeds ``second``, both scored on the same resamples of the same samples.
-
-    The arguments are those of ``bootstrap_interval``.
-    """
+    """Return the difference ``first`` - ``second`` on the same resamples; arguments as in ``bootstrap_interval``."""
     _check(num_samples, level, num_resamples)
     members = _members(num_samples, clusters)
     blocks = _blocks(members, num_resamples, seed)
@@ -150,7 +148,7 @@ def _members(num_samples: int, clusters: Sequence[Hashable] | None) -> list[Indi
 
 
 def _blocks(members: Sequence[Indices], num_resamples: int, seed: int) -> Iterator[Indices]:
-    """Yield int64[r, n] indices of all resamples, a few of equal size n at a time."""
+    """Yield int64[r, n], the indices of all resamples in blocks of equal size n."""
     generator = np.random.default_rng(seed)
     sizes = np.array([len(places) for places in members], np.int64)
     rows = max(1, _MAX_INDICES // int(sizes.sum()))
@@ -180,7 +178,7 @@ def _interval(estimate: float, scores: npt.NDArray[np.float64], level: float, me
 
 
 def _grouped(members: Sequence[Indices]) -> bool:
-    """Whether there are clusters, at least two, of which one has several samples."""
+    """Whether there are at least two clusters, one of them with several samples."""
     return len(members) > 1 and any(len(places) > 1 for places in members)
 
 
@@ -215,6 +213,6 @@ def _check(num_samples: int, level: float, num_resamples: int) -> None:
     if num_samples < 1:
         raise NanoEmoXError(f"{num_samples} samples to resample; at least 1 is needed")
     if not 0 < level < 1:
-        raise NanoEmoXError(f"level is {level}; give a share between 0 and 1, such as 0.95")
+        raise NanoEmoXError(f"level is {level}; give a number between 0 and 1, such as 0.95")
     if num_resamples < 1:
         raise NanoEmoXError(f"num_resamples is {num_resamples}; at least 1 is needed (2000 is usual)")

@@ -1,4 +1,4 @@
-"""Whether a model that says 80 % is right 80 times in 100.
+"""Calibration: whether a model with a confidence of 80 % is right in 80 % of cases.
 
 Letters: ``N`` samples, ``M`` bins.
 """
@@ -15,13 +15,13 @@ from nanoemox.types import NanoEmoXError
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bar of a reliability diagram: answers whose confidence lies in ``low < c <= high`` (the first bin holds 0).
+    """One bar of a reliability diagram: answers with confidence ``low < c <= high`` (the first bin includes 0).
 
     Attributes:
         low: Lower edge.
         high: Upper edge.
         count: Answers in the bin.
-        accuracy: Share of right ones, None in an empty bin.
+        accuracy: Share of right answers, None in an empty bin.
         confidence: Mean confidence, None in an empty bin.
     """
 
@@ -35,7 +35,7 @@ class ReliabilityBin:
 def reliability_table(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, num_bins: int = 15
 ) -> tuple[ReliabilityBin, ...]:
-    """Sort answers into M bins of equal width.
+    """Assign answers to M bins of equal width.
 
     Args:
         confidence: float[N] in 0..1, probability of the chosen answer.

@@ -1,9 +1,9 @@
-"""Scores of single labels, all read from a confusion matrix.
+"""Classification metrics, all computed from a confusion matrix.
 
-Letters: ``N`` samples, ``L`` labels, ``R`` resamples. Each metric takes ``int64[..., L, L + 1]``, rows the truth,
-columns the prediction, the last column whatever is none of the labels (an abstention, a word outside the list). The
-leading axes are free, so that one call scores all resamples of a bootstrap. Labels are compared as they are written;
-``nanoemox.tasks.parse`` does the reading.
+Letters: ``N`` samples, ``L`` labels, ``R`` resamples. Each metric takes ``int64[..., L, L + 1]``: rows are the truth,
+columns the prediction, the last column everything that is no label (an abstention, an unknown word). Leading axes are
+free, so that one call scores all resamples of a bootstrap. Labels are compared as strings; ``nanoemox.tasks.parse``
+parses answers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Metric = Callable[[Counts], Scores]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassificationScores:
-    """The usual scores of one set of predictions, each in 0..1.
+    """The common metrics of one set of predictions, each in 0..1.
 
     Attributes:
         labels: The L labels in the order of the matrix.
         confusion: int64[L, L + 1], see ``confusion_matrix``.
-        precision, recall, f1: float64[L], per label; 0 where nothing was predicted or nothing was there.
+        precision, recall, f1: float64[L], per label; 0 without predictions or samples of the label.
         num_samples: N, abstentions included.
-        num_abstained: Predictions that are None or none of the labels.
+        num_abstained: Predictions that are None or no label.
     """
 
     labels: tuple[str, ...]
@@ -55,11 +55,11 @@ def confusion_matrix(
 
     Args:
         truth: N labels.
-        predicted: N predictions; None abstains.
-        labels: The L labels in order (default: all that occur in either, sorted).
+        predicted: N predictions; None is an abstention.
+        labels: The L labels in order (default: all in truth or predictions, sorted).
 
     Returns:
-        int64[L, L + 1], rows the truth, the last column what is none of the labels.
+        int64[L, L + 1]: rows are the truth, the last column predictions that are no label.
     """
     codes, names = _codes(truth, predicted, labels)
     size = len(names)
@@ -67,7 +67,7 @@ def confusion_matrix(
 
 
 def accuracy(confusion: Counts) -> Scores:
-    """Return the share of right answers, sum_i C_ii / N."""
+    """Return the accuracy, sum_i C_ii / N."""
     return _divide(_hits(confusion).sum(-1), confusion.sum((-1, -2)))
 
 
@@ -105,7 +105,7 @@ def unweighted_average_recall(confusion: Counts) -> Scores:
 def classification_scores(
     truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str] | None = None
 ) -> ClassificationScores:
-    """Return every score of this module for one set of predictions."""
+    """Return all metrics of this module for one set of predictions."""
     names = _names(truth, predicted, labels)
     confusion = confusion_matrix(truth, predicted, names)
     return ClassificationScores(
@@ -169,18 +169,18 @@ def _codes(
 
 
 def _hits(confusion: Counts) -> Counts:
-    """int64[..., L], samples of each label that were found."""
+    """Return int64[..., L], true positives of each label."""
     return np.diagonal(confusion[..., :-1], axis1=-2, axis2=-1)
 
 
 def _support(confusion: Counts) -> Counts:
-    """int64[..., L], samples of each label."""
+    """Return int64[..., L], samples of each label."""
     support: Counts = confusion.sum(-1)
     return support
 
 
 def _named(confusion: Counts) -> Counts:
-    """int64[..., L], predictions of each label."""
+    """Return int64[..., L], predictions of each label."""
     named: Counts = confusion[..., :-1].sum(-2)
     return named
 

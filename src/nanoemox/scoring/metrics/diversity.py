@@ -1,4 +1,4 @@
-"""Distinct-n: how little a set of generated replies repeats itself.
+"""Distinct-n: diversity of generated replies.
 
 Li et al., "A Diversity-Promoting Objective Function for Neural Conversation Models", NAACL 2016. Tokens are lower
 case and split at whitespace, punctuation attached, as in the protocol of the paper's ERG table.
@@ -18,7 +18,7 @@ from nanoemox.types import NanoEmoXError
 def distinct_n_values(texts: Sequence[str], n: int) -> npt.NDArray[np.float64]:
     """Return float64[N]: distinct n-grams / n-grams of each text, NaN where a text has fewer than n tokens.
 
-    ``texts`` are replies alone: the chain of thought is no part of them.
+    ``texts`` are replies without the chain of thought.
     """
     grams = [_grams(text, n) for text in texts]
     return np.array([len(set(g)) / len(g) if g else np.nan for g in grams], dtype=np.float64)
@@ -52,7 +52,7 @@ def distinct_statistic(texts: Sequence[str], n: int) -> Statistic:
 def corpus_distinct_n(texts: Iterable[str], n: int) -> float:
     """Return distinct n-grams / n-grams over all texts together; 0.0 without any n-gram.
 
-    The score of Li et al. (2016), with n-grams instead of tokens in the denominator, as most later work has it.
+    The score of Li et al. (2016), with n-grams instead of tokens in the denominator, as in most later work.
     N-grams do not cross from one text to the next. It falls with the number of texts: compare equal counts only.
     """
     seen: set[tuple[str, ...]] = set()

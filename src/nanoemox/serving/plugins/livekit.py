@@ -38,7 +38,7 @@ class SpeakerSTT(agents_stt.STT):
         wait_s: Longest time that the end of a turn waits for its measurement; 0 uses the latest one.
 
     Attributes:
-        speaker: What measures the current stream; None before the first.
+        speaker: The measurements of the current stream; None before the first.
 
     Raises:
         NanoEmoXError: The STT does not stream.

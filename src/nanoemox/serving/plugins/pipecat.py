@@ -65,7 +65,7 @@ class SpeakerProcessor(FrameProcessor):
         **kwargs: Passed to ``FrameProcessor``.
 
     Attributes:
-        speaker: What measures the stream; None before ``setup``.
+        speaker: The measurements of the stream; None before ``setup``.
     """
 
     def __init__(

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from nanoemox.faces.detectors import Memory
+from nanoemox.faces.detectors import DetectionCache
 from nanoemox.inference.engine import Engine
-from nanoemox.serving.measuring import Smoother, look, measures, result
+from nanoemox.serving.measuring import Smoother, clips_of, measurement_work, result_message
 from nanoemox.serving.rolling import MAX_AUDIO_BYTES, Backlog, Due, LiveConfig, Rolling, Speech, Trigger
 from nanoemox.tasks import TASKS
 
@@ -89,13 +89,13 @@ class SpeakerContext(BaseModel):
         if self.state != "measured":
             return NOT_ENOUGH
         (key, first), *others = self.tasks.items()
-        said = f"{first.label} ({first.smoothed[first.label]:.2f})"
+        text = f"{first.label} ({first.smoothed[first.label]:.2f})"
         rest = [(p, label) for label, p in first.smoothed.items() if label != first.label]
         if rest and max(rest)[0] >= _RUNNER_UP:
-            said += f", maybe {max(rest)[1]} ({max(rest)[0]:.2f})"
+            text += f", maybe {max(rest)[1]} ({max(rest)[0]:.2f})"
         head = self._verb() if TASKS[key].level == 1 else f"may have this {TASKS[key].answer_name}:"
         tail = [f"{TASKS[k].answer_name}: {m.label} ({m.smoothed[m.label]:.2f})" for k, m in others]
-        return f"{'; '.join([f'The speaker {head} {said}', *tail])}. {CAUTION}"
+        return f"{'; '.join([f'The speaker {head} {text}', *tail])}. {CAUTION}"
 
     def _verb(self) -> str:
         seen = {"vision", "face"} & set(self.modalities)
@@ -120,13 +120,14 @@ class Speaker:
         self._loop = asyncio.get_running_loop()
         self.context = SpeakerContext()
         self._utterance: SpeakerContext | None = None
-        self._told: asyncio.Queue[SpeakerContext | None] = asyncio.Queue()
+        self._measured: asyncio.Queue[SpeakerContext | None] = asyncio.Queue()
         self._inbox: deque[Callable[[Rolling], Sequence[Speech | Due]]] = deque()
         self._waiters: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._backlog, self._words, self._clock_s = Backlog(), list[str](), 0.0
-        self._smoother, self._asked, self._memory = Smoother(config.half_life_s), measures(engine, config), Memory()
+        self._smoother, self._cache = Smoother(config.half_life_s), DetectionCache()
+        self._measure = measurement_work(engine, config)
         self._thread = threading.Thread(target=self._run, name="nanoemox-speaker", daemon=True)
         self._thread.start()
 
@@ -189,7 +190,7 @@ class Speaker:
 
     async def readings(self) -> AsyncIterator[SpeakerContext]:
         """Yield measurements until the speaker is closed; for a single consumer."""
-        while (context := await self._told.get()) is not None:
+        while (context := await self._measured.get()) is not None:
             yield context
 
     def close(self) -> None:
@@ -217,7 +218,7 @@ class Speaker:
         self.context = context
         if context.trigger == "speech_ended":
             self._utterance = context
-        self._told.put_nowait(context)
+        self._measured.put_nowait(context)
 
     # ---------------------------------------------------------------- on the worker thread
 
@@ -236,7 +237,7 @@ class Speaker:
             self._backlog.clear()
             with self._changed:
                 self._release()
-            self._on_loop(self._told.put_nowait, None)
+            self._on_loop(self._measured.put_nowait, None)
 
     def _has_work(self) -> bool:
         """Wait for input or pending windows and release waiters when idle; return False once closed."""
@@ -280,8 +281,8 @@ class Speaker:
         return []
 
     def _read(self, due: Due) -> None:
-        people = [self._asked.alone(clip) for clip in look(self._engine, due, self._config, self._memory)[:1]]
-        context = SpeakerContext.of(result(due, people, self._smoother))
+        people = [self._measure.alone(clip) for clip in clips_of(self._engine, due, self._config, self._cache)[:1]]
+        context = SpeakerContext.of(result_message(due, people, self._smoother))
         if not self._closed:
             self._on_loop(self._tell, context)
 

@@ -1,4 +1,4 @@
-"""What the page asks the engine: no widget is known here, so that each part can be tested and used alone."""
+"""The functions behind the page, independent of its widgets."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ CLOSED: Final = tuple(key for key, task in TASKS.items() if task.closed)
 REPLY: Final = next(key for key, task in TASKS.items() if task.form == "reply")
 NO_CONSENT: Final = "Tick the box first: everybody who is seen or heard in the clip must have agreed."
 _WINDOW_SHARE: Final = 2.0
-"""A window of the timeline is so many times as long as the step."""
+"""Window length of the timeline as a multiple of the step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What somebody put on the page.
+class Inputs:
+    """The input fields of the page.
 
     Attributes:
-        video: File of the video or None.
-        sound: File of a recording or None; read where there is no video.
-        words: What is said; empty for what is found or heard.
-        agreed: Whether the box about consent is ticked.
+        video: Path of the video or None.
+        sound: Path of an audio recording or None; used if there is no video.
+        words: What is said; if empty, the file's subtitle or a transcript is used.
+        agreed: Whether the consent box is ticked.
     """
 
     video: str | None = None
@@ -44,57 +44,57 @@ class Given:
 
     @property
     def file(self) -> Path | None:
-        """The file that is read."""
+        """The file to read: video, else audio."""
         name = self.video or self.sound
         return Path(name) if name else None
 
 
-class Asking:
-    """The engine behind the page; one thing at a time runs through the model.
+class DemoBackend:
+    """The engine behind the page; one call at a time runs the model.
 
     Args:
-        engine: What answers.
-        limits: Bounds of a clip.
+        engine: The engine.
+        limits: Limits of a clip.
     """
 
     def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self.engine, self._limits = engine, limits or Limits()
-        self._one = threading.Lock()
+        self._lock = threading.Lock()
 
-    def card(self, given: Given) -> str:
-        """Return the card of the six answers with what was looked at, as HTML.
+    def card(self, inputs: Inputs) -> str:
+        """Return the card with the answers to the six tasks and their evidence, as HTML.
 
         Raises:
-            NanoEmoXError: Nothing is given, nobody agreed, or the clip cannot be read.
+            NanoEmoXError: There is no input or no consent, or the clip cannot be read.
         """
-        clip = self._clip(given)
-        with self._one:
+        clip = self._clip(inputs)
+        with self._lock:
             answer = self.engine.answer(clip, options=AnswerOptions(explain=True))
         return render_card(ClipAnswers((answer,), view_clip(clip)))
 
-    def timeline(self, given: Given, every_s: float) -> str:
-        """Return lines of probabilities along the clip, as HTML.
+    def timeline(self, inputs: Inputs, every_s: float) -> str:
+        """Return the chart of probabilities along the clip, as HTML.
 
         Raises:
-            NanoEmoXError: As in :meth:`card`, or there is no clip to go along.
+            NanoEmoXError: As in :meth:`card`, or there is no file.
         """
-        clip = self._clip(given)
-        if given.file is None:
-            raise NanoEmoXError("words alone have no length: record or choose a clip for the timeline")
-        with self._one:
+        clip = self._clip(inputs)
+        if inputs.file is None:
+            raise NanoEmoXError("text has no duration: record or choose a clip for the timeline")
+        with self._lock:
             options = TimelineOptions(every_s, every_s * _WINDOW_SHARE, tasks=CLOSED, subtitle=clip.subtitle or "")
-            windows = tuple(self.engine.timeline(given.file, options))
+            windows = tuple(self.engine.timeline(inputs.file, options))
         return render_card(ClipAnswers(windows, view_clip(clip)))
 
-    def decide(self, given: Given, questions: str) -> list[list[str]]:
-        """Answer free questions, one a line; return rows of question, answer and probabilities.
+    def decide(self, inputs: Inputs, questions: str) -> list[list[str]]:
+        """Answer free questions, one per line; return rows of question, answer and probabilities.
 
         Raises:
-            NanoEmoXError: As in :meth:`card`, or a question that cannot be asked.
+            NanoEmoXError: As in :meth:`card`, or an invalid question.
         """
         asked = check_questions([line.strip() for line in questions.splitlines() if line.strip()])
-        clip = self._clip(given)
-        with self._one:
+        clip = self._clip(inputs)
+        with self._lock:
             found = self.engine.decide(clip, asked)
         rows = []
         for a in found.answers:
@@ -102,34 +102,34 @@ class Asking:
             rows.append([a.question.instructions, _short(a), shares])
         return rows
 
-    def reply(self, given: Given, message: str, history: list[Turn]) -> tuple[str, Think | None]:
-        """Reply to a message, with the face and voice of the clip where one is given; and how it came to it.
+    def reply(self, inputs: Inputs, message: str, history: list[Turn]) -> tuple[str, Think | None]:
+        """Reply to a message, using face and voice of the clip if there is one; return the reply and its chain.
 
         Raises:
             NanoEmoXError: The message is empty, or as in :meth:`card`.
         """
         if not message.strip():
             raise NanoEmoXError("write something first")
-        clip = self._clip(Given(given.video, given.sound, message, given.agreed), tuple(history))
-        with self._one:
+        clip = self._clip(Inputs(inputs.video, inputs.sound, message, inputs.agreed), tuple(history))
+        with self._lock:
             reading = self.engine.answer(clip, (REPLY,)).tasks[REPLY]
         return reading.reply or "(no reply)", reading.think
 
-    def _clip(self, given: Given, history: tuple[Turn, ...] = ()) -> Clip:
-        words = given.words.strip()
+    def _clip(self, inputs: Inputs, history: tuple[Turn, ...] = ()) -> Clip:
+        words = inputs.words.strip()
         if len(words) > MAX_WORDS:
-            raise NanoEmoXError(f"{len(words)} characters of words, limit {MAX_WORDS}: shorten them")
-        if given.file is None:
+            raise NanoEmoXError(f"{len(words)} characters of text, limit {MAX_WORDS}: shorten it")
+        if inputs.file is None:
             if not words:
-                raise NanoEmoXError("nothing to read: record or choose a clip, or write the words")
+                raise NanoEmoXError("no input: record or choose a clip, or write what is said")
             return Clip("words", subtitle=words, history=history)
-        if not given.agreed:
+        if not inputs.agreed:
             raise NanoEmoXError(NO_CONSENT)
-        return read_file(self.engine, given.file, words or None, history, self._limits)
+        return read_file(self.engine, inputs.file, words or None, history, self._limits)
 
 
 def _short(answer: Decision) -> str:
-    """Return the answer to a free question in a word or number."""
+    """Return the answer to a free question as one word or number."""
     if answer.question.form == "choice":
         return str(answer.choice)
     return f"{answer.probability:.0%}" if answer.question.form == "predicate" else f"{answer.score:.2f}"
