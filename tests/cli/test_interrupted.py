@@ -10,13 +10,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import wave
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from nanoemox import cli
 from nanoemox.benchmarks import evaluate as run_module
 from nanoemox.benchmarks.answerer import Reply
 from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
@@ -237,3 +240,47 @@ def test_full_disk_keeps_the_old_ratings_table(tmp_path: Path, monkeypatch: pyte
         export_ratings(study, table)
     assert table.read_text("utf-8") == "old"
     assert not list(tmp_path.glob("*.partial"))
+
+
+ANSWERING = """
+import io, os, signal, sys
+from nanoemox import cli
+
+class Dying(io.FileIO):
+    writes = 0
+    def write(self, data):
+        Dying.writes += 1
+        if Dying.writes == 2:
+            super().write(data[: int(len(data) * float(sys.argv[1]))])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().write(data)
+
+io.FileIO = Dying
+cli.main(sys.argv[2:])
+"""
+"""Dies when a part of the second clip's row is written."""
+
+
+def answer_into(table: Path, clips: Path) -> list[str]:
+    return ["answer", str(clips), "--model", "mini", "--device", "cpu", "--task", "mer", "--csv", str(table)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_kill_nine_while_a_table_of_answers_is_written(tmp_path: Path, share: float) -> None:
+    clips, whole, killed = tmp_path / "clips", tmp_path / "whole.csv", tmp_path / "killed.csv"
+    clips.mkdir()
+    for i in range(3):
+        with wave.open(str(clips / f"{i}.wav"), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            noise = np.random.default_rng(i).normal(0, 3000, 8000)
+            file.writeframes(noise.astype("<i2").tobytes())
+    command = [sys.executable, "-c", ANSWERING, str(share), *answer_into(killed, clips)]
+    done = subprocess.run(command, capture_output=True, timeout=240, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-300:]
+    left = killed.read_bytes()
+    for table in (whole, killed):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(answer_into(table, clips))
+        assert not stop.value.code
+    assert 0 < len(left) < len(whole.read_bytes())
+    assert killed.read_bytes() == whole.read_bytes()

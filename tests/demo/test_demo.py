@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from nanoemox.demo.server import POLICY, create_app
 from nanoemox.inference.engine import Engine
 from nanoemox.listening import listening_at
 from nanoemox.serving.limits import Limits
-from nanoemox.types import NanoEmoXError, Turn
+from nanoemox.types import NanoEmoXError, Think, Turn
 from tests.tiny import save_tiny
 
 SAMPLE = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
@@ -128,6 +129,29 @@ def test_page_is_loopback_only_and_connects_to_no_other_host(address: str) -> No
     assert httpx.get(f"{address}/gradio_api/file=/etc/passwd").status_code in (403, 404)
 
 
+def test_the_chain_is_a_folded_turn_and_no_part_of_the_dialogue(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories: list[list[Turn]] = []
+    monkeypatch.setattr(Asking, "reply", thoughtful(histories))
+    client = Client(address, verbose=False, analytics_enabled=False)
+    _, turns = client.predict(None, None, "", False, "I lost it.", [], api_name="/talk")
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "assistant"]
+    assert turns[1]["metadata"]["title"] == "How it came to this reply"
+    assert "lost a key" in str(turns[1]["content"])
+    assert not (turns[2].get("metadata") or {}).get("title")
+    client.predict(None, None, "", False, "And now?", turns, api_name="/talk")
+    assert histories == [[], [Turn("user", "I lost it."), Turn("assistant", "Reply 1.")]]
+
+
+def thoughtful(histories: list[list[Turn]]) -> Any:
+    """A reply with its chain, which a random model does not finish; notes the histories."""
+
+    def reply(_: Asking, given: Given, message: str, history: list[Turn]) -> tuple[str, Think]:
+        histories.append(history)
+        return f"Reply {len(histories)}.", Think("lost a key", "sad", "it is gone", "comfort")
+
+    return reply
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "at_work"), [("SIGTERM", False), ("SIGTERM", True), ("SIGHUP", False)])
@@ -183,3 +207,32 @@ def test_a_browser_answers_a_clip(address: str, tmp_path: Path) -> None:
             page.screenshot(path=str(Path(shots) / "demo.png"), full_page=True)
         browser.close()
     assert hosts - {""} == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: install it, or set NANOEMOX_CHROMIUM to its path")
+def test_a_browser_asks_freely_and_talks(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'nanoemox[dev]'")
+    monkeypatch.setattr(Asking, "reply", thoughtful([]))
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(300_000)
+        page.goto(address)
+        page.get_by_label("What is said").fill("I lost my key.")
+        page.get_by_label("Questions").fill("predicate: Is it a joke?\nchoice: Who? me|you")
+        page.locator("#decide").click()
+        page.get_by_text(re.compile(r"^me \d+%, you \d+%$")).first.wait_for(state="attached")
+        page.get_by_text(re.compile(r"^(True|yes) \d+%, (False|no) \d+%$", re.IGNORECASE)).first.wait_for(
+            state="attached"
+        )
+
+        page.locator("#message textarea").fill("I lost it.")
+        page.locator("#message textarea").press("Enter")
+        page.get_by_text("Reply 1.").wait_for()
+        folded, chain = page.get_by_text("How it came to this reply"), page.get_by_text("it is gone")
+        assert not chain.is_visible()
+        folded.click()
+        chain.wait_for()
+        browser.close()
