@@ -131,7 +131,7 @@ def test_page_is_loopback_only_and_connects_to_no_other_host(address: str) -> No
 
 def test_the_chain_is_a_folded_turn_and_no_part_of_the_dialogue(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     histories: list[list[Turn]] = []
-    monkeypatch.setattr(Asking, "reply", thoughtful(histories))
+    monkeypatch.setattr(DemoBackend, "reply", thoughtful(histories))
     client = Client(address, verbose=False, analytics_enabled=False)
     _, turns = client.predict(None, None, "", False, "I lost it.", [], api_name="/talk")
     assert [turn["role"] for turn in turns] == ["user", "assistant", "assistant"]
@@ -145,7 +145,7 @@ def test_the_chain_is_a_folded_turn_and_no_part_of_the_dialogue(address: str, mo
 def thoughtful(histories: list[list[Turn]]) -> Any:
     """A reply with its chain, which a random model does not finish; notes the histories."""
 
-    def reply(_: Asking, given: Given, message: str, history: list[Turn]) -> tuple[str, Think]:
+    def reply(_: DemoBackend, given: Inputs, message: str, history: list[Turn]) -> tuple[str, Think]:
         histories.append(history)
         return f"Reply {len(histories)}.", Think("lost a key", "sad", "it is gone", "comfort")
 
@@ -214,7 +214,7 @@ def test_a_browser_answers_a_clip(address: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: install it, or set NANOEMOX_CHROMIUM to its path")
 def test_a_browser_asks_freely_and_talks(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'nanoemox[dev]'")
-    monkeypatch.setattr(Asking, "reply", thoughtful([]))
+    monkeypatch.setattr(DemoBackend, "reply", thoughtful([]))
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})

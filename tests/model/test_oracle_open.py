@@ -89,7 +89,7 @@ def layer_norm(state: dict[str, Array], name: str, x: Array) -> Array:
 
 
 def attend(state: dict[str, Array], name: str, heads: int, query: Array, source: Array) -> tuple[Array, Array]:
-    """Multi-head attention of one sample: what was gathered, and the weights meaned over the heads."""
+    """Multi-head attention of one sample: what was gathered, and the weights averaged over the heads."""
     w, b = (np.split(state[f"{name}.in_proj_{part}"], 3) for part in ("weight", "bias"))
     q, k, v = (np.split(x @ w[i].T + b[i], heads, axis=-1) for i, x in enumerate((query, source, source)))
     weights = [softmax(q[h] @ k[h].T / np.sqrt(q[h].shape[-1]), axis=-1) for h in range(heads)]
