@@ -36,7 +36,7 @@ def main() -> None:
             address = next(word for word in demo.stdout.readline().split() if word.startswith("http"))
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=args.chromium)
-                page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+                page = browser.new_page(viewport={"width": WIDTH, "height": 1800})
                 page.set_default_timeout(PATIENCE_MS)
                 page.goto(address)
                 page.locator("#clip input[type=file]").first.set_input_files(str(SAMPLE))
@@ -44,6 +44,7 @@ def main() -> None:
                 page.get_by_label("Everybody who is seen").check()
                 page.locator("#ask").click()
                 page.locator("#card [data-task]").nth(5).wait_for()
+                page.wait_for_function("[...document.querySelectorAll('#card img')].every(i => i.complete)")
                 box = page.locator("#card").bounding_box()
                 assert box is not None
                 part = {"x": 0, "y": 0, "width": WIDTH, "height": box["y"] + box["height"] + 16}

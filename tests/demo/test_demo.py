@@ -135,7 +135,7 @@ def test_the_chain_is_a_folded_turn_and_no_part_of_the_dialogue(address: str, mo
     client = Client(address, verbose=False, analytics_enabled=False)
     _, turns = client.predict(None, None, "", False, "I lost it.", [], api_name="/talk")
     assert [turn["role"] for turn in turns] == ["user", "assistant", "assistant"]
-    assert turns[1]["metadata"]["title"] == "How it came to this reply"
+    assert turns[1]["metadata"]["title"] == "Reasoning behind this reply"
     assert "lost a key" in str(turns[1]["content"])
     assert not (turns[2].get("metadata") or {}).get("title")
     client.predict(None, None, "", False, "And now?", turns, api_name="/talk")
@@ -231,7 +231,7 @@ def test_a_browser_asks_freely_and_talks(address: str, monkeypatch: pytest.Monke
         page.locator("#message textarea").fill("I lost it.")
         page.locator("#message textarea").press("Enter")
         page.get_by_text("Reply 1.").wait_for()
-        folded, chain = page.get_by_text("How it came to this reply"), page.get_by_text("it is gone")
+        folded, chain = page.get_by_text("Reasoning behind this reply"), page.get_by_text("it is gone")
         assert not chain.is_visible()
         folded.click()
         chain.wait_for()
