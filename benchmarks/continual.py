@@ -57,6 +57,11 @@ def hits(bench: Bench, limit: int) -> Hits:
     return out
 
 
+def intent_name(replay: float) -> str:
+    """Name the adapters of the second phase; a name has no dots."""
+    return f"intent-replay-{100 * replay:.0f}"
+
+
 def row(name: str, found: Hits, reference: Hits) -> dict[str, Any]:
     """Return the accuracy of each column, and its difference to the model after the first phase."""
     cells = {}
@@ -91,7 +96,7 @@ def main() -> None:
         )
     bench = Bench(MINI, runs[REPLAY[0]], args.data_root, args.out / "features")
     named = NamedAdapters(bench.model)
-    sets = {"emotion": runs[REPLAY[0]] / "emotion"} | {f"intent-{r:g}": run / "intent" for r, run in runs.items()}
+    sets = {"emotion": runs[REPLAY[0]] / "emotion"} | {intent_name(r): run / "intent" for r, run in runs.items()}
     for name, folder in sets.items():
         named.add(name, folder / ADAPTERS)
     found: dict[str, Hits] = {}
@@ -104,13 +109,13 @@ def main() -> None:
     switch_ms = 1000 * (time.perf_counter() - began) / len(sets)
     intents = [c for c in found["start"] if c.endswith("/mir")]
     # With a set for each task nothing is forgotten: emotions by the first phase's, intents by the second's alone.
-    own = found["emotion"] | {c: found[f"intent-{REPLAY[0]:g}"][c] for c in intents}
+    own = found["emotion"] | {c: found[intent_name(REPLAY[0])][c] for c in intents}
     rows = [row(name, h, found["emotion"]) for name, h in (found | {"a set each": own}).items()]
-    print(f"{'model':14} " + "  ".join(f"{c:>42}" for c in found["start"]))
+    print(f"{'model':16} " + "  ".join(f"{c:>42}" for c in found["start"]))
     for r in rows:
         told = ["{:.3f} {:+.3f} [{:+.3f}, {:+.3f}] n {}".format(c["accuracy"][0], *c["minus_emotion"], c["n"])
                 for c in r["columns"].values()]  # fmt: skip
-        print(f"{r['model']:14} " + "  ".join(f"{t:>42}" for t in told))
+        print(f"{r['model']:16} " + "  ".join(f"{t:>42}" for t in told))
     for replay, run in runs.items():
         matrix = json.loads((run / "forgetting.json").read_text("utf-8"))
         print(f"replay {replay:g}: backward transfer {matrix['backward_transfer']['accuracy']:+.3f}")
