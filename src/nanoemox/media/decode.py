@@ -104,7 +104,8 @@ def open_container(source: Source, name: str, opts: MediaOptions) -> Iterator[tu
         }
         with av.open(handle, options=limits) as container:
             yield container, handle
-    except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, EOFError, OSError) as error:
+    # IndexError: av's demuxer, where a damaged file announces a stream late.
+    except (av.error.FFmpegError, ValueError, IndexError, OverflowError, MemoryError, EOFError, OSError) as error:
         if isinstance(error, MediaError):
             raise
         default = "Cannot allocate memory" if isinstance(error, MemoryError) else "no reason given"
