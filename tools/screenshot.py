@@ -15,12 +15,22 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "src" / "nanoemox" / "assets" / "sample.mp4"
 WIDTH = 1280
 PATIENCE_MS = 600_000
+
+
+def answer_sample(page: Page, address: str) -> None:
+    """Open the demo page, choose the sample clip, consent, and wait for its six answers."""
+    page.goto(address)
+    page.locator("#clip input[type=file]").first.set_input_files(str(SAMPLE))
+    page.locator("#clip video").wait_for()
+    page.get_by_label("Everybody who is seen").check()
+    page.locator("#ask").click()
+    page.locator("#card [data-task]").nth(5).wait_for()
 
 
 def main() -> None:
@@ -38,12 +48,7 @@ def main() -> None:
                 browser = playwright.chromium.launch(executable_path=args.chromium)
                 page = browser.new_page(viewport={"width": WIDTH, "height": 1800})
                 page.set_default_timeout(PATIENCE_MS)
-                page.goto(address)
-                page.locator("#clip input[type=file]").first.set_input_files(str(SAMPLE))
-                page.locator("#clip video").wait_for()
-                page.get_by_label("Everybody who is seen").check()
-                page.locator("#ask").click()
-                page.locator("#card [data-task]").nth(5).wait_for()
+                answer_sample(page, address)
                 page.wait_for_function("[...document.querySelectorAll('#card img')].every(i => i.complete)")
                 box = page.locator("#card").bounding_box()
                 assert box is not None

@@ -184,27 +184,22 @@ def test_no_clip_data_stays_on_disk(tmp_path: Path, name: str, at_work: bool) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: install it, or set NANOEMOX_CHROMIUM to its path")
-def test_a_browser_answers_a_clip(address: str, tmp_path: Path) -> None:
+def test_a_browser_answers_a_clip(address: str) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'nanoemox[dev]'")
+    from tools.screenshot import answer_sample
+
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.set_default_timeout(120_000)
         hosts: set[str] = set()
         page.on("response", lambda r: hosts.add(urlsplit(r.url).hostname or ""))
-        page.goto(address)
-        page.locator("#clip input[type=file]").first.set_input_files(str(SAMPLE))
-        page.locator("#clip video").wait_for()
-        page.get_by_label("Everybody who is seen").check()
-        page.locator("#ask").click()
-        page.locator("#card [data-task]").nth(5).wait_for()
+        answer_sample(page, address)
         assert page.locator("#card [data-task]").count() == 6
         page.locator("#along").click()
         page.locator("#timeline svg.along").first.wait_for()
         page.evaluate("document.querySelector('#clip video').currentTime = 2.0")
         page.wait_for_function("Number(document.querySelector('#timeline .cursor')?.getAttribute('x1')) > 300")
-        if shots := os.environ.get("NANOEMOX_SCREENSHOTS"):
-            page.screenshot(path=str(Path(shots) / "demo.png"), full_page=True)
         browser.close()
     assert hosts - {""} == {"127.0.0.1"}
 

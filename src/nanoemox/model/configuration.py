@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from nanoemox.model.auto_hook import MODEL_TYPE
 from nanoemox.model.backbones import QWEN25_15B
 from nanoemox.model.branches import BRANCHES, present
 from nanoemox.model.sections import as_config, as_section, require
@@ -68,7 +69,7 @@ class NanoEmoXConfig(PreTrainedConfig):
             vocabulary: the embedding is never read at a placeholder.
     """
 
-    model_type = "nanoemox"
+    model_type = MODEL_TYPE
     sub_configs = {  # noqa: RUF012
         **{name: branch.section for name, branch in BRANCHES.items() if name in PAPER_BRANCHES},
         FUSION: FusionBranchConfig,

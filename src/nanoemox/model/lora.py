@@ -81,11 +81,14 @@ def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None
     attached = lora_layers(model)
     if any(name in layer.lora_A for layer in attached.values()):
         raise CheckpointError("LoRA is attached already: fold_lora(model) first")
-    for n, module in list(model.named_modules()):  # packed weights, as an engine loads them, take no LoRA
-        if isinstance(module, PackedLinear) and re.fullmatch(TARGETS, n):
-            model.set_submodule(n, module.unpacked())
+    names = _projections(model, spec.first_layer)
+    for n in names:
+        layer = model.get_submodule(n)
+        if isinstance(layer, PackedLinear):  # as an engine loads them; they take no LoRA
+            model.set_submodule(n, layer.unpacked())
     before = {n: p.requires_grad for n, p in model.named_parameters()}
-    targets = _targets(model, spec.first_layer)
+    # One pattern where all layers have LoRA: PEFT stores it as it is.
+    targets = names if spec.first_layer else TARGETS
     config = LoraConfig(r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=targets)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)  # a second set is meant
@@ -94,12 +97,10 @@ def attach_lora(model: nn.Module, spec: LoraSpec, name: str = "default") -> None
         parameter.requires_grad_(before.get(n.replace(".base_layer", ""), before.get(n, True)))
 
 
-def _targets(model: nn.Module, first_layer: int) -> str | list[str]:
-    """Return the projections with LoRA: as one pattern, or as a list if lower layers have none."""
-    if not first_layer:
-        return TARGETS
+def _projections(model: nn.Module, first_layer: int) -> list[str]:
+    """Return the names of the projections with LoRA: those of the layers from ``first_layer`` on."""
     names = [n for n, _ in model.named_modules() if re.fullmatch(TARGETS, n)]
-    return [n for n in names if (found := _LAYER.search(n)) and int(found[1]) >= first_layer]
+    return [n for n in names if not first_layer or ((found := _LAYER.search(n)) and int(found[1]) >= first_layer)]
 
 
 def fold_lora(model: nn.Module) -> None:
