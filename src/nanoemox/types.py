@@ -231,7 +231,8 @@ class Reading:
         valence: ``msa`` only: P(positive) - P(negative), in -1..1.
         labels: ``ovmer`` only: emotion words in the order written.
         text: ``eri`` only: the explanation.
-        think: ``erg`` only: the chain; None if it was not requested or is incomplete.
+        think: ``erg`` only: the chain; None if it was not requested, is incomplete, or lost the reply (which was then
+            written again without it).
         reply: ``erg`` only: the empathetic reply.
     """
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from nanoemox.faces.tracks import NO_FACE
-from nanoemox.inference.decoding import GenerationOptions
+from nanoemox.inference.decoding import Decoder, GenerationOptions
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.timeline import TimelineOptions
@@ -208,6 +208,29 @@ def test_invalid_tasks_and_labels_are_refused(engine: Engine, tasks: Any, labels
 def test_without_think_the_question_changes(engine: Engine) -> None:
     quick = engine.answer(CLIPS["complete"], ("erg",), options=replace(SHORT, think=False)).tasks["erg"]
     assert quick.raw == separate(engine, CLIPS["complete"], Ask("erg", think=False))
+
+
+@pytest.mark.parametrize("written", ["<think>\n<ref>\nYou think of yourself, right.", "<think>\nscenario: a talk"])
+def test_a_reply_lost_in_its_chain_is_asked_for_without_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """The first text is what ``small`` wrote to a real clip: the chain is opened and never closed."""
+    lost = engine.processor.tokenizer.encode(written, add_special_tokens=False)
+    chained = engine.processor.question_ids(Ask("erg"))
+    finish = Decoder.finish
+
+    def never_closed(decoder: Decoder) -> list[list[int]]:
+        answers = finish(decoder)
+        return [lost if q == chained else ids for q, ids in zip(decoder.questions, answers, strict=True)]
+
+    monkeypatch.setattr(Decoder, "finish", never_closed)
+    clips = [CLIPS["complete"], CLIPS["text only"], CLIPS["history"]]
+    for clip, card in zip(clips, engine.answer_many(clips, options=SHORT), strict=True):
+        reading = card.tasks["erg"]
+        assert reading.raw == separate(engine, clip, Ask("erg", think=False))
+        assert reading.reply
+        assert reading.think is None
+        assert card.tasks["eri"].raw == separate(engine, clip, Ask("eri"))
 
 
 def test_empty_clip_is_refused(engine: Engine) -> None:

@@ -112,6 +112,7 @@ def large() -> Engine:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # bfloat16 is emulated on a CPU that has no instructions for it
 @pytest.mark.parametrize(
     ("device", "dtype"),
     [

@@ -159,8 +159,8 @@ def test_a_replica_killed_under_load(model: str) -> None:
         process.terminate()
         out, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
-        # Ray tells of the process that was killed, and of nothing else.
-        assert all("(raylet)" in told and "died or was killed" in told for told in out.splitlines())
+        # Ray tells of processes that were killed: the replica, and often its own controller at the end.
+        assert [line for line in out.splitlines() if "(raylet)" not in line or "killed" not in line] == []
 
 
 def test_resumed_job_answers_each_clip_once(model: str, tmp_path: Path) -> None:

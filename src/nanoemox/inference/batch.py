@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -195,18 +195,37 @@ class ClipBatch:
         ]
 
     def open(self) -> list[dict[str, Reading]]:
-        """Generate the open answers of all clips in one batch: task -> reading, for each clip."""
+        """Generate the open answers of all clips in one batch: task -> reading, for each clip.
+
+        A small model sometimes never leaves its chain of thought. A reply that is lost so is asked for again, without
+        the chain.
+        """
         asks = self.plan.open
         if not asks:
             return [{} for _ in self.clips]
-        raws = [self.text(ids) for ids in self.decoder().finish()]
+        readings = self._generate(self.decoder(), asks)
+        for ask in asks:
+            lost = [i for i, found in enumerate(readings) if ask.think and found[ask.task].reply == ""]
+            if lost:
+                plain = replace(ask, think=False)
+                for i, found in zip(lost, self._generate(self._decoder([plain], lost), [plain]), strict=True):
+                    readings[i] |= found
+        return readings
+
+    def _generate(self, decoder: Decoder, asks: Sequence[Ask]) -> list[dict[str, Reading]]:
+        """Run a decoder of these questions to its end: task -> reading, for each of its clips."""
+        raws = [self.text(ids) for ids in decoder.finish()]
         rows = [raws[i : i + len(asks)] for i in range(0, len(raws), len(asks))]
         return [{a.task: parse(a.task, raw) for a, raw in zip(asks, row, strict=True)} for row in rows]
 
     def decoder(self) -> Decoder:
         """Return the decoder of the open questions, not yet started."""
-        questions = [self.processor.question_ids(a) for a in self.plan.open]
-        return Decoder(self.model, self.prefix, questions, self.processor.terminator_ids, self.plan.options.generation)
+        return self._decoder(self.plan.open, range(len(self.clips)))
+
+    def _decoder(self, asks: Sequence[Ask], clips: Sequence[int]) -> Decoder:
+        questions = [self.processor.question_ids(a) for a in asks]
+        prefix, options = self.prefix.rows(clips), self.plan.options.generation
+        return Decoder(self.model, prefix, questions, self.processor.terminator_ids, options)
 
     def text(self, ids: Sequence[int]) -> str:
         """Decode ids, tags included."""

@@ -13,7 +13,8 @@ class AnswerOptions:
     """How questions are answered.
 
     Attributes:
-        think: ``erg``: write the chain of empathy before the reply.
+        think: ``erg``: write the chain of empathy before the reply. A reply lost in its chain is written again without
+            one (not in a stream, which has sent the chain already).
         explain: Add the evidence.
         generation: Generation of open answers; greedy by default.
     """
