@@ -10,14 +10,16 @@ from torch import nn
 
 from nanoemox.inference.checkpoints import load_checkpoint
 from nanoemox.inference.decoding import Decoder, GenerationOptions
+from nanoemox.inference.engine import Engine
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.packing import PackedLinear, can_pack, pack
 from tests.inference.test_decoding import END, PROMPTS, QUESTIONS, language_model, prefixed
 
 LONG = GenerationOptions(max_new_tokens=20)
+PACKED = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(torch.device("cpu"), dtype)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", PACKED)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1,), (2, 1), (3, 1), (1, 5), (2, 40), (0,)])
 def test_packed_product_equals_dense_product(shape: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
@@ -56,6 +58,14 @@ def test_packing_does_not_change_saved_weights(tmp_path: Path) -> None:
     first, _, _ = load_checkpoint("mini", device="cpu")
     assert again.keys() == first.state_dict().keys()
     assert all(torch.equal(again[name], value) for name, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_type_loads_and_answers_packed_or_not(dtype: torch.dtype) -> None:
+    engine = Engine.from_pretrained("mini", device="cpu", dtype=dtype)
+    packed = isinstance(engine.model.get_output_embeddings(), PackedLinear)
+    assert packed == can_pack(torch.device("cpu"), dtype)
+    assert engine.answer(text="I got the job!", tasks=("msa",)).tasks["msa"].label is not None
 
 
 def test_packed_weights_cannot_be_trained() -> None:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PACKED_DTYPES: Final = (torch.float32, torch.bfloat16)
-ROWS_LEAST: Final = 4
-"""Fewer rows are multiplied as four: oneDNN's kernel for one takes longer (``benchmarks/decoding.py``)."""
+ROWS_LEAST: Final = 4 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 1
+"""With AVX-512 fewer rows are multiplied as four: oneDNN's kernel for one takes longer there. With AVX2 the padding
+costs a fifth to a third of a step (``benchmarks/decoding.py``)."""
 
 
 class PackedLinear(nn.Module):
@@ -72,8 +72,10 @@ def multiplies_bfloat16() -> bool:
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Say whether this machine multiplies packed weights of this type."""
-    return device.type == "cpu" and dtype in PACKED_DTYPES and torch.backends.mkldnn.is_available()
+    """Say whether this machine multiplies packed weights of this type; bfloat16 needs AVX-512 or AVX-NE-CONVERT."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack(module: nn.Module) -> None:
