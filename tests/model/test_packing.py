@@ -19,10 +19,15 @@ LONG = GenerationOptions(max_new_tokens=20)
 PACKED = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(torch.device("cpu"), dtype)]
 
 
+@pytest.mark.parametrize("least", [1, 4])
 @pytest.mark.parametrize("dtype", PACKED)
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1,), (2, 1), (3, 1), (1, 5), (2, 40), (0,)])
-def test_packed_product_equals_dense_product(shape: tuple[int, ...], bias: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("shape", [(), (1,), (2, 1), (3, 1), (1, 5), (2, 40), (0,)])
+def test_packed_product_equals_dense_product(
+    shape: tuple[int, ...], bias: bool, dtype: torch.dtype, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rows of both kinds of processor, whichever this is."""
+    monkeypatch.setattr("nanoemox.model.packing.ROWS_LEAST", least)
     torch.manual_seed(0)
     linear = nn.Linear(48, 80, bias=bias, dtype=dtype)
     x = torch.randn(*shape, 48, dtype=dtype)

@@ -54,12 +54,14 @@ class PackedLinear(nn.Module):
         """
         if torch.is_grad_enabled() and x.requires_grad:
             raise RuntimeError("packed weights have no gradient: load the model by its own class to train it")
-        rows = x.reshape(-1, self.in_features)
-        count = len(rows)
-        if count < ROWS_LEAST:
-            rows = functional.pad(rows, (0, 0, 0, ROWS_LEAST - count))
-        out = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
-        return out[:count].reshape(*x.shape[:-1], self.out_features)
+        count = x.shape[:-1].numel()
+        if count >= ROWS_LEAST:
+            return self._multiply(x)
+        rows = functional.pad(x.reshape(count, self.in_features), (0, 0, 0, ROWS_LEAST - count))
+        return self._multiply(rows)[:count].reshape(*x.shape[:-1], self.out_features)
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
