@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -13,10 +14,14 @@ from typer.testing import CliRunner
 
 from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
 from nanoemox.benchmarks.records import BENCHMARKS, INTENT, Benchmark
+from nanoemox.benchmarks.score import score
 from nanoemox.cli import app
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
 from nanoemox.inference.engine import Engine
-from nanoemox.tasks import ALL_TASKS, MER, TASKS, ClosedTask
+from nanoemox.tasks import ALL_TASKS, ERG, ERI, MER, OVMER, TASKS, ClosedTask, Task
+from nanoemox.tasks.erg import ReplyTask
+from nanoemox.tasks.eri import TextTask
+from nanoemox.tasks.ovmer import WordsTask
 from nanoemox.tasks.templates import load_templates
 from nanoemox.training.command import run_train
 from nanoemox.types import CheckpointError
@@ -28,6 +33,7 @@ HONESTY: Final = ClosedTask(
 STATEMENTS: Final = Benchmark(
     "statements", "Statements", "honesty", "said", INTENT, HONESTY.labels, None, "statements", split="validation"
 )
+CHAIN: Final = "<think>\nscenario: s\nemotion: {}\ncause: c\ngoal: g\n</think>\n"
 SAMPLE: Final = Path(__file__).parents[2] / "src/nanoemox/assets/sample.mp4"
 QUESTIONS: Final = {"questions": ["[Honesty] Which is it? {labels}."], "answer": "{label}"}
 RECIPE: Final = """
@@ -113,3 +119,38 @@ def test_model_without_the_tasks_question_gives_a_clear_error(tmp_path: Path) ->
     with pytest.raises(CheckpointError, match=r"no question for task 'honesty': add tasks\.honesty to its templates"):
         engine.answer(tiny_clip(), ("honesty",))
     assert "honesty" not in load_templates().tasks
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "truth", "answers"),
+    [
+        (
+            WordsTask("moods", "moods of a speaker", "moods", 1, "[Moods]"),
+            OVMER,
+            {"a": ["angry", "sad"], "b": ["happy"], "c": ["afraid"]},
+            {"a": ["furious"], "b": ["joyful", "calm"], "c": ["sad"]},
+        ),
+        (
+            TextTask("causes", "causes of a mood", "causes", 2, "[Causes]"),
+            ERI,
+            {"a": "The voice is loud, so she is angry.", "b": "A smile: happiness."},
+            {"a": "He shouts and seems furious.", "b": "The face looks sad."},
+        ),
+        (
+            ReplyTask("advice", "advice to a speaker", "advice", 3, "[Advice]"),
+            ERG,
+            {"a": "sad", "b": "happy"},
+            {"a": f"{CHAIN.format('sad')}I am sorry.", "b": f"{CHAIN.format('angry')}Oh."},
+        ),
+    ],
+)
+def test_an_open_task_from_outside_is_scored_as_its_form(
+    outside: Task, inside: Task, truth: Any, answers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, outside.key, outside)
+    ours = next(b for b in BENCHMARKS.values() if b.task == inside.key)
+    expected = score(truth, answers, ours)
+    found = score(truth, answers, replace(ours, task=outside.key))
+    assert found.task_scores.metrics == expected.task_scores.metrics
+    assert found.baselines == expected.baselines
+    assert any(value for value in found.task_scores.metrics.values())

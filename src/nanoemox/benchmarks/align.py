@@ -10,7 +10,7 @@ from nanoemox.benchmarks.official_files import Predictions
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.truth import Truth, Value
 from nanoemox.benchmarks.words import as_sentiment, as_words
-from nanoemox.tasks import ERI, MER, MSA, OVMER
+from nanoemox.tasks import MER, MSA
 from nanoemox.types import NanoEmoXError
 
 AnswerValue = tuple[str, ...] | str | None
@@ -89,7 +89,7 @@ def align(
 
 def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, AnswerValue]:
     """Return clip -> answer in the form of the benchmark's task."""
-    if benchmark.task in (MER.key, OVMER.key, ERI.key):
+    if benchmark.task == MER.key or benchmark.form in ("labels", "text"):
         return as_words(predictions)
     if benchmark.task == MSA.key:
         return as_sentiment(predictions)

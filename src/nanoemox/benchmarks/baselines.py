@@ -18,7 +18,7 @@ from nanoemox.benchmarks.score import blind_answers
 from nanoemox.benchmarks.truth import label_value
 from nanoemox.data.manifest import PATHS, Sample
 from nanoemox.scoring.metrics.bootstrap import Interval, bootstrap_interval, mean_statistic
-from nanoemox.tasks import TASKS, parse
+from nanoemox.tasks import parse
 
 MAJORITY: Final = "majority"
 TEXT_ONLY: Final = "text-only"
@@ -53,7 +53,7 @@ class Majority:
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
         """Answer a batch with the same answer."""
-        labels = benchmark.labels if TASKS[benchmark.task].closed else None
+        labels = benchmark.labels if benchmark.form == "label" else None
         parsed = parse(benchmark.task, self.text, labels).to_dict()
         return [Reply(self.text, parsed) for _ in samples]
 

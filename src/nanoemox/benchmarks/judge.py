@@ -28,7 +28,6 @@ from nanoemox.judging.judge_prompts import JUDGE_TASKS, JudgePrompt, UnreadableE
 from nanoemox.judging.language_models import MAX_TOKENS, THREADS, LanguageModel, check_name, cost_line, open_model
 from nanoemox.scoring.metrics.agreement import krippendorff_alpha
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval, mean_statistic
-from nanoemox.tasks import ERI
 from nanoemox.types import NanoEmoXError
 
 RESULT: Final = "judge.json"
@@ -135,13 +134,13 @@ def read_judge_items(file: Path) -> list[JudgeItem]:
 
 def _material(benchmark: Benchmark, row: Row, file: Path) -> dict[str, str] | None:
     truth, parsed = row.get("truth"), row.get("parsed")
-    if benchmark.task == ERI.key and not (isinstance(truth, str) and truth.strip()):
+    if benchmark.form == "text" and not (isinstance(truth, str) and truth.strip()):
         raise NanoEmoXError(f"{file}: clip {row['id']!r} of {benchmark.id} has no reference text under truth")
-    field = "text" if benchmark.task == ERI.key else "reply"
+    field = "text" if benchmark.form == "text" else "reply"
     answer = parsed.get(field) if isinstance(parsed, dict) else None
     if not isinstance(answer, str) or not answer.strip():
         return None
-    if benchmark.task == ERI.key:
+    if benchmark.form == "text":
         return {"REFERENCE": str(truth), "ANSWER": answer}
     context = "\n".join(f"{turn.role}: {turn.text}" if turn.role else turn.text for turn in read_dialogue(row, file))
     known = {"CONTEXT": context, "EMOTION": truth}

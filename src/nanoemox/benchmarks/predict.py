@@ -17,7 +17,6 @@ from nanoemox.benchmarks.truth import label_value, read_truth
 from nanoemox.data.corpora import read_corpora, reader
 from nanoemox.data.corpora.releases import parse_json
 from nanoemox.data.manifest import Sample
-from nanoemox.tasks import ERG
 from nanoemox.types import NanoEmoXError
 
 SPEAKER: Final = "speaker"
@@ -169,7 +168,7 @@ def answer_row(benchmark: Benchmark, sample: Sample, reply: Reply) -> Row:
     }
     if sample.speaker is not None:
         row["speaker"] = sample.speaker
-    return row | {"context": dialogue(sample)} if benchmark.task == ERG.key else row
+    return row | {"context": dialogue(sample)} if benchmark.form == "reply" else row
 
 
 def _digest(benchmark: Benchmark, sample: Sample) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from nanoemox.data.manifest import Split
 from nanoemox.tasks import ERG, ERI, LABEL_SETS, MER, MIR, MSA, OVMER, TASKS
+from nanoemox.tasks.task import Form
 from nanoemox.types import NanoEmoXError
 
 HIT_RATE: Final = ("hit_rate", "precision", "labels_per_answer")
@@ -63,6 +64,11 @@ class Benchmark:
     speaker_pattern: str | None = None
     recording: str = "dialogue"
     recording_pattern: str | None = None
+
+    @property
+    def form(self) -> Form:
+        """What an answer to its task is."""
+        return TASKS[self.task].form
 
     @property
     def question(self) -> str:

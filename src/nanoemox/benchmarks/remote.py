@@ -266,7 +266,7 @@ def _read(
         reason = f"the answer was cut at {MAX_TOKENS} tokens; switch the model's thinking off, or shorten it"
         return Reply(answer.text, prompt=prompt, error=reason, timing_s=timing_s)
     text = answer.text
-    if task == ERG.key and text.count(THOUGHT_ENDS) > 1:
+    if benchmark.form == "reply" and text.count(THOUGHT_ENDS) > 1:
         text = text.partition(THOUGHT_ENDS)[2].strip()  # the model's own reasoning before the requested chain
     parsed = parse(task, text, benchmark.labels if closed else None).to_dict()
     return Reply(text, parsed, prompt, timing_s=timing_s)

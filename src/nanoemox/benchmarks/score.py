@@ -25,7 +25,7 @@ from nanoemox.scoring.corrected.extraction import extract_words
 from nanoemox.scoring.legacy.words import legacy_scorer
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval
 from nanoemox.scoring.metrics.calibration import expected_calibration_error
-from nanoemox.tasks import ERG, ERI, MER, MSA, OVMER, TASKS
+from nanoemox.tasks import MER, MSA
 from nanoemox.types import NanoEmoXError
 
 SCORERS: Final = ("corrected", "legacy")
@@ -257,21 +257,21 @@ def score_aligned(
 
 
 def measure(benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures) -> TaskScores:
-    """Measure aligned answers by the benchmark's task; a closed task without measures of its own as an intent is."""
+    """Measure aligned answers by the form of the benchmark's task; emotion and sentiment have measures of their own."""
     truth = aligned.truth
     one = [value if isinstance(value, str) else ", ".join(value) for value in truth]
     texts = [_text(answer) for answer in aligned.answers]
     lists = [(answer,) if isinstance(answer, str) else answer for answer in aligned.answers]
     if benchmark.task == MER.key:
         return measures.emotion(one, lists, benchmark.labels)
-    if benchmark.task == ERI.key:
+    if benchmark.form == "text":
         found = measures.open([extract_words(value) for value in one], lists)
         return replace(found, notes=[*found.notes, _NO_JUDGE])
-    if benchmark.task == OVMER.key:
+    if benchmark.form == "labels":
         return measures.open([(v,) if isinstance(v, str) else v for v in truth], lists)
     if benchmark.task == MSA.key:
         return measures.sentiment(one, texts)
-    if TASKS[benchmark.task].closed:
+    if benchmark.form == "label":
         return measures.intent(one, texts, benchmark.labels)
     return measures.replies(one, texts, [text for text in map(_text, aligned.strays) if text is not None])
 
@@ -282,15 +282,15 @@ def blind_answers(benchmark: Benchmark, truth: Sequence[Value]) -> dict[str, Ans
     Both take the words from the truth itself, which is more than a model may know: a model below them is no good, and
     a scorer under which the list wins is no good either.
     """
-    if benchmark.task == ERI.key:
+    if benchmark.form == "text":
         truth = [extract_words(value) if isinstance(value, str) else value for value in truth]
     words = Counter(word for value in truth for word in ((value,) if isinstance(value, str) else value))
     common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])) if word]
     if not common:
         return {}
-    if benchmark.task == ERG.key:
+    if benchmark.form == "reply":
         return {"majority": _CHAIN.format(common[0])}
-    if TASKS[benchmark.task].closed and benchmark.task != MER.key:
+    if benchmark.form == "label" and benchmark.task != MER.key:
         return {"majority": common[0]}
     return {"majority": (common[0],), "blind_list": tuple(common[:BLIND_WORDS])}
 

@@ -144,7 +144,7 @@ def _table(path: Path, benchmark: Benchmark) -> Truth:
         return {f"{r['season']}_{r['episode']}_{r['clip']}": r["label"] for r in rows}
     if benchmark.task == MIR.key and {"dialogue_id", "utterance_id", "label"} <= columns:
         return {f"dia{r['dialogue_id']}_utt{r['utterance_id']}": r["label"] for r in rows}
-    if benchmark.task != OVMER.key and {"name", "label"} <= columns:
+    if benchmark.form != "labels" and {"name", "label"} <= columns:
         return {row["name"]: row["label"] for row in rows}
     raise NanoEmoXError(f"{path}: no table of {benchmark.id}; its columns are {', '.join(sorted(columns)) or 'none'}")
 

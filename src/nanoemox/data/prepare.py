@@ -17,7 +17,7 @@ from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, reader
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, write_manifest
 from nanoemox.faces.vectors import SUFFIXES
-from nanoemox.tasks import OVMER
+from nanoemox.tasks import TASKS
 from nanoemox.types import RecipeError
 
 MOST_WORDS: Final = 20
@@ -119,7 +119,8 @@ def summarise(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
         "clips": len(clips),
         "tasks": dict(Counter(s.task for s in samples)),
         "labels": {
-            task: dict(counts.most_common(MOST_WORDS if task == OVMER.key else None)) for task, counts in labels.items()
+            task: dict(counts.most_common(MOST_WORDS if TASKS[task].form == "labels" else None))
+            for task, counts in labels.items()
         },
         "languages": dict(Counter(s.language for s in clips.values())),
         "speakers": len({s.speaker for s in samples if s.speaker}),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from nanoemox.benchmarks.records import Benchmark, get_benchmark
 from nanoemox.benchmarks.runs import read_parts
 from nanoemox.benchmarks.score import score
-from nanoemox.tasks import TASKS, parse
+from nanoemox.tasks import parse
 
 JUDGE_METRICS: Final = ("clue_overlap", "label_overlap")
 
@@ -31,7 +31,7 @@ def prediction_rows(benchmark_id: str, answers: Iterable[Mapping[str, Any]]) -> 
         answers: One mapping per clip: ``id``, ``truth``, and ``raw``, the output of the model or None.
     """
     benchmark = get_benchmark(benchmark_id)
-    labels = benchmark.labels if TASKS[benchmark.task].closed else None
+    labels = benchmark.labels if benchmark.form == "label" else None
     rows = []
     for answer in answers:
         raw = answer["raw"]

@@ -16,7 +16,7 @@ from nanoemox.reporting.data import EvaluatedRun, align_answers
 from nanoemox.scoring.corrected.scorer import CorrectedScorer, LabelMap
 from nanoemox.scoring.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability_table
 from nanoemox.scoring.metrics.classification import Counts, confusion_matrix
-from nanoemox.tasks import ERG, MER, OVMER, TASKS, format_label, parse, parse_label
+from nanoemox.tasks import MER, format_label, parse, parse_label
 
 _HALF: Final = 0.5
 _SHOWN: Final = 1500
@@ -66,7 +66,7 @@ class Example:
 
 def confusions(benchmark: Benchmark, part: BenchmarkAnswers) -> Confusions | None:
     """Count truths and answers of a closed task; None of other tasks."""
-    if not TASKS[benchmark.task].closed:
+    if benchmark.form != "label":
         return None
     clips = align_answers(benchmark, part)
     truth = [_wanted(benchmark, value) for value in clips.truth]
@@ -77,7 +77,7 @@ def confusions(benchmark: Benchmark, part: BenchmarkAnswers) -> Confusions | Non
 
 def reliability(benchmark: Benchmark, part: BenchmarkAnswers) -> Reliability | None:
     """Sort closed answers by probability; None if the run has none. An unanswered clip is wrong, with probability 0."""
-    if not TASKS[benchmark.task].closed or not part.confidences:
+    if benchmark.form != "label" or not part.confidences:
         return None
     confidence, right = part.confidence(tuple(part.truth), tuple(part.truth.values()))
     return Reliability(reliability_table(confidence, right), expected_calibration_error(confidence, right))
@@ -97,14 +97,14 @@ def is_right(benchmark: Benchmark, truth: Value, answer: AnswerValue, raw: str) 
 
     Of open vocabulary: at least half of the families named are true, and half of the true ones are named.
     """
-    if TASKS[benchmark.task].closed:
+    if benchmark.form == "label":
         return read_label(benchmark, answer) == _wanted(benchmark, truth)
-    if benchmark.task == OVMER.key:
+    if benchmark.form == "labels":
         words = [(answer,) if isinstance(answer, str) else (answer or ())]
         rows = CorrectedScorer().set_scores([(truth,) if isinstance(truth, str) else truth], words).rows
         return bool((rows >= _HALF).all()) if (rows == rows).all() else None  # NaN: the truth names no family
-    if benchmark.task == ERG.key and truth:
-        chain = parse(ERG.key, raw).think
+    if benchmark.form == "reply" and truth:
+        chain = parse(benchmark.task, raw).think
         return chain is not None and format_label(chain.emotion) == format_label(str(truth))
     return None
 
@@ -139,7 +139,7 @@ def _verdicts(benchmark: Benchmark, run: EvaluatedRun) -> dict[str, tuple[bool |
     found = {}
     for name, truth, answer in zip(clips.names, clips.truth, clips.answers, strict=True):
         raw = str(run.rows[benchmark.id][name].get("raw") or "")
-        label = read_label(benchmark, answer) if TASKS[benchmark.task].closed else None
+        label = read_label(benchmark, answer) if benchmark.form == "label" else None
         found[name] = (is_right(benchmark, truth, answer, raw), label or "")
     return found
 

@@ -14,7 +14,7 @@ from typing import Final
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing, open_labels, read_table
 from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels
-from nanoemox.tasks import ERI, LABEL_SETS, MER, MSA, OVMER, TASKS, format_label
+from nanoemox.tasks import LABEL_SETS, MER, MSA, TASKS, format_label
 from nanoemox.types import RecipeError
 
 _SPLITS: Final[Mapping[str, Split]] = {
@@ -82,9 +82,9 @@ def _sample(where: str, row: Mapping[str, str], candidates: tuple[str, ...]) -> 
     task, label = row["task"], row["label"].strip()
     if candidates:
         return source.closed(task, format_label(label), candidates)
-    if task == OVMER.key:
+    if TASKS[task].form == "labels":
         return source.sample(task, OpenLabels(labels=open_labels(label.replace(";", ","))))
-    return source.sample(task, TextLabels(text=label) if task == ERI.key else ReplyLabels(reply=label))
+    return source.sample(task, TextLabels(text=label) if TASKS[task].form == "text" else ReplyLabels(reply=label))
 
 
 def _held_out(key: str) -> Split:

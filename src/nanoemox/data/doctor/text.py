@@ -16,7 +16,7 @@ from nanoemox.data.corpora.releases import family
 from nanoemox.data.doctor.findings import Finding
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, ReplyLabels, Sample, TextLabels
 from nanoemox.recipes import describe
-from nanoemox.tasks import LABEL_SETS, MSA, OVMER, format_label
+from nanoemox.tasks import LABEL_SETS, MSA, TASKS, format_label
 
 RARE: Final = 0.05
 """A label this rare, compared with a similar one, counts as a misspelling of it."""
@@ -103,7 +103,8 @@ def check_labels(samples: Sequence[Sample]) -> Iterator[Finding]:
             for word in labels.candidates:
                 offered.setdefault((sample.corpus, sample.task, word), sample.id)
     for (corpus, task), counter in counts.items():
-        known = LABEL_SETS["sentiment"] if task == MSA.key else LABEL_SETS.get(corpus) if task != OVMER.key else None
+        listed = None if TASKS[task].form == "labels" else LABEL_SETS.get(corpus)
+        known = LABEL_SETS["sentiment"] if task == MSA.key else listed
         if known is None or not _fits(counter, known):
             yield from _rare(corpus, task, counter, examples)
             continue
