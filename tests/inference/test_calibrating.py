@@ -5,7 +5,7 @@ import torch
 
 from nanoemox.inference.engine import Engine
 from nanoemox.model.calibration import Calibration, TaskCalibration
-from tests.tiny import tiny_clip, tiny_model, tiny_processor
+from tests.tiny import tiny_model, tiny_processor
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +34,6 @@ def test_a_temperature_keeps_the_order_and_needs_no_second_scoring(
 
 def test_calibration_divides_by_the_prior(engine: Engine) -> None:
     assert _calibrate(engine, 1.0, 1.0) != pytest.approx(_calibrate(engine, 0.0, 1.0), abs=1e-6)
-
-
-def test_a_temperature_for_the_modalities_of_each_clip_of_a_batch() -> None:
-    engine = Engine(tiny_model(), tiny_processor(), "tiny")
-    clips = [tiny_clip(1), tiny_clip(2, without=("text",)), tiny_clip(3, without=("vision", "speech", "face"))]
-
-    def probabilities(correction: TaskCalibration) -> list[list[float]]:
-        engine.processor.calibration = Calibration(tasks={"mer": correction})
-        answers = list(engine.answer_many(clips, ("mer",)))
-        return [list((answer.tasks["mer"].probabilities or {}).values()) for answer in answers]
-
-    hot, cold, plain = (probabilities(TaskCalibration(temperature=t)) for t in (3.0, 0.5, 1.5))
-    by = {"vision+speech+face": 3.0, "text": 0.5}
-    found = probabilities(TaskCalibration(temperature=1.5, by_modalities=by))
-    assert found[0] == pytest.approx(plain[0])
-    assert found[1] == pytest.approx(hot[1])
-    assert found[2] == pytest.approx(cold[2])
-    assert hot[1] != pytest.approx(plain[1], abs=1e-6)
-    assert cold[2] != pytest.approx(plain[2], abs=1e-6)
 
 
 def test_prior_is_cached_until_the_weights_change() -> None:

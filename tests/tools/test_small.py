@@ -15,10 +15,8 @@ from tools.small.data import (
     with_common_labels,
     with_polarity,
 )
-from tools.small.evaluate import calibrations, correction_of
 from tools.small.expression import converted
 from tools.small.replies import TONES, paraphrase, reply_to, tone_of, topic_of, wordless_reply
-from tools.small.scores import Scores, calibrated, calibration_error
 from tools.small.situations import situations
 from tools.small.voices import rerecorded, trim
 
@@ -153,27 +151,3 @@ def test_filters_change_their_order_of_axes() -> None:
         "head.weight": (7, 256),
         "blocks.1.convolutions.2.depthwise.weight": (64, 1, 3, 3),
     }
-
-
-def test_recordings_without_words_get_a_temperature_of_their_own() -> None:
-    """Voices are scored too extremely, photographs not enough; comments and composed clips have the common one."""
-    random = np.random.default_rng(0)
-
-    def row(sharpness: float) -> Scores:
-        truth = random.integers(4, size=400)
-        logits = np.eye(4)[truth] + random.normal(0, 0.6, (400, 4))
-        first, groups = np.arange(400) % 2 == 0, [str(i) for i in range(400)]
-        return Scores("mer", list("abcd"), sharpness * logits, None, np.zeros(4), truth, groups, first)
-
-    rows = {"ravdess: voice": row(8.0), "photographs: face": row(1.5), "goemotions: words": row(4.0)}
-    rows |= {"composed: voice, face, scene": row(0.8), "meld test, never seen: words": row(40.0)}
-    found = calibrations(rows)["mer"]
-    assert set(found["by_modalities"]) == {"speech", "face"}
-    assert found["by_modalities"]["speech"] > found["temperature"] > found["by_modalities"]["face"]
-    assert correction_of(found, ("speech",))["temperature"] == found["by_modalities"]["speech"]
-    for shown in (("text",), ("speech", "face", "vision")):
-        assert correction_of(found, shown) == {"strength": 0.0, "temperature": found["temperature"]}
-    of = "ravdess: voice"
-    own, common = (calibrated(rows[of].half(False), c) for c in (correction_of(found, ("speech",)), found))
-    truth = rows[of].half(False).truth
-    assert calibration_error(own, truth) < calibration_error(common, truth)

@@ -3,12 +3,10 @@
     python -m tools.small.evaluate --model MODEL --data-root ROOT --features FEATURES --out card.json
 
 Every closed row is measured twice: with the raw scores, and calibrated as the engine does it. Calibration takes the
-score of each candidate without any clip (a content-free prior) off, as far as helps, and divides by a temperature:
-one pair of numbers a task, fitted on one half of the held-out samples of all its rows (by a hash of speaker or
-dialogue; rows that were never seen take no part) and measured on the other. Recordings without words get a
-temperature for their modalities; composed clips do not, since what we put together agrees more than real clips do.
-Intervals resample speakers. Scores are kept beside OUT, so that several processes can share the rows; ``--rows none``
-only puts them together.
+score of each candidate without any clip (a content-free prior) off, as far as helps, and divides by a temperature: one
+pair of numbers a task, fitted on one half of the held-out samples of all its rows (by a hash of speaker or dialogue;
+rows that were never seen take no part) and measured on the other. Intervals resample speakers. Scores are kept beside
+OUT, so that several processes can share the rows; ``--rows none`` only puts them together.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +32,6 @@ from sklearn.pipeline import make_pipeline
 from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample, read_manifest
 from nanoemox.inference.decoding import Choice, prefill, score
-from nanoemox.model.branches import BRANCHES
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.packing import pack
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
@@ -203,32 +199,14 @@ def scored(scorer: Scorer, samples: list[Sample], shown: Sequence[str]) -> Score
     )
 
 
-def calibrations(rows: Mapping[str, Scores]) -> dict[str, dict]:
-    """Fit one correction a task on the first halves of its rows, and its temperature for recordings without words."""
-    found: dict[str, dict] = {}
+def calibrations(rows: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """Fit one correction a task on the first halves of its rows, each row with the same weight."""
+    found = {}
     for task in sorted({r.task for r in rows.values()}):
-        halves = {n: r.half(True) for n, r in rows.items() if r.task == task and UNSEEN not in n}
+        halves = [r.half(True) for n, r in rows.items() if r.task == task and UNSEEN not in n]
         strengths = STRENGTHS if task in NEVER_TRAINED else (0.0,)
-        found[task] = fit(list(halves.values()), strengths) if halves else {"strength": 0.0, "temperature": 1.0}
-        by: dict[str, list[Scores]] = {}
-        for name, row in halves.items():
-            corpus, _, shown = ROWS[name]
-            if corpus != "composed" and "text" not in shown:
-                by.setdefault(key_of(shown), []).append(row)
-        temperatures = {k: fit(group, (found[task]["strength"],))["temperature"] for k, group in by.items()}
-        found[task] |= {"by_modalities": temperatures} if temperatures else {}
+        found[task] = fit(halves, strengths) if halves else {"strength": 0.0, "temperature": 1.0}
     return found
-
-
-def key_of(shown: Sequence[str]) -> str:
-    """Name a set of modalities as the calibration does."""
-    return "+".join(m for m in (*BRANCHES, "text") if m in shown)
-
-
-def correction_of(task: Mapping[str, Any], shown: Sequence[str]) -> dict[str, float]:
-    """Return what the engine applies to clips of these modalities."""
-    temperature = task.get("by_modalities", {}).get(key_of(shown), task["temperature"])
-    return {"strength": task["strength"], "temperature": temperature}
 
 
 def summary(name: str, row: Scores, correction: Mapping[str, float]) -> dict:
@@ -275,8 +253,7 @@ def main() -> None:
     rows = {n: Scores.load(kept / f"{slug(n)}.json") for n in ROWS if (kept / f"{slug(n)}.json").is_file()}
     card: dict = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {}
     card |= {"command": " ".join(["python -m tools.small.evaluate", *sys.argv[1:]]), "calibration": calibrations(rows)}
-    corrections = {n: correction_of(card["calibration"][row.task], ROWS[n][2]) for n, row in rows.items()}
-    card["closed"] = {n: summary(n, row, corrections[n]) for n, row in rows.items()}
+    card["closed"] = {n: summary(n, row, card["calibration"][row.task]) for n, row in rows.items()}
     for name, (corpus, task, shown) in ROWS.items():
         if name in rows and shown == ("text",) and task != "msa":
             held, train = held_out(args.data_root, corpus, task)

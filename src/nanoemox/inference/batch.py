@@ -184,8 +184,7 @@ class ClipBatch:
         ]
         scores = [s.double() for s in score(self.model, self.prefix, choices)]
         corrections = [self.processor.calibration.tasks.get(a.task) for a in asks]
-        used = [used_modalities(c, b) for c, b in zip(self.clips, self.branches, strict=True)]
-        calibrated = calibrate(self.model, self.processor, corrections, choices, scores, score, used)
+        calibrated = calibrate(self.model, self.processor, corrections, choices, scores, score)
         rows = [
             (a, t, s.softmax(dim=1).tolist(), c.softmax(dim=1).tolist() if c is not None else None)
             for a, t, s, c in zip(asks, texts, scores, calibrated, strict=True)

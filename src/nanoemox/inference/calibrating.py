@@ -27,7 +27,6 @@ def calibrate(
     choices: Sequence[Choice],
     scores: Sequence[Tensor],
     score: Callable[[Any, Prefix, Sequence[Choice]], list[Tensor]],
-    modalities: Sequence[Sequence[str]] = (),
 ) -> list[Tensor | None]:
     """Correct the scores of several questions.
 
@@ -39,7 +38,6 @@ def calibrate(
         scores: float[B, candidates] of each question.
         score: Scores choices behind a prefix. It runs once more, without a clip, for a question whose correction takes
             the prior off and which this model has not been asked yet.
-        modalities: Modalities that are used of each of the B clips, for corrections that depend on them.
 
     Returns:
         float64[B, candidates] of each question; None where it has no correction.
@@ -58,10 +56,7 @@ def calibrate(
         if len(known) <= PRIORS_KEPT:
             _PRIORS[model] = _Priors(_state_of(model), nothing, known)
     priors = {i: known[keys[i]] for i in weighed}
-    return [
-        None if correction is None else correction.apply(scores[i], priors.get(i, 0.0), modalities)
-        for i, correction in enumerate(corrections)
-    ]
+    return [None if c is None else c.apply(scores[i], priors.get(i, 0.0)) for i, c in enumerate(corrections)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,10 @@ clip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from nanoemox.types import CheckpointError
 
@@ -30,27 +28,14 @@ class TaskCalibration(_Strict):
     Attributes:
         strength: Share of the content-free prior's log-probability that is subtracted; 0 for none.
         temperature: Divisor of the result; above 1 the probabilities become less extreme.
-        by_modalities: The temperature of clips of which exactly these modalities are used, joined by ``+`` in the order
-            of an answer (``speech``, ``vision+face``): a model may be too sure of voices and not sure enough of faces.
     """
 
     strength: float = Field(0.0, ge=0, le=1)
     temperature: float = Field(1.0, gt=0)
-    by_modalities: dict[str, Annotated[float, Field(gt=0)]] = {}
 
-    def apply(self, scores: Tensor, prior: Tensor | float, modalities: Sequence[Sequence[str]] = ()) -> Tensor:
-        """Correct the log-probabilities of the candidates of one question.
-
-        Args:
-            scores: float[B, candidates].
-            prior: float[candidates], the same without a clip.
-            modalities: Modalities that are used of each of the B clips; without them ``temperature`` holds for all.
-        """
-        shifted = scores - self.strength * prior
-        if not modalities:
-            return shifted / self.temperature
-        found = [self.by_modalities.get("+".join(used), self.temperature) for used in modalities]
-        return shifted / scores.new_tensor(found)[:, None]
+    def apply(self, scores: Any, prior: Any) -> Any:
+        """Correct log-probabilities (B rows of candidates) by those of the same candidates without a clip."""
+        return (scores - self.strength * prior) / self.temperature
 
 
 class Calibration(_Strict):
