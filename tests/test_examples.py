@@ -58,6 +58,12 @@ def test_add_physiology(tmp_path: Path) -> None:
     assert (tmp_path / "body" / "model.safetensors").is_file()
 
 
+def test_own_task_and_benchmark() -> None:
+    answers, _, accuracy = run("own_task_and_benchmark.py").partition("} ")
+    assert answers.count("'") == 12
+    assert 0 <= float(accuracy.split()[0]) <= 1
+
+
 def test_client_affect(address: str) -> None:
     pytest.importorskip("httpx")
     emotion, _, reply = run("client_affect.py", SAMPLE, address).partition(" - ")
