@@ -40,9 +40,14 @@ def test_objects(tmp_path: Path) -> None:
     (tmp_path / "texts.json").write_text('{"a": "Sad.", "b": null}', "utf-8")
     (tmp_path / "none.json").write_text("[1]", "utf-8")
     assert read_predictions(tmp_path / "words.json").words == {"a": ("sad",), "b": ()}
-    assert read_predictions(tmp_path / "texts.json").texts == {"a": "Sad.", "b": ""}
+    assert read_predictions(tmp_path / "texts.json").texts == {"a": "Sad."}
     with pytest.raises(NanoEmoXError, match="not an object of clips"):
         read_predictions(tmp_path / "none.json")
+    (tmp_path / "words.json").write_text('{"a": ["sad", "not happy"], "b": null}', "utf-8")
+    assert read_predictions(tmp_path / "words.json").words == {"a": ("sad", "not happy")}
+    (tmp_path / "objects.json").write_text('{"a": {"label": "sad"}}', "utf-8")
+    with pytest.raises(NanoEmoXError, match=r"objects\.json: .* either texts or lists of words"):
+        read_predictions(tmp_path / "objects.json")
 
 
 def test_real_files_of_every_kind(shared: Path) -> None:

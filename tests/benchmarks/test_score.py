@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.metrics import f1_score
 
 from nanoemox.benchmarks.align import AlignedAnswers, align
 from nanoemox.benchmarks.corrected_measures import CorrectedMeasures, eight_class
 from nanoemox.benchmarks.measures import LegacyMeasures, Measures, TaskScores
 from nanoemox.benchmarks.official_files import Predictions, read_predictions, read_wheel_tables
 from nanoemox.benchmarks.records import get_benchmark
-from nanoemox.benchmarks.score import blind_answers, measure, score_aligned
+from nanoemox.benchmarks.runs import read_parts
+from nanoemox.benchmarks.score import blind_answers, measure, score, score_aligned
 from nanoemox.benchmarks.truth import read_truth
 from nanoemox.benchmarks.words import sentiment_of
 from nanoemox.scoring.legacy.wheels import WheelScores
 from nanoemox.scoring.legacy.words import LegacyScorer, legacy_scorer
+from nanoemox.tasks import parse
 from nanoemox.types import NanoEmoXError
 
 WHEEL = LegacyScorer(({"sad": "sad", "upset": "sad", "joy": "happy", "anger": "mad", "cross": "mad"},))
@@ -166,7 +169,57 @@ def test_reply_emotions_of_truth_and_answer_use_one_map() -> None:
 def test_sentiment_of_words() -> None:
     assert sentiment_of(["happy", "sad", "joyful"]) == "positive"
     assert sentiment_of(["angry"]) == "negative"
-    assert sentiment_of(["happy", "sad"]) == sentiment_of([]) == sentiment_of(["zzz"]) == "neutral"
+    assert sentiment_of(["happy", "sad"]) == "neutral"
+    assert sentiment_of([]) is sentiment_of(["zzz"]) is None
+
+
+@pytest.mark.parametrize("answer", [None, "", "I cannot tell.", "-1.2"])
+def test_an_answer_without_a_sentiment_is_wrong_and_not_neutral(answer: str | None) -> None:
+    truth = {"a_1": "positive", "a_2": "neutral", "a_3": "Neutral"}
+    found = score(truth, {"a_1": "positive", "a_2": answer, "a_3": answer}, "cmu_mosi")
+    assert found.task_scores.metrics["accuracy"] == pytest.approx(1 / 3)
+    assert found.num_unanswered == 2
+
+
+@pytest.mark.parametrize("key", ["meld", "cmu_mosi", "mintrec", "ov_merd"])
+def test_a_run_without_one_readable_answer_is_wrong_everywhere(key: str) -> None:
+    """A served model that refuses every clip must not end an evaluation."""
+    benchmark = get_benchmark(key)
+    label = benchmark.labels[0] if benchmark.labels else "happy"
+    parsed = parse(benchmark.task, "I cannot help.", benchmark.labels or None).to_dict()
+    rows = {
+        str(i): {"id": str(i), "truth": label, "raw": "I cannot help.", "parsed": parsed, "error": None}
+        for i in range(3)
+    }
+    answers = read_parts({key: rows}, "run")[key]
+    found = score(answers.truth, answers, benchmark)
+    assert found.task_scores.metrics[benchmark.metrics[0]] == 0
+    assert found.num_samples == 3
+
+
+def test_calibration_folds_the_spelling_of_the_truth_as_accuracy_does() -> None:
+    benchmark = get_benchmark("mintrec")
+    parsed = {"label": "complain", "probabilities": {"complain": 0.95}}
+    rows = {str(i): {"id": str(i), "raw": "complain", "parsed": parsed, "error": None} for i in range(4)}
+    answers = read_parts({"mintrec": rows}, "run")["mintrec"]
+    for spelt in ("complain", "Complain"):
+        metrics = score(dict.fromkeys(rows, spelt), answers, benchmark).task_scores.metrics
+        assert metrics["accuracy"] == 1
+        assert metrics["expected_calibration_error"] == pytest.approx(0.05)
+
+
+def test_emotion_words_of_a_truth_may_come_as_one_text() -> None:
+    answers = {"a": ["happy", "sad"], "b": ["angry"]}
+    listed = score({"a": ["happy", "sad"], "b": ["angry"]}, answers, "ov_merd").task_scores.metrics
+    assert score({"a": "happy, sad", "b": "angry"}, answers, "ov_merd").task_scores.metrics == listed
+    assert listed["f1"] == 1
+
+
+def test_a_label_that_the_truth_lacks_counts_in_macro_f1_as_in_scikit_learn() -> None:
+    truth, answers = ["happy", "happy", "sad", "sad"], ["happy", "happy", "sad", "angry"]
+    names = [str(i) for i in range(4)]
+    found = score(dict(zip(names, truth, strict=True)), dict(zip(names, answers, strict=True)), "meld")
+    assert found.task_scores.metrics["macro_f1"] == pytest.approx(f1_score(truth, answers, average="macro"))
 
 
 def test_legacy_scorer_requires_wheel_tables() -> None:

@@ -20,7 +20,7 @@ def test_words_of_every_kind() -> None:
 
 def test_sentiment_of_every_kind() -> None:
     assert as_sentiment(Predictions("sentiment", {}, {"a": "mixed"})) == {"a": "mixed"}
-    assert as_sentiment(Predictions("words", {"a": ("happy",), "b": ()}, {})) == {"a": "positive", "b": "neutral"}
+    assert as_sentiment(Predictions("words", {"a": ("happy",), "b": ()}, {})) == {"a": "positive"}
     assert as_sentiment(Predictions("text", {}, {"a": TEXT.format("sad, angry")})) == {"a": "negative"}
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nanoemox.benchmarks.official_files import Predictions
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.truth import Truth, Value
 from nanoemox.benchmarks.words import as_sentiment, as_words
-from nanoemox.tasks import MER, MSA
+from nanoemox.scoring.corrected.scorer import LabelMap
+from nanoemox.tasks import MER, MSA, format_label, parse_label
 from nanoemox.types import NanoEmoXError
 
 AnswerValue = tuple[str, ...] | str | None
@@ -57,15 +57,16 @@ def align(
         speakers: Clip -> speaker, where known.
 
     Raises:
-        NanoEmoXError: No clip of the truth has an answer.
+        NanoEmoXError: The predictions are of other clips than the truth.
     """
     answers = _answers(benchmark, predictions)
     names = tuple(name for name in truth if clips is None or name in clips)
     unknown = [name for name in answers if name not in truth]
     unanswered = sum(name not in answers for name in names)
-    if unanswered == len(names):
+    given = {*predictions.words, *predictions.texts}
+    if not names or (given and given.isdisjoint(names)):
         raise NanoEmoXError(
-            f"{benchmark.id}: no clip in common: the truth has {_some(truth)}, the answers {_some(answers)}; "
+            f"{benchmark.id}: no clip in common: the truth has {_some(truth)}, the answers {_some(given)}; "
             "is it the right benchmark and label file?"
         )
     candidates = [
@@ -98,7 +99,7 @@ def _answers(benchmark: Benchmark, predictions: Predictions) -> Mapping[str, Ans
     return dict(predictions.texts)
 
 
-def _some(names: Mapping[str, Any]) -> str:
+def _some(names: Collection[str]) -> str:
     return f"{len(names)} such as {next(iter(names), 'none')!r}"
 
 
@@ -112,3 +113,18 @@ def select_clips(aligned: AlignedAnswers, names: Sequence[str]) -> AlignedAnswer
         answers=tuple(aligned.answers[place] for place in chosen),
         speakers=aligned.speakers,
     )
+
+
+def read_label(benchmark: Benchmark, answer: AnswerValue) -> str | None:
+    """Return the label that an answer to a closed task is read as."""
+    if not answer:
+        return None
+    if benchmark.task == MER.key:
+        return LabelMap(benchmark.labels).read((answer,) if isinstance(answer, str) else answer)
+    return parse_label(answer if isinstance(answer, str) else ", ".join(answer), benchmark.labels)
+
+
+def true_label(benchmark: Benchmark, truth: Value) -> str:
+    """Return the true label of a closed task in the benchmark's spelling."""
+    text = truth if isinstance(truth, str) else ", ".join(truth)
+    return read_label(benchmark, text) or (text if benchmark.task == MER.key else format_label(text))

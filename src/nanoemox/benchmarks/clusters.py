@@ -39,9 +39,9 @@ class Clusters:
         """Number of clusters."""
         return len(set(self.keys))
 
-    def of(self, places: Sequence[int]) -> list[Hashable]:
-        """Return the clusters of some clips, given by their positions."""
-        return [self.keys[place] for place in places]
+    def of(self, places: Sequence[int]) -> list[Hashable] | None:
+        """Return the clusters of some clips, given by their positions; None where each clip stands for itself."""
+        return None if self.unit == CLIP else [self.keys[place] for place in places]
 
     def to_dict(self) -> dict[str, Any]:
         """Return unit and number in the format of results."""

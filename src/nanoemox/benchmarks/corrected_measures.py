@@ -63,6 +63,7 @@ class CorrectedMeasures:
     def sentiment(self, truth: Sequence[str], answers: Sequence[str | None]) -> TaskScores:
         """Return scores over three classes, and over the clips that are not neutral (``_nonzero``)."""
         labels = LABEL_SETS["sentiment"]
+        truth = [_spelt(label, labels) for label in truth]
         read = [parse_label(a, labels) if a else None for a in answers]
         pairs = list(zip(truth, read, strict=True))
         names = ("weighted_f1", "accuracy", "unweighted_average_recall")

@@ -108,9 +108,10 @@ def _read_object(path: Path) -> Predictions:
         raise NanoEmoXError(f"{path}: {error.strerror or error}") from error
     if not isinstance(found, dict) or not found:
         raise NanoEmoXError(f"{path}: not an object of clips and answers")
-    if all(isinstance(answer, list) for answer in found.values()):
-        return Predictions("words", {name: tuple(map(str, answer)) for name, answer in found.items()}, {})
-    return Predictions("text", {}, {name: "" if answer is None else str(answer) for name, answer in found.items()})
+    try:
+        return predictions_from(found)
+    except NanoEmoXError as error:
+        raise NanoEmoXError(f"{path}: {error}") from error
 
 
 def predictions_from(answers: Mapping[str, str | Sequence[str] | None]) -> Predictions:
@@ -121,7 +122,7 @@ def predictions_from(answers: Mapping[str, str | Sequence[str] | None]) -> Predi
     """
     given = {name: answer for name, answer in answers.items() if answer is not None}
     texts = {name: answer for name, answer in given.items() if isinstance(answer, str)}
-    words = {name: tuple(answer) for name, answer in given.items() if isinstance(answer, list | tuple)}
+    words = {name: tuple(map(str, answer)) for name, answer in given.items() if isinstance(answer, list | tuple)}
     if len(texts) != len(given) and len(words) != len(given):
         raise NanoEmoXError("the predictions must be either texts or lists of words, for all clips alike")
     return Predictions("text", {}, texts) if texts else Predictions("words", words, {})

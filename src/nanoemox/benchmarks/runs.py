@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nanoemox.benchmarks.align import read_label, true_label
 from nanoemox.benchmarks.official_files import Predictions
 from nanoemox.benchmarks.records import WORD_TASKS, Benchmark, get_benchmark
 from nanoemox.benchmarks.truth import Truth, Value, checked_value
@@ -56,9 +57,14 @@ class BenchmarkAnswers:
     confidences: Mapping[str, float]
     speakers: Mapping[str, str] = field(default_factory=dict)
 
-    def confidence(self, names: Sequence[str], truth: Sequence[Value]) -> tuple[list[float], list[bool]]:
+    def confidence(
+        self, benchmark: Benchmark, names: Sequence[str], truth: Sequence[Value]
+    ) -> tuple[list[float], list[bool]]:
         """Return the probability of each label and whether it is correct; an unanswered clip has 0 and is wrong."""
-        correct = [self.labels.get(name) == true for name, true in zip(names, truth, strict=True)]
+        correct = [
+            read_label(benchmark, self.labels.get(name)) == true_label(benchmark, true)
+            for name, true in zip(names, truth, strict=True)
+        ]
         return [self.confidences.get(name, 0.0) for name in names], correct
 
 

@@ -22,7 +22,7 @@ from nanoemox.benchmarks.truth import Truth, Value, checked_value
 from nanoemox.benchmarks.words import extraction_notes
 from nanoemox.judging.extract_words import Extraction, WordReader
 from nanoemox.scoring.corrected.extraction import extract_words
-from nanoemox.scoring.legacy.words import legacy_scorer
+from nanoemox.scoring.legacy.words import legacy_scorer, split_list
 from nanoemox.scoring.metrics.bootstrap import bootstrap_interval
 from nanoemox.scoring.metrics.calibration import expected_calibration_error
 from nanoemox.tasks import MER, MSA
@@ -191,7 +191,7 @@ def calibration_metrics(given: ScoringInput, aligned: AlignedAnswers | None = No
     aligned, answers = aligned or given.aligned, given.answers
     if answers is None or not answers.confidences or not all(isinstance(value, str) for value in aligned.truth):
         return {}
-    confidence, correct = answers.confidence(aligned.names, aligned.truth)
+    confidence, correct = answers.confidence(given.benchmark, aligned.names, aligned.truth)
     return {"expected_calibration_error": expected_calibration_error(confidence, correct)}
 
 
@@ -268,7 +268,7 @@ def measure(benchmark: Benchmark, aligned: AlignedAnswers, measures: Measures) -
         found = measures.open([extract_words(value) for value in one], lists)
         return replace(found, notes=[*found.notes, _NO_JUDGE])
     if benchmark.form == "labels":
-        return measures.open([(v,) if isinstance(v, str) else v for v in truth], lists)
+        return measures.open([split_list(v) if isinstance(v, str) else v for v in truth], lists)
     if benchmark.task == MSA.key:
         return measures.sentiment(one, texts)
     if benchmark.form == "label":

@@ -126,7 +126,7 @@ def _label(row: Mapping[str, Any], benchmark: Benchmark) -> str:
 
 
 def _table(path: Path, benchmark: Benchmark) -> Truth:
-    rows = read_table(path)
+    rows = [row for row in read_table(path) if any(cell and cell.strip() for cell in row.values())]
     columns = set(rows[0]) if rows else set()
     if benchmark.task == OVMER.key and {"name", "openset"} <= columns:
         return {row["name"]: tuple(split_list(row["openset"])) for row in rows}
@@ -145,7 +145,7 @@ def _table(path: Path, benchmark: Benchmark) -> Truth:
     if benchmark.task == MIR.key and {"dialogue_id", "utterance_id", "label"} <= columns:
         return {f"dia{r['dialogue_id']}_utt{r['utterance_id']}": r["label"] for r in rows}
     if benchmark.form != "labels" and {"name", "label"} <= columns:
-        return {row["name"]: row["label"] for row in rows}
+        return {row["name"].strip(): row["label"].strip() for row in rows}
     raise NanoEmoXError(f"{path}: no table of {benchmark.id}; its columns are {', '.join(sorted(columns)) or 'none'}")
 
 

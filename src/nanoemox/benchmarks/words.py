@@ -20,15 +20,22 @@ def as_words(predictions: Predictions) -> Mapping[str, tuple[str, ...]]:
 
 
 def as_sentiment(predictions: Predictions) -> Mapping[str, str]:
-    """Return clip -> positive, negative or neutral; of emotion words the side of most of them, by our lexicon."""
+    """Return clip -> positive, negative or neutral; of emotion words the side of most of them, by our lexicon.
+
+    A clip whose answer holds no word that the lexicon knows is left out: it is unanswered, not neutral.
+    """
     if predictions.kind == "sentiment":
         return predictions.texts
-    return {name: sentiment_of(words) for name, words in as_words(predictions).items()}
+    found = {name: sentiment_of(words) for name, words in as_words(predictions).items()}
+    return {name: sentiment for name, sentiment in found.items() if sentiment is not None}
 
 
-def sentiment_of(words: Iterable[str]) -> str:
-    """Return the sentiment of emotion words: the sign of the sum of their valences."""
-    total = sum(known.valence for word in words if (known := look_up(word)) is not None)
+def sentiment_of(words: Iterable[str]) -> str | None:
+    """Return the sentiment of emotion words: the sign of the sum of their valences; None if no word is known."""
+    valences = [known.valence for word in words if (known := look_up(word)) is not None]
+    if not valences:
+        return None
+    total = sum(valences)
     return "positive" if total > 0 else "negative" if total < 0 else "neutral"
 
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from nanoemox.benchmarks.align import AnswerValue
+from nanoemox.benchmarks.align import AnswerValue, read_label, true_label
 from nanoemox.benchmarks.records import Benchmark
 from nanoemox.benchmarks.runs import BenchmarkAnswers
 from nanoemox.benchmarks.truth import Value
 from nanoemox.reporting.data import EvaluatedRun, align_answers
-from nanoemox.scoring.corrected.scorer import CorrectedScorer, LabelMap
+from nanoemox.scoring.corrected.scorer import CorrectedScorer
 from nanoemox.scoring.metrics.calibration import ReliabilityBin, expected_calibration_error, reliability_table
 from nanoemox.scoring.metrics.classification import Counts, confusion_matrix
-from nanoemox.tasks import MER, format_label, parse, parse_label
+from nanoemox.tasks import format_label, parse
 
 _HALF: Final = 0.5
 _SHOWN: Final = 1500
@@ -69,7 +69,7 @@ def confusions(benchmark: Benchmark, part: BenchmarkAnswers) -> Confusions | Non
     if benchmark.form != "label":
         return None
     clips = align_answers(benchmark, part)
-    truth = [_wanted(benchmark, value) for value in clips.truth]
+    truth = [true_label(benchmark, value) for value in clips.truth]
     read = [read_label(benchmark, answer) for answer in clips.answers]
     labels = tuple(dict.fromkeys([*benchmark.labels, *truth]))
     return Confusions(labels, confusion_matrix(truth, read, labels))
@@ -79,17 +79,8 @@ def reliability(benchmark: Benchmark, part: BenchmarkAnswers) -> Reliability | N
     """Sort closed answers by probability; None if the run has none. An unanswered clip is wrong, with probability 0."""
     if benchmark.form != "label" or not part.confidences:
         return None
-    confidence, right = part.confidence(tuple(part.truth), tuple(part.truth.values()))
+    confidence, right = part.confidence(benchmark, tuple(part.truth), tuple(part.truth.values()))
     return Reliability(reliability_table(confidence, right), expected_calibration_error(confidence, right))
-
-
-def read_label(benchmark: Benchmark, answer: AnswerValue) -> str | None:
-    """Return the label that an answer to a closed task is read as."""
-    if not answer:
-        return None
-    if benchmark.task == MER.key:
-        return LabelMap(benchmark.labels).read((answer,) if isinstance(answer, str) else answer)
-    return parse_label(answer if isinstance(answer, str) else ", ".join(answer), benchmark.labels)
 
 
 def is_right(benchmark: Benchmark, truth: Value, answer: AnswerValue, raw: str) -> bool | None:
@@ -98,7 +89,7 @@ def is_right(benchmark: Benchmark, truth: Value, answer: AnswerValue, raw: str) 
     Of open vocabulary: at least half of the families named are true, and half of the true ones are named.
     """
     if benchmark.form == "label":
-        return read_label(benchmark, answer) == _wanted(benchmark, truth)
+        return read_label(benchmark, answer) == true_label(benchmark, truth)
     if benchmark.form == "labels":
         words = [(answer,) if isinstance(answer, str) else (answer or ())]
         rows = CorrectedScorer().set_scores([(truth,) if isinstance(truth, str) else truth], words).rows
@@ -154,13 +145,6 @@ def _run_answer(run: EvaluatedRun, benchmark: Benchmark, name: str, verdict: tup
     read_as = label if sure is None or not label else f"{label} ({100 * sure:.0f} %)"
     error = row.get("error")
     return RunAnswer(run.name, text[:_SHOWN], read_as, right, None if error is None else str(error))
-
-
-def _wanted(benchmark: Benchmark, truth: Value) -> str:
-    text = _truth_text(truth)
-    if benchmark.task == MER.key:
-        return LabelMap(benchmark.labels).read((text,)) or text
-    return parse_label(text, benchmark.labels) or format_label(text)
 
 
 def _truth_text(truth: Value) -> str:

@@ -173,11 +173,15 @@ def test_students_t_is_that_of_scipy(freedom: int) -> None:
         assert bootstrap.student_quantile(tail, freedom) == pytest.approx(float(t.isf(tail, freedom)), abs=1e-9)
 
 
-def test_singleton_clusters_equal_the_plain_bootstrap() -> None:
-    data = np.random.default_rng(4).normal(size=37)
-    plain = bootstrap_interval(mean_statistic(data), 37)
-    assert bootstrap_interval(mean_statistic(data), 37, clusters=range(37)) == plain
-    assert plain.num_clusters == 37
+def test_more_samples_of_the_same_few_clusters_are_no_weaker_evidence() -> None:
+    right, wrong = mean_statistic([1.0] * 8), mean_statistic([0.0] * 8)
+    fewer = bootstrap_difference(mean_statistic([1.0] * 4), mean_statistic([0.0] * 4), 4, clusters="abcd").p_value
+    assert fewer == bootstrap_difference(right, wrong, 8, clusters="aabbccdd").p_value > 0.05
+
+
+@pytest.mark.parametrize("clusters", [None, "a"])
+def test_one_sample_shows_no_difference(clusters: str | None) -> None:
+    assert bootstrap_difference(mean_statistic([1.0]), mean_statistic([0.0]), 1, clusters=clusters).p_value == 1
 
 
 def test_paired_difference_resamples_the_same_clusters() -> None:

@@ -186,7 +186,7 @@ def emotion_report(
     wanted = [folds.read((label,)) or label for label in truth]
     read = [folds.read(answer) for answer in answers]
     return EmotionReport(
-        scores=classification_scores(wanted, read, tuple(dict.fromkeys(wanted))),
+        scores=classification_scores(wanted, read, tuple(dict.fromkeys([*wanted, *folds.labels]))),
         sets=WheelScores(_named_rows(folds, wanted, answers)),
         pairs=tuple(zip(wanted, read, strict=True)),
         labels_per_answer=sum(map(len, answers)) / len(answers),

@@ -65,7 +65,7 @@ class Difference:
     Attributes:
         interval: Interval of score(A) - score(B).
         p_value: Two-sided: twice the smaller share of resamples with a difference <= 0 or >= 0, at most 1. The
-            observed sample is included, so it is never 0.
+            observed sample is included, so it is never 0. With one sample, or one cluster, it is 1.
     """
 
     interval: Interval
@@ -108,7 +108,7 @@ def bootstrap_interval(
     _check(num_samples, level, num_resamples)
     members = _members(num_samples, clusters)
     scores = np.concatenate([statistic(block) for block in _blocks(members, num_resamples, seed)])
-    return _interval(_on_all(statistic, num_samples), scores, level, members)
+    return _interval(_on_all(statistic, num_samples), scores, level, members, clusters is not None)
 
 
 def bootstrap_difference(
@@ -130,9 +130,11 @@ def bootstrap_difference(
     # Adding the observed sample keeps the p-value valid (North, Curtis and Sham, 2002).
     below, above = (1 + int((scores <= 0).sum())), (1 + int((scores >= 0).sum()))
     tail = min(0.5, min(below, above) / (num_resamples + 1))
-    if _grouped(members):
+    if len(members) < 2:
+        tail = 0.5  # one sample, or one cluster, shows nothing
+    elif clusters is not None:
         tail = student_tail(-NormalDist().inv_cdf(tail) / sqrt(_inflation(len(members))), len(members) - 1)
-    return Difference(_interval(observed, scores, level, members), 2 * tail)
+    return Difference(_interval(observed, scores, level, members, clusters is not None), 2 * tail)
 
 
 def _members(num_samples: int, clusters: Sequence[Hashable] | None) -> list[Indices]:
@@ -168,18 +170,15 @@ def _on_all(statistic: Statistic, num_samples: int) -> float:
     return float(statistic(np.arange(num_samples, dtype=np.int64)[None])[0])
 
 
-def _interval(estimate: float, scores: npt.NDArray[np.float64], level: float, members: Sequence[Indices]) -> Interval:
+def _interval(
+    estimate: float, scores: npt.NDArray[np.float64], level: float, members: Sequence[Indices], clustered: bool
+) -> Interval:
     tail = (1 - level) / 2
-    if _grouped(members):
+    if clustered and len(members) > 1:
         wanted = sqrt(_inflation(len(members))) * student_quantile(tail, len(members) - 1)
         tail = NormalDist().cdf(-wanted)
     low, high = np.quantile(scores, [tail, 1 - tail])
     return Interval(estimate, float(low), float(high), level, len(scores), len(members))
-
-
-def _grouped(members: Sequence[Indices]) -> bool:
-    """Whether there are at least two clusters, one of them with several samples."""
-    return len(members) > 1 and any(len(places) > 1 for places in members)
 
 
 def _inflation(num_clusters: int) -> float:
