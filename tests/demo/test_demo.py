@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import av
 import httpx
 import pytest
 
@@ -67,6 +68,16 @@ def address(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield address
         server.should_exit = True
         thread.join(30)
+
+
+def test_no_clip_is_decoded_in_the_process_of_the_page(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, opened = DemoBackend(engine), []
+    real = av.open
+    monkeypatch.setattr(av, "open", lambda *args, **options: opened.append(args) or real(*args, **options))
+    inputs = Inputs(video=str(SAMPLE), agreed=True)
+    assert 'data-part="timeline"' in backend.timeline(inputs, 2.0)
+    assert backend.card(inputs)
+    assert opened == []
 
 
 def test_backend_functions(engine: Engine) -> None:

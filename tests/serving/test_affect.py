@@ -16,10 +16,11 @@ import pytest
 from nanoemox.inference.decoding import GenerationOptions
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import AnswerOptions
+from nanoemox.serving.limits import Limits
 from nanoemox.serving.service import Service
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Answer, Turn, answer_schema
-from tests.serving.conftest import data_uri, video, wav
+from tests.serving.conftest import data_uri, running, video, wav
 
 SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=8))
 TASKS = ("msa", "mer", "erg")
@@ -76,6 +77,20 @@ def test_text_only_with_labels_and_history(address: str, engine: Engine) -> None
         post(address, json=said).json(),
         engine.answer(None, "mer", text="It is over.", history=[Turn("friend", "Well?")]),
     )
+
+
+def test_a_timeline_holds_a_place_in_the_queue_until_it_ends(engine: Engine) -> None:
+    body = {"tasks": ["mer"], "timeline": {"every_s": 0.5, "window_s": 1.0}, "text": "Hm."}
+    body["audio"] = base64.b64encode(wav(4.0)).decode()
+    with running(Service(engine, Limits(queue=1))) as url, httpx.Client(base_url=url, timeout=120) as client:
+        with client.stream("POST", "/v1/affect", json=body) as first:
+            lines = first.iter_lines()
+            next(lines)
+            refused = httpx.post(f"{url}/v1/affect", json={"text": "Hm.", "tasks": ["mer"]}, timeout=120)
+            assert refused.status_code == 429
+            assert "retry-after" in refused.headers
+            assert len(list(lines)) == 6
+        assert client.post("/v1/affect", json=body).status_code == 200
 
 
 def test_timeline(address: str, engine: Engine) -> None:

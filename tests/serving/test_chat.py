@@ -66,6 +66,26 @@ def test_a_reply(client: OpenAI, engine: Engine) -> None:
     assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
 
 
+def test_usage_counts_no_terminator_where_a_stop_string_ended_the_answer(client: OpenAI) -> None:
+    ask = {"model": "tiny", "messages": user("I got the job!"), "max_tokens": 3}
+    whole = client.chat.completions.create(**ask)
+    last = (whole.choices[0].message.content or "")[-1]
+    cut = client.chat.completions.create(**ask, stop=[last])
+    assert whole.usage.completion_tokens == 3
+    assert cut.usage.completion_tokens <= 3
+
+
+def test_media_are_those_of_the_latest_message_with_any(client: OpenAI, engine: Engine) -> None:
+    seen = {"type": "image_url", "image_url": {"url": data_uri(picture(), "image/png")}}
+    sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav()).decode(), "format": "wav"}}
+    history = [*user(seen, text("Hello.")), {"role": "assistant", "content": "Hi."}]
+    turns = [Turn("user", "Hello."), Turn("assistant", "Hi.")]
+    for parts, data in (((text("Fine. [Inference]"),), picture()), ((sound, text("Fine. [Inference]")), wav())):
+        found = client.chat.completions.create(model="tiny", messages=[*history, *user(*parts)], max_tokens=24)
+        wanted = engine.answer(engine.load(data, subtitle="Fine.", history=turns), ("eri",), options=SHORT)
+        assert found.choices[0].message.content == wanted.tasks["eri"].raw
+
+
 def test_media_and_history(client: OpenAI, engine: Engine) -> None:
     sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav()).decode(), "format": "wav"}}
     seen = {"type": "image_url", "image_url": {"url": data_uri(picture(), "image/png")}}

@@ -24,7 +24,7 @@ from nanoemox.media.load import load_clip
 from nanoemox.serving import measuring
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.measuring import Smoother, replay
-from nanoemox.serving.pictures import is_jpeg, jpeg_size
+from nanoemox.serving.pictures import is_jpeg, jpeg_pixels, jpeg_size
 from nanoemox.serving.rolling import Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.service import Service
 from nanoemox.types import MediaError
@@ -313,6 +313,40 @@ def test_large_images_are_refused_before_decoding() -> None:
     assert jpeg_size(real) == (60, 40)
     with pytest.raises(MediaError, match="60x40 pixels, limit 100"):
         Rolling(LiveConfig(), 4, 100).see(real)
+
+
+@pytest.mark.parametrize("marker", [0x01, 0xD0, 0xD8])
+def test_a_size_behind_a_marker_without_length_is_refused(marker: int) -> None:
+    """A decoder skips the marker: it would find another header than the one that is checked."""
+    small, large = jpeg(np.zeros((16, 16, 3), np.uint8)), jpeg(np.zeros((400, 600, 3), np.uint8))
+    hidden = small[2 : small.index(b"\xff\xda")]
+    crafted = b"\xff\xd8\xff" + bytes([marker]) + b"\xff\xfe\xff\xff" + hidden.ljust(65_533, b"\0") + large[2:]
+    with pytest.raises(MediaError):
+        jpeg_size(crafted)
+    assert jpeg_size(large[:2] + b"\xff\xff" + large[2:]) == (600, 400)  # bytes that fill up are allowed
+
+
+def test_an_image_beyond_the_limits_of_opencv_is_a_media_error() -> None:
+    data = bytearray(jpeg(np.zeros((40, 60, 3), np.uint8)))
+    start = data.index(b"\xff\xc0")
+    data[start + 5 : start + 9] = b"\xff\xf0\xff\xf0"
+    with pytest.raises(MediaError, match="send JPEG"):
+        jpeg_pixels(bytes(data))
+
+
+def test_nothing_of_the_old_session_is_measured_with_new_settings(address: str, stream: list[bytes]) -> None:
+    client = Client(address, tasks=["mer"], interval_s=1.0, window_s=2.0, half_life_s=2.0)
+    for message in stream:
+        client.wire.send(message)
+    client.wire.send('{"type": "session.update", "session": {"tasks": ["mir"]}}')
+    said = client.play(stream)
+    updates = [i for i, message in enumerate(said) if message["type"] == "session.updated"]
+    found = [m for m in said[updates[-1] :] if m["type"] == "measurement.result"]
+    readings = [reading for result in found for person in result["people"] for reading in person["tasks"].items()]
+    assert {task for task, _ in readings} == {"mir"}
+    assert readings[0][1]["smoothed"] == readings[0][1]["raw"]
+    ends = [m["end_s"] for m in found]
+    assert ends == sorted(ends)
 
 
 def test_too_many_sessions(engine: Engine) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.questions import Decision, check_questions
-from nanoemox.inference.timeline import TimelineOptions
+from nanoemox.inference.timeline import no_answer
+from nanoemox.media.windows import rolling_windows
 from nanoemox.reporting.answer_page import ClipAnswers, render_card
 from nanoemox.reporting.clip_view import view_clip
 from nanoemox.serving.limits import Limits
 from nanoemox.serving.local_files import read_file
 from nanoemox.tasks import TASKS
-from nanoemox.types import Clip, NanoEmoXError, Think, Turn
+from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError, Think, Turn
 
 MAX_WORDS: Final = 20_000
 CLOSED: Final = tuple(key for key, task in TASKS.items() if task.closed)
@@ -81,10 +82,22 @@ class DemoBackend:
         clip = self._clip(inputs)
         if inputs.file is None:
             raise NanoEmoXError("text has no duration: record or choose a clip for the timeline")
-        with self._lock:
-            options = TimelineOptions(every_s, every_s * _WINDOW_SHARE, tasks=CLOSED, subtitle=clip.subtitle or "")
-            windows = tuple(self.engine.timeline(inputs.file, options))
+        try:
+            spans = rolling_windows(clip.duration_s, every_s, every_s * _WINDOW_SHARE)
+        except ValueError as error:
+            raise NanoEmoXError(str(error)) from error
+        windows = tuple(self._window(inputs.file, clip.subtitle or "", span) for span in spans)
         return render_card(ClipAnswers(windows, view_clip(clip)))
+
+    def _window(self, file: Path, words: str, span_s: tuple[float, float]) -> Answer:
+        """Answer the closed tasks about a span of a file, which is decoded in a process of its own."""
+        try:
+            part = read_file(self.engine, file, words, limits=self._limits, span_s=span_s)
+            with self._lock:
+                answer = self.engine.answer(part, CLOSED)
+        except MediaError as error:
+            answer = no_answer(file, self.engine.name, error)
+        return replace(answer, span_s=span_s)
 
     def decide(self, inputs: Inputs, questions: str) -> list[list[str]]:
         """Answer free questions, one per line; return rows of question, answer and probabilities.

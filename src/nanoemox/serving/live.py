@@ -35,7 +35,6 @@ from nanoemox.serving.measuring import (
 from nanoemox.serving.pictures import is_jpeg
 from nanoemox.serving.rolling import Backlog, Due, LiveConfig, Rolling, Speech
 from nanoemox.serving.service import Service
-from nanoemox.types import NanoEmoXError
 
 routes = APIRouter()
 T = TypeVar("T")
@@ -81,6 +80,7 @@ class Session:
         self._rolling = await self._off_loop(lambda: Rolling(config, frames, pixels))
         self._smoother, self._work = Smoother(config.half_life_s), measurement_work(engine, config)
         self._cache = DetectionCache()
+        self._backlog.clear()
 
     async def run(self) -> None:
         """Receive, measure and send concurrently; at the end of the stream finish pending measurements."""
@@ -121,7 +121,7 @@ class Session:
                 else:
                     # Images are decoded and speech is detected in order, off the event loop.
                     await self._off_loop(partial(self._feed, message.get("bytes") or b""))
-            except (ApiError, NanoEmoXError) as error:
+            except Exception as error:  # one bad message does not end the stream
                 self._enqueue({"type": "error", **error_body(to_api_error(error))})
 
     async def _control(self, text: str) -> bool:
@@ -175,9 +175,12 @@ class Session:
 
     async def _answer(self, due: Due) -> None:
         service, config, cache = self.service, self.config, self._cache
+        work, smoother = self._work, self._smoother
         clips = await service.run_in_decoder(lambda: clips_of(service.engine, due, config, cache))
-        answers = [await service.batcher.run(self._work, clip) for clip in clips]
-        self._enqueue(result_message(due, answers, self._smoother, self._backlog.dropped + self._unsent))
+        answers = [await service.batcher.run(work, clip) for clip in clips]
+        if smoother is not self._smoother:
+            return  # the session was restarted meanwhile
+        self._enqueue(result_message(due, answers, smoother, self._backlog.dropped + self._unsent))
         if config.reply and due.trigger == "speech_ended" and clips:
             self._enqueue(reply_message(due, await service.batcher.run(reply_work(service.engine), clips[0])))
 

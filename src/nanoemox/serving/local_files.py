@@ -53,7 +53,12 @@ class Folders:
 
 
 def read_file(
-    engine: Engine, path: Path, text: str | None = None, history: Sequence[Turn] = (), limits: Limits | None = None
+    engine: Engine,
+    path: Path,
+    text: str | None = None,
+    history: Sequence[Turn] = (),
+    limits: Limits | None = None,
+    span_s: tuple[float, float] | None = None,
 ) -> Clip:
     """Decode a clip in a child process and complete it with face and words.
 
@@ -63,12 +68,22 @@ def read_file(
         text: What is said; None takes the file's subtitle, else a transcript.
         history: Earlier turns, oldest first.
         limits: Limits of duration, images, time and memory.
+        span_s: Read only from here to there, in seconds.
 
     Raises:
         MediaError: The file cannot be read or exceeds a limit.
     """
     config = engine.processor.config.vision
-    options = (limits or Limits()).media(config.num_frames, config.frame_sampling)
+    options = (limits or Limits()).media(config.num_frames, config.frame_sampling, span_s)
     options = replace(options, max_bytes=MAX_FILE_BYTES)
-    clip = load_clip(path, num_frames=config.num_frames, subtitle=text, history=history, isolated=True, options=options)
+    clip = load_clip(
+        path,
+        num_frames=config.num_frames,
+        subtitle=text,
+        history=history,
+        start_s=options.start_s,
+        end_s=options.end_s,
+        isolated=True,
+        options=options,
+    )
     return engine.complete(clip, options=LoadOptions(hear=text is None))

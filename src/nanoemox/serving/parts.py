@@ -126,7 +126,11 @@ class Call(RequestModel):
 
 
 def clip_input_of(messages: list[Message | Call]) -> ClipInput:
-    """Convert a conversation: the last user message is the clip, the messages before it are the history."""
+    """Convert a conversation: the last user message is the clip, the messages before it are the history.
+
+    Media are those of the latest message that has any and is not the assistant's: a question about an earlier clip need
+    not send it again, and a newer clip takes its place.
+    """
     last = max((i for i, m in enumerate(messages) if isinstance(m, Message) and m.role == "user"), default=None)
     if last is None:
         raise ApiError(400, "no message with the role user", param="messages")
@@ -135,7 +139,8 @@ def clip_input_of(messages: list[Message | Call]) -> ClipInput:
     source = ClipInput()
     for i, message in enumerate(messages):
         words, media = _text_and_media(message)
-        source.media += media
+        if media and not (isinstance(message, Message) and message.role == "assistant"):
+            source.media = media
         if i == last:
             source.words = words
         elif words:

@@ -15,6 +15,9 @@ MAX_SIDE: Final = 640
 NO_JPEG: Final = "the image cannot be decoded: send JPEG"
 
 
+_WITHOUT_LENGTH: Final = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
+
+
 def is_jpeg(data: bytes) -> bool:
     """Whether a binary message is an image; a chunk of audio passes by chance once in 10^12."""
     return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9"
@@ -23,12 +26,19 @@ def is_jpeg(data: bytes) -> bool:
 def jpeg_size(data: bytes) -> tuple[int, int]:
     """Return width and height of a JPEG from its header, without decoding it.
 
+    Markers without a length are refused before the size: a decoder skips them, and would read on elsewhere than we do.
+
     Raises:
         MediaError: There is no valid header.
     """
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xFF:  # a byte that fills up, as decoders read it too
+            at += 1
+            continue
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _WITHOUT_LENGTH or length < 2:
+            break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
             if width and height:
@@ -44,7 +54,10 @@ def jpeg_pixels(data: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         MediaError: It cannot be decoded.
     """
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # OpenCV's own limits
+        decoded = None
     if decoded is None:
         raise MediaError(NO_JPEG)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

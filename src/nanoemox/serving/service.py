@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -101,13 +101,19 @@ class Service:
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """Admit a request if the queue is not full; the body of the context has ``request_s`` to finish."""
+        with self._place():
+            async with asyncio.timeout(self.limits.request_s):
+                yield
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold a place in the queue, if it is not full."""
         if self._at_work >= self.limits.queue:
             raise ApiError(429, "too many requests at once: retry in a second", retry_after_s=1)
         self._at_work += 1
         self.metrics.at_work.set(self._at_work)
         try:
-            async with asyncio.timeout(self.limits.request_s):
-                yield
+            yield
         finally:
             self._at_work -= 1
             self.metrics.at_work.set(self._at_work)
@@ -191,29 +197,35 @@ class Service:
     ) -> AsyncGenerator[Answer, None]:
         """Yield the answers along a clip in order, one per window; at most ``limits.decoders`` windows run at once.
 
+        It holds a place in the queue until it is closed; the decoding of the clip and each window have ``request_s``.
+
         Raises:
-            ApiError: Not exactly one video or audio.
+            ApiError: Not exactly one video or audio, or the queue is full.
+            TimeoutError: Decoding or a window took too long.
             NanoEmoXError: An invalid hop or window length.
         """
         if len(source.media) != 1 or source.media[0].kind == "image":
             raise ApiError(400, "a timeline needs one video or audio: send exactly one", param="timeline")
-        medium = replace(source.media[0], data=await self.read_bytes(source.media[0]), url=None, file_id=None)
-        whole = await self.decode(medium)
-        try:
-            spans = rolling_windows(whole.duration_s, every_s, window_s)
-        except ValueError as error:
-            raise NanoEmoXError(str(error)) from error
-        waiting: list[asyncio.Task[Answer]] = []
-        try:
-            for span in spans:
-                waiting.append(asyncio.ensure_future(self._window(medium, source, work, span)))
-                if len(waiting) > self.limits.decoders:
-                    yield await waiting.pop(0)
-            while waiting:
-                yield await waiting.pop(0)
-        finally:
-            for task in waiting:
-                task.cancel()
+        with self._place():
+            async with asyncio.timeout(self.limits.request_s):
+                data = await self.read_bytes(source.media[0])
+                medium = replace(source.media[0], data=data, url=None, file_id=None)
+                whole = await self.decode(medium)
+            try:
+                spans = rolling_windows(whole.duration_s, every_s, window_s)
+            except ValueError as error:
+                raise NanoEmoXError(str(error)) from error
+            waiting: list[asyncio.Task[Answer]] = []
+            try:
+                for span in spans:
+                    waiting.append(asyncio.ensure_future(self._window(medium, source, work, span)))
+                    if len(waiting) > self.limits.decoders:
+                        yield await asyncio.wait_for(waiting.pop(0), self.limits.request_s)
+                while waiting:
+                    yield await asyncio.wait_for(waiting.pop(0), self.limits.request_s)
+            finally:
+                for task in waiting:
+                    task.cancel()
 
     async def _window(self, medium: Medium, source: ClipInput, work: AnswerWork, span: tuple[float, float]) -> Answer:
         try:

@@ -152,7 +152,7 @@ class CompletionWork:
         decoder = batch.decoder()
         # Ids that may be the start of the terminator are held back.
         held = len(self.engine.processor.terminator_ids) - 1
-        closed = [False] * len(drafts)
+        closed, cut = [False] * len(drafts), [False] * len(drafts)
         for _ in decoder:
             for i, draft in enumerate(drafts):
                 if closed[i]:
@@ -163,11 +163,13 @@ class CompletionWork:
                 elif draft.on_text is not None or draft.stops:
                     stopped = draft.update(batch.text(ids if ended else ids[: len(ids) - held]), ended=ended)
                     closed[i] = decoder.ended[i] = ended or stopped
+                    cut[i] = stopped and not ended
         out = []
         for i, draft in enumerate(drafts):
             whole = batch.text(decoder.answers[i])
             draft.update(whole, ended=True)
             text = draft.up_to_stop(whole)[0]
             reason = "stop" if decoder.ended[i] else "length"
-            out.append(Completion(text, reason, prompts[i], len(decoder.answers[i]) + decoder.ended[i]))
+            ended = decoder.ended[i] and not cut[i]
+            out.append(Completion(text, reason, prompts[i], len(decoder.answers[i]) + ended))
         return out

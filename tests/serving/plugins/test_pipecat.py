@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nanoemox.inference.engine import Engine
-from nanoemox.serving.plugins.speaker import NOT_ENOUGH
+from nanoemox.serving.plugins.speaker import NOT_ENOUGH, Speaker, SpeakerContext
 from nanoemox.serving.rolling import LiveConfig
 from tests.serving.plugins.conftest import RATE_HZ, at_rate, chunks
 
@@ -93,6 +93,20 @@ def test_measurement_is_inserted_once_before_the_user_turn(reader: Engine, spoke
     worded = [f.context for f in contexts(came) if "text" in f.context.modalities]
     assert note == {"role": "developer", "content": worded[-1].to_instructions()}
     assert note["content"].startswith("The speaker sounds ")
+
+
+def test_a_message_that_comes_during_the_wait_is_kept(reader: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = LLMContext([{"role": "user", "content": WORDS}])
+    later = {"role": "user", "content": "And my phone."}
+
+    async def slow(speaker: Speaker, wait_s: float) -> SpeakerContext:
+        context.add_message(later)
+        return SpeakerContext()
+
+    monkeypatch.setattr(Speaker, "turn", slow)
+    through(SpeakerProcessor(reader, config=CONFIG), LLMContextFrame(context))
+    first, said, last = context.get_messages()
+    assert (first["role"], said["content"], last) == ("developer", WORDS, later)
 
 
 def test_context_without_a_user_turn_is_unchanged(reader: Engine) -> None:

@@ -149,7 +149,11 @@ class SpeakerProcessor(FrameProcessor):
             return
         note = {"role": "developer", "content": (await speaker.turn(self._wait_s)).to_instructions()}
         self._noted = turn
-        context.set_messages([*messages[:-1], note, turn])
+        # The list is Pipecat's own, and may have changed during the wait.
+        now = context.get_messages()
+        at = next((i for i, message in enumerate(now) if message is turn), None)
+        if at is not None:
+            context.set_messages([*now[:at], note, *now[at:]])
 
     async def _end(self, speaker: Speaker) -> None:
         await speaker.settle(END_WAIT_S)
