@@ -25,6 +25,7 @@ from nanoemox.media.load import clip_from_arrays, load_clip, media_duration_s
 from nanoemox.model.processing import Ask
 from nanoemox.tasks import ALL_TASKS, DEFAULT_LABELS, LABEL_SETS, TASKS
 from nanoemox.types import Answer, CheckpointError, Clip, MediaArrays, MediaError, NanoEmoXError, Turn
+from tests.inference.test_transcribe import HEARD, Fake
 from tests.tiny import save_tiny, tiny_clip, tiny_config, tiny_model, tiny_processor
 
 SHORT = AnswerOptions(generation=GenerationOptions(max_new_tokens=16))
@@ -184,6 +185,12 @@ def test_own_labels_keep_their_spelling(engine: Engine) -> None:
     assert set(reading.probabilities or ()) == {"Very_Happy", "Sad"}
     assert reading.raw in ("very happy", "sad")
     assert engine.answer(CLIPS["complete"], ("msa",), ["Positive", "Negative"]).tasks["msa"].valence is not None
+
+
+def test_the_spelling_of_labels_changes_no_probability(engine: Engine) -> None:
+    spelt = (["ask for help", "joke"], ["ask_for_help", "Joke"], ["Ask for Help", "JOKE"])
+    found = [engine.answer(CLIPS["complete"], ("mir",), labels).tasks["mir"].probabilities for labels in spelt]
+    assert list(found[0].values()) == list(found[1].values()) == list(found[2].values())
 
 
 @pytest.mark.parametrize(
@@ -414,6 +421,31 @@ def test_arrays_and_text_are_answered_like_files(engine: Engine) -> None:
     for nothing in (None, MediaArrays()):
         with pytest.raises(NanoEmoXError, match="no frames, no waveform and no subtitle"):
             engine.answer(nothing, text=" ")
+
+
+def test_sound_in_the_wrong_layout_is_named_and_the_shortest_sound_read(engine: Engine) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (44_100, 2)).astype(np.float32)
+    with pytest.raises(MediaError, match=r"looks like \[S, C\]"):
+        engine.answer(MediaArrays(waveform=noise, sample_rate_hz=44_100), ("mer",))
+    short = MediaArrays(waveform=noise.T[:, :2], sample_rate_hz=96_000)
+    assert engine.answer(short, ("mer",), text="Hm.").modalities == ("text",)
+
+
+def test_arrays_are_transcribed_like_files(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanoemox.inference.engine.find_transcriber", lambda *given: Fake(HEARD))
+    arrays = MediaArrays(waveform=np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32))
+    answer = engine.answer(arrays, ("mer",))
+    assert answer.heard == HEARD
+    assert "text" in answer.modalities
+    assert engine.answer(arrays, ("mer",), text="").heard is None
+
+
+def test_subtitles_of_another_part_of_the_film_are_named(engine: Engine, tmp_path: Path) -> None:
+    clip = tmp_path / "late.mp4"
+    clip.write_bytes(SAMPLE.read_bytes())
+    clip.with_suffix(".srt").write_text("1\n00:10:00,000 --> 00:10:02,000\nToo late.\n", "utf-8")
+    with pytest.raises(MediaError, match="none of its 1 subtitle cues lies within its 4"):
+        list(engine.timeline(clip, TimelineOptions(by="utterance", tasks=("mer",))))
 
 
 def test_embeddings_equal_the_prompt_embeddings(engine: Engine) -> None:

@@ -53,3 +53,16 @@ def test_sidecar_in_utf16_and_too_large(tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_bytes(b"x" * 4_000_001)
     with pytest.raises(MediaError, match=r"4000001.*limit|over 4000000"):
         read_sidecar(clip)
+
+
+def test_a_file_without_empty_lines_or_milliseconds() -> None:
+    text = "1\n00:00:01,000 --> 00:00:03,000\nHello\n2\n00:00:04 --> 00:00:05\nWorld 7\n"
+    assert parse_cues(text) == ((1.0, 3.0, "Hello"), (4.0, 5.0, "World 7"))
+
+
+def test_words_of_western_windows_are_read(tmp_path: Path) -> None:
+    said = "J\u2019ai \u00e9t\u00e9 tr\u00e8s d\u00e9\u00e7u"
+    (tmp_path / "a.srt").write_bytes(f"1\n00:00:01,000 --> 00:00:03,000\n{said}\n".encode("cp1252"))
+    cues = read_sidecar(tmp_path / "a.mp4")
+    assert cues is not None
+    assert cues[0].text == said

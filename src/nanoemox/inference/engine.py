@@ -326,6 +326,8 @@ class Engine:
                 history=history,
                 name=name,
             )
+            if text is None:
+                return self.complete(clip)
         return self._with_branches(clip)
 
     def _answer(

@@ -122,6 +122,11 @@ def _utterances(path: Path, options: TimelineOptions, transcribe: Transcribe) ->
             f"{whole.name}: no utterances to cut at: no .srt or .vtt lies beside it and no speech was heard; put one "
             "there, run nanoemox pull small so that speech is recognised, or use --every SECONDS"
         )
+    if not timed:
+        raise MediaError(
+            f"{whole.name}: none of its {len(cues)} subtitle cues lies within its {end_s:.1f} s: shift or remove the "
+            "subtitle file, or use --every SECONDS"
+        )
     fixed = options.subtitle
     return [
         Segment(s, words if fixed is None else fixed, heard=_transcript_between(whole.heard, s)) for s, words in timed

@@ -15,7 +15,7 @@ SIDECAR_SUFFIXES = (".srt", ".vtt")
 
 _MAX_BYTES = 4_000_000
 
-_TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+_TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _ARROW = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = re.compile(r"<[^<>\n]{0,80}>|\{[^{}\n]{0,80}\}")
 
@@ -33,8 +33,8 @@ def plain_text(text: str) -> str:
     return " ".join(html.unescape(_TAG.sub("", text.replace("\\N", " ").replace("\\n", " "))).split())
 
 
-def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
-    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction.ljust(3, "0")) / 1000
+def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int((fraction or "0").ljust(3, "0")) / 1000
 
 
 def parse_cues(text: str) -> tuple[Cue, ...]:
@@ -42,14 +42,17 @@ def parse_cues(text: str) -> tuple[Cue, ...]:
     cues: list[Cue] = []
     for block in re.split(r"\n[ \t]*\n", text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.split("\n")
-        for i, line in enumerate(lines):
-            found = _ARROW.match(line)
-            if found:
+        # Some files have no empty lines between cues.
+        starts = [i for i, line in enumerate(lines) if _ARROW.match(line)]
+        for i, start in enumerate(starts):
+            stop = starts[i + 1] if i + 1 < len(starts) else len(lines)
+            if stop < len(lines) and lines[stop - 1].strip().isdigit():
+                stop -= 1  # the number of the next cue
+            found = _ARROW.match(lines[start])
+            words = plain_text(" ".join(lines[start + 1 : stop]))
+            if found and words:
                 times = found.groups()
-                words = plain_text(" ".join(lines[i + 1 :]))
-                if words:
-                    cues.append(Cue(_seconds(*times[:4]), _seconds(*times[4:]), words))
-                break
+                cues.append(Cue(_seconds(*times[:4]), _seconds(*times[4:]), words))
     return tuple(cues)
 
 
@@ -74,7 +77,15 @@ def read_sidecar(path: Path) -> tuple[Cue, ...] | None:
             size = side.stat().st_size
             if size > _MAX_BYTES:
                 raise MediaError(f"{side.name}: {size} bytes, limit {_MAX_BYTES}: move it away or give subtitle=")
-            data = side.read_bytes()
-            utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-            return parse_cues(data.decode("utf-16" if utf16 else "utf-8", errors="replace"))
+            return parse_cues(_decoded(side.read_bytes()))
     return None
+
+
+def _decoded(data: bytes) -> str:
+    """Decode UTF-16 with a mark, else UTF-8, else what Windows wrote for western languages."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")

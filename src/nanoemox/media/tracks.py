@@ -110,6 +110,8 @@ class AudioTrack:
             raise MediaError(
                 f"waveform{list(waveform.shape)} at {sample_rate_hz} Hz: need [S] or [C, S] and a rate > 0"
             )
+        if waveform.ndim == 2 and waveform.shape[0] > waveform.shape[1]:
+            raise MediaError(f"waveform{list(waveform.shape)} looks like [S, C]: give [C, S], its transpose")
         scale = 32768.0 if waveform.dtype == np.int16 else 1.0
         mono: npt.NDArray[np.float32] = (np.atleast_2d(waveform).mean(0) / scale).astype(np.float32)
         if sample_rate_hz == SAMPLE_RATE_HZ:
@@ -118,7 +120,7 @@ class AudioTrack:
         frame.sample_rate = sample_rate_hz
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
         parts = [f.to_ndarray().reshape(-1) for f in (*resampler.resample(frame), *resampler.resample(None))]
-        return np.concatenate(parts).astype(np.float32)
+        return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
 class FrameIndex:

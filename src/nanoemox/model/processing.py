@@ -25,7 +25,7 @@ from nanoemox.model.calibration import FILE_NAME as CALIBRATION
 from nanoemox.model.calibration import Calibration, load_calibration
 from nanoemox.model.configuration import FUSED, FUSION, IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.inputs import clip_from_conversation, clips_from_inputs
-from nanoemox.tasks import ERG, MER, TASKS
+from nanoemox.tasks import ERG, MER, TASKS, format_label
 from nanoemox.tasks.templates import FILE_NAME, Templates, load_templates
 from nanoemox.types import SAMPLE_RATE_HZ, CheckpointError, Clip
 
@@ -190,7 +190,8 @@ class NanoEmoXProcessor(ProcessorMixin):
         """Ids of the question and of the text between it and the answer."""
         questions = self.templates.questions_of(ask.task, think=ask.think)
         question = questions[ask.paraphrase % len(questions)]
-        labels = ask.labels or TASKS[ask.task].labels
+        # As they are trained on and scored: the spelling of a label must not change the answer.
+        labels = tuple(map(format_label, ask.labels or TASKS[ask.task].labels))
         if self.templates.sort_labels:
             labels = tuple(sorted(labels))
         if TASKS[ask.task].closed:
