@@ -145,10 +145,24 @@ def test_a_timeline_by_utterance(engine: Engine, sound: Path, monkeypatch: pytes
     assert [a.span_s for a in engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance"))] == [(0.5, 1.5)]
 
 
-def test_words_without_times_do_not_split_utterances(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timeline_by_subtitles_inside_the_file(engine: Engine, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: Fake(HEARD))
-    # Its words lie in a stream of the file.
-    answers = list(engine.timeline(SAMPLE, TimelineOptions(tasks=("msa",), by="utterance")))
+    by = TimelineOptions(tasks=("msa",), by="utterance")
+    assert [a.span_s for a in engine.timeline(SAMPLE, by)] == [(0.0, pytest.approx(4.595))]
+    film = list(engine.timeline(shared / "data/media/other/nasa_13013.mp4", by))
+    assert [a.span_s for a in film[:3]] == [
+        pytest.approx(s, abs=0.02) for s in ((0.21, 4.26), (4.26, 8.35), (8.35, 12.47))
+    ]
+    assert all(a.heard is None for a in film)
+
+
+def test_words_without_times_do_not_split_utterances(
+    engine: Engine, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nanoemox.inference.engine, "find_transcriber", lambda *_: Fake(HEARD))
+    answers = list(
+        engine.timeline(sound, TimelineOptions(tasks=("msa",), by="utterance", subtitle="I got it. So happy!"))
+    )
     assert [a.span_s for a in answers] == [(0.2, 1.3), (1.5, 2.6)]
 
 

@@ -95,14 +95,14 @@ def present(
 
 @torch.no_grad()
 def pictures(
-    data_root: Path, samples: Sequence[Sample], model: NanoEmoXForConditionalGeneration, copies: int
+    data_root: Path, samples: Sequence[Sample], model: NanoEmoXForConditionalGeneration, copies: int, seed: int
 ) -> tuple[Part, Part]:
     """Encode photographs of the training and the validation part, the first also ``copies`` times augmented.
 
     One frontal look finds the face, ten times faster than the tracker of clips, whose boxes it imitates. The large
     classes are cut to ``MOST``.
     """
-    rng, config = np.random.default_rng(7), model.config
+    rng, config = np.random.default_rng(seed), model.config
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     face = Settings(0, 64, config.face.image_size, 0.0, COLOUR, (1.0, 1.0, 1.0))
     count: Counter[tuple[str, int]] = Counter()
@@ -174,10 +174,11 @@ def train(
     rate: float,
     noise: float,
     classes: Sequence[int],
+    seed: int,
 ) -> dict:
     """Train a module so that the mean of its tokens points to the right word; return the held-out score."""
     training, held = parts
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(decay_groups(module, 0.1), lr=rate)
     counts = torch.bincount(training.labels, minlength=len(WORDS)).float()
     odds = (1 / counts.clamp_min(1) ** 0.7)[training.labels].numpy().astype(np.float64)
@@ -220,10 +221,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--only-cached", action="store_true", help="leave out what is not encoded yet")
     parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--voice", choices=("half", "all"), help="train the voice alone, from where BASE has it")
     args = parser.parse_args()
     started = time.time()
-    torch.manual_seed(7)
+    torch.manual_seed(args.seed)
     model = NanoEmoXForConditionalGeneration.from_pretrained(str(args.base), dtype=torch.float32)
     processor = NanoEmoXProcessor.from_pretrained(args.base)
     read = {n: read_manifest(args.data_root / "manifests" / f"{n}.jsonl") for n in ("ravdess", "facial_expressions")}
@@ -246,10 +248,12 @@ def main() -> None:
     if args.voice is not None:
         sides = [[s for s in everything if s.split == p] for p in ("train", "validation")]
         halves = (gather(cache, sides[0], ["speech_last"]), gather(cache, sides[1], ["speech_last"]))
-        metrics["speech"] = align_voice(model, halves, directions, args.steps, size, fresh=args.voice == "half")
+        metrics["speech"] = align_voice(
+            model, halves, directions, args.steps, size, args.seed, fresh=args.voice == "half"
+        )
         save(model, processor, args.out, metrics)
         return
-    faces = pictures(args.data_root, asked["facial_expressions"], model, 2)
+    faces = pictures(args.data_root, asked["facial_expressions"], model, 2, args.seed)
     print(f"{len(faces[0].labels)} + {len(faces[1].labels)} photographs, {time.time() - started:.0f} s", flush=True)
 
     def split(name: str, keys: Sequence[str]) -> tuple[Part, Part]:
@@ -270,7 +274,15 @@ def main() -> None:
         if branch != "face":
             standardised(parts, key)
         metrics[branch] = train(
-            adapter, lambda m, a=adapter, k=key: a(m[k])[0], parts, directions, steps, rate, noise, list(classes)
+            adapter,
+            lambda m, a=adapter, k=key: a(m[k])[0],
+            parts,
+            directions,
+            steps,
+            rate,
+            noise,
+            list(classes),
+            args.seed,
         )
         with torch.no_grad():
             last = adapter.projector[-1] if branch == "face" else adapter.projection
@@ -278,7 +290,7 @@ def main() -> None:
             if branch != "face":
                 fold(adapter, raw)
         print(branch, json.dumps(metrics[branch]), f"{time.time() - started:.0f} s", flush=True)
-    metrics["fusion"] = align_fusion(model, split, directions, args.steps, size)
+    metrics["fusion"] = align_fusion(model, split, directions, args.steps, size, args.seed)
     print("fusion", json.dumps(metrics["fusion"]), flush=True)
     save(model, processor, args.out, metrics)
 
@@ -294,8 +306,8 @@ def save(
 
 
 def align_voice(
-    model: NanoEmoXForConditionalGeneration, parts: tuple[Part, Part], directions: Tensor, steps: int, size: float, *,
-    fresh: bool,
+    model: NanoEmoXForConditionalGeneration, parts: tuple[Part, Part], directions: Tensor, steps: int, size: float,
+    seed: int, *, fresh: bool,
 ) -> dict:  # fmt: skip
     """Train the adapter of the voice, from new weights or on from those it has."""
     adapter, key = model.speech_adapter, "speech_last"
@@ -304,7 +316,7 @@ def align_voice(
         unfold(adapter, raw)
     standardised(parts, key)
     rate = 1e-3 if fresh else 5e-4
-    found = train(adapter, lambda m: adapter(m[key])[0], parts, directions, steps, rate, 0.3, list(range(8)))
+    found = train(adapter, lambda m: adapter(m[key])[0], parts, directions, steps, rate, 0.3, list(range(8)), seed)
     with torch.no_grad():
         rescale(adapter.projection, adapter(parts[1].media[key])[0], size)
         fold(adapter, raw)
@@ -312,12 +324,12 @@ def align_voice(
 
 
 def align_fusion(
-    model: NanoEmoXForConditionalGeneration, split: Callable, directions: Tensor, steps: int, size: float
+    model: NanoEmoXForConditionalGeneration, split: Callable, directions: Tensor, steps: int, size: float, seed: int
 ) -> dict:
     """Train the fusion on voices and photographs of one feeling, drawn together anew at each step."""
     voices, pictures = split("ravdess", ["speech_levels"]), split("facial_expressions", ["vision_levels"])
     looks = [{c: torch.nonzero(p.labels == c)[:, 0] for c in range(9)} for p in pictures]
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
 
     def paired(side: int) -> Part:
         # A calm face is photographed as a neutral one.
@@ -336,7 +348,7 @@ def align_fusion(
     def tokens(m: dict[str, Tensor]) -> Tensor:
         return fusion(m["vision"], m["speech"])[0]
 
-    found = train(fusion, tokens, (joined, held), directions, steps, 5e-4, 0.2, list(range(8)))
+    found = train(fusion, tokens, (joined, held), directions, steps, 5e-4, 0.2, list(range(8)), seed)
     with torch.no_grad():
         rescale(fusion.projection, tokens(held.media), size)
     return found

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from nanoemox.faces.vectors import FaceTable
 from nanoemox.inference.batch import Labels
 from nanoemox.inference.options import AnswerOptions, LoadOptions
-from nanoemox.media.load import load_clip, media_duration_s
-from nanoemox.media.subtitles import read_sidecar
+from nanoemox.media.load import load_clip, media_duration_s, timed_subtitles
 from nanoemox.media.windows import Span, check_windows, rolling_windows, utterances
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Answer, Clip, MediaError, NanoEmoXError, Transcript, Turn
@@ -106,26 +105,27 @@ def _windows(path: Path, options: TimelineOptions, _: Transcribe) -> list[Segmen
 
 
 def _utterances(path: Path, options: TimelineOptions, transcribe: Transcribe) -> list[Segment]:
-    """Cut at the cues of a subtitle file, else at the ends of transcribed utterances."""
+    """Cut at the cues of the subtitles, beside the file or in it, else at the ends of transcribed utterances."""
     whole = load_clip(path, num_frames=1, subtitle=options.subtitle)
-    cues = read_sidecar(path) or ()
+    cues = timed_subtitles(path)
     if not cues:
         whole = replace(whole, subtitle=None)  # words without times do not say where to cut
     whole = transcribe(whole)
     end_s = whole.duration_s
     if cues:
-        timed = [(Span(c.start_s, min(c.end_s, end_s)), c.text) for c in cues if c.start_s < min(c.end_s, end_s)]
+        shown = [(Span(max(0.0, c.start_s), min(c.end_s, end_s)), c.text) for c in cues]
+        timed = [(span, words) for span, words in shown if span.start_s < span.end_s]
     elif whole.heard is not None:
         timed = [*utterances(whole.heard.words, end_s)]
     else:
         raise MediaError(
-            f"{whole.name}: no utterances to cut at: no .srt or .vtt lies beside it and no speech was heard; put one "
-            "there, run nanoemox pull small so that speech is recognised, or use --every SECONDS"
+            f"{whole.name}: no utterances to cut at: no subtitles lie beside it or in it and no speech was heard; put "
+            ".srt or .vtt there, run nanoemox pull small so that speech is recognised, or use --every SECONDS"
         )
     if not timed:
         raise MediaError(
             f"{whole.name}: none of its {len(cues)} subtitle cues lies within its {end_s:.1f} s: shift or remove the "
-            "subtitle file, or use --every SECONDS"
+            "subtitles, or use --every SECONDS"
         )
     fixed = options.subtitle
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -200,6 +200,44 @@ def _read(container: Any, name: str, opts: MediaOptions, ends_early: bool) -> Cl
     return scan.clip(name, declared, ends_early)
 
 
+def first_s(streams: Iterable[Any]) -> float:
+    """Return the time in the file, in seconds, at which the clip starts: where the earliest of its streams does."""
+    return float(min((s.start_time * s.time_base for s in streams if s.start_time is not None), default=Fraction(0)))
+
+
+def embedded_cues(source: Source, name: str) -> tuple[Cue, ...]:
+    """Return the first text stream of a container, cue by cue, in seconds from the start of the clip.
+
+    Raises:
+        MediaError: The file cannot be read.
+    """
+    opts = MediaOptions()
+    with open_container(source, name, opts) as (container, _):
+        text = _text_stream(container)
+        if text is None:
+            return ()
+        zero = first_s(s for s in select_streams(container, name, opts) if s is not None)
+        return tuple(cue for packet in container.demux(text) for cue in _cues(packet, zero))
+
+
+def _text_stream(container: Any) -> Any:
+    return next((s for s in container.streams.subtitles if s.codec_context is not None), None)
+
+
+def _cues(packet: Any, zero: float) -> Iterator[Cue]:
+    """Yield the text of a packet of a text stream; without a duration it is displayed for two seconds."""
+    if packet.pts is None:
+        return
+    start = float(packet.pts * packet.time_base) - zero
+    length = float((packet.duration or 0) * packet.time_base) or 2.0
+    for part in packet.decode():
+        for rect in part if hasattr(part, "__iter__") else (part,):
+            raw = getattr(rect, "dialogue", None) or getattr(rect, "text", None) or b""
+            words = plain_text(raw.decode("utf-8", errors="replace") if isinstance(raw, bytes) else str(raw))
+            if words:
+                yield Cue(start, start + length, words)
+
+
 def check_audio(samples: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32] | None, list[str]]:
     """Return the samples, or None and a warning if they are empty or silent."""
     if not samples.size:
@@ -214,11 +252,9 @@ class _Scan:
 
     def __init__(self, container: Any, video: Any, audio: Any, opts: MediaOptions) -> None:
         self.container, self.video, self.opts = container, video, opts
-        texts = [s for s in container.streams.subtitles if s.codec_context is not None]
-        self.text = texts[0] if texts else None
+        self.text = _text_stream(container)
         self.chosen = [s for s in (video, audio) if s is not None]
-        starts = [s.start_time * s.time_base for s in self.chosen if s.start_time is not None]
-        self.zero = float(min(starts, default=Fraction(0)))
+        self.zero = first_s(self.chosen)
         stop = None if opts.end_s is None else self.zero + opts.end_s
         if audio is not None and audio.duration and "mp4" in container.format.name:
             # The last AAC packet is padded (128 ms at 8 kHz); only this container knows the true end.
@@ -256,23 +292,11 @@ class _Scan:
             return
         try:
             if packet.stream is self.text:
-                self._take_words(packet)
+                self.cues += _cues(packet, self.zero)
             else:
                 self.sound.add(packet.decode())
         except av.error.FFmpegError:
             self.damaged += 1
-
-    def _take_words(self, packet: Any) -> None:
-        if packet.pts is None:
-            return
-        start = float(packet.pts * packet.time_base) - self.zero
-        for part in packet.decode():
-            for rect in part if hasattr(part, "__iter__") else (part,):
-                raw = getattr(rect, "dialogue", None) or getattr(rect, "text", None) or b""
-                words = plain_text(raw.decode("utf-8", errors="replace") if isinstance(raw, bytes) else str(raw))
-                if words:
-                    length = float((packet.duration or 0) * packet.time_base) or 2.0
-                    self.cues.append(Cue(start, start + length, words))
 
     def still(self, name: str, ends_early: bool) -> Clip:
         """Decode an image file: one frame, duration 0."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import av
 
-from nanoemox.media.decode import MediaOptions, Source, decode, is_still, open_container, select_streams
+from nanoemox.media.decode import MediaOptions, Source, decode, first_s, is_still, open_container, select_streams
 from nanoemox.types import MediaError
 
 _TAIL_S = 30.0
@@ -40,8 +39,7 @@ def duration_s(source: Source, name: str) -> float:
 
 def _last_packet_s(container: Any, streams: Sequence[Any]) -> float:
     """Return the end of the last readable packet, in seconds from the start of the clip."""
-    zero = float(min((s.start_time * s.time_base for s in streams if s.start_time is not None), default=Fraction(0)))
-    end = zero
+    end = zero = first_s(streams)
     try:
         for packet in container.demux(streams):
             stamp = packet.pts if packet.pts is not None else packet.dts

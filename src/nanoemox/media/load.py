@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nanoemox.media.decode import MediaOptions, Source, check_audio, decode
+from nanoemox.media.decode import MediaOptions, Source, check_audio, decode, embedded_cues
 from nanoemox.media.duration import duration_s
 from nanoemox.media.isolated import Launch, decode_isolated, run_once
-from nanoemox.media.subtitles import read_sidecar, words_between
+from nanoemox.media.subtitles import Cue, read_sidecar, words_between
 from nanoemox.media.tracks import AudioTrack
 from nanoemox.types import SAMPLE_RATE_HZ, Clip, MediaError, Turn
 
@@ -72,6 +72,16 @@ def load_clip(
         clip.warnings if words and words.strip() else (*clip.warnings, "no words: no subtitle was given or found")
     )
     return replace(clip, subtitle=(words or "").strip() or None, history=tuple(history or ()), warnings=tuple(warnings))
+
+
+def timed_subtitles(path: Path) -> tuple[Cue, ...]:
+    """Return the cues of ``.srt``/``.vtt`` beside a file, else those of a text stream in it; empty if there are none.
+
+    Raises:
+        MediaError: A file cannot be read, or the one beside it is too large.
+    """
+    cues = read_sidecar(path)
+    return embedded_cues(path, path.name) if cues is None else cues
 
 
 def media_duration_s(source: str | Path) -> float:
