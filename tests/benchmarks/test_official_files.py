@@ -32,6 +32,8 @@ def test_tables(tmp_path: Path) -> None:
     (tmp_path / "ov.csv").write_text("name,openset\na,\"['sad', 'cross']\"\n", "utf-8")
     (tmp_path / "emer.csv").write_text('names,pred_label,chi_reasons\na,,"Two\nlines, quoted"\n', "utf-8")
     assert read_predictions(tmp_path / "ov.csv").words == {"a": ("sad", "cross")}
+    (tmp_path / "sheet.csv").write_text("name,openset\n a ,['sad']\n,\n , \n", "utf-8")
+    assert read_predictions(tmp_path / "sheet.csv").words == {"a": ("sad",)}
     assert read_predictions(tmp_path / "emer.csv").texts == {"a": "Two\nlines, quoted"}
 
 
@@ -90,6 +92,8 @@ def test_untrusted_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         ("x.csv", b"", "needs a column name"),
         ("x.csv", b"name,mood\na,b\n", "needs a column name and one of openset"),
         ("x.csv", b"name,openset\n\xff,b\n", "not UTF-8"),
+        ("x.csv", b"name,openset\na,[b]\n ,[c]\n", "row 3 has no name"),
+        ("x.csv", b"name,openset\na,[b]\na ,[c]\n", "row 3: name 'a' occurs twice"),
         ("absent.npz", None, "No such file"),
         ("absent.csv", None, "No such file"),
     ],

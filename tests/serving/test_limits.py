@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import json
 import logging
@@ -222,6 +223,14 @@ class Host(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", self.path.removeprefix("/to/"))
             self.end_headers()
             return
+        if self.path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.02)
+            return
         body = b"x" * int(self.path[1:])
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -250,6 +259,11 @@ def test_fetch_from_an_allowed_host(media_host: str) -> None:
     assert fetch(f"http://{media_host}/to//10", {media_host}, 100, anywhere) == b"x" * 10
     with pytest.raises(ApiError, match="larger than 100"):
         fetch(f"http://{media_host}/101", {media_host}, 100, anywhere)
+
+
+def test_a_host_that_drips_bytes_is_cut_off(media_host: str) -> None:
+    with pytest.raises(ApiError, match="valid response"):
+        fetch(f"http://{media_host}/slow", {media_host}, 10**9, anywhere, whole_s=0.3)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,18 @@ def test_recorded_session_replays_bit_for_bit(address: str, stream: list[bytes],
     assert json.dumps(said()) == json.dumps(wanted)
 
 
+def test_speech_that_runs_to_the_end_of_the_session_is_measured(
+    address: str, stream: list[bytes], engine: Engine
+) -> None:
+    cut = stream[:36]  # two seconds into the sentence
+    session = {"interval_s": 10.0, "window_s": 10.0, "reply": True}
+    wanted = list(replay(engine, cut, LiveConfig.model_validate(session)))
+    assert [m["type"] for m in wanted] == ["utterance.start", "utterance.end", "measurement.result", "reply"]
+    assert wanted[1]["at_s"] == wanted[2]["end_s"] == pytest.approx(3.0)
+    said = Client(address, **session).play(cut)
+    assert json.dumps(said[2:-1]) == json.dumps(wanted)
+
+
 @pytest.fixture(scope="module")
 def two_people() -> list[bytes]:
     """Three seconds without a word, with two faces in each picture: the larger on the right, looking the other way."""

@@ -139,10 +139,25 @@ def _read_csv(path: Path) -> Predictions:
     key = next((name for name in _NAMES if name in columns), None)
     text = next((name for name in _TEXTS if name in columns), None)
     if key and "openset" in columns:
-        return Predictions("words", {row[key]: tuple(split_list(row["openset"])) for row in rows}, {})
+        named = _by_name(path, rows, key)
+        return Predictions("words", {name: tuple(split_list(row["openset"])) for name, row in named.items()}, {})
     if key and text:
-        return Predictions("text", {}, {row[key]: row[text] for row in rows})
+        return Predictions("text", {}, {name: row[text] for name, row in _by_name(path, rows, key).items()})
     raise NanoEmoXError(f"{path}: needs a column name and one of openset, {', '.join(_TEXTS)}; it has {columns}")
+
+
+def _by_name(path: Path, rows: Sequence[Mapping[str, str]], key: str) -> dict[str, Mapping[str, str]]:
+    """Return clip -> row; empty rows, which spreadsheets leave at the end, are skipped."""
+    found: dict[str, Mapping[str, str]] = {}
+    for number, row in enumerate(rows, 2):
+        name = row[key].strip()
+        if name in found:
+            raise NanoEmoXError(f"{path}: row {number}: {key} {name!r} occurs twice: keep one of its answers")
+        if name:
+            found[name] = row
+        elif any(value.strip() for value in row.values()):
+            raise NanoEmoXError(f"{path}: row {number} has no {key}: write the clip that it answers")
+    return found
 
 
 def read_wheel_tables(folder: Path) -> WheelTables:

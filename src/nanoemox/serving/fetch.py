@@ -11,8 +11,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Collection
-from contextlib import closing
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -20,6 +22,9 @@ from nanoemox.serving.errors import ApiError
 
 MAX_REDIRECTS: Final = 3
 TIMEOUT_S: Final = 10.0
+"""Longest wait for a connection, and for each part of a response."""
+WHOLE_S: Final = 60.0
+"""Longest time for a whole file, redirects included: a host that drips bytes must not hold a place in the queue."""
 _CHUNK: Final = 1 << 16
 
 
@@ -31,7 +36,13 @@ def is_public(address: str) -> bool:
     return found.is_global and not found.is_multicast
 
 
-def fetch(url: str, hosts: Collection[str], max_bytes: int, allowed: Callable[[str], bool] = is_public) -> bytes:
+def fetch(
+    url: str,
+    hosts: Collection[str],
+    max_bytes: int,
+    allowed: Callable[[str], bool] = is_public,
+    whole_s: float = WHOLE_S,
+) -> bytes:
     """Download a URL.
 
     Args:
@@ -39,14 +50,16 @@ def fetch(url: str, hosts: Collection[str], max_bytes: int, allowed: Callable[[s
         hosts: Allowed host names.
         max_bytes: Size limit.
         allowed: Whether an address may be connected to.
+        whole_s: Time limit in seconds for all of it.
 
     Raises:
-        ApiError: The host is not allowed, or its response is invalid or too large.
+        ApiError: The host is not allowed, or its response is invalid, too large or too slow.
     """
+    until = time.monotonic() + whole_s
     for _ in range(MAX_REDIRECTS + 1):
         parts = _checked(url, hosts)
         try:
-            with closing(_connect(parts, allowed)) as connection:
+            with closing(_connect(parts, allowed)) as connection, _cut_off(connection, until):
                 path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
                 connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "nanoemox"})
                 response = connection.getresponse()
@@ -54,7 +67,10 @@ def fetch(url: str, hosts: Collection[str], max_bytes: int, allowed: Callable[[s
                 if response.status in (301, 302, 303, 307, 308) and where:
                     url = urljoin(url, where)
                     continue
-                return _body(response, max_bytes)
+                data = _body(response, max_bytes)
+            if time.monotonic() >= until:
+                raise TimeoutError  # a response of unknown length looks complete where it was cut off
+            return data
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _bad_url("the media host did not send a valid response") from error
     raise _bad_url(f"the media host redirected more than {MAX_REDIRECTS} times")
@@ -101,6 +117,25 @@ def _connect(parts: SplitResult, allowed: Callable[[str], bool]) -> http.client.
     secure = parts.scheme == "https"
     connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host) if secure else plain
     return connection
+
+
+@contextmanager
+def _cut_off(connection: http.client.HTTPConnection, until: float) -> Iterator[None]:
+    """Shut a connection down at a time: its own limit starts anew with every byte."""
+    plain: socket.socket = connection.sock  # the connection forgets it once a response begins that has no length
+
+    def shut_down() -> None:
+        with suppress(OSError):  # the host was faster
+            # Of the class, since the method of a TLS socket would let a reader go on without TLS.
+            socket.socket.shutdown(plain, socket.SHUT_RDWR)
+
+    timer = threading.Timer(until - time.monotonic(), shut_down)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:

@@ -12,7 +12,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -117,6 +117,7 @@ class Session:
             try:
                 if message.get("text") is not None:
                     if await self._control(message["text"]):
+                        await self._off_loop(lambda: self._pass_on(self._rolling.finish()))
                         return
                 else:
                     # Images are decoded and speech is detected in order, off the event loop.
@@ -149,7 +150,10 @@ class Session:
         return await self._loop.run_in_executor(self.service.streams, action)
 
     def _feed(self, data: bytes) -> None:
-        for event in self._rolling.see(data) if is_jpeg(data) else self._rolling.hear(data):
+        self._pass_on(self._rolling.see(data) if is_jpeg(data) else self._rolling.hear(data))
+
+    def _pass_on(self, events: Iterable[Speech | Due]) -> None:
+        for event in events:
             self._loop.call_soon_threadsafe(self._on_event, event)
 
     def _on_event(self, event: Speech | Due) -> None:

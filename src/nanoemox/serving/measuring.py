@@ -144,15 +144,20 @@ def replay(
     """
     rolling = Rolling(config, engine.processor.config.vision.num_frames, max_pixels)
     smoother, work, cache = Smoother(config.half_life_s), measurement_work(engine, config), DetectionCache()
+    for event in _events(rolling, messages):
+        if isinstance(event, Speech):
+            yield speech_message(event)
+            continue
+        clips = clips_of(engine, event, config, cache)
+        yield result_message(event, [work.alone(clip) for clip in clips], smoother)
+        if config.reply and event.trigger == "speech_ended" and clips:
+            yield reply_message(event, reply_work(engine).alone(clips[0]))
+
+
+def _events(rolling: Rolling, messages: Iterable[bytes]) -> Iterator[Speech | Due]:
     for message in messages:
-        for event in rolling.see(message) if is_jpeg(message) else rolling.hear(message):
-            if isinstance(event, Speech):
-                yield speech_message(event)
-                continue
-            clips = clips_of(engine, event, config, cache)
-            yield result_message(event, [work.alone(clip) for clip in clips], smoother)
-            if config.reply and event.trigger == "speech_ended" and clips:
-                yield reply_message(event, reply_work(engine).alone(clips[0]))
+        yield from rolling.see(message) if is_jpeg(message) else rolling.hear(message)
+    yield from rolling.finish()
 
 
 def reply_message(due: Due, answer: Answer) -> dict[str, Any]:

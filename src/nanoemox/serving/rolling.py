@@ -155,6 +155,10 @@ class Rolling:
             self._frames.popleft()
         return self._due()
 
+    def finish(self) -> list[Speech | Due]:
+        """End the stream: return the end of an utterance that still runs, as if silence followed it."""
+        return [] if self._speaking_s is None else self._turned("end", self.clock_s)
+
     def utterance(self) -> Due:
         """Return the current utterance up to now, else the last one, else the last window."""
         now = self.clock_s
