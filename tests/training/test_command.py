@@ -258,6 +258,18 @@ def test_a_step_is_sorted_and_complete(draws: Draws) -> None:
         assert [draws.size(i) for i in window] == sorted(draws.size(i) for i in window)
 
 
+def test_processes_get_micro_batches_of_similar_length(draws: Draws) -> None:
+    def gap(order: list[int]) -> int:
+        """How much more one of two processes gets, in padded characters."""
+        longest = [max(draws.size(i) for i in order[start : start + 4]) for start in range(0, 192, 4)]
+        return abs(sum(longest[::2]) - sum(longest[1::2]))
+
+    order = list(SortedWindows(draws, 4, processes=2, accumulation=2))
+    for start in range(0, 192, 16):
+        assert sorted(order[start : start + 16]) == list(range(start, start + 16))
+    assert gap(order) < 0.7 * gap(list(SortedWindows(draws, 16)))
+
+
 def test_text_only_samples_with_a_frozen_language_model_are_harmless(place: Path) -> None:
     words = yaml.safe_load(RECIPE)
     words["name"] = "words"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -112,18 +113,30 @@ class SortedWindows(Sampler[int]):
     """Positions in order, those of one optimiser step sorted by length.
 
     The loss counts the answer tokens of the whole step, so which micro-batch a sample falls into changes nothing but
-    the padding; sorted, a step of mixed tasks takes about half the time.
+    the padding; sorted, a step of mixed tasks takes about half the time. Processes take micro-batches in turn; every
+    second turn is reversed, so that none of them gets the longer ones each time and the others wait for it.
+
+    Args:
+        data: The samples.
+        batch: Samples of a micro-batch.
+        processes: Processes that take one micro-batch each in a turn.
+        accumulation: Turns of an optimiser step.
     """
 
-    def __init__(self, data: Draws, window: int) -> None:
-        self.data, self.window = data, window
+    def __init__(self, data: Draws, batch: int, processes: int = 1, accumulation: int = 1) -> None:
+        self.data, self.batch = data, batch
+        self.turn, self.window = batch * processes, batch * processes * accumulation
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __iter__(self) -> Iterator[int]:
         for start in range(0, len(self.data), self.window):
-            yield from sorted(range(start, min(start + self.window, len(self.data))), key=self.data.size)
+            order = sorted(range(start, min(start + self.window, len(self.data))), key=self.data.size)
+            turns = [order[i : i + self.turn] for i in range(0, len(order), self.turn)]
+            for number, turn in enumerate(turns):
+                batches = [turn[i : i + self.batch] for i in range(0, len(turn), self.batch)]
+                yield from chain.from_iterable(reversed(batches) if number % 2 else batches)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,10 @@ class P2ETrainer(Trainer):
         self.compute_loss_func = self.loss  # tells the library that accumulation is accounted for
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        return SortedWindows(self.train_dataset, self.get_total_train_batch_size(self.args))
+        args = self.args
+        batch, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        processes = self.get_total_train_batch_size(args) // (batch * accumulation)
+        return SortedWindows(self.train_dataset, batch, processes, accumulation)
 
     def compute_loss(
         self,
