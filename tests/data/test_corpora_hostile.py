@@ -94,3 +94,11 @@ def test_label_spellings_match() -> None:
     assert match_label("Angry", candidates, "x") == "anger"
     with pytest.raises(RecipeError, match=r"^clip 3: label 'bored' is none of anger, happy"):
         match_label("bored", candidates, "clip 3")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_sentiment_that_is_no_number_is_named(tmp_path: Path, value: str) -> None:
+    rows = f"video_id,clip_id,text,label,annotation,mode\nv,1,Hm.,{value},Neutral,train\n"
+    (tmp_path / "label.csv").write_text(rows, "utf-8")
+    with pytest.raises(RecipeError, match=f"sentiment is {value}"):
+        READERS["ch_sims"].read(tmp_path)

@@ -148,3 +148,27 @@ def test_missing_corpora_are_named(tmp_path: Path) -> None:
         read_corpora(tmp_path, ["table"])
     with pytest.raises(RecipeError, match="'films' has no reader"):
         reader("films")
+
+
+def test_two_files_of_one_stem_are_two_clips_and_a_repeated_row_is_one(tmp_path: Path) -> None:
+    rows = "file,label\na.wav,happy\nb.wav,sad\na.png,sad\na.wav,happy\n"
+    assert [s.id for s in read(tmp_path / "table", rows)] == ["a.wav", "b", "a.png", "a.wav"]
+    for name in ("a.wav", "b.wav", "a.png"):
+        (tmp_path / "table" / name).write_bytes(b"x")
+    found = read_corpora(tmp_path, ["table"])["table"]
+    assert [s.id for s in found] == ["a.wav", "b", "a.png"]
+
+
+def test_a_comma_without_quotes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"the row of 'a.wav' has more cells than the 3 columns: .*needs quotes"):
+        read(tmp_path, "file,label,subtitle\na.wav,happy,Well, I am not fine\nb.wav,sad,No\n")
+    assert len(read(tmp_path, "file,label\na.wav,happy,,\nb.wav,sad,,\n")) == 2  # spreadsheets leave empty columns
+
+
+def test_a_corpus_prepared_through_a_link_is_read_by_either_path(tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    read(disk / "mine", "file,label\na.wav,happy\nb.wav,sad\n")
+    link.symlink_to(disk)
+    prepare("table", link / "mine", disk / "manifests" / "mine")
+    for root in (disk, link):
+        assert {s.media for s in read_corpora(root, ["mine"])["mine"]} == {"mine/a.wav", "mine/b.wav"}

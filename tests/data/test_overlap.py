@@ -8,6 +8,7 @@ import pytest
 from nanoemox.benchmarks.records import BENCHMARKS
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
 from nanoemox.data.overlap import EVALUATED, HeldOutIndex, drop_overlap, evaluation_overlap, normalise
+from nanoemox.types import RecipeError
 
 LABELS = ClosedLabels(label="a", candidates=("a", "b"))
 
@@ -95,3 +96,24 @@ def test_unreadable_evaluation_sets_are_reported(tmp_path: Path, caplog: pytest.
     assert evaluation_overlap(tmp_path) == HeldOutIndex()
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["its clips are not held out from training"]
     assert "corpus meld" in caplog.text
+
+
+def test_linked_folders_are_held_out_too(tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", tmp_path / "root" / "annotations"
+    store.mkdir()
+    folder.mkdir(parents=True)
+    (store / "test.csv").write_text("Utterance\nwhat a lovely day it is\n", "utf-8")
+    (store / "._test.csv").write_bytes(b"\xff\xfe\x00")  # archives of macOS hold such files
+    (folder / "mine").symlink_to(store)
+    (store / "back").symlink_to(folder)  # a circle
+    assert list(evaluation_overlap(tmp_path / "root").texts) == ["what a lovely day it is"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.json", '{"text": '), ("a.jsonl", "{}\n{"), ("a.csv", "text\n" + "x" * 200_000 + "\n")]
+)
+def test_an_evaluation_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / name).write_text(text, "utf-8")
+    with pytest.raises(RecipeError, match=rf"{name}: cannot be read: .*repair it, or move it away"):
+        evaluation_overlap(tmp_path)

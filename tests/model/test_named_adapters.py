@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanoemox.model.lora import LoraSpec, attach_lora, load_adapters, save_adapters
+from nanoemox.model.lora import (
+    LoraSpec,
+    attach_lora,
+    fold_lora,
+    load_adapters,
+    read_adapters,
+    save_adapters,
+    write_adapters,
+)
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.named_adapters import NamedAdapters
 from nanoemox.model.processing import Ask
@@ -73,3 +81,41 @@ def test_invalid_adapter_operations_are_refused(files: dict[str, Path], tmp_path
         NamedAdapters(model)
     assert named.names == ("emotion",)
     assert torch.equal(logits(model), before)
+
+
+def test_a_refused_set_leaves_the_current_one_in_use(files: dict[str, Path], tmp_path: Path) -> None:
+    model = tiny_model()
+    adapters = NamedAdapters(model)
+    adapters.add("emotion", files["emotion"])
+    before = logits(model)
+    state, spec = read_adapters(files["intent"])
+    wrong = {n: torch.cat([t, t]) if ".lora_B" in n else t for n, t in state.items()}
+    write_adapters(wrong, tmp_path / "wrong.safetensors", spec)
+    with pytest.raises(CheckpointError, match="shape"):
+        adapters.add("intent", tmp_path / "wrong.safetensors")
+    assert torch.equal(logits(model), before)
+    adapters.add("intent", files["intent"])
+    adapters.use("emotion")
+    assert torch.equal(logits(model), before)
+
+
+def test_names_may_equal_parts_of_the_model(files: dict[str, Path]) -> None:
+    model = tiny_model()
+    adapters = NamedAdapters(model)
+    for name in ("0", "mlp", "self_attn"):
+        adapters.add(name, files["emotion"])
+    by_number = logits(model)
+    adapters.use("0")
+    assert torch.equal(logits(model), by_number)
+
+
+def test_only_the_set_in_use_is_folded(files: dict[str, Path], tmp_path: Path) -> None:
+    model = tiny_model()
+    plain = logits(model)
+    adapters = NamedAdapters(model)
+    adapters.add("emotion", files["emotion"])
+    with pytest.raises(CheckpointError, match=r"emotion.*fold_lora"):
+        save_adapters(model, tmp_path / "x.safetensors", ("lora",))
+    adapters.use(None)
+    fold_lora(model)
+    assert torch.equal(logits(model), plain)

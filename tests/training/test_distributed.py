@@ -121,3 +121,17 @@ def test_sharded_training_equals_unsharded_and_checkpoints_are_portable(tmp_path
     again = launch(tmp_path, "load", 2)  # 1 -> 2
     assert again["dtensor"]
     assert again["losses"][0] == pytest.approx(alone["after"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_text_alone_beside_clips_in_two_processes(place: Path) -> None:
+    """One process has nothing to train in a step where the other has; the loss must still be that of one process."""
+    fields = yaml.safe_load((place / "one.yaml").read_text())
+    first = fields["phases"]["first"] | {"mixture": {"composed/mer": 1, "said/mir": 1}, "micro_batch": 1, "steps": 6}
+    for processes, name in ((1, "mixed-one"), (2, "mixed-two")):
+        fields["phases"] = {"first": first | {"modality_dropout": {}, "accumulation": 2 // processes}}
+        (place / f"{name}.yaml").write_text(yaml.safe_dump(fields))
+    train(place, "mixed-one.yaml", "mixed-alone")
+    train(place, "mixed-two.yaml", "mixed-together", *LAUNCH)
+    alone, together = losses(place / "mixed-alone/first"), losses(place / "mixed-together/first")
+    assert together == pytest.approx(alone, abs=1e-4)

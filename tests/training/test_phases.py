@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nanoemox.model.lora import LoraSpec, attach_lora
 from nanoemox.training.freeze import set_trainable
@@ -165,3 +166,26 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(RecipeError, match="report_to: tensorboard is not installed"):
         training_arguments(tmp_path, curriculum, phase)
     assert training_arguments(tmp_path, load_curriculum("p2e"), phase).report_to == []
+
+
+@pytest.mark.parametrize("name", ["model", "data", "a/b", ".x"])
+def test_a_phase_does_not_share_a_folder_with_the_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("first", name))
+    with pytest.raises(RecipeError, match="choose another name"):
+        load_curriculum(tmp_path / "r.yaml")
+
+
+def test_a_later_phase_keeps_the_size_of_lora(tmp_path: Path) -> None:
+    fields = yaml.safe_load(RECIPE)
+    second = fields["phases"]["second"]
+    fields["phases"]["third"] = second | {"from": ["second"], "lora": second["lora"] | {"r": 64}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(fields))
+    with pytest.raises(RecipeError, match="phase 'third' goes on with the LoRA of 'second': give it the same lora"):
+        load_curriculum(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("text", [b"extends: 5\n", b"extends: [p2e]\n", b"name: \xe9\n"])
+def test_recipes_that_are_no_recipes(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "r.yaml").write_bytes(text)
+    with pytest.raises(RecipeError, match=r"r\.yaml: (extends|not UTF-8)"):
+        load_curriculum(tmp_path / "r.yaml")

@@ -121,3 +121,32 @@ def test_a_run_without_a_record_is_compared_by_its_recipe(place: Path) -> None:
 def test_numbers_out_of_range_are_refused(place: Path, option: str, value: int) -> None:
     with pytest.raises(RecipeError, match=rf"--{option.replace('_', '-')} {value}: "):
         train(place, **{option: value})
+
+
+def test_a_resumed_run_saves_and_logs_as_its_recipe_says_now(place: Path) -> None:
+    fields = yaml.safe_load(RECIPE)
+    fields["phases"] = {"first": fields["phases"]["first"] | {"steps": 4, "save_every": 2}}
+    (place / "rare.yaml").write_text(yaml.safe_dump(fields | {"log_every": 2}))
+    fields["phases"]["first"] |= {"save_every": 1}
+    (place / "often.yaml").write_text(yaml.safe_dump(fields | {"log_every": 1, "keep_checkpoints": 5}))
+    often = {"features": place / "features", "show": False}
+    run_train(place / "rare.yaml", place / "data", place / "kept", place / "base", **often)
+    folder = place / "kept/first"
+    (folder / "result.json").unlink()
+    shutil.rmtree(folder / "checkpoints/checkpoint-4")
+    (folder / "checkpoints/checkpoint-2-backup").mkdir()  # is none of the run's
+    run_train(place / "often.yaml", place / "data", place / "kept", place / "base", resume=True, **often)
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == [
+        "checkpoint-2", "checkpoint-2-backup", "checkpoint-3", "checkpoint-4"
+    ]  # fmt: skip
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert [row["step"] for row in rows if "loss" in row] == [2, 3, 4]
+
+
+def test_a_manifest_may_name_another_corpus(place: Path) -> None:
+    shutil.copy(place / "data/manifests/composed.jsonl", place / "data/manifests/mine.jsonl")
+    fields = yaml.safe_load(RECIPE)
+    fields["phases"] = {"first": fields["phases"]["first"] | {"mixture": {"mine/mer": 1}}}
+    (place / "mine.yaml").write_text(yaml.safe_dump(fields))
+    run_train(place / "mine.yaml", place / "data", place / "renamed", place / "base", max_steps=1, show=False)
+    assert (place / "renamed/data/mine.jsonl").stat().st_size

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from nanoemox import cli
@@ -185,9 +186,14 @@ def test_full_disk_during_a_pull_is_reported(shop: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfileobj", full)
-    with pytest.raises(CheckpointError, match="no space left in"):
-        pull.pull("small")
+    def full_for_tensors(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    for place, name, fails in ((shutil, "copyfileobj", full), (parts, "write_language_model", full_for_tensors)):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, fails)
+            with pytest.raises(CheckpointError, match="no space left in"):
+                pull.pull("small")
     assert home.pulled_models() == []
 
 
@@ -209,6 +215,13 @@ def test_hub_source_has_the_same_interface(shop: Path, tmp_path: Path, monkeypat
     assert pull.pull("small").parts[0].source == "owner/name on the hub, main"
     file.write_bytes(b"something else!!")
     with pytest.raises(CheckpointError, match="expected"):
+        pull.pull("small", force=True)
+
+    def breaks(*_: object, **__: object) -> str:
+        raise RuntimeError("peer closed connection")  # of a client whose errors are no OSError
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", breaks)
+    with pytest.raises(CheckpointError, match="cannot be reached or lacks it: peer closed"):
         pull.pull("small", force=True)
 
 
@@ -241,3 +254,13 @@ def test_mini_prints_one_line_naming_the_pull_command(
     monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_model", lambda name: Path())
     assert find_checkpoint(None)[1] == "mini"
     assert caplog.messages == ["answering with mini; a better model is one command away: nanoemox pull small"]
+
+
+def test_a_pulled_model_behind_a_link_is_removed_with_its_files(shop: Path, tmp_path: Path) -> None:
+    pull.pull("small")
+    elsewhere = tmp_path / "disk"
+    shutil.move(home.models_folder() / "small", elsewhere)
+    (home.models_folder() / "small").symlink_to(elsewhere)
+    home.remove_pulled("small")
+    assert not elsewhere.exists()
+    assert list(home.models_folder().iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -125,7 +126,7 @@ def _answer_with_ray(
     cluster, share = where
     find_checkpoint(request.model)  # better now than in every process
     opener = _Opener(replace(request, device=share.device(request.device)), job)
-    sources: dict[str, Source] = {str(c if isinstance(c, str) else c.resolve()): c for c in clips}
+    sources: dict[str, Source] = {str(c if isinstance(c, str) else os.path.abspath(c)): c for c in clips}
     with ray_at(cluster, share) as ray:
         for name, outcome in spread(ray, list(sources), opener, share):
             if isinstance(outcome, str):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from nanoemox.data.files import files_below
 from nanoemox.scaling.sources import is_remote, list_clips
 from nanoemox.types import NanoEmoXError
 
@@ -34,7 +35,7 @@ def _inside(named: Source) -> Sequence[Source]:
     if isinstance(named, str):
         return list_clips(named, MEDIA_SUFFIXES)
     if named.is_dir():
-        inside = sorted(p for p in named.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
+        inside = [p for p in files_below(named) if p.suffix.lower() in MEDIA_SUFFIXES]
         if not inside:
             raise NanoEmoXError("the folder holds no video, audio or picture file")
         return inside

@@ -23,6 +23,24 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+def files_below(folder: Path) -> list[Path]:
+    """List the files below a folder in the order of their paths, through links to folders too, each folder once.
+
+    Hidden files and folders are left out: archives of macOS hold a second file ``._name`` for every file.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(p for p in found if p.is_file())
+
+
 class FullDiskError(RecipeError):
     """The disk is full; existing files are intact."""
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from nanoemox.data.corpora import READERS, SUMMARY, read_corpora
 from nanoemox.data.corpora.mintrec import SAID, clip_name
+from nanoemox.data.files import files_below
 from nanoemox.data.manifest import ReplyLabels, Sample
 from nanoemox.types import RecipeError
 
@@ -85,9 +86,9 @@ def evaluation_overlap(data_root: Path, known: Mapping[str, Sequence[Sample]] | 
     for name in EVALUATED:
         _hold_corpus(held_out, name, known[name] if name in known else _evaluation_set(name, data_root))
     folder = data_root / "annotations"
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         where = path.relative_to(folder).as_posix()
-        if not path.is_file() or TRAINING_FILES.fullmatch(where):
+        if TRAINING_FILES.fullmatch(where):
             continue
         for field_name, value in annotation_fields(path):
             if field_name in TEXT_FIELDS:
@@ -141,11 +142,24 @@ def _hold_name(held_out: HeldOutIndex, value: str, where: str) -> None:
 
 
 def annotation_fields(path: Path) -> Iterator[tuple[str, str]]:
-    """Walk the strings of a JSON, JSON lines, CSV or TSV file with the (lower-case) name of their field."""
+    """Walk the strings of a JSON, JSON lines, CSV or TSV file with the (lower-case) name of their field.
+
+    Raises:
+        RecipeError: The file cannot be read.
+    """
+    try:
+        yield from _fields(path)
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise RecipeError(
+            f"{path}: cannot be read: {error}; so training cannot leave out what it holds: repair it, or move it away"
+        ) from error
+
+
+def _fields(path: Path) -> Iterator[tuple[str, str]]:
     if path.suffix == ".json":
         yield from _walk("", json.loads(path.read_text("utf-8-sig")))
     elif path.suffix == ".jsonl":
-        for line in path.read_text("utf-8").split("\n"):
+        for line in path.read_text("utf-8-sig").split("\n"):
             if line.strip():
                 yield from _walk("", json.loads(line))
     elif path.suffix in {".csv", ".tsv"}:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, reader
+from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, reader, unique
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from nanoemox.data.files import files_below
 from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, write_manifest
 from nanoemox.faces.vectors import SUFFIXES
 from nanoemox.tasks import TASKS
@@ -44,7 +45,9 @@ def prepare(
         RecipeError: There is no such corpus, a file is missing or not as released.
     """
     record = reader(corpus)
-    samples, repeated = _unique(record.read(root, trust_npz=trust_npz))
+    read = list(record.read(root, trust_npz=trust_npz))
+    samples = unique(read)
+    repeated = len(read) - len(samples)
     if face_vectors is not None:
         samples = _with_face_vectors(samples, root, face_vectors)
     if not samples:
@@ -67,15 +70,6 @@ def prepare(
     return summary
 
 
-def _unique(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
-    """Keep the first sample of each id and task; return how many were left out."""
-    kept: dict[tuple[str, str], Sample] = {}
-    count = 0
-    for count, sample in enumerate(samples, 1):  # noqa: B007
-        kept.setdefault((sample.id, sample.task), sample)
-    return list(kept.values()), count - len(kept)
-
-
 def _with_face_vectors(samples: Sequence[Sample], root: Path, folder: Path) -> list[Sample]:
     """Assign to every clip the face vectors with the same file stem."""
     base, inside = Path(os.path.abspath(root)), Path(os.path.abspath(folder))
@@ -84,7 +78,7 @@ def _with_face_vectors(samples: Sequence[Sample], root: Path, folder: Path) -> l
             f"--face-vectors {folder}: must be a folder inside {root}, so that manifests can name its files"
         )
     found: dict[str, str] = {}
-    for path in sorted(inside.rglob("*")):
+    for path in files_below(inside):
         if path.suffix.lower() in SUFFIXES:
             place = path.relative_to(base).as_posix()
             if (other := found.setdefault(path.stem, place)) != place:

@@ -104,9 +104,9 @@ def _projections(model: nn.Module, first_layer: int) -> list[str]:
 
 
 def fold_lora(model: nn.Module) -> None:
-    """Merge LoRA permanently: afterwards the model has the modules and names of a fresh base."""
+    """Merge LoRA permanently, where it is in use: afterwards the model has the modules and names of a fresh base."""
     for name, layer in lora_layers(model).items():
-        if not layer.merged:
+        if not layer.merged and not layer.disable_adapters:
             layer.merge()
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer.get_base_layer())
@@ -116,6 +116,8 @@ def _spec_of(model: nn.Module) -> LoraSpec | None:
     layers = lora_layers(model)
     numbers = [int(found[1]) for name in layers if (found := _LAYER.search(name))]
     for layer in layers.values():
+        if "default" not in layer.r:
+            raise CheckpointError(f"several adapters are loaded ({', '.join(layer.r)}): fold_lora(model) before saving")
         dropout = layer.lora_dropout["default"]
         return LoraSpec(
             layer.r["default"], layer.lora_alpha["default"], getattr(dropout, "p", 0.0), min(numbers, default=0)
@@ -168,9 +170,17 @@ def write_adapters(state: Mapping[str, Tensor], path: str | Path, spec: LoraSpec
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")  # atomic, even if this process is killed
-    save_file({n: t.contiguous() for n, t in state.items()}, str(partial), metadata=metadata)
+    save_shared({n: t.contiguous() for n, t in state.items()}, partial, metadata)
     partial.replace(path)
     return path
+
+
+def save_shared(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file with the permissions of every new file of this user: the library writes private ones."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(state, str(path), metadata=metadata)
+    path.chmod(mode)
 
 
 def load_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] | None = None) -> frozenset[str]:

@@ -7,6 +7,7 @@ all sets are kept in the model, so switching only changes which are active; tens
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -61,10 +62,17 @@ class NamedAdapters:
         check_fit(path, plain, {n: t for n, t in self._own.items() if group_of(n) in held})
         if spec is not None:
             attach_lora(self.model, spec, name)
-            matrices = {n.replace(f".{name}.", ".default."): t for n, t in self.model.state_dict().items()
-                        if group_of(n) == _LORA and f".{name}." in n}  # fmt: skip
+            matrices = {f"{found[1]}.default.{found[2]}": t for n, t in self.model.state_dict().items()
+                        if (found := re.fullmatch(rf"(.*\.lora_\w+)\.{re.escape(name)}\.(.*)", n))}  # fmt: skip
             lora = {n: t for n, t in state.items() if n not in plain}
-            check_fit(path, lora, matrices)
+            try:
+                check_fit(path, lora, matrices)
+            except CheckpointError:
+                with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it was active
+                    for layer in lora_layers(self.model).values():
+                        layer.delete_adapter(name)
+                self.use(self.current)
+                raise
             for n, tensor in lora.items():
                 matrices[n].copy_(tensor)
         self._sets[name] = {n: t.to(self._own[n]) for n, t in plain.items()}

@@ -83,6 +83,8 @@ def _resolve(source: str | Path, kind: Kind, folder: Path, seen: tuple[str, ...]
     base = fields.pop("extends", None)
     if base is None:
         return fields
+    if not isinstance(base, str):
+        raise RecipeError(f"recipe {source}: extends: {base!r} is not the name or path of one recipe")
     return merge(_resolve(base, kind, folder, (*seen, str(source))), fields)
 
 
@@ -93,7 +95,10 @@ def _text(source: str | Path, kind: Kind, folder: Path) -> tuple[str, Path]:
     path = folder / source
     if not path.is_file():
         raise RecipeError(f"no recipe {str(source)!r}: the package has {', '.join(recipe_names(kind))}; or give a file")
-    return path.read_text("utf-8"), path.parent
+    try:
+        return path.read_text("utf-8"), path.parent
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {source}: not UTF-8: {error}") from error
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

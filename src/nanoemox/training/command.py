@@ -17,6 +17,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,12 +203,16 @@ def _samples(curriculum: Curriculum, data_root: Path, out: Path, *, resume: bool
     read = read_corpora(data_root, curriculum.corpus_names)
     held = evaluation_overlap(data_root, read)
     kept, dropped = drop_overlap([s for of in read.values() for s in of], held)
-    samples: dict[str, list[Sample]] = {name: [] for name in read}
-    for sample in kept:
-        if sample.split == "test":
-            continue  # only needed by the filter; used neither for training nor for selection
-        merged = sample.split == "validation" and sample.corpus in curriculum.merge_validation
-        samples[sample.corpus].append(sample.model_copy(update={"split": "train"}) if merged else sample)
+    remain = {id(sample) for sample in kept}
+
+    def used(name: str) -> Iterator[Sample]:
+        """Yield what a corpus, known by the name of its manifest, trains and selects with."""
+        for sample in read[name]:
+            if id(sample) in remain and sample.split != "test":  # which only the filter needs
+                merged = sample.split == "validation" and name in curriculum.merge_validation
+                yield sample.model_copy(update={"split": "train"}) if merged else sample
+
+    samples = {name: list(used(name)) for name in read}
     if resume:
         check_samples(out, files, samples)
         return samples

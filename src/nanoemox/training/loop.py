@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from nanoemox.data.files import read_lines, write_text
-from nanoemox.model.lora import load_adapters, save_adapters
+from nanoemox.model.lora import group_of, load_adapters, save_adapters
 from nanoemox.training.collate import IDS, Collator, Draws, SortedWindows
 from nanoemox.training.objectives import Objective, Start
 from nanoemox.training.objectives.cross_entropy import CrossEntropy
@@ -37,6 +38,7 @@ from nanoemox.types import NanoEmoXError, RecipeError
 
 ADAPTERS = "adapters.safetensors"
 _PARTIAL = ".partial"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +60,12 @@ class Guard(TrainerCallback):
     def __init__(self) -> None:
         self.window: list[str] = []
         self.losses: list[Tensor] = []
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the intervals of the recipe, which may differ from those of the checkpoint."""
+        state.save_steps, state.logging_steps = int(args.save_steps), int(args.logging_steps)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -165,6 +173,24 @@ class P2ETrainer(Trainer):
         start = Start(self.model, collator.processor, self.get_total_train_batch_size(args), self._note)
         self.loss = (objective or CrossEntropy()).begin(start)
         self.compute_loss_func = self.loss  # tells the library that accumulation is accounted for
+        self._keep_trainable()
+
+    def _keep_trainable(self) -> None:
+        """Let text alone reach the adapters, with a gradient of zero: with a frozen language model it trains nothing.
+
+        This happens inside ``forward``: several processes wait there for the gradients of whatever it reaches.
+        """
+
+        def add_nothing(
+            decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            embeds: Tensor = kwargs["inputs_embeds"]
+            trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+            if torch.is_grad_enabled() and not embeds.requires_grad and "lora" not in map(group_of, trained):
+                embeds = embeds + (0 * sum(p.sum() for p in trained.values())).to(embeds.dtype)
+            return args, kwargs | {"inputs_embeds": embeds}
+
+        self.model.get_decoder().register_forward_pre_hook(add_nothing, with_kwargs=True)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         args = self.args
@@ -185,9 +211,6 @@ class P2ETrainer(Trainer):
         # Gradients are averaged over processes, but each loss is a share of the sum over all of them.
         loss = self.loss(model, batch, num_items_in_batch) * self.accelerator.num_processes
         self.guard.losses.append(loss.detach())
-        if model.training and not loss.requires_grad:
-            # Text alone with a frozen language model has nothing to train, but the step must go on.
-            loss = loss + sum(p.sum() for p in model.parameters() if p.requires_grad) * 0
         return (loss, {}) if return_outputs else loss
 
     def _note(self, name: str, value: float) -> None:
@@ -228,7 +251,8 @@ class P2ETrainer(Trainer):
             shutil.rmtree(folder / name, ignore_errors=True)
             (partial / name).rename(folder / name)
             partial.rmdir()
-            ordered = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+            steps = {int(found[1]): p for p in folder.iterdir() if (found := _CHECKPOINT.fullmatch(p.name))}
+            ordered = [steps[step] for step in sorted(steps)]
             for old in ordered[: -(self.args.save_total_limit or 1)]:
                 shutil.rmtree(old)
 

@@ -6,6 +6,7 @@ the task, in proportion to size. Weights count samples and need not sum to one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +25,9 @@ from nanoemox.types import RecipeError
 SEEDS = 2**32
 """Upper bound of seeds, exclusive, as in the libraries."""
 Schedule = Literal["constant_with_warmup", "cosine", "cosine_with_min_lr", "linear"]
+
+_RESERVED = ("data", "features", "model")
+"""Folders of a run that are no phases."""
 
 
 class Lora(Strict):
@@ -206,6 +210,14 @@ class Curriculum(Strict):
             if unknown:
                 raise ValueError(f"phase {name!r} starts from {unknown}, but only {seen} come before it")
             seen.append(name)
+            if name in _RESERVED or re.search(r"[/\\]|^\.", name):
+                raise ValueError(f"phase {name!r}: choose another name: the run keeps its phases beside {_RESERVED}")
+            for earlier in self.ancestors(name):
+                kept = self.phases[earlier].lora
+                if phase.lora is not None and kept is not None and phase.lora != kept:
+                    raise ValueError(
+                        f"phase {name!r} goes on with the LoRA of {earlier!r}: give it the same lora ({kept})"
+                    )
         if self.forgetting and not self.validation_samples:
             raise ValueError("forgetting measures validation_samples of each selector, got 0: give 1 or more")
         for name in self.phases:

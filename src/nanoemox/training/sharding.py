@@ -173,6 +173,9 @@ class ShardedTrainer(P2ETrainer):
 
         self.accelerator.prepare_model = prepare_split
 
+    def _keep_trainable(self) -> None:
+        pass  # Touch does this, after sharding
+
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Shard the model after the checkpoint was loaded, then collect its parameters."""
         if not isinstance(self.model, FSDPModule):

@@ -152,14 +152,14 @@ def _check(path: Path, member: Member) -> None:
 def _from_hub(files: HubFiles, out: Path, tell: Tell) -> None:
     """Fetch files with huggingface_hub, into its cache first, which resumes by itself."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     for member in files.members:
         tell(f"{files.repo}: fetching {member.path}, {member.size_bytes / 1e6:.0f} MB, from the hub")
         try:
             found = Path(hf_hub_download(files.repo, member.path, revision=files.revision))
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-            raise SourceError(f"the hub cannot be reached or lacks it: {str(error).strip().splitlines()[0]}") from error
+        except Exception as error:  # the library's clients have errors of their own, such as a connection that breaks
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SourceError(f"the hub cannot be reached or lacks it: {reason}") from error
         size = found.stat().st_size
         if size != member.size_bytes:
             raise SourceError(f"{member.path} has {size} bytes, expected {member.size_bytes}")

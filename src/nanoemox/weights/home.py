@@ -120,7 +120,8 @@ def remove_pulled(name: str) -> int:
         raise CheckpointError(f"{name}: no such pulled model; there: {there}")
     size = _size(folder)
     (folder / PULLED).unlink()  # from here on it is no model, whatever happens to the rest
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.resolve())  # a link to another disk goes with what it points to
+    folder.unlink(missing_ok=True)
     return size
 
 

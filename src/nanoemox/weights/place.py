@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from nanoemox.types import CheckpointError
 from nanoemox.weights.home import home
 
@@ -36,11 +38,11 @@ def replace_model(new: Path, final: Path) -> None:
 
 @contextmanager
 def disk_full_as_error() -> Iterator[None]:
-    """Turn the error of a full disk into a CheckpointError."""
+    """Turn the error of a full disk, also that of safetensors' writer, into a CheckpointError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
             raise CheckpointError(
                 f"no space left in {home()}: free some, or set NANOEMOX_HOME to another disk"
             ) from None

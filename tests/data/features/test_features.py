@@ -123,6 +123,9 @@ def test_fingerprint_covers_weights_taps_and_precision() -> None:
     assert base != fingerprint(tiny_model(other), tiny_processor(other), torch.float32)
     authors = tiny_config(vision={"frame_sampling": "reference"})
     assert base != fingerprint(tiny_model(authors), tiny_processor(authors), torch.float32)
+    counted = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
+    normed = tiny_config(face={"kind": "backbone", "encoder": counted | {"layer_type": "basic"}, "image_size": 64})
+    assert base != fingerprint(tiny_model(normed), tiny_processor(normed), torch.float32)  # a counter has no dimension
 
 
 def test_frames_are_sampled_as_the_configuration_says(tmp_path: Path) -> None:

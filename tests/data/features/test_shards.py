@@ -105,3 +105,18 @@ def test_shards_of_earlier_versions_are_read_and_checked(tmp_path: Path) -> None
     save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"crc32": json.dumps(old)})
     assert torch.equal(Shards(tmp_path).read(keys[0])["vision_last"], entry(0)["vision_last"])
     test_corruption_is_detected_on_read(tmp_path)
+
+
+def test_shards_have_the_permissions_of_new_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    shard = written(tmp_path / "cache")
+    assert shard.stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert [p.name for p in shard.parent.iterdir()] == [shard.name]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / f".{'0' * 16}.{2**22 + 1}@{platform.node()}.partial"
+    left.mkdir()
+    (left / ".tmpXyz").write_bytes(b"half")  # the library writes under names of its own
+    Shards(tmp_path)
+    assert not left.exists() or os.name != "posix"

@@ -72,11 +72,19 @@ def read_corpora(data_root: Path, names: Iterable[str], *, trust_npz: bool = Fal
     return out
 
 
+def unique(samples: Iterable[Sample]) -> list[Sample]:
+    """Return the first sample of each id and task: tables and lists of releases may repeat a row."""
+    kept: dict[tuple[str, str], Sample] = {}
+    for sample in samples:
+        kept.setdefault((sample.id, sample.task), sample)
+    return list(kept.values())
+
+
 def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
     corpus = READERS[name]
     folder = corpus.place(data_root, name)
     try:
-        samples = corpus.read(data_root / folder, trust_npz=trust_npz)
+        samples = unique(corpus.read(data_root / folder, trust_npz=trust_npz))
     except RecipeError as error:
         raise RecipeError(f"corpus {name}: {error}; is --data-root right?") from error
     return _placed(samples, corpus, data_root, folder)
@@ -85,7 +93,8 @@ def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
 def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
     """Read the manifests of a prepared corpus; it is named after its folder, so that a user may have several tables."""
     found: dict[str, Any] = read_json(summary)
-    root, base = Path(found["root"]), Path(os.path.abspath(data_root))
+    # Both may be spelt through links.
+    root, base = Path(os.path.realpath(found["root"])), Path(os.path.realpath(data_root))
     if not root.is_relative_to(base):
         raise RecipeError(
             f"{summary}: the media are in {root}, outside --data-root {base}: prepare them from a folder inside it"

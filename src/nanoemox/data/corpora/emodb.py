@@ -12,6 +12,7 @@ from typing import Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing
+from nanoemox.data.files import files_below
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.tasks import MER
 
@@ -38,9 +39,9 @@ _HELD_OUT: Final[Mapping[str, Split]] = {"13": "validation", "14": "validation",
 def read(root: Path) -> list[Sample]:
     """Return one sample per recording."""
     out = []
-    for path in sorted(root.rglob("*.wav")):
+    for path in files_below(root):
         take = _NAME.fullmatch(path.stem)
-        if take is not None:
+        if take is not None and path.suffix == ".wav":
             source = Source(
                 id=path.stem,
                 corpus="emodb",

@@ -24,6 +24,7 @@ from nanoemox.data.corpora.releases import (
     read_text,
 )
 from nanoemox.data.corpora.spreadsheet import read_sheet
+from nanoemox.data.files import files_below
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.tasks import LABEL_SETS, MER
 
@@ -44,7 +45,7 @@ def read_caer(root: Path) -> list[Sample]:
     base = root / "CAER" if (root / "CAER").is_dir() else root
     out = []
     for folder, split in _CAER:
-        for path in sorted((base / folder).rglob("*")):
+        for path in files_below(base / folder):
             if path.suffix.lower() in VIDEO_SUFFIXES:
                 where = path.relative_to(root).as_posix()
                 source = Source(

@@ -12,6 +12,7 @@ from typing import Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, VIDEO_SUFFIXES, missing
+from nanoemox.data.files import files_below
 from nanoemox.data.manifest import Sample, Split
 from nanoemox.tasks import LABEL_SETS, MER
 
@@ -32,7 +33,7 @@ def split_of(actor: int) -> Split:
 def takes(root: Path) -> list[dict[str, str]]:
     """List the spoken takes in a folder in the order of their paths: ``file`` and the fields of its name."""
     found: dict[str, tuple[bool, dict[str, str]]] = {}
-    for path in sorted(root.rglob("*-*-*-*-*-*-*.*")):
+    for path in files_below(root):
         fields = path.stem.split("-")
         seen = path.suffix.lower() in VIDEO_SUFFIXES
         if len(fields) != 7 or not (seen or path.suffix.lower() in AUDIO_SUFFIXES):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import os
 import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from nanoemox.data.files import files_below
 from nanoemox.tasks import format_label
 from nanoemox.types import RecipeError
 
@@ -128,7 +128,14 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     if absent:
         raise RecipeError(f"{path}: no column {', '.join(absent)}; its columns are {', '.join(names)[:200] or 'none'}")
     reader.fieldnames = names
-    return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in reader]
+    rows = list(reader)
+    for row in rows:
+        if any(cell.strip() for cell in row.get(None) or ()):
+            raise RecipeError(
+                f"{path}: the row of {row[names[0]]!r} has more cells than the {len(names)} columns: a comma in a text "
+                "needs quotes around it"
+            )
+    return [{k: v or "" for k, v in row.items() if isinstance(k, str)} for row in rows]
 
 
 def match_label(label: str, candidates: Sequence[str], where: str) -> str:
@@ -166,19 +173,14 @@ class Clips:
         rank = {suffix: i for i, suffix in enumerate((*VIDEO_SUFFIXES, *AUDIO_SUFFIXES))}
         best: dict[str, int] = {}
         self._places: set[str] = set()
-        for folder, folders, files in os.walk(root):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
-            for file in sorted(files):
-                stem, suffix = os.path.splitext(file)
-                order = rank.get(suffix.lower())
-                # macOS archives contain a second file "._name" for every clip.
-                if order is None or stem.startswith("."):
-                    continue
-                place = (Path(folder) / file).relative_to(root).as_posix()
+        for file in files_below(root):
+            order = rank.get(file.suffix.lower())
+            if order is not None:
+                place = file.relative_to(root).as_posix()
                 self._places.add(place)
-                if order < best.get(stem, len(rank)):
-                    best[stem] = order
-                    self._found[stem] = place
+                if order < best.get(file.stem, len(rank)):
+                    best[file.stem] = order
+                    self._found[file.stem] = place
 
     def path(self, name: str, *others: str) -> str:
         """Return the path of a clip under any of these names; if there is none, the expected path."""

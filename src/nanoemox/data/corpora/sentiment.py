@@ -7,6 +7,7 @@ MMLA's lists, with the sign only (for MOSI and CH-SIMS v2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,13 @@ def _source(part: _Set, split: Split, name: str, media: str, words: str) -> Sour
 
 
 def sign(value: float) -> str:
-    """Return the label of an annotated value."""
+    """Return the label of an annotated value.
+
+    Raises:
+        RecipeError: It is no number.
+    """
+    if not math.isfinite(value):
+        raise RecipeError(f"a sentiment is {value}: remove its row, or give it a value")
     return "positive" if value > 0 else "negative" if value < 0 else "neutral"
 
 

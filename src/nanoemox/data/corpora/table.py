@@ -36,7 +36,12 @@ def read(root: Path) -> list[Sample]:
         if not row["file"].strip() or not row["label"].strip():
             raise RecipeError(f"{path}:{number}: file and label must not be empty")
     candidates = {task: _candidates(path, task, rows) for task in dict.fromkeys(row["task"] for row in rows)}
-    return [_sample(f"{path}:{number}", row, candidates[row["task"]]) for number, row in enumerate(rows, 2)]
+    samples = [_sample(f"{path}:{number}", row, candidates[row["task"]]) for number, row in enumerate(rows, 2)]
+    files: dict[str, set[str | None]] = {}
+    for sample in samples:
+        files.setdefault(sample.id, set()).add(sample.media)
+    # a.wav and a.png are two clips.
+    return [s.model_copy(update={"id": s.media}) if len(files[s.id]) > 1 else s for s in samples]
 
 
 def _table(root: Path) -> Path:

@@ -50,7 +50,7 @@ def fingerprint(model: NanoEmoXForConditionalGeneration, processor: NanoEmoXProc
         described[name] |= {k: section[k] for k, usual in branch.cached_by_later.items() if section[k] != usual}
         for key, tensor in sorted(encoder.state_dict().items()):
             weights.update(key.encode())
-            weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     described["extractor"] = processor.feature_extractor.to_dict()
     text = json.dumps(described, sort_keys=True, default=str) + weights.hexdigest()
     return hashlib.sha256(text.encode()).hexdigest()[:16]

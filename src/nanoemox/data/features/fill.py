@@ -244,8 +244,16 @@ class Filler:
         for bad in self.options.share.gather([self.bad]):
             self.bad |= bad
         listed = self.shards.folder / "bad.json"
-        if self.options.share.rank == 0 and (self.bad or listed.exists()):
+        if self.options.share.rank == 0 and self.bad != _listed(listed):
             write_json(listed, self.bad)
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Read the list of unusable files; empty if there is none, or none that can be read."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 _Known = dict[tuple[str, int, int], str]

@@ -12,17 +12,19 @@ import json
 import os
 import platform
 import re
+import shutil
 import zlib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from nanoemox.model.lora import save_shared
 from nanoemox.types import CheckpointError
 
 _PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.(?P<pid>\d+)@(?P<host>.+)\.partial")
@@ -72,6 +74,8 @@ class Shards:
                 names, metadata = list(handle.keys()), handle.metadata() or {}
                 checksums = json.loads(metadata.get(_CHECKSUMS, metadata.get(_OLD_CHECKSUMS, "{}")))
             except (SafetensorError, OSError, ValueError) as error:
+                if shard.exists() and not os.access(shard, os.R_OK):
+                    raise CheckpointError(f"{shard} belongs to another user: ask for permission to read it") from error
                 raise _damaged(shard, str(error)) from error
             keys = {name.partition("/")[0] for name in names}
             if _NAMED_BY_KEYS.fullmatch(shard.stem) and (shard.stem != _shard_name(keys) or keys != checksums.keys()):
@@ -111,13 +115,13 @@ class Shards:
         partial = self.folder / f".{name}.{os.getpid()}@{platform.node()}.partial"
         checksums = {key: checksum(parts) for key, parts in entries.items() if parts}
         try:
-            save_file(tensors, str(partial), metadata={_CHECKSUMS: json.dumps(checksums)})
-            with partial.open("rb") as file:
+            partial.mkdir(exist_ok=True)  # a folder, since the library writes files of names of its own beside it
+            save_shared(tensors, partial / "shard", {_CHECKSUMS: json.dumps(checksums)})
+            with (partial / "shard").open("rb") as file:
                 os.fsync(file.fileno())
-            partial.replace(self.folder / f"{name}.safetensors")
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+            (partial / "shard").replace(self.folder / f"{name}.safetensors")
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         self.scan()
         return sum(t.nbytes for t in tensors.values())
 
@@ -145,7 +149,9 @@ def _sweep(folder: Path) -> None:
     for path in folder.glob(".*.partial"):
         found = _PARTIAL.fullmatch(path.name)
         if found and found["host"] == platform.node() and not _lives(int(found["pid"])):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # a file of an earlier version, or of a cache that may only be read
+                path.unlink(missing_ok=True)
 
 
 def _lives(pid: int) -> bool:
