@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -170,3 +172,25 @@ def test_actor_reports_every_source_of_a_batch(tmp_path: Path) -> None:
     assert list(found["source"]) == [str(tmp_path / "a.wav"), str(tmp_path / "bad.wav")]
     assert outcomes[0][0].clip == "a.wav"
     assert outcomes[1] == "cannot be read"
+
+
+def test_links_to_one_file_are_clips_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blob").write_bytes(b"x")
+    clips = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+    for clip in clips:
+        clip.symlink_to(tmp_path / "blob")
+    sent: list[str] = []
+
+    def spread(ray: object, sources: list[str], *_: object) -> Iterator[tuple[str, str]]:
+        sent.extend(sources)
+        return ((source, "not read here") for source in sources)
+
+    monkeypatch.setattr("nanoemox.scaling.cluster.ray_at", lambda *_: nullcontext())
+    monkeypatch.setattr("nanoemox.scaling.spread.spread", spread)
+    assert run("answer", *clips, "--ray", "--csv", tmp_path / "t.csv", "--model", "mini") != 0
+    assert sent == [str(clip) for clip in clips]  # subtitles lie beside the link
+    said = capsys.readouterr().err
+    assert "one.mp4" in said
+    assert "two.mp4" in said
