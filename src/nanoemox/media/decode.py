@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -217,7 +217,11 @@ def embedded_cues(source: Source, name: str) -> tuple[Cue, ...]:
         if text is None:
             return ()
         zero = first_s(s for s in select_streams(container, name, opts) if s is not None)
-        return tuple(cue for packet in container.demux(text) for cue in _cues(packet, zero))
+        cues: list[Cue] = []
+        for packet in container.demux(text):
+            with suppress(av.error.FFmpegError):  # a damaged one is skipped, as in a clip
+                cues += _cues(packet, zero)
+        return tuple(cues)
 
 
 def _text_stream(container: Any) -> Any:

@@ -117,7 +117,7 @@ def _spec_of(model: nn.Module) -> LoraSpec | None:
     numbers = [int(found[1]) for name in layers if (found := _LAYER.search(name))]
     for layer in layers.values():
         if "default" not in layer.r:
-            raise CheckpointError(f"several adapters are loaded ({', '.join(layer.r)}): fold_lora(model) before saving")
+            raise CheckpointError(f"named adapters are attached ({', '.join(layer.r)}): fold_lora(model) before saving")
         dropout = layer.lora_dropout["default"]
         return LoraSpec(
             layer.r["default"], layer.lora_alpha["default"], getattr(dropout, "p", 0.0), min(numbers, default=0)

@@ -185,9 +185,10 @@ class P2ETrainer(Trainer):
             decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
             embeds: Tensor = kwargs["inputs_embeds"]
-            trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-            if torch.is_grad_enabled() and not embeds.requires_grad and "lora" not in map(group_of, trained):
-                embeds = embeds + (0 * sum(p.sum() for p in trained.values())).to(embeds.dtype)
+            if torch.is_grad_enabled() and not embeds.requires_grad:
+                trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+                if "lora" not in map(group_of, trained):
+                    embeds = embeds + (0 * sum(p.sum() for p in trained.values())).to(embeds.dtype)
             return args, kwargs | {"inputs_embeds": embeds}
 
         self.model.get_decoder().register_forward_pre_hook(add_nothing, with_kwargs=True)
