@@ -24,7 +24,8 @@ from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 SAMPLE = Path(str(files("nanoemox") / "assets" / "sample.mp4"))
 NEVER = [-1]
 """A terminator that is no token, so that answers reach the maximum length."""
-READ_BYTES = 256_000_000
+READ_BYTES = (256_000_000, 2_000_000_000)
+"""Least and most bytes of a plain read: more than a processor's caches, no more than the memory beside a model."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 Action = Callable[[], Any]
@@ -77,8 +78,9 @@ def interleaved(actions: Mapping[str, Action], repeats: int) -> dict[str, float]
 
 
 def memory_read(size_bytes: int, device: torch.device) -> tuple[Action, int]:
-    """Return an action that reads a buffer of at least this size once, and its size in bytes."""
-    buffer = torch.ones(max(size_bytes, READ_BYTES) // 4, dtype=torch.float32, device=device)
+    """Return an action that reads a buffer of about this size once (see ``READ_BYTES``), and its size in bytes."""
+    least, most = READ_BYTES
+    buffer = torch.ones(min(max(size_bytes, least), most) // 4, dtype=torch.float32, device=device)
     return lambda: buffer.sum(), buffer.nbytes
 
 

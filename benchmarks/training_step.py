@@ -50,6 +50,23 @@ def samples(loaded: Engine, count: int) -> tuple[dict[str, Tensor], dict[str, Te
     return ({k: v.to(device) for k, v in b.items()} for b in (cached, raw))  # type: ignore[return-value]
 
 
+def trainable(args: Any, loaded: Engine) -> nn.Module:
+    """Load the model again, since packed weights have no gradient, with LoRA, for training as in phase 3."""
+    loaded.model.language_model = None  # at full size two of them in float32 do not fit into 24 GB
+    heavy = load_plain(args, loaded)
+    attach_lora(heavy, LoraSpec(r=16, alpha=32, dropout=0.0))
+    set_trainable(heavy, [g for g in group_names() if g == "lora" or getattr(heavy, g, None) is not None])
+    return heavy.train()
+
+
+def lightened(heavy: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """Copy the model as ``nanoemox train`` holds it; frozen weights that stay as they are, are shared."""
+    frozen = {} if dtype else {id(p): p for p in heavy.parameters() if not p.requires_grad}
+    light = copy.deepcopy(heavy, frozen)
+    lighten(light, dtype)
+    return light
+
+
 def step_of(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype | None) -> Callable[[], Any]:
     """Return one step: forward, backward, clip, update."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -76,12 +93,8 @@ def main() -> None:
     loaded = engine(args)
     dtype = torch.bfloat16 if args.precision == "bf16" else None
     cached, raw = samples(loaded, args.batch)
-    heavy = load_plain(args, loaded)  # packed weights have no gradient
-    attach_lora(heavy, LoraSpec(r=16, alpha=32, dropout=0.0))
-    set_trainable(heavy, [g for g in group_names() if g == "lora" or getattr(heavy, g, None) is not None])
-    heavy.train()
-    light = copy.deepcopy(heavy)
-    lighten(light, dtype)
+    heavy = trainable(args, loaded)
+    light = lightened(heavy, dtype)
     ours = step_of(light, cached, dtype)
     multiply, operations = matrix_product(dtype or torch.float32, heavy.device)
     found = interleaved({"ours": ours, "theirs": step_of(heavy, raw, dtype), "multiply": multiply}, args.repeats)

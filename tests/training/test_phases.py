@@ -116,6 +116,17 @@ def test_a_recipe_is_strict(tmp_path: Path, old: str, new: str, says: str) -> No
         load_curriculum(path)
 
 
+def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    text = "  speech: {lr: 0.5}\n"
+    path.write_text(f"extends: p2e-mini\nphases:\n{text}  fusion: {{lr: 0.1}}\n{text}")
+    with pytest.raises(RecipeError, match=r"(?s)twice\.yaml: .*'speech' is given twice.*line 5"):
+        load_curriculum(path)
+    # A merge key lays defaults under a mapping; it repeats nothing.
+    path.write_text("extends: p2e-mini\nphases:\n  vision: &all {lr: 0.1}\n  speech: {<<: *all, lr: 0.5}\n")
+    assert load_curriculum(path).phases["speech"].lr == 0.5
+
+
 def test_unknown_and_circular_recipes(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="p2e-mini"):
         load_curriculum("nope")

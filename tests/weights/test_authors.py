@@ -22,7 +22,7 @@ from nanoemox.inference.engine import Engine
 from nanoemox.tasks import LABEL_SETS
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
-from nanoemox.weights import home, hub
+from nanoemox.weights import home, hub, place
 from nanoemox.weights.authors import AuthorsOptions, pull_authors
 from nanoemox.weights.authors_catalogue import RELEASE, Release, RepoFile, Repository
 from nanoemox.weights.convert_reference import HEAD
@@ -285,6 +285,8 @@ def test_a_tensor_that_is_missing_or_unknown_is_an_error(
         pull_authors(YES, release=release)
     assert home.pulled_models() == []
     assert (home.home() / "downloads-authors").exists()
+    assert place.remove_pulled("authors") > 1000
+    assert not (home.home() / "downloads-authors").exists()
 
 
 def test_a_file_of_an_earlier_phase_is_refused(served: FakeHub, release: Release) -> None:

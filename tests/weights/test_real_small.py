@@ -25,7 +25,7 @@ ASSETS = Path(str(files("nanoemox"))) / "assets"
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     home = tmp_path_factory.mktemp("home")
     if wheels := os.environ.get("NANOEMOX_WHEELS"):
-        shutil.copytree(wheels, home / "downloads")
+        shutil.copytree(wheels, home / "downloads-small")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANOEMOX_HOME", str(home))
         try:

@@ -56,7 +56,8 @@ def models(
     json: JsonOption = False,
 ) -> None:
     """List the models that were pulled: size, licence, source and hash of each part; or remove one."""
-    from nanoemox.weights.home import models_folder, pulled_models, remove_pulled
+    from nanoemox.weights.home import models_folder, pulled_models
+    from nanoemox.weights.place import remove_pulled
 
     if remove is not None:
         freed = remove_pulled(remove)

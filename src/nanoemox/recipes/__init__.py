@@ -22,6 +22,19 @@ MAX_OVERLAYS = 8
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """A loader that refuses a key given twice, of which YAML's own silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build one mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 class Strict(BaseModel):
     """Base of every recipe's fields: frozen, unknown keys are errors."""
 
@@ -75,7 +88,7 @@ def _resolve(source: str | Path, kind: Kind, folder: Path, seen: tuple[str, ...]
         raise RecipeError(f"recipe {source}: extends in a circle or more than {MAX_OVERLAYS} deep: {' > '.join(seen)}")
     text, folder = _text(source, kind, folder)
     try:
-        fields = yaml.safe_load(text)
+        fields = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {source}: not YAML: {error}") from error
     if not isinstance(fields, dict):

@@ -26,9 +26,10 @@ from nanoemox.weights.home import (
     PulledModel,
     PulledPart,
     find_pulled,
-    home,
+    folder_size,
     models_folder,
     pulled_models,
+    work_folders,
     write_record,
 )
 from nanoemox.weights.hub import FoundRepository, endpoint, fetch, look_up
@@ -154,10 +155,9 @@ def _show(found: list[FoundRepository], say: Tell) -> None:
 def _pull(
     preset: str, found: list[FoundRepository], options: AuthorsOptions, words: Any, say: Tell, progress: Progress
 ) -> None:
-    downloads, work = home() / "downloads-authors", models_folder() / f".{AUTHORS}.unfinished"
+    downloads, work = work_folders(AUTHORS)
     total = sum(f.size_bytes for f in found)
-    here = sum(f.stat().st_size for f in downloads.rglob("*") if f.is_file()) if downloads.is_dir() else 0
-    check_space(round(max(0, total - here) + _MODEL_SHARE[options.dtype] * total))
+    check_space(round(max(0, total - folder_size(downloads)) + _MODEL_SHARE[options.dtype] * total))
     sources = _fetch_all(found, downloads, total, say, progress)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -173,7 +173,7 @@ def _pull(
 def _fetch_all(
     found: list[FoundRepository], downloads: Path, total: int, say: Tell, progress: Progress
 ) -> dict[str, Path]:
-    """Bring every file here: part -> its folder, or its file where it has one pull_lock."""
+    """Bring every file here: part -> its folder, or its file where it has only one."""
     done = 0
 
     def moved(count: int) -> None:

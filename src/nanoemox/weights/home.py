@@ -1,14 +1,13 @@
-"""Pulled models on this machine: their folder, list and removal. No torch, no network.
+"""Pulled models on this machine: their folder and list. No torch, no network.
 
 The folder is ``NANOEMOX_HOME``, or the user's cache folder. In it: ``models/NAME/`` (a model directory with its
-``pulled.json``), ``downloads/`` while a pull is unfinished, and a lock file.
+``pulled.json``), ``downloads-NAME/`` while a pull is unfinished, and a lock file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -105,24 +104,9 @@ def pulled_models() -> list[PulledModel]:
     return [_read(folder) for name in names if (folder := find_pulled(name)) is not None]
 
 
-def remove_pulled(name: str) -> int:
-    """Delete a pulled model.
-
-    Returns:
-        Bytes freed.
-
-    Raises:
-        CheckpointError: There is none of that name.
-    """
-    folder = find_pulled(name)
-    if folder is None:
-        there = ", ".join(m.name for m in pulled_models()) or "none"
-        raise CheckpointError(f"{name}: no such pulled model; there: {there}")
-    size = _size(folder)
-    (folder / PULLED).unlink()  # from here on it is no model, whatever happens to the rest
-    shutil.rmtree(folder.resolve())  # a link to another disk goes with what it points to
-    folder.unlink(missing_ok=True)
-    return size
+def work_folders(name: str) -> tuple[Path, Path]:
+    """Return the folders of a pull that has not ended: what it fetched, and the model it was writing."""
+    return home() / f"downloads-{name}", models_folder() / f".{name}.unfinished"
 
 
 def shipped_model(name: str) -> Path | None:
@@ -143,8 +127,9 @@ def _read(folder: Path) -> PulledModel:
         parts = tuple(PulledPart(**p) for p in found["parts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / PULLED}: not a record of a pulled model: delete {folder}") from error
-    return PulledModel(folder.name, folder, _size(folder), parts)
+    return PulledModel(folder.name, folder, folder_size(folder), parts)
 
 
-def _size(folder: Path) -> int:
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

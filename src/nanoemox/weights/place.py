@@ -1,4 +1,4 @@
-"""The folder of pulled models during a pull: lock, free space, and atomic replacement."""
+"""Changes to the folder of pulled models: lock, free space, atomic replacement, removal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from nanoemox.types import CheckpointError
-from nanoemox.weights.home import home
+from nanoemox.weights.home import (
+    PULLABLE,
+    PULLED,
+    find_pulled,
+    folder_size,
+    home,
+    pulled_models,
+    work_folders,
+)
 
 
 def check_space(needed_bytes: int) -> None:
@@ -34,6 +42,32 @@ def replace_model(new: Path, final: Path) -> None:
         final.rename(old)
     new.rename(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_pulled(name: str) -> int:
+    """Delete a pulled model, and what an interrupted pull of it left.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        CheckpointError: There is none of that name, or a pull is running.
+    """
+    folder = find_pulled(name)
+    rest = [f for f in work_folders(name) if f.is_dir()] if name in PULLABLE else []
+    if folder is None and not rest:
+        there = ", ".join(m.name for m in pulled_models()) or "none"
+        raise CheckpointError(f"{name}: no such pulled model; there: {there}")
+    with pull_lock():
+        freed = sum(map(folder_size, rest))
+        for left in rest:
+            shutil.rmtree(left)
+        if folder is not None:
+            freed += folder_size(folder)
+            (folder / PULLED).unlink()  # from here on it is no model, whatever happens to the rest
+            shutil.rmtree(folder.resolve())  # a link to another disk goes with what it points to
+            folder.unlink(missing_ok=True)
+    return freed
 
 
 @contextmanager

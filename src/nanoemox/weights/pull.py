@@ -19,10 +19,10 @@ from nanoemox.weights.home import (
     PulledModel,
     PulledPart,
     find_pulled,
-    home,
     models_folder,
     pulled_models,
     shipped_model,
+    work_folders,
     write_record,
 )
 from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
@@ -68,7 +68,7 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
 def _pull(name: str, shipped: Path, say: Tell) -> None:
     from nanoemox.weights.compose import compose
 
-    downloads, work, final = home() / "downloads", models_folder() / f".{name}.unfinished", models_folder() / name
+    downloads, work = work_folders(name)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
@@ -78,7 +78,7 @@ def _pull(name: str, shipped: Path, say: Tell) -> None:
         (work / WHISPER).rename(model / WHISPER)
         _add_notices(model / "NOTICE")
         write_record(model, name, records)
-        replace_model(model, final)
+        replace_model(model, models_folder() / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(downloads, ignore_errors=True)
