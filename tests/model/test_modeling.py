@@ -167,6 +167,9 @@ def test_media_without_placeholders_raises_too() -> None:
 def test_save_load_gives_the_same_logits_and_stores_tied_weights_once(tmp_path: Path) -> None:
     model, inputs = tiny_model(), tiny_processor()(tiny_clip(), Ask("msa"))
     model.save_pretrained(tmp_path)
+    (tmp_path / "other").touch()
+    weights = tmp_path / "model.safetensors"
+    assert weights.stat().st_mode == (tmp_path / "other").stat().st_mode, "others of this machine cannot read it"
     again = NanoEmoXForConditionalGeneration.from_pretrained(tmp_path)
     different = [n for n, t in model.state_dict().items() if not torch.equal(t, again.state_dict()[n])]
     assert not different

@@ -19,11 +19,11 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nanoemox.model.branches import BRANCHES
 from nanoemox.model.packing import PackedLinear
+from nanoemox.model.tensor_files import save_tensors
 from nanoemox.types import CheckpointError
 
 # Rooted at the language model: bare names such as q_proj would also put LoRA into the encoders.
@@ -170,17 +170,9 @@ def write_adapters(state: Mapping[str, Tensor], path: str | Path, spec: LoraSpec
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")  # atomic, even if this process is killed
-    save_shared({n: t.contiguous() for n, t in state.items()}, partial, metadata)
+    save_tensors({n: t.contiguous() for n, t in state.items()}, partial, metadata)
     partial.replace(path)
     return path
-
-
-def save_shared(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file with the permissions of every new file of this user: the library writes private ones."""
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(state, str(path), metadata=metadata)
-    path.chmod(mode)
 
 
 def load_adapters(model: nn.Module, path: str | Path, groups: Iterable[str] | None = None) -> frozenset[str]:

@@ -23,6 +23,7 @@ from nanoemox.model.cache import CACHE_NAME, cache_argument
 from nanoemox.model.configuration import FUSED, FUSION, IGNORE_INDEX, NanoEmoXConfig
 from nanoemox.model.fusion import build_fusion
 from nanoemox.model.splice import holders, splice
+from nanoemox.model.tensor_files import share_weights
 from nanoemox.types import CheckpointError
 
 
@@ -97,6 +98,8 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
                 "or save_adapters(model, path) to save only what was trained"
             )
         super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            share_weights(Path(save_directory))
 
     # ---------------------------------------------------------------- the language model's handles
 

@@ -18,12 +18,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nanoemox.model.configuration import FUSION, PAPER_BRANCHES, NanoEmoXConfig
 from nanoemox.model.lora import LoraSpec, write_adapters
 from nanoemox.model.processing import NanoEmoXProcessor
+from nanoemox.model.tensor_files import save_tensors
 from nanoemox.tasks.templates import load_templates
 from nanoemox.types import CheckpointError
 from nanoemox.weights.convert_reference import (
@@ -256,7 +257,7 @@ class _Base:
                 if (pair := pairs.get(name.removesuffix(".weight"))) is not None:
                     new = fold_pair(new, *pair, scale)
                 tensors[name] = new.to(old.dtype).contiguous()
-            save_file(tensors, str(out / file), metadata={"format": "pt"})
+            save_tensors(tensors, out / file)
         self._write_other_files(out, result)
 
     def _write_other_files(self, out: Path, result: Conversion) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from nanoemox.model.tensor_files import save_tensors
 from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import CONTAINER, LANGUAGE_FILE
 from nanoemox.weights.ctranslate2 import BASE, WhisperSizes, read_whisper
@@ -74,7 +74,7 @@ def write_language_model(source: Path, out: Path) -> None:
         if config.tie_word_embeddings:
             state.pop("lm_head.weight", None)
         out.mkdir(parents=True)
-        save_file(state, str(out / WEIGHTS), metadata={"format": "pt"})
+        save_tensors(state, out / WEIGHTS)
         config.save_pretrained(out)
         tokenizer.save_pretrained(out)
 
@@ -115,7 +115,7 @@ def write_whisper(source: Path, out: Path, sizes: WhisperSizes = BASE) -> str:
     )
     generation = _generation(source, sizes)
     out.mkdir(parents=True)
-    save_file(state, str(out / WEIGHTS), metadata={"format": "pt"})
+    save_tensors(state, out / WEIGHTS)
     config.save_pretrained(out)
     generation.save_pretrained(out)
     WhisperFeatureExtractor(feature_size=sizes.mels).save_pretrained(out)

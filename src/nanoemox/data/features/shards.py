@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nanoemox.model.lora import save_shared
+from nanoemox.model.tensor_files import save_tensors
 from nanoemox.types import CheckpointError
 
 _PARTIAL: Final = re.compile(r"\.[0-9a-f]{16}\.(?P<pid>\d+)@(?P<host>.+)\.partial")
@@ -116,7 +116,7 @@ class Shards:
         checksums = {key: checksum(parts) for key, parts in entries.items() if parts}
         try:
             partial.mkdir(exist_ok=True)  # a folder, since the library writes files of names of its own beside it
-            save_shared(tensors, partial / "shard", {_CHECKSUMS: json.dumps(checksums)})
+            save_tensors(tensors, partial / "shard", {_CHECKSUMS: json.dumps(checksums)})
             with (partial / "shard").open("rb") as file:
                 os.fsync(file.fileno())
             (partial / "shard").replace(self.folder / f"{name}.safetensors")
