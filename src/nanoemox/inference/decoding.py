@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import DynamicCache
 
 from nanoemox.inference.sampling import Sampler, TokenBuffer
+from nanoemox.inference.steps import FixedStep, GrowingStep, additive
 from nanoemox.model.cache import cache_argument, reserved_branch, shared_branch
 from nanoemox.types import NanoEmoXError
 
@@ -199,19 +199,13 @@ def _forward_tree(model: Any, prefix: Prefix, tree: TokenTree, sources: Sequence
     before = prefix.keep[:, None].expand(-1, len(tree.tokens), -1)
     out = model(
         input_ids=tokens,
-        attention_mask=_additive(torch.cat([before, behind], dim=2), model.dtype),
+        attention_mask=additive(torch.cat([before, behind], dim=2), model.dtype),
         position_ids=prefix.lengths[:, None] + depths,
         **cache_argument(shared_branch(prefix.cache)),
         use_cache=True,
         logits_to_keep=torch.tensor(sources, device=device),
     )
     return torch.log_softmax(out.logits.float(), dim=-1)
-
-
-def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn bool[R, Q, keys] into the additive mask float[R, 1, Q, keys]."""
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
 
 # ---------------------------------------------------------------- open tasks
@@ -283,24 +277,16 @@ class Decoder:
         longest = max(map(len, self.questions))
         cache = reserved_branch(self.prefix.cache, repeats, longest + options.max_new_tokens)
         logits, keep, positions = self._ask(cache, repeats, longest)
-        # Where nothing is padding no mask is needed, and attention without one takes the fastest kernel.
-        mask = None if keep.all() else _additive(_pad_ones(keep, options.max_new_tokens)[:, None], self.model.dtype)
         choose = Sampler(options.temperature, options.top_p, options.top_k, options.seed, device)
         written = TokenBuffer(len(self.questions), options.max_new_tokens, self.terminator, device)
+        forward = step_of(device)(self.model, cache, keep, positions, options.max_new_tokens)
         for step in range(options.max_new_tokens):
             chosen = choose(logits)
             written.append(chosen)
             yield written
             if step + 1 == options.max_new_tokens:
                 return
-            out = self.model(
-                input_ids=chosen[:, None],
-                attention_mask=None if mask is None else mask[..., : keep.shape[1] + step + 1],
-                position_ids=positions[:, None] + step,
-                **cache_argument(cache),
-                use_cache=True,
-            )
-            logits = out.logits[:, -1]
+            logits = forward(chosen)
 
     def _ask(self, cache: DynamicCache, repeats: int, longest: int) -> tuple[Tensor, Tensor, Tensor]:
         """Run the questions, padded on the right.
@@ -320,7 +306,7 @@ class Decoder:
         ends = sorted({len(q) - 1 for q in self.questions})
         out = self.model(
             input_ids=ids,
-            attention_mask=_additive(allowed, self.model.dtype),
+            attention_mask=additive(allowed, self.model.dtype),
             position_ids=starts[:, None] + torch.arange(longest, device=device),
             **cache_argument(cache),
             use_cache=True,
@@ -336,6 +322,6 @@ def steps_between_checks(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 16
 
 
-def _pad_ones(keep: Tensor, count: int) -> Tensor:
-    """Append ``count`` real tokens to bool[R, keys]."""
-    return functional.pad(keep, (0, count), value=True)
+def step_of(device: torch.device) -> type[FixedStep] | type[GrowingStep]:
+    """Return the kind of step for a device."""
+    return FixedStep if device.type == "cuda" else GrowingStep

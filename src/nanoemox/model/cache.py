@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from torch import Tensor
 from transformers import Cache, DynamicCache, GenerationMixin
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, StaticLayer
 
 _ASKED = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 CACHE_NAME: Final = "cache" if "cache" in _ASKED else "past_key_values"
@@ -81,3 +81,14 @@ def reserved_branch(cache: DynamicCache, repeats: int, room: int) -> DynamicCach
     branch = DynamicCache()
     branch.layers = [ReservedLayer(layer, repeats, room) for layer in cache.layers]
     return branch
+
+
+def fixed_branch(cache: DynamicCache, room: int) -> Cache:
+    """Return a copy of a cache whose memory and shapes stay as ``room`` tokens are added; it needs a mask."""
+    layers = []
+    for layer in cache.layers:
+        fixed = StaticLayer(layer.keys.shape[-2] + room)
+        fixed.lazy_initialization(layer.keys, layer.values)
+        fixed.update(layer.keys, layer.values)
+        layers.append(fixed)
+    return Cache(layers=layers)

@@ -308,7 +308,8 @@ def _rows(levels: Tensor, wanted: list[bool]) -> Tensor:
 
 
 def _holds(cache: Cache | None) -> bool:
-    return cache is not None and cache.get_seq_length() > 0
+    # The length of a static cache is on the device.
+    return cache is not None and cache.is_initialized
 
 
 def answer_loss(logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
