@@ -2,10 +2,11 @@
 
     python benchmarks/training_step.py [--model DIR] [--batch 3] [--precision bf16|fp32] [--json FILE]
 
-Left: cached features, frozen matrices in the precision of the computation, logits only at answer tokens. Right: every
-clip goes through the encoders, the model is in float32 (cast by autocast at every use), logits everywhere. Same
-samples, LoRA and fused AdamW. The floor is the number of operations of our forward and backward pass, as counted by
-torch, over the rate of a plain matrix product.
+Left: cached features, frozen matrices in the precision of the computation, logits only at answer tokens. Right: three
+samples a step, every clip goes through the encoders, the model is in float32 (cast by autocast at every use), logits
+everywhere. Same samples, LoRA and fused AdamW. The floor is the number of operations of our forward and backward pass,
+as counted by torch, over the rate of a plain matrix product. The hours of the whole curriculum follow from the samples
+a second.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from nanoemox.model.configuration import IGNORE_INDEX
 from nanoemox.model.lora import LoraSpec, attach_lora, group_names
 from nanoemox.model.processing import Ask
 from nanoemox.training.freeze import lighten, set_trainable
+from nanoemox.training.phases import load_curriculum
 
+SCHEDULE = "p2e-fast"
+AUTHORS_BATCH = 3
 ANSWERS = {
     "ovmer": "relieved, happy, hopeful",
     "eri": "The voice rises and the face relaxes; the words tell of good news, so the person is relieved and happy.",
@@ -84,31 +88,49 @@ def step_of(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype | Non
     return step
 
 
+def peak_gb(step: Callable[[], Any]) -> float:
+    """Return the peak of the GPU's memory during a step."""
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
+def schedule_h(rate: float) -> float:
+    """Return the hours of the whole curriculum at this many samples a second, the rate of its last phase."""
+    samples = sum(p.steps * p.micro_batch * p.accumulation for p in load_curriculum(SCHEDULE).phases.values())
+    return samples / rate / 3600
+
+
 def main() -> None:
     parser = options(__doc__, repeats=3)
-    parser.add_argument("--batch", type=int, default=3)
+    parser.add_argument("--batch", type=int, help="ours; default: as in p2e-fast on CUDA, 3 elsewhere")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     args = parser.parse_args()
     args.dtype = "float32"
     loaded = engine(args)
+    on_gpu = loaded.model.device.type == "cuda"
+    batch = args.batch or (load_curriculum(SCHEDULE).phases["multitask"].micro_batch if on_gpu else AUTHORS_BATCH)
     dtype = torch.bfloat16 if args.precision == "bf16" else None
-    cached, raw = samples(loaded, args.batch)
+    (cached, _), (_, raw) = samples(loaded, batch), samples(loaded, AUTHORS_BATCH)
     heavy = trainable(args, loaded)
     light = lightened(heavy, dtype)
-    ours = step_of(light, cached, dtype)
+    ours, theirs = step_of(light, cached, dtype), step_of(heavy, raw, dtype)
     multiply, operations = matrix_product(dtype or torch.float32, heavy.device)
-    found = interleaved({"ours": ours, "theirs": step_of(heavy, raw, dtype), "multiply": multiply}, args.repeats)
+    found = interleaved({"ours": ours, "theirs": theirs, "multiply": multiply}, args.repeats)
     with FlopCounterMode(display=False) as counter:
         ours()
     floor = counter.get_total_flops() * found["multiply"] / operations
+    rates = [batch / found["ours"], AUTHORS_BATCH / found["theirs"], batch / floor]
+    peaks = {"peak, GB": [peak_gb(ours), peak_gb(theirs), None, None, None]} if on_gpu else {}
     report(
-        machine(loaded) | {"precision": args.precision, "batch": args.batch},
-        ["ours", "authors' way", "floor", "theirs / ours", "floor / ours"],
+        machine(loaded) | {"precision": args.precision, "batch": batch, "authors' batch": AUTHORS_BATCH},
+        ["ours", "authors' way", "floor", "ours / theirs", "ours / floor"],
         {
-            "a step, s": [
-                found["ours"], found["theirs"], floor, found["theirs"] / found["ours"], floor / found["ours"]
-            ],
-            "samples/s": [args.batch / found["ours"], args.batch / found["theirs"], args.batch / floor, None, None],
+            "a step, s": [found["ours"], found["theirs"], floor, None, None],
+            "samples/s": [*rates, rates[0] / rates[1], rates[0] / rates[2]],
+            f"all of {SCHEDULE}, h": [*map(schedule_h, rates), None, None],
+            **peaks,
         },
         args.json,
         giga_operations=counter.get_total_flops() / 1e9,
