@@ -14,7 +14,7 @@ FULL ?=
 # that what it shares is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install dev lint types test test-all test-latest test-oldest lock wheel demo bench bench-gpu docs mini clean
+.PHONY: help install dev lint types test test-all test-gpu test-latest test-oldest lock wheel demo bench bench-gpu docs mini clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -50,6 +50,9 @@ test: lint types  ## lint, types and every quick test: what CI runs
 test-all: lint types  ## all tests, the slow ones included
 	$(PYTEST) -m "not gpu" $(PYTEST_FLAGS)
 
+test-gpu: dev  ## the tests that need a CUDA device
+	$(PYTEST) -m gpu $(PYTEST_FLAGS)
+
 test-latest:  ## make test on the newest versions that the ranges allow
 	$(MAKE) test VENV=.venv-latest CONSTRAINTS=
 
@@ -78,7 +81,7 @@ bench: install  ## speed and memory of this machine
 	$(BIN)/python benchmarks/run_all.py --models '$(MODEL)' --out bench.json
 
 bench-gpu: install  ## the same on CUDA, into bench-gpu.json: make bench-gpu MODEL=mini,small FULL=DIR
-	$(BIN)/python benchmarks/run_all.py --device cuda --models '$(MODEL)' $(if $(FULL),--full '$(FULL)') --out bench-gpu.json
+	$(BIN)/python benchmarks/run_all.py --device cuda --limit 300 --models '$(MODEL)' $(if $(FULL),--full '$(FULL)') --out bench-gpu.json
 
 docs: dev  ## the documentation as a site, in site/: links checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -2,8 +2,8 @@
 
     python benchmarks/agreement.py CLIP... [--words FILE] [--model DIR] [--json FILE]
 
-Answers the three closed tasks for every clip (files or folders) and every line of FILE, in bfloat16 and in the default
-format (or ``--dtype``). Reports the share of equal labels and the largest change of a probability.
+Answers the three closed tasks for every clip (files or folders) and every line of FILE, in bfloat16 and in float32 (or
+``--dtype``). Reports the share of equal labels and the largest change of a probability.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("clips", type=Path, nargs="*")
     parser.add_argument("--words", type=Path, help="one utterance a line")
+    parser.set_defaults(dtype="float32")
     args = parser.parse_args()
     loaded = engine(args)
     paths = chain.from_iterable(sorted(p.iterdir()) if p.is_dir() else [p] for p in args.clips)

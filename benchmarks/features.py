@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, default=SAMPLE)
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--workers", default="0,1,2", help="numbers of decoding processes; 0 is two threads")
+    parser.set_defaults(dtype="float32")  # as the encoders of nanoemox features compute
     args = parser.parse_args()
     loaded = engine(args)
     with tempfile.TemporaryDirectory() as folder:

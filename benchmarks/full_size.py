@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        engine = Engine.from_pretrained(marked_as_trained(args.model, Path(folder)), dtype=torch.bfloat16)
+        engine = Engine.from_pretrained(marked_as_trained(args.model, Path(folder)), device="cpu", dtype=torch.bfloat16)
         options = AnswerOptions(generation=GenerationOptions(max_new_tokens=args.new_tokens))
         loaded, loaded_mb = time.perf_counter(), peak_mb()
         answer = engine.answer(args.clip, options=options)

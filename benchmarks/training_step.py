@@ -88,12 +88,14 @@ def step_of(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype | Non
     return step
 
 
-def peak_gb(step: Callable[[], Any]) -> float:
-    """Return the peak of the GPU's memory during a step."""
+def peak_gb(model: nn.Module, step: Callable[[], Any]) -> float:
+    """Return what training this model alone holds on the GPU: weights, moments of AdamW, all that a step allocates."""
+    before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     step()
     torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() / 1e9
+    weights = sum(p.nbytes * (3 if p.requires_grad else 1) for p in model.parameters())
+    return (weights + torch.cuda.max_memory_allocated() - before) / 1e9
 
 
 def schedule_h(rate: float) -> float:
@@ -122,7 +124,7 @@ def main() -> None:
         ours()
     floor = counter.get_total_flops() * found["multiply"] / operations
     rates = [batch / found["ours"], AUTHORS_BATCH / found["theirs"], batch / floor]
-    peaks = {"peak, GB": [peak_gb(ours), peak_gb(theirs), None, None, None]} if on_gpu else {}
+    peaks = {"peak, GB": [peak_gb(light, ours), peak_gb(heavy, theirs), None, None, None]} if on_gpu else {}
     report(
         machine(loaded) | {"precision": args.precision, "batch": batch, "authors' batch": AUTHORS_BATCH},
         ["ours", "authors' way", "floor", "ours / theirs", "ours / floor"],

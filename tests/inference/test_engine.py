@@ -152,6 +152,27 @@ def test_many_goes_on_past_a_bad_clip(engine: Engine, tmp_path: Path) -> None:
         list(engine.answer_many(clips, ("msa",)))
 
 
+def test_a_full_device_fails_a_batch_but_not_its_clips(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = engine.model.encode
+    room = 1
+
+    def encode(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if max(map(len, media.values()), default=0) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(media)
+
+    monkeypatch.setattr(engine.model, "encode", encode)
+    clips, failed = [CLIPS["complete"], CLIPS["history"]], dict[int, str]()
+    answers = list(engine.answer_many(clips, ("msa",), on_error=lambda i, e: failed.update({i: str(e)})))
+    assert [a.clip for a in answers] == ["noise-1", "noise-2"]
+    assert failed == {}
+    room = 0
+    with pytest.raises(NanoEmoXError, match="memory of the device is full: take fewer or shorter clips"):
+        engine.answer(clips[0], ("msa",))
+    with pytest.raises(NanoEmoXError, match="memory of the device is full"):
+        engine.decide(clips[0], ["predicate: Is the speaker glad?"])
+
+
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_stream_pieces_join_to_the_answer(engine: Engine, task: str) -> None:
     for clip in (CLIPS["complete"], CLIPS["text only"]):

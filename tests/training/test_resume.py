@@ -52,7 +52,7 @@ def test_another_precision_is_refused(place: Path) -> None:
 def test_auto_precision_uses_bf16_if_the_cpu_supports_it(
     place: Path, instructions: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanoemox.training.command.multiplies_bfloat16", lambda: instructions)
+    monkeypatch.setattr("nanoemox.training.command.has_bfloat16", lambda device: instructions)
     run_train(
         place / "toy.yaml", place / "data", place / chosen, place / "base", max_steps=1, precision="auto",
         features=place / "features", show=False,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
+
+import torch
 
 from nanoemox.inference.batch import ClipBatch, used_modalities
 from nanoemox.media.windows import coverage_warning
@@ -101,6 +104,18 @@ def answer_in_batches(
                 raise
             answers = _answer_each(answer, batch, on_error)
         yield from answers
+
+
+@contextmanager
+def memory_as_error() -> Iterator[None]:
+    """Turn a full memory of the device into a NanoEmoXError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        raise NanoEmoXError(
+            "the memory of the device is full: take fewer or shorter clips at a time, a smaller model, or --device cpu"
+        ) from None
 
 
 def _answer_each(

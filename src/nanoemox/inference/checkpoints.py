@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 
 import nanoemox.model.auto  # noqa: F401 (the tokenizer's loader then knows our configuration)
 from nanoemox.model.configuration import NanoEmoXConfig
+from nanoemox.model.device import has_bfloat16, place_on
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.packing import can_pack, multiplies_bfloat16, pack
+from nanoemox.model.packing import can_pack, pack
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.types import CheckpointError
 from nanoemox.weights.directories import check_directory, weight_names
@@ -35,7 +36,8 @@ def load_checkpoint(
         path_or_id: ``small``, ``authors``, ``mini``, a model directory or a hub id; None takes ``small`` if it was
             pulled, else ``mini`` with a warning that names the command.
         device: ``auto`` takes CUDA if available; or any device name of torch.
-        dtype: By default bfloat16 on CUDA and, for weights stored so, on a CPU that multiplies it; else float32.
+        dtype: By default bfloat16 on CUDA (float16 before Ampere) and, for weights stored so, on a CPU that multiplies
+            it; else float32.
 
     Returns:
         Model in eval mode on its device, on a CPU with its language model packed
@@ -57,7 +59,7 @@ def load_checkpoint(
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(_explain(source, local, error)) from error
-    model = model.to(where).eval()
+    model = place_on(model, where).eval()
     if can_pack(where, chosen):
         pack(model.language_model)
     return model, processor, name
@@ -131,17 +133,17 @@ def _explain(source: str, local: bool, error: Exception) -> str:
 
 
 def default_dtype(device: torch.device, stored: torch.dtype | None) -> torch.dtype:
-    """Choose bfloat16 or float32.
+    """Choose the format to compute in.
 
-    On CUDA bfloat16. On a CPU float32, but bfloat16 for weights that are stored so where the processor multiplies it:
-    half the memory and memory traffic, and no further rounding of the weights.
+    On CUDA bfloat16, float16 on GPUs that only emulate it. On a CPU float32, but bfloat16 for weights that are stored
+    so where the processor multiplies it: half the memory and memory traffic, and no further rounding of the weights.
 
     Args:
         device: Device of the model.
         stored: Format of its weights on disk.
     """
     if device.type == "cuda":
-        return torch.bfloat16
-    if device.type == "cpu" and stored == torch.bfloat16 and multiplies_bfloat16():
+        return torch.bfloat16 if has_bfloat16(device) else torch.float16
+    if stored == torch.bfloat16 and has_bfloat16(device):
         return torch.bfloat16
     return torch.float32

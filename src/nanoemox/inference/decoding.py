@@ -280,6 +280,7 @@ class Decoder:
         choose = Sampler(options.temperature, options.top_p, options.top_k, options.seed, device)
         written = TokenBuffer(len(self.questions), options.max_new_tokens, self.terminator, device)
         forward = step_of(device)(self.model, cache, keep, positions, options.max_new_tokens)
+        del cache  # which a step in fixed memory has copied
         for step in range(options.max_new_tokens):
             chosen = choose(logits)
             written.append(chosen)

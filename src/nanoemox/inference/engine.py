@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from nanoemox.faces.vectors import FaceTable, face_table, with_face_vectors
-from nanoemox.inference.answers import answer_batch, answer_in_batches, written_pieces
+from nanoemox.inference.answers import answer_batch, answer_in_batches, memory_as_error, written_pieces
 from nanoemox.inference.batch import ClipBatch, Labels, Plan, make_plan, untrained_branches
 from nanoemox.inference.checkpoints import load_checkpoint
 from nanoemox.inference.decide import Decisions, decide_clips
@@ -226,7 +226,8 @@ class Engine:
         begin = time.perf_counter()
         read = self._read(clip, text, history)
         load_s = time.perf_counter() - begin
-        decisions = decide_clips(self.model, self.processor, [read], [checked], self.name)[0]
+        with memory_as_error():
+            decisions = decide_clips(self.model, self.processor, [read], [checked], self.name)[0]
         timing = {"load": round(load_s, 4)} | decisions.timing_s
         return replace(decisions, timing_s=timing | {"total": round(timing["total"] + load_s, 4)})
 
@@ -343,4 +344,5 @@ class Engine:
             begin = time.perf_counter()
             clips.append(self._read(source, text, history))
             load_s.append(time.perf_counter() - begin)
-        return answer_batch(ClipBatch(self.model, self.processor, clips, plan), self.name, load_s)
+        with memory_as_error():
+            return answer_batch(ClipBatch(self.model, self.processor, clips, plan), self.name, load_s)

@@ -1,7 +1,7 @@
 """One step of decoding: the newest token of every row in, the logits of the next one out.
 
 On a CPU the cache grows inside reserved memory, so that attention reads only what is used. On CUDA every step has the
-same shapes and memory, is captured once as a graph and replayed: launching the kernels of all layers one by one takes
+same shapes and memory, is captured as a graph and replayed: launching the kernels of all layers one by one takes
 longer than running them for a few rows.
 
 Letters: ``R`` rows, ``K`` keys before the first step, ``V`` vocabulary.
@@ -9,9 +9,11 @@ Letters: ``R`` rows, ``K`` keys before the first step, ``V`` vocabulary.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable
-from typing import Any
+import threading
+from typing import Any, Final
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -62,7 +64,7 @@ class GrowingStep:
 
 
 class FixedStep:
-    """A step in fixed memory, on CUDA a graph.
+    """A step in fixed memory. On CUDA the first one runs as it is, the second is captured as a graph.
 
     Args:
         model: The model.
@@ -73,18 +75,25 @@ class FixedStep:
     """
 
     def __init__(self, model: Any, cache: DynamicCache, keep: Tensor, positions: Tensor, room: int) -> None:
-        self._model, self._keys = model, keep.shape[1]
+        self._model, self._first, self._keys = model, keep.shape[1], keep.shape[1]
         self._cache = fixed_branch(cache, room)
         self._mask = additive(functional.pad(keep, (0, room), value=False)[:, None], model.dtype)
         self._positions = positions[:, None].clone()
         self._tokens = torch.zeros_like(self._positions)
-        self._replay = self._captured() if keep.device.type == "cuda" else self._run
+        self._graph: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Run int64[R]; returns float[R, V], valid until the next call."""
         self._tokens.copy_(tokens[:, None])
         self._mask[..., self._keys] = 0
-        logits = self._replay()
+        # Libraries allocate at their first call, which a graph does not allow.
+        if self._keys == self._first + 1 and self._tokens.is_cuda and self._model not in _CANNOT_BE_CAPTURED:
+            self._graph = self._captured()
+        if self._graph is None:
+            logits = self._run()
+        else:
+            graph, logits = self._graph
+            graph.replay()
         self._keys += 1
         self._positions += 1
         return logits
@@ -100,33 +109,32 @@ class FixedStep:
         logits: Tensor = out.logits[:, -1]
         return logits
 
-    def _captured(self) -> Callable[[], Tensor]:
-        """Capture ``_run`` as a graph; a language model that waits for the device within a step runs without."""
-        here = self._tokens.device
-        with torch.cuda.device(here):
-            warm_up = torch.cuda.Stream(here)
-            warm_up.wait_stream(torch.cuda.current_stream(here))
-            with torch.cuda.stream(warm_up):
-                self._run()  # libraries allocate at their first call, which a graph does not allow
-            torch.cuda.current_stream(here).wait_stream(warm_up)
-            self._rewind()
-            graph = torch.cuda.CUDAGraph()
-            try:
+    def _captured(self) -> tuple[torch.cuda.CUDAGraph, Tensor] | None:
+        """Capture ``_run`` as a graph; None for a language model that waits for the device within a step."""
+        here, graph = self._tokens.device, torch.cuda.CUDAGraph()
+        side = _side_stream(here)
+        side.wait_stream(torch.cuda.current_stream(here))
+        try:
+            with _CAPTURING, torch.cuda.stream(side):
                 # Other threads of a server may allocate while this one captures.
-                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
                     logits = self._run()
-            except RuntimeError as error:
-                _logger.warning("decoding without a CUDA graph, slower: %s", str(error).partition("\n")[0])
-                self._rewind()
-                return self._run
+                finally:
+                    graph.capture_end()
+        except RuntimeError as error:
+            _CANNOT_BE_CAPTURED.add(self._model)
+            _logger.warning("decoding without a CUDA graph, slower: %s", str(error).partition("\n")[0])
+            return None
+        return graph, logits
 
-        def replay() -> Tensor:
-            graph.replay()
-            return logits
 
-        return replay
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which the steps of a device are captured: each stream keeps memory of cuBLAS."""
+    return torch.cuda.Stream(device)
 
-    def _rewind(self) -> None:
-        """Forget the steps of the cache."""
-        for layer in self._cache.layers:
-            layer.cumulative_length.fill_(self._keys)
+
+_CAPTURING: Final = threading.Lock()
+_CANNOT_BE_CAPTURED: Final[WeakSet[Any]] = WeakSet()
+"""Models whose capture failed: each attempt costs memory."""

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from nanoemox.inference.checkpoints import pick_device
 from nanoemox.judging.endpoint import AnswerCache, Completion, EndpointError, Message, Usage
+from nanoemox.model.device import place_on
 from nanoemox.types import NanoEmoXError
 from nanoemox.weights.digests import weights_digest
 
@@ -45,7 +46,8 @@ class LocalModel:
             raise NanoEmoXError(f"{place}: not a causal language model in safetensors that loads: {reason}") from error
         if not self._tokenizer.chat_template:
             raise NanoEmoXError(f"{place}: has no chat template; name a model that was trained for dialogue")
-        self._model = model.to(where).eval()
+        digest = weights_digest(model)  # before they move to the device
+        self._model = place_on(model, where).eval()
         self._ends = _end_tokens(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         # The model's own defaults (sampling, penalties) would make answers differ.
         model.generation_config = GenerationConfig(
@@ -58,7 +60,7 @@ class LocalModel:
         self.place = place
         self.usage = Usage()
         self.settings: Mapping[str, Any] = {
-            "weights": weights_digest(model),
+            "weights": digest,
             "revision": getattr(model.config, "_commit_hash", None),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": where.type,

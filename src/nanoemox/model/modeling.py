@@ -210,10 +210,11 @@ class NanoEmoXForConditionalGeneration(NanoEmoXPreTrainedModel, GenerationMixin)
         ids = inputs.get("input_ids")
         if ids is None or not _holds(inputs.get(CACHE_NAME)) or media_keys().isdisjoint(inputs):
             return inputs
-        placeholders = torch.tensor(list(self.config.placeholder_token_ids.values()), device=ids.device)
         # A placeholder that the model itself generated is an ordinary token.
-        if is_first_iteration and torch.isin(ids, placeholders).any():
-            return inputs
+        if is_first_iteration:
+            placeholders = torch.tensor(list(self.config.placeholder_token_ids.values()), device=ids.device)
+            if torch.isin(ids, placeholders).any():
+                return inputs
         return {k: v for k, v in inputs.items() if k not in media_keys()}
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:

@@ -68,11 +68,6 @@ class PackedLinear(nn.Module):
         destination[f"{prefix}weight"] = self.weight
 
 
-def multiplies_bfloat16() -> bool:
-    """Return whether this CPU has instructions for products in bfloat16 (AVX-512 BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether this machine multiplies packed weights of this type; bfloat16 needs AVX-512 or AVX-NE-CONVERT."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():

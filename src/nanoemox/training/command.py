@@ -33,9 +33,9 @@ from nanoemox.data.manifest import Sample, read_manifest, write_manifest
 from nanoemox.data.mixture import BalancedMixture
 from nanoemox.data.overlap import drop_overlap, evaluation_overlap
 from nanoemox.data.ranks import processes
+from nanoemox.model.device import has_bfloat16, place_on
 from nanoemox.model.lora import LoraSpec, attach_lora, fold_lora, load_adapters, lora_layers, save_adapters
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
-from nanoemox.model.packing import multiplies_bfloat16
 from nanoemox.model.processing import NanoEmoXProcessor
 from nanoemox.recipes import write_resolved
 from nanoemox.training.balance import Balancer
@@ -181,7 +181,7 @@ def _overridden(curriculum: Curriculum, max_steps: int | None, seed: int | None,
         for name, phase in curriculum.phases.items()
     }
     if precision == "auto":
-        precision = "bf16" if processes().device.type == "cuda" or multiplies_bfloat16() else "float32"
+        precision = "bf16" if has_bfloat16(processes().device) else "float32"
     given = {"seed": seed, "precision": precision}
     return curriculum.model_copy(update={"phases": phases} | {k: v for k, v in given.items() if v is not None})
 
@@ -190,7 +190,7 @@ def _load(model: str | Path) -> NanoEmoXForConditionalGeneration:
     loaded: NanoEmoXForConditionalGeneration = NanoEmoXForConditionalGeneration.from_pretrained(
         str(model), dtype=torch.float32, use_safetensors=True
     )
-    return loaded.to(processes().device)
+    return place_on(loaded, processes().device)
 
 
 def _manifests(curriculum: Curriculum, out: Path) -> dict[str, Path]:

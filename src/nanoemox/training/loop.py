@@ -267,7 +267,7 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
     for tracker in curriculum.report_to:
         if not find_spec(tracker):
             raise RecipeError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         use_cpu=not torch.accelerator.is_available(),
         max_steps=phase.steps,
@@ -292,6 +292,9 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
         disable_tqdm=True,
         report_to=list(curriculum.report_to),
     )
+    # One process computes on one GPU: the library would split a batch over all that it sees, prompts and media apart.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -23,6 +23,7 @@ from nanoemox.data.features.cache import CacheOptions, FeatureCache, entry_bytes
 from nanoemox.data.features.fill import Filling, Share
 from nanoemox.data.opening import absolute, open_manifests
 from nanoemox.data.ranks import processes
+from nanoemox.model.device import place_on
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import NanoEmoXProcessor
 
@@ -82,7 +83,7 @@ def _encoders(model: str, device: torch.device) -> NanoEmoXForConditionalGenerat
         str(model), dtype=torch.float32, use_safetensors=True
     )
     del loaded.language_model
-    return loaded.to(device).eval()
+    return place_on(loaded, device).eval()
 
 
 def _cores() -> int:
