@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import json
 import re
@@ -401,9 +402,13 @@ def test_busy_hub_is_retried_then_given_up(small: FakeHub, tmp_path: Path) -> No
 
 
 def test_corrupt_downloads_are_refused_and_the_next_pull_is_clean(small: FakeHub, tmp_path: Path) -> None:
-    small.served["w.pth"] = CONTENT[:-1000]
-    with pytest.raises(CheckpointError, match="run the same command again"):
-        bring(tmp_path)
+    for wrong in (CONTENT[:-1000], CONTENT * 3):
+        small.served["w.pth"] = wrong
+        with pytest.raises(
+            CheckpointError, match=r"more or fewer bytes than the [\d,]+ that it states, so they are del"
+        ):
+            bring(tmp_path)
+        assert sum(f.stat().st_size for f in tmp_path.rglob("w.pth*")) == 0
     small.served["w.pth"] = CONTENT[:-1] + b"!"
     with pytest.raises(CheckpointError, match=rf"the download differs from commit {COMMIT}.*deleted"):
         bring(tmp_path)
@@ -412,6 +417,19 @@ def test_corrupt_downloads_are_refused_and_the_next_pull_is_clean(small: FakeHub
         bring(tmp_path)
     small.served = {}
     assert bring(tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_a_recorded_hash_holds_where_the_hub_states_none(small: FakeHub, tmp_path: Path) -> None:
+    file = replace(ONE.files[0], sha256=hashlib.sha256(CONTENT).hexdigest())
+    recorded = replace(ONE, files=(file,))
+    small.claims["w.pth"] = {"lfs": None}
+    found = hub.look_up(recorded, print)
+    assert hub.fetch(found, found.files[0], tmp_path / "good", print, print).read_bytes() == CONTENT
+    other = CONTENT[:-1] + b"!"
+    small.repositories[ONE.repo].files["w.pth"] = other
+    found = hub.look_up(recorded, print)
+    with pytest.raises(CheckpointError, match="its hash differs"):
+        hub.fetch(found, found.files[0], tmp_path / "bad", print, print)
 
 
 def test_oversized_partial_file_is_discarded(small: FakeHub, tmp_path: Path) -> None:

@@ -280,11 +280,11 @@ def test_invalid_checkpoints_are_refused(phases: Path) -> None:
     torch.save({"model": {"a": Path("x")}}, phases / "code.pth")
     torch.save({"a": torch.zeros(1)}, phases / "old.pth", _use_new_zipfile_serialization=False)
     for name, says in (
-        ("text.pth", "not a readable checkpoint"),
+        ("text.pth", "not a file of plain tensors"),
         ("numbers.pth", "holds no weights"),
         ("list.pth", "holds no weights"),
-        ("code.pth", "not a readable checkpoint"),
-        ("old.pth", "not a readable checkpoint"),
+        ("code.pth", "would run code"),
+        ("old.pth", "of no known name"),
         ("absent.pth", "no such file"),
     ):
         with pytest.raises(CheckpointError, match=says):
@@ -294,6 +294,50 @@ def test_invalid_checkpoints_are_refused(phases: Path) -> None:
     # Without a base the preset says what must fit.
     with pytest.raises(CheckpointError, match=r"preset `reference`.*file \(1, 4, 32\), model \(1, 32, 768\)"):
         convert_checkpoints([phases / "phase1_1.pth"], phases / "none")
+
+
+@pytest.mark.parametrize(
+    ("hostile", "says"),
+    [
+        (torch.zeros(1).expand(10**11), "plain tensor"),
+        (torch.zeros(2, 2).to_sparse(), "plain tensor"),
+        (torch.zeros(4, dtype=torch.complex64), "plain tensor"),
+        (torch.zeros(4, device="meta"), "plain tensor"),
+    ],
+    ids=["a view of any size", "sparse", "complex", "meta"],
+)
+def test_only_tensors_that_are_in_the_file_are_read(phases: Path, hostile: Tensor, says: str) -> None:
+    name = "audio_Qformer.bert.embeddings.position_ids"
+    with pytest.raises(CheckpointError, match=says):
+        convert(phases, "none", files=save(phases, {name: hostile}))
+    torch.save({"model": {1: torch.zeros(1)}}, phases / "numbered.pth")
+    with pytest.raises(CheckpointError, match=says):
+        convert(phases, "none", files=("numbered.pth",))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_weights_that_are_not_finite_are_refused(phases: Path, value: float) -> None:
+    change = {"audio_query_tokens": torch.full((1, 4, 32), value)}
+    files = save(phases, change)
+    with pytest.raises(CheckpointError, match=r"speech_adapter\.qformer\.queries is not finite in torch\.float16"):
+        convert(phases, "none", files=files)
+    assert not (phases / "none").exists()
+
+
+@pytest.mark.parametrize(("alpha", "says"), [(10**400, "lora_alpha 1000"), (0, "lora_alpha 0"), (-4, "1 to 4096")])
+def test_an_alpha_of_no_use_is_refused(phases: Path, alpha: int, says: str) -> None:
+    whole = torch.load(phases / "phase3.pth", weights_only=True)
+    torch.save(whole | {"config": {"run": {"lora_alpha": alpha}}}, phases / "alpha.pth")
+    with pytest.raises(CheckpointError, match=says):
+        convert(phases, "none", files=("alpha.pth",))
+
+
+def test_a_configuration_that_holds_itself_is_no_loop(phases: Path) -> None:
+    whole = torch.load(phases / "phase3.pth", weights_only=True)
+    circle: dict[str, Any] = {"lora_alpha": True}
+    circle["again"] = circle
+    torch.save(whole | {"config": circle}, phases / "circle.pth")
+    assert convert(phases, "circle", files=("circle.pth",)).lora_alpha_from == "the authors' default"
 
 
 def test_the_command(phases: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -256,6 +256,39 @@ def test_mini_prints_one_line_naming_the_pull_command(
     assert caplog.messages == ["answering with mini; a better model is one command away: nanoemox pull small"]
 
 
+def test_a_model_behind_a_link_is_replaced_again_and_again(shop: Path, tmp_path: Path) -> None:
+    pull.pull("small")
+    elsewhere = tmp_path / "disk"
+    shutil.move(home.models_folder() / "small", elsewhere)
+    (home.models_folder() / "small").symlink_to(elsewhere)
+    for _ in range(2):
+        pull.pull("small", force=True)
+        assert [p.name for p in home.models_folder().iterdir()] == ["small"]
+        assert not elsewhere.exists()
+
+
+def test_what_a_killed_replacement_left_can_be_removed(shop: Path) -> None:
+    pull.pull("small")
+    (home.models_folder() / "small").rename(home.models_folder() / ".small.old")
+    assert place.remove_pulled("small") > 1000
+    assert list(home.models_folder().iterdir()) == []
+
+
+def test_the_record_of_another_model_does_not_matter(shop: Path) -> None:
+    other = home.models_folder() / "other"
+    other.mkdir(parents=True)
+    (other / "pulled.json").write_text("{")
+    assert pull.pull("small").name == "small"
+
+
+@pytest.mark.parametrize("name", ["models", "downloads-small"])
+def test_a_file_in_the_place_of_a_folder_is_named(shop: Path, name: str) -> None:
+    home.home().mkdir(parents=True)
+    (home.home() / name).write_text("")
+    with pytest.raises(CheckpointError, match=rf"{name}.* cannot be written"):
+        pull.pull("small")
+
+
 def test_a_pulled_model_behind_a_link_is_removed_with_its_files(shop: Path, tmp_path: Path) -> None:
     pull.pull("small")
     elsewhere = tmp_path / "disk"

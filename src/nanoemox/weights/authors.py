@@ -28,12 +28,12 @@ from nanoemox.weights.home import (
     find_pulled,
     folder_size,
     models_folder,
-    pulled_models,
+    read_record,
     work_folders,
     write_record,
 )
 from nanoemox.weights.hub import FoundRepository, endpoint, fetch, look_up
-from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
+from nanoemox.weights.place import check_space, disk_errors, pull_lock, replace_model
 
 if TYPE_CHECKING:
     from nanoemox.weights.assemble import Assembly
@@ -92,13 +92,16 @@ def pull_authors(
         CheckpointError: The licences were not accepted, the hub cannot be reached or has something else, a file is not
             what the hub says, a tensor is missing or unknown, there is no room, another pull is at work.
     """
+    from nanoemox.weights.assemble import parse_size
+
     options, say = options or AuthorsOptions(), tell or (lambda line: None)
     release = release or RELEASE
     if options.dtype not in _MODEL_SHARE:
         raise CheckpointError(f"dtype {options.dtype!r} is unknown: choose {', '.join(_MODEL_SHARE)}")
     with pull_lock():
         if options.force or find_pulled(AUTHORS) is None:
-            words = _words(options.words)  # its mistakes are found before gigabytes are fetched
+            parse_size(options.max_shard_size)  # mistakes are found before gigabytes are fetched
+            words = _words(options.words)
             found = [look_up(r, say) for r in _locked(release, options.lock).repositories]
             _show(found, say)
             if not options.accept_licence:
@@ -106,11 +109,11 @@ def pull_authors(
                     "nothing was fetched: read the licences of the parts above, then run the same command with "
                     "--accept-licence"
                 )
-            with disk_full_as_error():
+            with disk_errors():
                 _pull(release.preset, found, options, words, say, progress or (lambda done, total: None))
         else:
-            say(f"{AUTHORS} is here already, nothing is fetched")
-    return next(m for m in pulled_models() if m.name == AUTHORS)
+            say(f"{AUTHORS} is here already, nothing is fetched: --force pulls it again, with these options")
+    return read_record(models_folder() / AUTHORS)
 
 
 def _words(path: Path | None) -> Any:
@@ -158,10 +161,10 @@ def _pull(
     downloads, work = work_folders(AUTHORS)
     total = sum(f.size_bytes for f in found)
     check_space(round(max(0, total - folder_size(downloads)) + _MODEL_SHARE[options.dtype] * total))
-    sources = _fetch_all(found, downloads, total, say, progress)
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    work.mkdir(parents=True)  # before the download: it may not be allowed
     try:
+        sources = _fetch_all(found, downloads, total, say, progress)
         tensors = _join(preset, sources, work, options, words, say)
         _write_report(work / "model", found, options, tensors)
         replace_model(work / "model", models_folder() / AUTHORS)

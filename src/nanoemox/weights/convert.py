@@ -14,10 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -38,10 +36,11 @@ from nanoemox.weights.convert_reference import (
 )
 from nanoemox.weights.directories import WEIGHTS, weight_names
 from nanoemox.weights.presets import load_preset, model_config
-from nanoemox.weights.sources import check_torch_file, open_weights
+from nanoemox.weights.sources import load_torch, open_weights
 
 ADAPTERS, REPORT = "adapters.safetensors", "conversion.json"
 LORA_ALPHA = 32  # Reference: for any rank; it is not stored with the weights
+MAX_ALPHA = 4096
 FROZEN = (*(f"{branch}_encoder" for branch in PAPER_BRANCHES if branch != FUSION), "language_model")
 _EMBEDDINGS = "language_model.model.embed_tokens.weight"
 _LEAK = re.compile(r"facial_encoder\.(query|attn\..+)")
@@ -154,7 +153,11 @@ def convert_checkpoints(
         trained_branches=[b for b in PAPER_BRANCHES if b in trained],
         used=_used(official.state, state),
     )
-    (_write_adapters if base is None else _Base(base, config, official.head).write)(state, out, result)
+    try:
+        (_write_adapters if base is None else _Base(base, config, official.head).write)(state, out, result)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # half a model looks like a whole one
+        raise
     result.written = sorted([*(f.name for f in out.iterdir()), REPORT])
     (out / REPORT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", "utf-8")
     return result
@@ -194,25 +197,31 @@ def _load(file: Path) -> tuple[Mapping[str, Tensor], int | None]:
     """Return the state of one file, and LoRA's alpha if the file has it."""
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
-    check_torch_file(file)
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{file}: not a readable checkpoint of torch's zip format: {first}") from error
-    state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise CheckpointError(f"{file}: holds no weights: expected name -> tensor, at the top or under the key 'model'")
-    return state, _find_alpha(loaded.get("config"))
+    state, whole = load_torch(file, "model")
+    return state, _find_alpha(whole.get("config"))
 
 
-def _find_alpha(config: Any) -> int | None:
+def _find_alpha(config: Any, depth: int = 8) -> int | None:
     """Look for ``lora_alpha`` in a nested configuration."""
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not depth:
         return None
-    if isinstance(alpha := config.get("lora_alpha"), int):
+    alpha = config.get("lora_alpha")
+    if isinstance(alpha, int) and not isinstance(alpha, bool):
+        if not 1 <= alpha <= MAX_ALPHA:
+            raise CheckpointError(f"lora_alpha {str(alpha)[:20]} in the file: must be 1 to {MAX_ALPHA}")
         return alpha
-    return next((found for value in config.values() if (found := _find_alpha(value)) is not None), None)
+    return next((found for value in config.values() if (found := _find_alpha(value, depth - 1)) is not None), None)
+
+
+def _finite(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor that is to be written.
+
+    Raises:
+        CheckpointError: It holds NaN or infinity.
+    """
+    if not tensor.isfinite().all():
+        raise CheckpointError(f"{name} is not finite in {tensor.dtype}: the checkpoint is damaged or needs float32")
+    return tensor
 
 
 # ---------------------------------------------------------------- writing
@@ -220,7 +229,7 @@ def _find_alpha(config: Any) -> int | None:
 
 def _write_adapters(state: Mapping[str, Tensor], out: Path, result: Conversion) -> None:
     """Write only the adapters, with the templates."""
-    write_adapters(state, out / ADAPTERS, result.lora)
+    write_adapters({n: _finite(n, t) for n, t in state.items()}, out / ADAPTERS, result.lora)
     load_templates(layout="reference").save(out)
     result.missing = [*FROZEN, "config.json", "tokenizer"]
 
@@ -256,7 +265,7 @@ class _Base:
                 new = state.get(name, old)
                 if (pair := pairs.get(name.removesuffix(".weight"))) is not None:
                     new = fold_pair(new, *pair, scale)
-                tensors[name] = new.to(old.dtype).contiguous()
+                tensors[name] = _finite(name, new.to(old.dtype).contiguous())
             save_tensors(tensors, out / file)
         self._write_other_files(out, result)
 

@@ -42,14 +42,23 @@ def weight_names(folder: Path) -> list[str]:
     index = folder / INDEX
     if (folder / WEIGHTS).is_file() or not index.is_file():
         return [WEIGHTS]
+    return indexed_files(index)
+
+
+def indexed_files(index: Path, suffix: str = ".safetensors") -> list[str]:
+    """Return the weight files that an index names.
+
+    Raises:
+        CheckpointError: The index is none, or names a file outside its directory or of another kind.
+    """
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not a usable index of weight files") from error
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+        if not isinstance(name, str) or Path(name).name != name or "\\" in name or not name.endswith(suffix):
             raise CheckpointError(
-                f"{index}: names {str(name)[:80]!r} as weights: only .safetensors files of the same directory are read"
+                f"{index}: names {str(name)[:80]!r} as weights: only {suffix} files of the same directory are read"
             )
     return names
 

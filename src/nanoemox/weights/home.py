@@ -101,12 +101,17 @@ def pulled_models() -> list[PulledModel]:
     if not root.is_dir():
         return []
     names = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
-    return [_read(folder) for name in names if (folder := find_pulled(name)) is not None]
+    return [read_record(folder) for name in names if (folder := find_pulled(name)) is not None]
 
 
 def work_folders(name: str) -> tuple[Path, Path]:
     """Return the folders of a pull that has not ended: what it fetched, and the model it was writing."""
     return home() / f"downloads-{name}", models_folder() / f".{name}.unfinished"
+
+
+def old_folder(name: str) -> Path:
+    """Return where the model before is while a new one takes its place."""
+    return models_folder() / f".{name}.old"
 
 
 def shipped_model(name: str) -> Path | None:
@@ -121,7 +126,8 @@ def write_record(folder: Path, name: str, parts: tuple[PulledPart, ...]) -> None
     (folder / PULLED).write_text(text + "\n", "utf-8")
 
 
-def _read(folder: Path) -> PulledModel:
+def read_record(folder: Path) -> PulledModel:
+    """Read the record of a pulled model."""
     try:
         found = json.loads((folder / PULLED).read_text("utf-8"))
         parts = tuple(PulledPart(**p) for p in found["parts"])

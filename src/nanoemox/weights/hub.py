@@ -23,7 +23,7 @@ Moved = Callable[[int], None]
 """Called with the number of new bytes; negative if some have to be fetched again."""
 Result = TypeVar("Result")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_BUSY = (429, 500, 502, 503, 504)
+_BUSY, _REFUSED = (429, 500, 502, 503, 504), (401, 403, 404)
 _TRIES, _LONGEST_WAIT_S = 6, 60.0
 
 
@@ -118,7 +118,9 @@ def look_up(repository: Repository, tell: Tell) -> FoundRepository:
     for file in repository.files:
         found = there[file.path]
         lfs: Any = found.lfs
-        files.append(FoundFile(file.path, int(found.size or 0), lfs["sha256"] if lfs else None, found.blob_id))
+        # A recorded hash holds also where the hub states none.
+        sha256 = lfs["sha256"] if lfs else file.sha256
+        files.append(FoundFile(file.path, int(found.size or 0), sha256, found.blob_id))
         _check_recorded(where, files[-1], file.most_bytes, file.size_bytes, file.sha256)
     card: Any = info.card_data
     licence = str(card["license"]) if card and card.get("license") else None
@@ -134,7 +136,7 @@ def _check_recorded(where: str, found: FoundFile, most: int, size: int | None, s
         raise CheckpointError(f"{where}: the hub states no hash of {found.path}, so it could not be checked")
     stated = {"bytes": found.size_bytes, "SHA-256": found.sha256}
     recorded = {"bytes": size, "SHA-256": sha256}
-    if wrong := {n: v for n, v in recorded.items() if v is not None and stated[n] not in (None, v)}:
+    if wrong := {n: v for n, v in recorded.items() if v is not None and stated[n] != v}:
         raise CheckpointError(f"{where}: {found.path} has {stated}, recorded is {wrong}: another file, so not fetched")
 
 
@@ -184,7 +186,7 @@ def _download(found: FoundRepository, file: FoundFile, part: Path, moved: Moved)
         start = 0
     moved(start)
     with part.open("ab") as handle:
-        counted = _Counted(handle, moved)
+        counted = _Counted(handle, moved, file.size_bytes)
         try:
             headers = build_hf_headers()
             http_get(url, counted, resume_size=start, headers=headers, expected_size=file.size_bytes)  # type: ignore[arg-type]
@@ -195,21 +197,27 @@ def _download(found: FoundRepository, file: FoundFile, part: Path, moved: Moved)
             raise
         except OSError as error:
             moved(-handle.tell())
-            if error.errno is None:  # it came to its end, and is too short or too long
-                part.unlink()
-            raise
+            if error.errno is not None:
+                raise
+            part.unlink()
+            raise CheckpointError(
+                f"{found.repository.repo}, {file.path}: the hub sent more or fewer bytes than the "
+                f"{file.size_bytes:,} that it states, so they are deleted: run the same command again"
+            ) from None
         except BaseException:
             moved(-handle.tell())
             raise
 
 
 class _Counted:
-    """A file that reports progress; the library starts over by truncating it."""
+    """A file of limited size that reports progress; the library starts over by truncating it."""
 
-    def __init__(self, handle: Any, moved: Moved) -> None:
-        self._handle, self._moved = handle, moved
+    def __init__(self, handle: Any, moved: Moved, most: int) -> None:
+        self._handle, self._moved, self._most = handle, moved, most
 
     def write(self, block: bytes) -> int:
+        if self.tell() + len(block) > self._most:
+            raise OSError("more bytes than stated")
         self._moved(len(block))
         return int(self._handle.write(block))
 
@@ -232,6 +240,8 @@ def _patiently(where: str, call: Callable[[], Result], tell: Tell) -> Result:
     for left in reversed(range(_TRIES)):
         try:
             return call()
+        except CheckpointError:
+            raise
         except GatedRepoError:
             raise CheckpointError(
                 f"{where}: its owner asks for an agreement: accept it on {endpoint()}, log in (`hf auth login`) and "
@@ -244,9 +254,8 @@ def _patiently(where: str, call: Callable[[], Result], tell: Tell) -> Result:
         except HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             if status not in _BUSY or not left:
-                raise CheckpointError(
-                    f"{where}: the hub answers {status or error}; run the same command again"
-                ) from None
+                again = "" if status in _REFUSED else "; run the same command again"
+                raise CheckpointError(f"{where}: the hub answers {status or error}{again}") from None
             wait = _wait_s(error, _TRIES - left)
             tell(f"{where}: the hub answers {status}; waiting {wait:.0f} s")
             time.sleep(wait)

@@ -17,6 +17,7 @@ from nanoemox.weights.home import (
     find_pulled,
     folder_size,
     home,
+    old_folder,
     pulled_models,
     work_folders,
 )
@@ -36,12 +37,21 @@ def check_space(needed_bytes: int) -> None:
 
 def replace_model(new: Path, final: Path) -> None:
     """Replace the old directory by a finished one."""
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = old_folder(final.name)
+    _delete(old)
     if final.exists():
         final.rename(old)
     new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    _delete(old)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a directory; a link to another disk goes with what it points to."""
+    if folder.is_symlink():
+        shutil.rmtree(folder.resolve(), ignore_errors=True)
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_pulled(name: str) -> int:
@@ -54,31 +64,36 @@ def remove_pulled(name: str) -> int:
         CheckpointError: There is none of that name, or a pull is running.
     """
     folder = find_pulled(name)
-    rest = [f for f in work_folders(name) if f.is_dir()] if name in PULLABLE else []
+    rest = [f for f in (*work_folders(name), old_folder(name)) if f.is_dir()] if name in PULLABLE else []
     if folder is None and not rest:
         there = ", ".join(m.name for m in pulled_models()) or "none"
         raise CheckpointError(f"{name}: no such pulled model; there: {there}")
     with pull_lock():
         freed = sum(map(folder_size, rest))
         for left in rest:
-            shutil.rmtree(left)
+            _delete(left)
         if folder is not None:
             freed += folder_size(folder)
             (folder / PULLED).unlink()  # from here on it is no model, whatever happens to the rest
-            shutil.rmtree(folder.resolve())  # a link to another disk goes with what it points to
-            folder.unlink(missing_ok=True)
+            _delete(folder)
     return freed
 
 
 @contextmanager
-def disk_full_as_error() -> Iterator[None]:
-    """Turn the error of a full disk, also that of safetensors' writer, into a CheckpointError."""
+def disk_errors() -> Iterator[None]:
+    """Turn errors of the disk, also those of safetensors' writer, into a CheckpointError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
             raise CheckpointError(
                 f"no space left in {home()}: free some, or set NANOEMOX_HOME to another disk"
+            ) from None
+        if number is not None and isinstance(error, OSError):
+            raise CheckpointError(
+                f"{error.filename or home()} cannot be written ({error.strerror}): remove it, or set NANOEMOX_HOME to "
+                "another folder"
             ) from None
         raise
 

@@ -14,18 +14,19 @@ from nanoemox.types import CheckpointError
 from nanoemox.weights.catalogue import LANGUAGE, SPEECH, Part, describe
 from nanoemox.weights.fetch import Tell, fetch_part
 from nanoemox.weights.home import (
+    AUTHORS,
     SMALL,
     WHISPER,
     PulledModel,
     PulledPart,
     find_pulled,
     models_folder,
-    pulled_models,
+    read_record,
     shipped_model,
     work_folders,
     write_record,
 )
-from nanoemox.weights.place import check_space, disk_full_as_error, pull_lock, replace_model
+from nanoemox.weights.place import check_space, disk_errors, pull_lock, replace_model
 
 LANGUAGE_MODEL = "lm"
 NEEDED_BYTES = 1_600_000_000
@@ -49,8 +50,7 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
     shipped = shipped_model(name)
     if name != SMALL:
         raise CheckpointError(
-            f"{name}: cannot be pulled by this function: choose {SMALL}; `nanoemox pull authors` is "
-            "nanoemox.weights.authors.pull_authors"
+            f"{name}: no such model: choose {SMALL}, or {AUTHORS} (in Python nanoemox.weights.authors.pull_authors)"
         )
     say = tell or (lambda line: None)
     with pull_lock():
@@ -58,11 +58,11 @@ def pull(name: str = SMALL, *, force: bool = False, tell: Tell | None = None) ->
             if shipped is None:
                 raise CheckpointError(f"this build of nanoemox carries no adapters of {name}: install a release of it")
             check_space(NEEDED_BYTES)
-            with disk_full_as_error():
+            with disk_errors():
                 _pull(name, shipped, say)
         else:
             say(f"{name} is here already, nothing is fetched")
-    return next(m for m in pulled_models() if m.name == name)
+    return read_record(models_folder() / name)
 
 
 def _pull(name: str, shipped: Path, say: Tell) -> None:

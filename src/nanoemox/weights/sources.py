@@ -5,10 +5,8 @@ Only the requested tensor is loaded, and no pickle is ever executed.
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +18,7 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from nanoemox.types import CheckpointError
+from nanoemox.weights.directories import indexed_files
 
 CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -87,7 +86,7 @@ def _fetch_weights(hub_id: str) -> None:
         if _cached(hub_id, name):
             return
         if index := _cached(hub_id, f"{name}.index.json"):
-            for shard in _shards(index):
+            for shard in indexed_files(Path(index), Path(name).suffix):
                 _fetch(hub_id, shard)
             return
     _fetch(hub_id, _WEIGHTS[0])
@@ -101,15 +100,8 @@ def weight_files(place: Path) -> list[Path]:
         if (place / name).is_file():
             return [place / name]
         if (place / f"{name}.index.json").is_file():
-            return [place / shard for shard in _shards(place / f"{name}.index.json")]
+            return [place / shard for shard in indexed_files(place / f"{name}.index.json", Path(name).suffix)]
     raise CheckpointError(f"{place}: holds no weights: expected {' or '.join(_WEIGHTS)}, whole or in shards")
-
-
-def _shards(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not an index of weight files: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +142,7 @@ def open_weights(place: Path) -> Weights:
         if file.suffix == ".safetensors":
             _list_safetensors(file, out)
         else:
-            state = _load_torch(file)
+            state, _ = load_torch(file, "state_dict_backbone")  # as in FaceXFormer's
             out.mapped.update(state)
             out.shapes.update({n: t.shape for n, t in state.items()})
     return out
@@ -166,12 +158,42 @@ def _list_safetensors(file: Path, out: Weights) -> None:
         raise CheckpointError(f"{file}: not a readable safetensors file (is it whole?): {error}") from error
 
 
-def check_torch_file(file: Path) -> None:
-    """Raise if a torch file is too large, packed or unpacked.
+def load_torch(file: Path, key: str) -> tuple[dict[str, Tensor], dict[Any, Any]]:
+    """Read a torch file of plain tensors, mapped from the disk, without running anything in it.
+
+    Args:
+        file: The file.
+        key: Where the tensors are if they are not at the top.
+
+    Returns:
+        Name -> tensor, and everything in the file.
 
     Raises:
-        CheckpointError: It is.
+        CheckpointError: The file is too large, no file of torch, cut off, holds code, or anything but plain tensors.
     """
+    _check_size(file)
+    try:
+        # Files of torch before 1.6 are no zip archives and cannot be mapped.
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except UnpicklingError:  # whose text advises to load it all the same
+        raise CheckpointError(
+            f"{file}: not a file of plain tensors, so it is not loaded: it is no file of torch, or holds objects that "
+            "would run code"
+        ) from None
+    except Exception as error:  # whatever a damaged file makes of the reader
+        first = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise CheckpointError(f"{file}: not a file of plain tensors, so it is not loaded: {first}") from error
+    whole = loaded if isinstance(loaded, dict) else {}
+    state = whole.get(key, whole)
+    if not isinstance(state, dict) or not state or not all(map(_is_plain, state.items())):
+        raise CheckpointError(
+            f"{file}: holds no weights: expected name -> plain tensor, at the top or under the key {key!r}"
+        )
+    return state, whole
+
+
+def _check_size(file: Path) -> None:
+    """Raise if a torch file is too large, packed or unpacked."""
     size = file.stat().st_size
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
@@ -180,18 +202,11 @@ def check_torch_file(file: Path) -> None:
         raise CheckpointError(f"{file}: {size:,} bytes, limit {MAX_TORCH_BYTES:,}: this is no file of a model")
 
 
-def _load_torch(file: Path) -> Mapping[str, Tensor]:
-    """Read a torch file without executing anything in it; FaceXFormer's keeps its weights under a key."""
-    check_torch_file(file)
-    try:
-        # Files of torch before 1.6 are no zip archives and cannot be mapped.
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{file}: not a file of plain tensors, so it is not loaded: {first}") from error
-    state = loaded.get("state_dict_backbone", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise CheckpointError(
-            f"{file}: holds no weights: expected name -> tensor, at the top or under the key 'state_dict_backbone'"
-        )
-    return state
+def _is_plain(entry: tuple[Any, Any]) -> bool:
+    """Say whether an entry is a name and a tensor whose values are all in the file: a view may claim any size."""
+    name, tensor = entry
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        return False
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.nbytes <= tensor.untyped_storage().nbytes()
