@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nanoemox.model import lora
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
+from nanoemox.model.named_adapters import NamedAdapters
 from nanoemox.model.processing import Ask
 from nanoemox.types import CheckpointError
 from tests.tiny import tiny_clip, tiny_model, tiny_processor
@@ -76,6 +78,24 @@ def test_group_file_contains_its_group_and_unknown_tensors_raise(tmp_path: Path)
     (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         lora.load_adapters(model, tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [None, "{", '{"r": "4", "alpha": 8}', '{"r": 0, "alpha": 8}', '{"r": 1000000000, "alpha": 8}', "[4]"],
+    ids=["none", "no JSON", "a string", "zero", "huge", "a list"],
+)
+def test_lora_without_its_size_is_refused(size: str | None, tmp_path: Path) -> None:
+    state = load_file(lora.save_adapters(_trained(), tmp_path / "whole.safetensors"))
+    save_file(state, tmp_path / "x.safetensors", metadata=None if size is None else {"nanoemox_lora": size})
+    with pytest.raises(
+        CheckpointError, match=r"x\.safetensors: (holds LoRA, but not its size|its LoRA has rank 4, but)"
+    ):
+        lora.load_adapters(tiny_model(), tmp_path / "x.safetensors")
+    named = NamedAdapters(tiny_model())
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+        named.add("x", tmp_path / "x.safetensors")
+    assert named.names == ()
 
 
 def test_save_pretrained_refuses_attached_lora_and_saves_merged_model(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -206,7 +207,7 @@ def read_adapters(path: str | Path) -> tuple[dict[str, Tensor], LoraSpec | None]
     """Read what :func:`save_adapters` wrote: name -> tensor, and the size of LoRA if it holds any.
 
     Raises:
-        CheckpointError: The file does not exist or is no safetensors file.
+        CheckpointError: The file does not exist, is no safetensors file, or its LoRA has no size or another one.
     """
     try:
         with safe_open(str(path), framework="pt") as handle:
@@ -214,7 +215,21 @@ def read_adapters(path: str | Path) -> tuple[dict[str, Tensor], LoraSpec | None]
             state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
-    return state, LoraSpec(**json.loads(metadata[_META])) if _META in metadata else None
+    return state, _read_spec(path, metadata.get(_META), state)
+
+
+def _read_spec(path: str | Path, text: str | None, state: Mapping[str, Tensor]) -> LoraSpec | None:
+    """Read the size of LoRA and compare it with the matrices; None without any."""
+    ranks = {len(t) for n, t in state.items() if ".lora_A." in n}
+    if not ranks:
+        return None
+    try:
+        spec = TypeAdapter(LoraSpec).validate_json(text or "", strict=True)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: holds LoRA, but not its size, as save_adapters writes it") from error
+    if ranks != {spec.r}:
+        raise CheckpointError(f"{path}: its LoRA has rank {', '.join(map(str, sorted(ranks)))}, but says {spec.r}")
+    return spec
 
 
 def check_fit(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
