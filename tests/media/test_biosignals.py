@@ -52,6 +52,32 @@ def test_rising_heart_rate_shows_in_its_windows() -> None:
     assert (slow, fast) == pytest.approx((60, 120), rel=0.01)
 
 
+def test_rmssd_needs_four_beats_in_a_row_and_skips_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    heart = channel("ecg", np.zeros(30), 1.0)
+    for beats, wanted in (
+        ([0, 0.8, 1.6, 5, 6, 7], np.nan),
+        ([0, 0.8, 1.6, 2.5, 6, 7], 1000 * np.sqrt(0.01 / 2)),
+        ([0, 0.8, 1.6, 2.4, 6, 7, 8, 9], 0.0),
+        ([0, 1], np.nan),
+        ([], np.nan),
+    ):
+        found = np.array(beats, np.float64)
+        monkeypatch.setattr("nanoemox.media.biosignals.beat_times", lambda _, found=found: found)
+        assert feature("rmssd_ms", [heart])[0] == pytest.approx(wanted, abs=1e-3, nan_ok=True), beats
+
+
+def test_the_given_rate_stands_in_where_the_heart_shows_no_beats() -> None:
+    given = channel("heart_rate", np.full(30, 72.0), 1.0)
+    flat, slow = channel("ecg", np.zeros(3000), 100), channel("ecg", ecg(30, 60, 20), 20)
+    for lead in (flat, slow):
+        assert feature("heart_rate_bpm", [given, lead])[0] == 72
+    lost = channel("ecg", np.concatenate([ecg(15, 60, 128), np.zeros(15 * 128)]), 128)
+    halves = np.array([[2.0, 12.0], [18.0, 28.0]])
+    assert feature("heart_rate_bpm", [lost, given], halves).tolist() == pytest.approx([60, 72], rel=0.01)
+    pulse = channel("ppg", 1000 + ecg(30, 90, 64), 64)
+    assert feature("heart_rate_bpm", [given, pulse, flat])[0] == pytest.approx(90, rel=0.01)
+
+
 def test_recorded_heart_rate_is_averaged_over_plausible_values() -> None:
     given = channel("heart_rate", np.array([60.0, 64.0, 0.0, 900.0]), 1.0)
     assert feature("heart_rate_bpm", [given], np.array([[0.0, 4.0], [2.0, 4.0]])).tolist() == pytest.approx(
@@ -75,6 +101,34 @@ def test_electrodes_are_averaged_and_asymmetry_is_right_over_left() -> None:
     assert feature("eeg_alpha_log10_uv2", [left, right]) == pytest.approx(np.log10(125), abs=0.01)
     assert feature("eeg_alpha_asymmetry_ln", [left, right]) == pytest.approx(np.log(4), abs=0.01)
     assert np.isnan(feature("eeg_alpha_asymmetry_ln", [left])).all()
+
+
+@pytest.mark.parametrize("names", [("EEG-F3", "EEG-F4"), ("EEG", "EEG"), ("F3-A1", "F3-A2")])
+def test_no_eeg_channel_replaces_another(names: tuple[str, str]) -> None:
+    pair = [
+        channel("eeg", waves(30, 128, f10=amplitude), 128, name)
+        for name, amplitude in zip(names, (10, 20), strict=True)
+    ]
+    assert feature("eeg_alpha_log10_uv2", pair) == pytest.approx(np.log10(125), abs=0.01)
+
+
+def test_asymmetry_averages_the_references_of_an_electrode() -> None:
+    wave = {"F3-A1": 10.0, "F3-A2": 20.0, "EEG-F4": 20.0}
+    brain = [channel("eeg", waves(30, 128, f10=a), 128, name) for name, a in wave.items()]
+    assert feature("eeg_alpha_asymmetry_ln", brain) == pytest.approx(np.log(200 / 125), abs=0.01)
+
+
+def test_a_slow_electrode_leaves_its_bands_to_the_others() -> None:
+    fast = channel("eeg", waves(30, 128, f40=20.0), 128, "F3")
+    slow = channel("eeg", waves(30, 64, f10=20.0), 64, "F4")
+    assert feature("eeg_gamma_log10_uv2", [fast, slow]) == pytest.approx(np.log10(200), abs=0.01)
+    assert feature("eeg_alpha_log10_uv2", [fast, slow]) == pytest.approx(np.log10(100), abs=0.01)
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 0.5, 0.25, 0.01])
+def test_eeg_slower_than_its_bands_gives_nan(rate_hz: float) -> None:
+    assert np.isnan(window_features([channel("eeg", np.sin(np.arange(60.0)), rate_hz)], WHOLE)).all()
+    assert np.isnan(band_powers(np.sin(np.arange(60.0)), rate_hz)).all()
 
 
 def test_insufficient_signals_give_nan() -> None:

@@ -59,17 +59,35 @@ def test_units_become_microvolts_and_microsiemens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [("ECG II", "ecg"), ("BVP", "ppg"), ("Pulse", "heart_rate"), ("GSR2", "eda"), ("EEG_Fp1-A2", "eeg"), ("Cz", "eeg"),
-     ("ecgonine", None), ("Temp", None), ("", None)],
+    ("name", "unit", "kind"),
+    [("ECG II", "mV", "ecg"), ("BVP", "", "ppg"), ("Pulse", "bpm", "heart_rate"), ("GSR2", "uS", "eda"),
+     ("EEG_Fp1-A2", "uV", "eeg"), ("EEG-F3", "", "eeg"), ("Cz", "µV", "eeg"), ("ecgonine", "mV", None),
+     ("Temp", "degC", None), ("", "", None), ("T", "degC", None), ("O2", "%", None), ("Cz", "", None),
+     ("heart_rate", "bpm", "heart_rate"), ("Pulse rate", "bpm", "heart_rate"), ("pulse transit time", "s", None),
+     ("HR variability", "ms", None)],
 )  # fmt: skip
-def test_names(name: str, kind: str | None) -> None:
-    assert kind_of(name) == kind
+def test_names(name: str, unit: str, kind: str | None) -> None:
+    assert kind_of(name, unit) == kind
+
+
+def test_other_channels_are_passed_over(tmp_path: Path) -> None:
+    others = "T [degC],O2 [%],P (hPa),pulse transit time [s]"
+    (tmp_path / "a.csv").write_text(f"time [s],eda [uS],{others}\n0,4,36,98,1013,0.2\n1,4,36,98,1013,0.2\n")
+    assert [c.name for c in read_recording(tmp_path / "a.csv")] == ["eda"]
+    signals = [
+        EdfSignal(np.ones(64), 32, label=label, physical_dimension=unit, physical_range=(0, 100))
+        for label, unit in (("EDA", "uS"), ("O2", "%"), ("Pulse transit", "ms"))
+    ]
+    Edf(signals).write(tmp_path / "b.edf")
+    assert [c.name for c in read_recording(tmp_path / "b.edf")] == ["EDA"]
 
 
 def test_the_electrode_is_named_without_its_reference(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("time [s],EEG F3-A1 [uV],f4 [uV]\n0,1,2\n1,2,3\n")
-    assert [electrode_of(c) for c in read_recording(tmp_path / "a.csv")] == ["f3", "f4"]
+    names = ["EEG F3-A1", "f4", "EEG-F3", "EEG_F4-REF", "EEG: Cz", "EEG", "EEG F3_A1"]
+    header = ",".join(f"{name} [uV]" for name in names)
+    (tmp_path / "a.csv").write_text(f"time [s],{header}\n0,1,2,3,4,5,6,7\n1,2,3,4,5,6,7,8\n")
+    found = {c.name: electrode_of(c) for c in read_recording(tmp_path / "a.csv")}
+    assert found == dict(zip(names, ["f3", "f4", "f3", "f4", "cz", "", "f3"], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -92,12 +110,31 @@ def test_the_electrode_is_named_without_its_reference(tmp_path: Path) -> None:
         ("time [s],ecg [mV]\n0,1\n0.000001,1\n", "1000000 samples a second"),
         ("time [s],ecg [mV]\n0,1\n0.01,1\n0.02,1\n1000000000,1\n", "100000000000 samples of 'ecg', limit 16777216"),
         (",".join(f"eeg{i} [uV]" for i in range(600)) + "\n", "600 columns, limit 512"),
+        ("time [s],eda [uS]\n0,1\n1," + "1" * 200_000 + "\n", r"a\.csv:3: field larger than field limit \(131072\)"),
+        ("time [s],eda [uS]," + "x" * 200_000 + "\n0,1\n", r"a\.csv:1: field larger than field limit"),
+        ("time [s],a" + " " * 100_000 + "b," + "c[" * 50_000 + "\n0,1\n", "no known channel among time, a"),
     ],
 )
 def test_bad_table_gives_a_message(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(MediaError, match=message):
         read_recording(tmp_path / "a.csv")
+
+
+def test_samples_of_all_channels_together_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = ",".join(f"eeg C{i} [uV]" for i in range(400))
+    rows = "".join(f"{time}{',1' * 400}\n" for time in (0, 0.00002, 0.00004, 0.00006, 330))
+    (tmp_path / "a.csv").write_text(f"time [s],{heads}\n{rows}")
+    with pytest.raises(MediaError, match="6600000000 samples in 400 channels, limit 67108864: shorten the recording"):
+        read_recording(tmp_path / "a.csv")
+    file = write_edf(tmp_path / "a.edf", COLUMNS, RATE_HZ)
+    monkeypatch.setattr("nanoemox.media.recordings.MAX_TOTAL_SAMPLES", 3 * 7 * RATE_HZ)
+    with pytest.raises(MediaError, match=f"{3 * 8 * RATE_HZ} samples in 3 channels, limit {3 * 7 * RATE_HZ}"):
+        read_recording(file)
+    assert len(read_recording(file, 0.0, 7.0)) == 3, "only what is read counts"
+    monkeypatch.setattr("nanoemox.media.recordings.MAX_SAMPLES", 100)
+    with pytest.raises(MediaError, match="1024 samples of 'ECG', limit 100"):
+        read_recording(file)
 
 
 def test_binary_and_large_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +180,14 @@ def test_bad_edf_header_gives_a_message(tmp_path: Path, start: int, text: str, m
     file = damaged(write_edf(tmp_path / "a.edf", COLUMNS, RATE_HZ), start, text)
     with pytest.raises(MediaError, match=message):
         read_recording(file)
+
+
+def test_short_records_of_an_edf_are_read_to_the_end(tmp_path: Path) -> None:
+    for records in range(50, 90):  # of 0.1 s: for some of them, records * 0.1 * 70 is past the last sample
+        wave = EdfSignal(np.arange(7.0 * records), 70, label="EDA", physical_dimension="uS")
+        Edf([wave], data_record_duration=0.1).write(tmp_path / "a.edf")
+        (channel,) = read_recording(tmp_path / "a.edf")
+        assert len(channel.values) == 7 * records
 
 
 def test_truncated_or_unknown_edf_gives_a_message(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nanoemox.data.features.cache import CacheOptions, FeatureCache
 from nanoemox.data.manifest import ClosedLabels, Sample, write_manifest
 from nanoemox.inference.engine import Engine
 from nanoemox.media.biosignals import FEATURES
-from nanoemox.model.branches.physiology import NO_RECORDING, PHYSIOLOGY, body_signal, window_spans
+from nanoemox.model.branches.physiology import EMPTY, NO_RECORDING, PHYSIOLOGY, body_signal, window_spans
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
 from nanoemox.training.command import run_train
@@ -198,6 +198,14 @@ def test_precomputed_features_are_checked(base: Path) -> None:
     values[0, 1] = np.inf
     with pytest.raises(MediaError, match="holds NaN or infinity"):
         engine.answer(Clip("a", signals={"physiology": Signal(np.arange(4.0), values, FEATURES)}), ("msa",))
+
+
+def test_recording_of_another_time_gives_one_warning(tmp_path: Path, base: Path) -> None:
+    file = tmp_path / clip_file(tmp_path, "a", None)
+    file.with_suffix(".physio.csv").write_text("time [s],eda [uS]\n500,4\n500.5,4\n")
+    engine = engine_of(base / "wider")
+    warnings = engine.complete(engine.load(file)).warnings
+    assert [w for w in warnings if "recording" in w or "physio" in w] == [EMPTY.format("a.physio.csv")]
 
 
 def test_broken_recording_is_named_and_untrained_branch_is_skipped(tmp_path: Path, base: Path) -> None:

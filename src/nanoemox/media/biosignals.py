@@ -71,9 +71,7 @@ def window_features(channels: Sequence[Channel], spans_s: npt.NDArray[np.float64
     """
     out = np.full((len(spans_s), len(FEATURES)), np.nan)
     place = {name: i for i, name in enumerate(FEATURES)}
-    heart = next((c for kind in ("ecg", "ppg", "heart_rate") for c in channels if c.kind == kind), None)
-    if heart is not None:
-        out[:, [place["heart_rate_bpm"], place["rmssd_ms"]]] = _heart(heart, spans_s)
+    out[:, [place["heart_rate_bpm"], place["rmssd_ms"]]] = _heart(channels, spans_s)
     skin = next((c for c in channels if c.kind == "eda"), None)
     if skin is not None:
         out[:, [place["eda_tonic_us"], place["eda_phasic_us"]]] = _skin(skin, spans_s)
@@ -118,12 +116,14 @@ def tonic_and_phasic(channel: Channel) -> tuple[Samples, Samples, Samples]:
 
 def band_powers(values: Samples, rate_hz: float) -> Samples:
     """Return the power of float64[N] in each of :data:`BANDS_HZ`: float64[5] in squared units; NaN above Nyquist."""
+    out = np.full(len(BANDS_HZ), np.nan)
+    size = min(len(values), round(_SEGMENT_S * rate_hz))
+    if size < 2:
+        return out
     with needs_extra(EXTRA, "body signals", MediaError):
         from scipy import signal
-    size = min(len(values), round(_SEGMENT_S * rate_hz))
     frequencies, density = signal.welch(values, rate_hz, nperseg=size)
     width = frequencies[1] - frequencies[0]
-    out = np.full(len(BANDS_HZ), np.nan)
     for i, (low, high) in enumerate(BANDS_HZ.values()):
         if high <= rate_hz / 2:
             out[i] = density[(frequencies >= low) & (frequencies < high)].sum() * width
@@ -133,7 +133,17 @@ def band_powers(values: Samples, rate_hz: float) -> Samples:
 # ---------------------------------------------------------------- features per sensor
 
 
-def _heart(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
+def _heart(channels: Sequence[Channel], spans_s: npt.NDArray[np.float64]) -> Samples:
+    """Return heart rate and RMSSD, each window from the first sensor that shows a rate there: float64[T, 2]."""
+    out = np.full((len(spans_s), 2), np.nan)
+    for channel in (c for kind in ("ecg", "ppg", "heart_rate") for c in channels if c.kind == kind):
+        unknown = np.isnan(out[:, 0])
+        if unknown.any():
+            out[unknown] = _beating(channel, spans_s[unknown])
+    return out
+
+
+def _beating(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
     """Return heart rate in beats per minute and RMSSD in ms: float64[T, 2]."""
     low, high = _HEART_RATES_BPM
     if channel.kind == "heart_rate":
@@ -149,8 +159,9 @@ def _heart(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
         inside = _inside(middles, span) & valid
         if inside.any():
             row[0] = 60 / intervals[inside].mean()
-        if inside.sum() >= 3:
-            row[1] = 1000 * np.sqrt(np.mean(np.square(np.diff(intervals[inside]))))
+        successive = inside[:-1] & inside[1:]
+        if (successive[:-1] & successive[1:]).any():  # four beats in a row
+            row[1] = 1000 * np.sqrt(np.mean(np.square(np.diff(intervals)[successive])))
     return out
 
 
@@ -168,21 +179,32 @@ def _skin(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
 
 
 def _brain(channels: Sequence[Channel], spans_s: npt.NDArray[np.float64]) -> Samples:
-    """Return log10 band powers, averaged over electrodes, and the frontal asymmetry: float64[T, 6]."""
-    out = np.full((len(spans_s), len(BANDS_HZ) + 1), np.nan)
-    even = {electrode_of(c) + f"/{i}": (c, _even(c)) for i, c in enumerate(channels) if len(c.values) > 1}
-    alpha = list(BANDS_HZ).index("alpha")
+    """Return log10 band powers, averaged over channels, and the frontal asymmetry: float64[T, 6]."""
+    powers = np.stack([_powers(channel, spans_s) for channel in channels])
+    alpha = powers[:, :, list(BANDS_HZ).index("alpha")]
+    left, right = (_mean_known(alpha[[electrode_of(c) == name for c in channels]]) for name in ("f3", "f4"))
+    return np.column_stack([np.log10(_mean_known(powers)), np.log(right / left)])
+
+
+def _powers(channel: Channel, spans_s: npt.NDArray[np.float64]) -> Samples:
+    """Return the band powers of an EEG channel in square microvolts: float64[T, 5]."""
+    out = np.full((len(spans_s), len(BANDS_HZ)), np.nan)
+    if len(channel.values) < 2:
+        return out
+    times, values, rate = _even(channel)
     for row, span in zip(out, spans_s, strict=True):
-        powers: dict[str, Samples] = {}
-        for name, (channel, (times, values, rate)) in even.items():
-            part = values[_inside(times, span)]
-            if _covered(channel, span) and len(part) >= _MIN_EEG_S * rate:
-                powers[name.partition("/")[0]] = np.maximum(band_powers(part, rate), _FLOOR_UV2)
-        if powers:
-            row[:-1] = np.log10(np.mean(list(powers.values()), axis=0))
-        if {"f3", "f4"} <= powers.keys():
-            row[-1] = np.log(powers["f4"][alpha] / powers["f3"][alpha])
+        part = values[_inside(times, span)]
+        if _covered(channel, span) and len(part) >= _MIN_EEG_S * rate:
+            row[:] = np.maximum(band_powers(part, rate), _FLOOR_UV2)
     return out
+
+
+def _mean_known(values: Samples) -> Samples:
+    """Average over the first axis without NaN; NaN where nothing is known."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    mean: Samples = np.where(known, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+    return mean
 
 
 # ---------------------------------------------------------------- signals

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,16 +29,19 @@ MAX_CSV_BYTES: Final = 32 * 2**20
 MAX_CHANNELS: Final = 512
 MAX_SAMPLES: Final = 2**24
 """Limit per channel in the span that is read: 18 hours at 256 Hz."""
+MAX_TOTAL_SAMPLES: Final = 2**26
+"""Limit of all channels together: an hour of 64 channels at 256 Hz."""
 MAX_RATE_HZ: Final = 50_000.0
 EXTRA: Final = "physiology"
 _CSV_FORM: Final = "write a header such as `time [s],ecg [mV],eda [uS],eeg F3 [uV]`"
 _RATE: Final = re.compile(r"#\s*sampling_rate_hz\s*[:=]\s*(\S+)\s*$", re.IGNORECASE)
-_COLUMN: Final = re.compile(r"\s*(?P<name>.*?)\s*(?:[\[(]\s*(?P<unit>[^\])]*?)\s*[\])])?\s*")
 _NAMES: Final[Mapping[str, Kind]] = {
-    "ecg": "ecg", "ekg": "ecg", "ppg": "ppg", "bvp": "ppg", "pleth": "ppg", "hr": "heart_rate",
-    "heart rate": "heart_rate", "pulse": "heart_rate", "eda": "eda", "gsr": "eda", "skin conductance": "eda",
-    "eeg": "eeg",
+    "ecg": "ecg", "ekg": "ecg", "ppg": "ppg", "bvp": "ppg", "pleth": "ppg", "eda": "eda", "gsr": "eda",
+    "skin conductance": "eda", "eeg": "eeg",
 }  # fmt: skip
+"""How the name of a channel begins."""
+_HEART_RATES: Final = ("heart rate", "hr", "pulse", "pulse rate")
+"""Whole names: a ``pulse transit time`` is none."""
 _ELECTRODE: Final = re.compile(r"(fp|af|f|fc|ft|c|cp|t|tp|p|po|o|fz|cz|pz|oz)(z|\d{1,2})?(-\w+)?", re.IGNORECASE)
 _VOLTS: Final = {"v": 1e6, "mv": 1e3, "uv": 1.0, "nv": 1e-3}
 _UNITS: Final[Mapping[Kind, Mapping[str, float]]] = {
@@ -99,19 +102,24 @@ def read_recording(path: Path, start_s: float = 0.0, end_s: float = float("inf")
     return tuple(channel for channel in read(path, start_s, end_s) if len(channel.values))
 
 
-def kind_of(name: str) -> Kind | None:
-    """Return the quantity of a channel by its name, such as ``ECG II``, ``eeg_F3`` or ``Fp1``; None if unknown."""
+def kind_of(name: str, unit: str) -> Kind | None:
+    """Return the quantity of a channel by its name, such as ``ECG II``, ``eeg_F3`` or ``Fp1``; None if unknown.
+
+    An electrode without ``eeg`` needs a unit of volts: ``T [degC]`` is no temporal lobe.
+    """
     words = name.strip().lower().replace("_", " ")
     for known, kind in _NAMES.items():
         if re.match(rf"{known}(\b|\d)", words):
             return kind
-    return "eeg" if _ELECTRODE.fullmatch(words) else None
+    if words in _HEART_RATES:
+        return "heart_rate"
+    return "eeg" if _ELECTRODE.fullmatch(words) and _plain(unit) in _VOLTS else None
 
 
 def electrode_of(channel: Channel) -> str:
     """Return the electrode of an EEG channel in lower case, without its reference: ``EEG F3-A1`` is ``f3``."""
-    words = channel.name.lower().replace("_", " ").removeprefix("eeg").split()
-    return words[0].partition("-")[0] if words else ""
+    electrode = re.sub(r"^eeg[\s_:-]*", "", channel.name.strip().lower())
+    return re.split(r"[\s_:-]", electrode, maxsplit=1)[0]
 
 
 def in_standard_units(name: str, kind: Kind, unit: str, values: Samples, file: str) -> Samples:
@@ -120,8 +128,7 @@ def in_standard_units(name: str, kind: Kind, unit: str, values: Samples, file: s
     Raises:
         MediaError: The unit does not fit the quantity.
     """
-    # Micro is written as the micro sign, the Greek letter or u.
-    plain = unit.strip().lower().replace("µ", "u").replace("μ", "u")
+    plain = _plain(unit)
     if kind == "ppg":
         return values
     if kind == "eda" and plain in ("kohm", "kω", "kohms"):
@@ -131,6 +138,11 @@ def in_standard_units(name: str, kind: Kind, unit: str, values: Samples, file: s
         known = ", ".join([*_UNITS[kind], *(["kohm"] if kind == "eda" else [])])
         raise MediaError(f"{file}: channel {name!r} has unit {unit!r}: {kind} needs one of {known}")
     return values * _UNITS[kind][plain]
+
+
+def _plain(unit: str) -> str:
+    """Write a unit in lower case, and micro (the micro sign or the Greek letter) as u."""
+    return unit.strip().lower().replace("µ", "u").replace("μ", "u")
 
 
 def _channel(name: str, kind: Kind, unit: str, times: Samples, values: Samples, file: str) -> Channel:
@@ -145,16 +157,24 @@ def _channel(name: str, kind: Kind, unit: str, times: Samples, values: Samples, 
     rate = 1.0 / float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     if rate > MAX_RATE_HZ:
         raise MediaError(f"{file}: {rate:.0f} samples a second of {name!r}, limit {MAX_RATE_HZ:.0f}")
-    if len(times) and (count := (times[-1] - times[0]) * rate) > MAX_SAMPLES:  # gaps count: they will be filled
-        raise MediaError(f"{file}: {count:.0f} samples of {name!r}, limit {MAX_SAMPLES}: shorten the recording")
     return Channel(kind, name, times, converted, rate)
+
+
+def _check_samples(file: str, names: Sequence[str], counts: Sequence[float]) -> None:
+    for name, count in zip(names, counts, strict=True):
+        if count > MAX_SAMPLES:
+            raise MediaError(f"{file}: {count:.0f} samples of {name!r}, limit {MAX_SAMPLES}: shorten the recording")
+    if (total := sum(counts)) > MAX_TOTAL_SAMPLES:
+        raise MediaError(
+            f"{file}: {total:.0f} samples in {len(counts)} channels, limit {MAX_TOTAL_SAMPLES}: "
+            "shorten the recording or remove channels"
+        )
 
 
 def _unknown(file: str, names: Sequence[str]) -> MediaError:
     found = ", ".join(n for n in names if n)[:200] or "(none)"
-    return MediaError(
-        f"{file}: no known channel among {found}: {_CSV_FORM}, or use one of the names {', '.join(_NAMES)}"
-    )
+    known = ", ".join([*_NAMES, *_HEART_RATES])
+    return MediaError(f"{file}: no known channel among {found}: {_CSV_FORM}, or use one of the names {known}")
 
 
 # ---------------------------------------------------------------- CSV
@@ -166,12 +186,12 @@ def _read_csv(path: Path, start_s: float, end_s: float) -> list[Channel]:
     except UnicodeDecodeError as error:
         raise MediaError(f"{path.name}: not UTF-8 at byte {error.start}: save the table as UTF-8") from error
     rate, head = _rate_line(lines, path.name)
-    columns = [_COLUMN.fullmatch(cell) for cell in next(csv.reader(lines[head : head + 1]), [])]
+    _, columns = next(_rows(path.name, lines[head : head + 1], head + 1), (0, []))
     if len(columns) > MAX_CHANNELS:
         raise MediaError(f"{path.name}: {len(columns)} columns, limit {MAX_CHANNELS}: remove other channels")
-    names = [found["name"] if found else "" for found in columns]
-    units = [(found["unit"] or "") if found else "" for found in columns]
-    chosen = {i: kind for i, name in enumerate(names) if (kind := kind_of(name)) is not None}
+    heads = [_name_and_unit(cell) for cell in columns]
+    names, units = [name for name, _ in heads], [unit for _, unit in heads]
+    chosen = {i: kind for i, head in enumerate(heads) if (kind := kind_of(*head)) is not None}
     if not chosen:
         raise _unknown(path.name, names)
     clock = next((i for i, name in enumerate(names) if name.lower() in ("time", "timestamp")), None)
@@ -185,10 +205,32 @@ def _read_csv(path: Path, start_s: float, end_s: float) -> list[Channel]:
     else:
         times, cells = _times(table[:, 0], units[clock], path.name), table[:, 1:]
     span = slice(*np.searchsorted(times, [start_s, end_s]))
-    return [
+    channels = [
         _channel(names[i], kind, units[i], times[span], cells[span, column], path.name)
         for column, (i, kind) in enumerate(chosen.items())
     ]
+    # Gaps count: they will be filled.
+    counts = [(c.times_s[-1] - c.times_s[0]) * c.rate_hz if len(c.times_s) else 0.0 for c in channels]
+    _check_samples(path.name, [c.name for c in channels], counts)
+    return channels
+
+
+def _rows(file: str, lines: Sequence[str], first: int) -> Iterator[tuple[int, list[str]]]:
+    """Split lines into cells; each row comes with its number."""
+    reader = csv.reader(lines)
+    try:
+        yield from enumerate(reader, first)
+    except csv.Error as error:
+        raise MediaError(f"{file}:{first + reader.line_num - 1}: {error}: the table is damaged") from error
+
+
+def _name_and_unit(cell: str) -> tuple[str, str]:
+    """Split ``ecg [mV]`` or ``ecg (mV)``; the unit may be missing."""
+    cell = cell.strip()
+    start = max(cell.rfind("["), cell.rfind("("))
+    if start < 0 or not cell.endswith(("]", ")")):
+        return cell, ""
+    return cell[:start].rstrip(), cell[start + 1 : -1].strip()
 
 
 def _rate_line(lines: Sequence[str], file: str) -> tuple[float | None, int]:
@@ -221,7 +263,7 @@ def _times(column: Samples, unit: str, file: str) -> Samples:
 def _numbers(file: str, lines: Sequence[str], columns: Sequence[int], first: int) -> Samples:
     """Read columns as float64[N, columns]; empty cells become NaN."""
     rows = []
-    for number, cells in enumerate(csv.reader(lines), first):
+    for number, cells in _rows(file, lines, first):
         if not cells:
             continue
         try:
@@ -249,22 +291,27 @@ def _read_edf(path: Path, start_s: float, end_s: float) -> list[Channel]:
         raise MediaError(f"{path.name}: not a complete EDF file: {str(error)[:200]}") from error
     if not continuous:
         raise MediaError(f"{path.name}: an interrupted recording (EDF+D): save it as continuous EDF or as CSV")
-    chosen = [(signal, kind) for signal in signals if (kind := kind_of(signal.label)) is not None]
+    chosen = [(s, kind) for s in signals if (kind := kind_of(s.label, s.physical_dimension)) is not None]
     if not chosen:
         raise _unknown(path.name, [signal.label for signal in signals])
-    return [_edf_channel(signal, kind, start_s, min(end_s, file.duration), path.name) for signal, kind in chosen]
+    end_s = min(end_s, file.duration)
+    parts = [_part(signal, start_s, end_s, file.num_data_records, path.name) for signal, _ in chosen]
+    _check_samples(path.name, [signal.label for signal, _ in chosen], [last - first for first, last in parts])
+    return [_edf_channel(*channel, *part, path.name) for channel, part in zip(chosen, parts, strict=True)]
 
 
-def _edf_channel(signal: Any, kind: Kind, start_s: float, end_s: float, file: str) -> Channel:
+def _part(signal: Any, start_s: float, end_s: float, records: int, file: str) -> tuple[int, int]:
+    """Return the first sample of a span, and the one after its last."""
     rate = float(signal.sampling_frequency)
     if not 0 < rate <= MAX_RATE_HZ:
         raise MediaError(f"{file}: {rate:g} samples a second of {signal.label!r}, limit {MAX_RATE_HZ:.0f}")
-    last = int(np.ceil(end_s * rate))
-    first = min(last, int(np.ceil(start_s * rate)))
-    if last - first > MAX_SAMPLES:
-        raise MediaError(
-            f"{file}: {last - first} samples of {signal.label!r}, limit {MAX_SAMPLES}: shorten the recording"
-        )
+    # Records of 0.1 s make the duration inexact.
+    last = min(int(np.ceil(end_s * rate)), records * signal.samples_per_data_record)
+    return min(last, int(np.ceil(start_s * rate))), last
+
+
+def _edf_channel(signal: Any, kind: Kind, first: int, last: int, file: str) -> Channel:
+    rate = float(signal.sampling_frequency)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of channels without a range, whose values stay unscaled

@@ -108,7 +108,8 @@ class PhysiologyBranch(Branch):
     def read(self, clip: Clip, config: Any, *, file: Path | None = None, start_s: float = 0.0, person: int = 0) -> Clip:
         """Add the features of the clip's windows as ``clip.signals["physiology"]``."""
         if file is None:
-            quiet = NAME in clip.signals or NO_RECORDING in clip.warnings
+            said = (NO_RECORDING, EMPTY.format(""))
+            quiet = NAME in clip.signals or any(warning.endswith(said) for warning in clip.warnings)
             return clip if quiet else replace(clip, warnings=(*clip.warnings, NO_RECORDING))
         try:
             signal = body_signal(file, clip.duration_s, config.physiology, start_s)
