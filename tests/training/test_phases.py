@@ -104,6 +104,7 @@ def test_overlay(tmp_path: Path) -> None:
         ("micro_batch: 2", "micro_batch: 2\n    subset: {said/mir: 0.5}", "subset.said/mir"),
         ("micro_batch: 2", "micro_batch: 2\n    min_lr: 1.0e-5", "min_lr"),
         ("seed: 3", "seed: 3\norder: [second]", "must name every phase once"),
+        ("micro_batch: 2", "micro_batch: 2\n    workers: 2\n    balance: {}", "workers 2: balance changes the mixture"),
         ("lora: {r: 4, alpha: 8, dropout: 0.5}", "", "lora must be sized"),
         ("[speech_adapter, fusion, lora]", "[speech_encoder, fusion, lora]", "speech_encoder"),
     ],

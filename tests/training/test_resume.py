@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from nanoemox.training.command import run_train
 from nanoemox.types import RecipeError
@@ -32,6 +34,7 @@ def train(place: Path, recipe: str = "toy.yaml", model: str = "base", data: str 
 def test_the_same_run_is_resumed(place: Path) -> None:
     shutil.rmtree(place / "out/model")
     fields = yaml.safe_load(RECIPE) | {"log_every": 2, "keep_checkpoints": 1}  # these change no result
+    fields["phases"]["second"] |= {"save_every": 1, "workers": 1}
     (place / "quiet.yaml").write_text(yaml.safe_dump(fields))
     assert train(place, "quiet.yaml", resume=True)["seed"] == 3
     assert (place / "out/model/model.safetensors").is_file()
@@ -150,3 +153,14 @@ def test_a_manifest_may_name_another_corpus(place: Path) -> None:
     (place / "mine.yaml").write_text(yaml.safe_dump(fields))
     run_train(place / "mine.yaml", place / "data", place / "renamed", place / "base", max_steps=1, show=False)
     assert (place / "renamed/data/mine.jsonl").stat().st_size
+
+
+def test_workers_change_nothing(place: Path) -> None:
+    (place / "workers.yaml").write_text(RECIPE.replace("save_every: 2", "save_every: 2\n    workers: 2"))
+    trained = []
+    for recipe, out in (("toy.yaml", place / "alone"), ("workers.yaml", place / "together")):
+        run_train(place / recipe, place / "data", out, place / "base", features=place / "features", show=False)
+        trained.append(load_file(out / "second" / "adapters.safetensors"))
+    alone, together = trained
+    assert alone.keys() == together.keys()
+    assert all(torch.equal(alone[n], together[n]) for n in alone)

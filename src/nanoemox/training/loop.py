@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -199,6 +199,13 @@ class P2ETrainer(Trainer):
         processes = self.get_total_train_batch_size(args) // (batch * accumulation)
         return SortedWindows(self.train_dataset, batch, processes, accumulation)
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Start workers anew: threads of torch and of CUDA do not survive a fork."""
+        loader = super().get_train_dataloader()
+        if self.args.dataloader_num_workers:
+            loader.multiprocessing_context = "spawn"
+        return loader
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -286,6 +293,7 @@ def training_arguments(folder: Path, curriculum: Curriculum, phase: Phase) -> Tr
         save_total_limit=curriculum.keep_checkpoints,
         seed=curriculum.seed,
         remove_unused_columns=False,
+        dataloader_num_workers=phase.workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         # A batch may lack a modality; its adapter then gets no gradient on some ranks. Of LoRA every batch uses all.
         ddp_find_unused_parameters=phase.trainable != frozenset({"lora"}),

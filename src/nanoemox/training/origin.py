@@ -26,7 +26,7 @@ from nanoemox.types import RecipeError
 
 RUN: Final = "run.json"
 MEDIA: Final = "media.json"
-FREE_FIELDS: Final = frozenset({"fsdp", "log_every", "report_to", "keep_checkpoints", "save_every"})
+FREE_FIELDS: Final = frozenset({"fsdp", "log_every", "report_to", "keep_checkpoints", "save_every", "workers"})
 """Fields of a recipe that do not affect the result."""
 _FILES: Final = ("config.json", "templates.yaml", "tokenizer.json", "preprocessor_config.json")
 _NUMBERS: Final = 64

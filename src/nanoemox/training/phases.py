@@ -77,6 +77,7 @@ class Phase(Strict):
         weight_decay: Weight decay of matrices; vectors are not decayed.
         lora: Size of LoRA, if ``lora`` trains.
         save_every: Steps between checkpoints.
+        workers: Processes that read and collate the next samples, which pays beside a GPU; 0 does so in between steps.
         balance: Adaptive task weights; none by default.
         objective: The objective, a key of :data:`nanoemox.training.objectives.OBJECTIVES`.
         objective_settings: Fields of the objective.
@@ -102,6 +103,7 @@ class Phase(Strict):
     weight_decay: float = Field(0.05, ge=0)
     lora: Lora | None = None
     save_every: int = Field(500, ge=1)
+    workers: int = Field(0, ge=0, le=64)
     balance: Balance | None = None
     objective: str = "cross_entropy"
     objective_settings: dict[str, Any] = Field({})
@@ -117,6 +119,8 @@ class Phase(Strict):
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective {self.objective!r} is unknown: choose {', '.join(OBJECTIVES)}")
         self.build_objective()  # so that wrong settings are found before training starts
+        if self.workers and self.balance is not None:
+            raise ValueError(f"workers {self.workers}: balance changes the mixture on the way, so it must be 0")
         if self.replay and not self.start_from:
             raise ValueError(f"replay {self.replay} draws from earlier phases: name them in 'from'")
         for selector, weight in self.mixture.items():
