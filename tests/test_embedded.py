@@ -76,7 +76,7 @@ def test_without_small_the_command_of_make_demo_prints_its_answer_and_one_line()
     assert done.returncode == 0
     assert "sentiment" in done.stdout
     assert "mini read" in done.stdout
-    assert done.stderr == "answering with mini; a better model is one command away: nanoemox pull small\n"
+    assert done.stderr == "using mini; a better model is one command away: nanoemox pull small\n"
 
 
 def test_verbose_shows_library_messages() -> None:

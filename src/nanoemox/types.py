@@ -7,12 +7,13 @@ array beside its field. Letters: ``T`` frames, ``S`` waveform samples, ``H``/``W
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, BinaryIO, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,14 @@ def needs_extra(extra: str, what: str, error: type[NanoEmoXError] = NanoEmoXErro
         yield
     except ImportError as missing:
         raise error(f"{what} needs {missing.name}: pip install 'nanoemox[{extra}]'") from missing
+
+
+def check_output(option: str, file: Path, *endings: str) -> None:
+    """Raise if the name of a file to write is that of a folder, or of another kind of file, such as a user's clip."""
+    if os.path.isdir(file):
+        raise NanoEmoXError(f"{option} {file}: a folder: give a file in it that ends in {endings[0]}")
+    if file.suffix.lower() not in endings:
+        raise NanoEmoXError(f"{option} {file}: give a name that ends in {endings[0]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +212,7 @@ class MediaArrays:
     sample_rate_hz: int = SAMPLE_RATE_HZ
 
 
-ClipSource = Clip | MediaArrays | str | Path
+ClipSource = Clip | MediaArrays | str | Path | bytes | BinaryIO
 """What the engine answers questions about: a clip, arrays, or a file."""
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -19,12 +20,12 @@ import numpy as np
 import pytest
 
 from nanoemox import cli
-from nanoemox.cli.answer_files import json_line
 from nanoemox.cli.answer_inputs import expand
 from nanoemox.cli.answer_options import read_history
 from nanoemox.cli.answer_table import AnswerTable, path_cell
 from nanoemox.cli.render import card
 from nanoemox.inference.engine import Engine
+from nanoemox.printing import json_text
 from nanoemox.tasks import ALL_TASKS
 from nanoemox.types import Answer, NanoEmoXError, Reading, Think, Turn
 from tests.tiny import save_tiny
@@ -231,7 +232,7 @@ def test_two_writers_of_one_table(tmp_path: Path) -> None:
         with pytest.raises(NanoEmoXError, match="another nanoemox answer is writing it"):
             AnswerTable(path, ("eri",), {})
     with AnswerTable(path, ("eri",), {}) as table:
-        assert table.done == {"a"}
+        assert table.done == {str(Path("a").absolute())}
 
 
 def test_table_removed_by_another_writer_is_recreated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +248,7 @@ def test_table_removed_by_another_writer_is_recreated(tmp_path: Path, monkeypatc
     with AnswerTable(path, ("eri",), {}) as table:
         table.add(Path("a"), some_answers(1))
     with AnswerTable(path, ("eri",), {}) as table:
-        assert table.done == {"a"}
+        assert table.done == {str(Path("a").absolute())}
 
 
 def test_full_disk_leaves_complete_rows(tmp_path: Path) -> None:
@@ -276,7 +277,8 @@ def test_cells_contain_no_formulas_or_control_characters(tmp_path: Path, text: s
         table.add(Path(evil), [Answer(evil, "m", readings, warnings=(evil,))])
     (row,) = csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""))
     assert float(row["msa_valence"]) == -0.5
-    for name in ("path", "clip", "msa_label", "erg_reply", "warnings"):
+    assert row["path"].startswith(os.sep)
+    for name in ("clip", "msa_label", "erg_reply", "warnings"):
         assert row[name].startswith("'") or text.startswith("\t")
         assert not row[name].lstrip().startswith(("=", "+", "@", "-", "＝"))
     assert all(c.isprintable() or c in "\r\n" for c in path.read_text("utf-8"))
@@ -284,9 +286,84 @@ def test_cells_contain_no_formulas_or_control_characters(tmp_path: Path, text: s
 
 def test_json_lines_are_printable_and_equivalent() -> None:
     answer = Answer("\x1b\x9b\u2028\udcff😀.mp4", "m", {}, warnings=("\x85\u202e",))
-    line = json_line(answer)
+    line = json_text(answer.to_dict())
     assert line.isprintable()
     assert json.loads(line) == answer.to_dict()
+
+
+def test_a_clip_of_the_same_name_in_another_folder_is_another_clip(
+    run, model: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, other = tmp_path / "t.csv", tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folder / "voice1.wav", other / "voice0.wav")
+    args = ("--model", model, "--task", "msa", "--csv", table)
+    for place in (folder, other):
+        monkeypatch.chdir(place)
+        assert run("answer", "voice0.wav", *args).code == 0
+    rows = list(csv.DictReader(table.open(newline="")))
+    assert [r["path"] for r in rows] == [str(folder / "voice0.wav"), str(other / "voice0.wav")]
+    assert "1 clip(s) are in t.csv already" in run("answer", folder / "voice0.wav", *args).err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_output_cannot_show(model: str, folder: Path, encoding: str) -> None:
+    name = "ä 日本 😀.wav"
+    shutil.copy(folder / "voice0.wav", folder / name)
+    command = [sys.executable, "-m", "nanoemox", "answer", str(folder / name), "--model", model, "--task", "msa"]
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+    lines = subprocess.run([*command, "--json"], capture_output=True, env=env, check=True).stdout
+    assert json.loads(lines.decode("ascii"))["clip"] == name
+    assert b"Traceback" not in subprocess.run(command, capture_output=True, env=env, check=True).stderr
+
+
+def test_the_time_of_reading_counts(run, model: str) -> None:
+    (answer,) = run("answer", SAMPLE, "--model", model, "--task", "msa", "--json").objects
+    timing = answer["timing_s"]
+    assert timing["load"] > 0.01  # decoding alone takes more
+    assert timing["total"] == pytest.approx(sum(v for k, v in timing.items() if k != "total"), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("answer", "x.mp4", "--words", ""), "--words is empty"),
+        (("answer", "x.mp4", "--asr-model", "."), "--asr-model .: no directory of a Whisper model"),
+        (("answer", "--text", "hi", "--by", "utterance", "--face-index", 3), "combined with --by, --face-index"),
+        (("answer", "x.mp4", "--window", 3, "--by", "utterance"), "needs --every SECONDS, and then no --by utterance"),
+        (("pull", "small", "--dtype", "float16", "--words", "w.yaml"), "--dtype, --words: for authors alone"),
+        (("mcp", "--port", 9), "--port 9 needs --http"),
+        (("answer", "x.mp4", "--model", ""), "model '' is no name"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(run, tmp_path: Path, args: tuple, says: str) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"x")
+    done = run(*(tmp_path / a if a == "x.mp4" else a for a in args))
+    assert done.code == 2
+    assert says in done.err
+
+
+def test_an_interrupt_ends_an_agents_server_although_its_stdin_is_open(model: str) -> None:
+    command = [sys.executable, "-m", "nanoemox", "mcp", "--model", model]
+    hello = {
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}},
+    }  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        server.stdin.write(json.dumps(hello).encode() + b"\n")
+        server.stdin.flush()
+        assert json.loads(server.stdout.readline())["id"] == 1
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 130
+        assert b"Traceback" not in server.stderr.read()
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(run, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(b"x")
+    done = run("train", "p2e-mini", "--data-root", tmp_path, "--out", tmp_path / "clip.wav" / "out")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("nanoemox: ")
+    assert "Traceback" not in done.err
 
 
 def test_images_among_clips_and_a_silent_window(run, model: str, folder: Path, tmp_path: Path) -> None:

@@ -173,6 +173,24 @@ def test_a_full_device_fails_a_batch_but_not_its_clips(engine: Engine, monkeypat
         engine.decide(clips[0], ["predicate: Is the speaker glad?"])
 
 
+def test_a_file_its_bytes_and_an_open_file_are_one_clip(engine: Engine) -> None:
+    with SAMPLE.open("rb") as file:
+        answers = [engine.answer(source, ("msa",)).tasks for source in (SAMPLE, SAMPLE.read_bytes(), file)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_what_is_no_clip_is_named(engine: Engine, tmp_path: Path) -> None:
+    for source in (5, ["sample.mp4"]):
+        with pytest.raises(MediaError, match=f"{type(source).__name__} is no clip: give a file"):
+            engine.answer(source, ("msa",))  # type: ignore[arg-type]
+    (tmp_path / "a.mp4").write_text("x")
+    with (tmp_path / "a.mp4").open() as file, pytest.raises(MediaError, match="opened as text"):
+        engine.answer(file, ("msa",))  # type: ignore[arg-type]
+    silence = MediaArrays(waveform=np.zeros(16_000, np.float32))
+    with pytest.raises(MediaError, match=r"no sound \(.*silen.*\) and no subtitle"):
+        engine.answer(silence, ("msa",))
+
+
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_stream_pieces_join_to_the_answer(engine: Engine, task: str) -> None:
     for clip in (CLIPS["complete"], CLIPS["text only"]):
@@ -440,7 +458,7 @@ def test_arrays_and_text_are_answered_like_files(engine: Engine) -> None:
     )
     same(engine.answer(SAMPLE, ("msa",), text="x"), engine.answer(engine.load(SAMPLE, subtitle="x"), ("msa",)))
     for nothing in (None, MediaArrays()):
-        with pytest.raises(NanoEmoXError, match="no frames, no waveform and no subtitle"):
+        with pytest.raises(NanoEmoXError, match="no frames, no sound and no subtitle"):
             engine.answer(nothing, text=" ")
 
 

@@ -5,13 +5,14 @@ Exit codes: 0 success; 2 a user error or an unusable file, reported in one sente
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 import typer
 
 from nanoemox.cli import answering, data, evaluation, models, pull, rating, serving
-from nanoemox.cli.app import app
+from nanoemox.cli.app import app, is_unicode
 
 __all__ = ["answering", "app", "data", "evaluation", "main", "models", "pull", "rating", "serving"]
 
@@ -23,6 +24,9 @@ def main(args: list[str] | None = None) -> None:
     # (docs/performance.md).
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "1000"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not is_unicode(stream):
+            stream.reconfigure(errors="backslashreplace")  # a name that it cannot show must not end a long run
     try:
         app(args)
     except ValueError as error:
@@ -30,7 +34,15 @@ def main(args: list[str] | None = None) -> None:
 
         if not isinstance(error, NanoEmoXError):
             raise
-        from nanoemox.printing import one_line
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
 
-        typer.echo(f"nanoemox: {one_line(str(error))}", err=True)
-        sys.exit(2)
+
+def _fail(message: str) -> None:
+    from nanoemox.printing import one_line
+
+    typer.echo(f"nanoemox: {one_line(message)}", err=True)
+    sys.exit(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ from nanoemox.cli.answer_options import (
 )
 from nanoemox.cli.answer_request import AnswerRequest
 from nanoemox.cli.answer_table import AnswerTable, path_cell
+from nanoemox.cli.app import print_json
 from nanoemox.cli.render import progress_over, show_card, show_line, show_problems
-from nanoemox.printing import json_text
 from nanoemox.types import Answer, Clip, NanoEmoXError
 
 if TYPE_CHECKING:
@@ -171,16 +171,21 @@ def _whole_clips(
     engine: Any, paths: list[Path], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
     """Yield each path with its one answer, flagged as the last."""
+    from nanoemox.inference.answers import add_load
+
     sent: list[Path] = []
+    load_s: list[float] = []
 
     def clips() -> Iterator[Clip]:
         for path in paths:
+            begin = time.perf_counter()
             try:
                 clip = engine.load(path, **beside_clip(request, job), options=load_options(request))
             except NanoEmoXError as error:
                 job.problems[path] = _reason(error, path)
             else:
                 sent.append(path)
+                load_s.append(time.perf_counter() - begin)
                 if job.page is not None:
                     job.page.see(path, clip)
                 yield clip
@@ -194,7 +199,7 @@ def _whole_clips(
     for answer in answers:
         while sent[position] in job.problems:
             position += 1
-        yield sent[position], [answer], True
+        yield sent[position], [add_load(answer, load_s[position])], True
         position += 1
 
 
@@ -247,10 +252,4 @@ def _show_cards(_: Path, answers: list[Answer]) -> None:
 
 def _show_json(_: Path, answers: list[Answer]) -> None:
     for answer in answers:
-        sys.stdout.write(json_line(answer) + "\n")
-    sys.stdout.flush()
-
-
-def json_line(answer: Answer) -> str:
-    """Write an answer as one line of JSON without characters that control a terminal or end the line."""
-    return json_text(answer.to_dict())
+        print_json(answer.to_dict())

@@ -51,7 +51,8 @@ def check_request(request: AnswerRequest) -> AnswerJob:
     if request.where() is not None and request.csv is None:
         raise NanoEmoXError("--ray writes a table that can be resumed: name it with --csv FILE")
     if request.window_s is not None and request.every_s is None:
-        raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS")
+        instead = ", and then no --by utterance" if request.by == "utterance" else ""
+        raise NanoEmoXError(f"--window {request.window_s:g} needs --every SECONDS{instead}")
     if request.every_s is not None:
         try:
             check_windows(request.every_s, window_s_of(request))
@@ -63,6 +64,10 @@ def check_request(request: AnswerRequest) -> AnswerJob:
         raise NanoEmoXError(f"--by {request.by!r} is unknown: choose window or utterance")
     if request.by == "utterance" and request.every_s is not None:
         raise NanoEmoXError("--by utterance and --every exclude each other: choose one")
+    if request.words is not None and not request.words.strip():
+        raise NanoEmoXError("--words is empty: give auto, none, or the words")
+    if request.asr_model is not None and not (Path(request.asr_model).expanduser() / "config.json").is_file():
+        raise NanoEmoXError(f"--asr-model {request.asr_model}: no directory of a Whisper model")
     if request.face_vectors is not None and not request.face_vectors.is_file():
         raise NanoEmoXError(f"--face-vectors {request.face_vectors}: no such file")
     if request.face_index < 0:
@@ -88,6 +93,9 @@ def check_words_alone(named: Sequence[Source], request: AnswerRequest) -> None:
         "--words": request.words,
         "--face-vectors": request.face_vectors,
         "--ray": request.where(),
+        "--by": None if request.by == "window" else request.by,
+        "--asr-model": request.asr_model,
+        "--face-index": request.face_index or None,
     }
     wrong = [*(["clips"] if named else []), *(name for name, value in given.items() if value is not None)]
     if wrong:

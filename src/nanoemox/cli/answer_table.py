@@ -192,8 +192,8 @@ def columns(tasks: Sequence[str]) -> list[str]:
 
 
 def path_cell(path: Path | str) -> str:
-    """Write a path or URI as one printable line, control characters and undecodable bytes escaped."""
-    return no_formula(escaped(str(path)))
+    """Write the absolute path, or a URI, as one printable line, control characters and undecodable bytes escaped."""
+    return no_formula(escaped(path if isinstance(path, str) else os.path.abspath(path)))
 
 
 def _cell(value: Any) -> Any:

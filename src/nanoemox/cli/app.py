@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final, TextIO, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -140,8 +140,13 @@ def print_text(text: str, *, err: bool = False) -> None:
 
 
 def print_json(value: object, indent: int | None = None) -> None:
-    """Print JSON."""
-    typer.echo(json_text(value, indent))
+    """Print JSON, in ASCII on a terminal or into a pipe that has no Unicode."""
+    typer.echo(json_text(value, indent, ascii_only=not is_unicode(sys.stdout)))
+
+
+def is_unicode(stream: TextIO) -> bool:
+    """Return whether a stream can write every character."""
+    return (stream.encoding or "utf-8").lower().replace("_", "-").startswith("utf")
 
 
 class TerminalLog(logging.Handler):

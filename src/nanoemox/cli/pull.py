@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,8 +17,10 @@ def pull(
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="authors: you accept the licences that a pull without it shows.")
     ] = False,
-    dtype: Annotated[str, typer.Option(help="authors: float16, bfloat16 or float32.")] = "float16",
-    max_shard_size: Annotated[str, typer.Option(help="authors: limit of one file, such as 2GB.")] = "2GB",
+    dtype: Annotated[str | None, typer.Option(help="authors: float16, bfloat16 or float32. [default: float16]")] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="authors: limit of one file, such as 500MB. [default: 2GB]")
+    ] = None,
     words: Annotated[
         Path | None, typer.Option(help="authors: templates.yaml with the words that the weights were trained with.")
     ] = None,
@@ -31,15 +33,21 @@ def pull(
     from functools import partial
 
     from nanoemox.cli.render import bytes_progress
+    from nanoemox.types import NanoEmoXError
     from nanoemox.weights.home import AUTHORS
 
     say = partial(print_text, err=True)
+    options: dict[str, Any] = {"accept_licence": accept_licence, "dtype": dtype, "max_shard_size": max_shard_size}
+    options |= {"words": words, "lock": lock}
+    given = {option: value for option, value in options.items() if value}
+    if name != AUTHORS and given:
+        wrong = ", ".join(f"--{option.replace('_', '-')}" for option in given)
+        raise NanoEmoXError(f"{wrong}: for {AUTHORS} alone, not for {name}: leave it out")
     if name == AUTHORS:
         from nanoemox.weights.authors import AuthorsOptions, pull_authors
 
-        options = AuthorsOptions(accept_licence, dtype, max_shard_size, words, lock, force)
         with bytes_progress() as progress:
-            model = pull_authors(options, tell=say, progress=progress)
+            model = pull_authors(AuthorsOptions(force=force, **given), tell=say, progress=progress)
     else:
         from nanoemox.weights.pull import pull as pull_model
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -84,12 +86,16 @@ def mcp(
         typer.Option(help="Folder whose clips agents may name; repeatable. [default: the current one]"),
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Streamable HTTP on loopback in place of stdio.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 takes a free one.")] = 8001,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="With --http: port; 0 takes a free one. [default: 8001]")
+    ] = None,
     max_seconds: MaxSecondsOption = 600.0,
 ) -> None:
     """Serve the six answers, free questions and replies to agents, over the Model Context Protocol."""
-    from nanoemox.types import needs_extra
+    from nanoemox.types import NanoEmoXError, needs_extra
 
+    if port is not None and not http:
+        raise NanoEmoXError(f"--port {port} needs --http")
     with needs_extra("serve", "mcp"):
         from nanoemox.serving.agents import build_server, serve_http
         from nanoemox.serving.limits import Limits
@@ -101,8 +107,10 @@ def mcp(
     server = build_server(Engine.from_pretrained(model, device=device), folders, Limits(duration_s=max_seconds))
     if http:
         # stdout is free here; over stdio it belongs to the protocol.
-        serve_http(server, port, print_text)
+        serve_http(server, 8001 if port is None else port, print_text)
     else:
+        # The protocol reads stdin in a thread that nothing wakes, so an interrupt cannot wait for it.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         server.run("stdio")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
@@ -79,6 +80,12 @@ def _coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tu
     seen_s = min(clip.duration_s, steps * config.speech.window_s)
     warning = coverage_warning(clip.duration_s, seen_s)
     return () if warning is None or warning in clip.warnings else (warning,)
+
+
+def add_load(answer: Answer, seconds: float) -> Answer:
+    """Add the time of reading a clip that was read before it was answered about."""
+    longer = {key: round(answer.timing_s[key] + seconds, 4) for key in ("load", "total")}
+    return replace(answer, timing_s={**answer.timing_s, **longer})
 
 
 def answer_in_batches(

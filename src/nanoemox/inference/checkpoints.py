@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from pathlib import Path
@@ -78,7 +79,7 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
     if path_or_id in PULLABLE and not Path(wanted).is_dir():
         raise CheckpointError(f"{wanted} is not on this machine yet: run nanoemox pull {wanted}")
     if path_or_id is None and shipped_model(SMALL) is not None:
-        _log.warning("answering with %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
+        _tell_of_small()
     if path_or_id is None or (path_or_id == EMBEDDED and not Path(EMBEDDED).is_dir()):
         embedded = shipped_model(EMBEDDED)
         if embedded is None:
@@ -87,6 +88,10 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
                 "(in Python: Engine.from_pretrained(...))"
             )
         return str(embedded), EMBEDDED, True
+    if not str(path_or_id).strip():
+        raise CheckpointError(
+            f"model {str(path_or_id)!r} is no name: give {', '.join(PULLABLE)}, {EMBEDDED} or a directory"
+        )
     folder = Path(path_or_id).expanduser()
     if folder.is_dir():
         if missing := _missing(folder):
@@ -96,6 +101,12 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
     if isinstance(path_or_id, str) and _HUB_ID.fullmatch(path_or_id):
         return path_or_id, path_or_id, False
     raise CheckpointError(f"{path_or_id}: no such model directory, and not a hub id of the form owner/name")
+
+
+@functools.cache
+def _tell_of_small() -> None:
+    """Log once that there is a better model."""
+    _log.warning("using %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
 
 
 def _missing(folder: Path) -> list[str]:

@@ -309,7 +309,9 @@ class Engine:
 
     def _read(self, source: ClipSource | None, text: str | None = None, history: Sequence[Turn] = ()) -> Clip:
         """Make one clip of a source, words and history; the latter two replace those of the source."""
-        if isinstance(source, str | Path):
+        if source is not None and not isinstance(source, Clip | MediaArrays):
+            if not isinstance(source, str | Path | bytes) and not hasattr(source, "read"):
+                raise MediaError(f"{type(source).__name__} is no clip: give a file, its bytes, MediaArrays or a Clip")
             return self.load(source, subtitle=text, history=history)
         words = (text or "").strip() or None
         if isinstance(source, Clip):

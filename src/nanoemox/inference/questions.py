@@ -254,8 +254,8 @@ def _from_object(given: Mapping[str, Any]) -> Question:
     form, instructions, name = given.get("type"), given.get("instructions"), given.get("name")
     if form not in FORMS or not isinstance(instructions, str) or not isinstance(name, str | None):
         raise NanoEmoXError(
-            f"question {name or instructions!r}: needs type ({', '.join(FORMS)}) and instructions as text, and may "
-            "have a name"
+            f"question {name or instructions or dict(given)!r}: needs type ({', '.join(FORMS)}) and instructions as "
+            "text, and may have a name"
         )
     fields = {"predicate": (), "choice": ("choices",), "score": ("levels",)}[form]
     if unknown := sorted(set(given) - {"type", "instructions", "name", *fields}):

@@ -10,6 +10,7 @@ truncated or damaged files give what can be read and a warning.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,8 @@ def clip_from_arrays(
         warnings += lost
         seconds = max(seconds, np.shape(waveform)[-1] / sample_rate_hz)
     if picked is None and sound is None and not subtitle:
-        raise MediaError(f"{name}: no frames, no waveform and no subtitle: give at least one of them")
+        silent = f" ({'; '.join(warnings)})" if warnings else ""
+        raise MediaError(f"{name}: no frames, no sound{silent} and no subtitle: give at least one of them")
     return Clip(name, picked, times, sound, seconds, fps, subtitle, tuple(history), warnings=tuple(warnings))
 
 
@@ -167,6 +169,8 @@ def _check_source(source: Source, path: Path | None, name: str, max_bytes: int) 
             raise MediaError(f"{name}: no such file")
         if not path.is_file():
             raise MediaError(f"{name}: not a file")
+    if isinstance(source, io.TextIOBase):
+        raise MediaError(f"{name}: a file opened as text: open it with mode 'rb'")
     size = path.stat().st_size if path else len(source) if isinstance(source, bytes) else None
     if size == 0:
         raise MediaError(f"{name}: the file is empty (0 bytes)")

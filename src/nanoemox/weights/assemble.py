@@ -161,7 +161,10 @@ def _places(recipe: ModelRecipe, sources: dict[str, str], random: bool) -> tuple
     for part in recipe.parts():
         source = sources.get(part) or recipe.backbones.get(part)
         if source is None and not (random and "encoder" in recipe.section(part)):
-            raise CheckpointError(f"the recipe names no backbone for {part}: give --{option(part)} DIRECTORY_OR_ID")
+            sizes = " (--random takes the sizes from there)" if random else ""
+            raise CheckpointError(
+                f"the recipe names no backbone for {part}: give --{option(part)} DIRECTORY_OR_ID{sizes}"
+            )
         here = source is not None and Path(source).expanduser().exists()
         places[part] = locate(source) if source is not None and (here or not random) else None
     if surplus := sorted(set(sources) - set(places)):

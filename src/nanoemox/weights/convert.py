@@ -196,7 +196,7 @@ def read_official(files: Sequence[Path]) -> Official:
 def _load(file: Path) -> tuple[Mapping[str, Tensor], int | None]:
     """Return the state of one file, and LoRA's alpha if the file has it."""
     if not file.is_file():
-        raise CheckpointError(f"{file}: no such file")
+        raise CheckpointError(f"{file}: {'a folder, not a file' if file.is_dir() else 'no such file'}")
     state, whole = load_torch(file, "model")
     return state, _find_alpha(whole.get("config"))
 
