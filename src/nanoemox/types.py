@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -212,8 +212,8 @@ class MediaArrays:
     sample_rate_hz: int = SAMPLE_RATE_HZ
 
 
-ClipSource = Clip | MediaArrays | str | Path | bytes | BinaryIO
-"""What the engine answers questions about: a clip, arrays, or a file."""
+ClipSource = Clip | MediaArrays | str | Path | bytes | BinaryIO | Callable[[], Clip]
+"""What the engine answers questions about: a clip, arrays, a file, or a function that reads a clip."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import wave
 from dataclasses import replace
 from fractions import Fraction
@@ -137,7 +138,24 @@ def test_many_is_lazy(engine: Engine) -> None:
     answers = engine.answer_many(clips(), ("msa",), batch_size=2)
     assert not taken
     next(answers)
-    assert taken == [0, 1]
+    assert taken == [0, 1, 2, 3]  # a batch, and one that is read meanwhile
+    answers.close()
+
+
+def test_the_next_batch_is_read_while_one_is_answered(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, was_read = engine.model.encode, threading.Event()
+
+    def encode(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert was_read.wait(60)
+        return whole(media)
+
+    def second() -> Clip:
+        was_read.set()
+        return CLIPS["history"]
+
+    monkeypatch.setattr(engine.model, "encode", encode)
+    answers = list(engine.answer_many([CLIPS["complete"], second], ("msa",), batch_size=1))
+    assert [a.clip for a in answers] == ["noise-1", "noise-2"]
 
 
 def test_many_goes_on_past_a_bad_clip(engine: Engine, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from nanoemox import __version__
@@ -17,7 +17,7 @@ from nanoemox.data.ranks import processes
 from nanoemox.inference.engine import Engine
 from nanoemox.model.processing import Ask
 from nanoemox.tasks import TASKS
-from nanoemox.types import Clip, NanoEmoXError
+from nanoemox.types import Clip
 from nanoemox.weights.digests import component_digests, weights_digest
 
 
@@ -40,37 +40,24 @@ class EngineAnswerer:
 
     def answer(self, benchmark: Benchmark, samples: Sequence[Sample]) -> list[Reply]:
         """Answer a batch of clips together."""
-        replies: list[Reply | None] = [None] * len(samples)
-        loaded: list[tuple[int, Clip, float]] = []
-        for i, sample in enumerate(samples):
-            begin = time.perf_counter()
-            try:
-                loaded.append((i, self._clip(sample), time.perf_counter() - begin))
-            except NanoEmoXError as error:
-                replies[i] = Reply(prompt=self._prompt(benchmark, sample), error=str(error))
-        bad: dict[int, str] = {}
-        task = benchmark.question
-        answers = list(
-            self.engine.answer_many(
-                [clip for _, clip, _ in loaded],
-                (task,),
-                benchmark.labels if TASKS[task].closed else None,
-                batch_size=max(1, len(loaded)),
-                on_error=lambda position, error: bad.update({position: str(error)}),
-            )
+        task, bad = benchmark.question, dict[int, str]()
+        answers = self.engine.answer_many(
+            [partial(self._clip, sample) for sample in samples],
+            (task,),
+            benchmark.labels if TASKS[task].closed else None,
+            batch_size=max(1, len(samples)),
+            on_error=lambda i, error: bad.update({i: str(error)}),
         )
-        given = iter(answers)
-        for position, (i, _, load_s) in enumerate(loaded):
-            prompt = self._prompt(benchmark, samples[i])
-            if position in bad:
-                replies[i] = Reply(prompt=prompt, error=bad[position])
+        given, replies = iter(list(answers)), []
+        for i, sample in enumerate(samples):
+            prompt = self._prompt(benchmark, sample)
+            if i in bad:
+                replies.append(Reply(prompt=prompt, error=bad[i]))
                 continue
             answer = next(given)
             reading = answer.tasks[task]
-            timing = dict(answer.timing_s) | {"load": round(load_s, 4)}
-            timing["total"] = round(sum(v for k, v in timing.items() if k != "total"), 4)
-            replies[i] = Reply(reading.raw, reading.to_dict(), prompt, timing_s=timing)
-        return [reply for reply in replies if reply is not None]
+            replies.append(Reply(reading.raw, reading.to_dict(), prompt, timing_s=dict(answer.timing_s)))
+        return replies
 
     def _clip(self, sample: Sample) -> Clip:
         clip = clip_of(sample, self.data_root, self.engine.load)

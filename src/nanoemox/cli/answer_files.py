@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,36 +171,21 @@ def _whole_clips(
     engine: Any, paths: list[Path], request: AnswerRequest, job: AnswerJob
 ) -> Iterator[tuple[Path, list[Answer], bool]]:
     """Yield each path with its one answer, flagged as the last."""
-    from nanoemox.inference.answers import add_load
 
-    sent: list[Path] = []
-    load_s: list[float] = []
-
-    def clips() -> Iterator[Clip]:
-        for path in paths:
-            begin = time.perf_counter()
-            try:
-                clip = engine.load(path, **beside_clip(request, job), options=load_options(request))
-            except NanoEmoXError as error:
-                job.problems[path] = _reason(error, path)
-            else:
-                sent.append(path)
-                load_s.append(time.perf_counter() - begin)
-                if job.page is not None:
-                    job.page.see(path, clip)
-                yield clip
+    def load(path: Path) -> Clip:
+        clip: Clip = engine.load(path, **beside_clip(request, job), options=load_options(request))
+        if job.page is not None:
+            job.page.see(path, clip)
+        return clip
 
     def failed(i: int, error: NanoEmoXError) -> None:
-        job.problems[sent[i]] = _reason(error, sent[i])
+        job.problems[paths[i]] = _reason(error, paths[i])
 
-    options = answer_options(request)
-    answers = engine.answer_many(clips(), job.tasks, job.labels, options=options, on_error=failed)
-    position = 0
+    clips = (partial(load, path) for path in paths)
+    answers = engine.answer_many(clips, job.tasks, job.labels, options=answer_options(request), on_error=failed)
+    left = iter(paths)
     for answer in answers:
-        while sent[position] in job.problems:
-            position += 1
-        yield sent[position], [add_load(answer, load_s[position])], True
-        position += 1
+        yield next(path for path in left if path not in job.problems), [answer], True
 
 
 def _timelines(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 
@@ -17,6 +18,11 @@ from nanoemox.model.configuration import NanoEmoXConfig
 from nanoemox.types import Answer, Clip, NanoEmoXError
 
 Source = TypeVar("Source")
+ReadClip = tuple[Clip, float]
+"""A clip, and the seconds that reading it took."""
+OnError = Callable[[int, NanoEmoXError], None]
+READERS: Final = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""Threads that read clips; decoders release the interpreter lock."""
 
 
 def answer_batch(batch: ClipBatch, name: str, load_s: Sequence[float]) -> list[Answer]:
@@ -82,35 +88,36 @@ def _coverage(clip: Clip, config: NanoEmoXConfig, branches: Sequence[str]) -> tu
     return () if warning is None or warning in clip.warnings else (warning,)
 
 
-def add_load(answer: Answer, seconds: float) -> Answer:
-    """Add the time of reading a clip that was read before it was answered about."""
-    longer = {key: round(answer.timing_s[key] + seconds, 4) for key in ("load", "total")}
-    return replace(answer, timing_s={**answer.timing_s, **longer})
-
-
 def answer_in_batches(
-    answer: Callable[[Sequence[Source]], list[Answer]],
+    read: Callable[[Source], ReadClip],
+    answer: Callable[[Sequence[ReadClip]], list[Answer]],
     sources: Iterator[Source],
     batch_size: int,
-    on_error: Callable[[int, NanoEmoXError], None] | None,
+    on_error: OnError | None,
 ) -> Iterator[Answer]:
-    """Answer about many sources, lazily and in order.
+    """Answer about many sources, lazily and in order; while a batch is answered the next one is read in threads.
 
     Args:
-        answer: Answers a batch; one bad source may fail all of it.
+        read: Reads one source.
+        answer: Answers about a batch; one bad clip may fail all of it.
         sources: The clips.
         batch_size: Clips per batch.
         on_error: Called with position and error of each source that is left out; None raises instead.
     """
     numbered = enumerate(sources)
-    while batch := list(islice(numbered, batch_size)):
-        try:
-            answers = answer([source for _, source in batch])
-        except NanoEmoXError:
-            if on_error is None:
-                raise
-            answers = _answer_each(answer, batch, on_error)
-        yield from answers
+    pool = ThreadPoolExecutor(READERS, "nanoemox-read")
+
+    def start() -> list[tuple[int, Future[ReadClip]]]:
+        return [(i, pool.submit(read, source)) for i, source in islice(numbered, batch_size)]
+
+    try:
+        batch = start()
+        while batch:
+            following = start()
+            yield from _answer_batch(answer, batch, on_error)
+            batch = following
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -125,16 +132,29 @@ def memory_as_error() -> Iterator[None]:
         ) from None
 
 
-def _answer_each(
-    answer: Callable[[Sequence[Source]], list[Answer]],
-    batch: Sequence[tuple[int, Source]],
-    on_error: Callable[[int, NanoEmoXError], None],
+def _answer_batch(
+    answer: Callable[[Sequence[ReadClip]], list[Answer]],
+    batch: Sequence[tuple[int, Future[ReadClip]]],
+    on_error: OnError | None,
 ) -> list[Answer]:
-    """Answer one by one after a batch failed, so that one bad source does not fail the others."""
-    answers = []
-    for i, source in batch:
+    """Answer about a batch; if that fails, about one clip after another, so that a bad one does not fail the others."""
+    clips: list[tuple[int, ReadClip]] = []
+    for i, future in batch:
         try:
-            answers += answer([source])
+            clips.append((i, future.result()))
+        except NanoEmoXError as error:
+            if on_error is None:
+                raise
+            on_error(i, error)
+    try:
+        return answer([clip for _, clip in clips]) if clips else []
+    except NanoEmoXError:
+        if on_error is None:
+            raise
+    answers = []
+    for i, clip in clips:
+        try:
+            answers += answer([clip])
         except NanoEmoXError as error:
             on_error(i, error)
     return answers

@@ -197,7 +197,7 @@ class Engine:
             MediaError: The clip cannot be read or holds nothing that this model can use.
             NanoEmoXError: Unknown task, or labels that fit none.
         """
-        return self._answer([clip], make_plan(tasks, labels, options), text, history)[0]
+        return self._answer(clip, make_plan(tasks, labels, options), text, history)
 
     def decide(
         self,
@@ -251,14 +251,16 @@ class Engine:
     ) -> Iterator[Answer]:
         """Answer about many clips, lazily and in order; arguments as in :meth:`answer`.
 
-        ``batch_size`` clips are read ahead and run together; the answers are those of one clip at a time. A clip that
-        cannot be answered raises; given ``on_error``, it is left out and ``on_error(position, error)`` is called.
+        ``batch_size`` clips run together, while as many are read ahead in threads; the answers are those of one clip
+        at a time. A clip may also be a function that reads it. One that cannot be answered raises; given ``on_error``,
+        it is left out and ``on_error(position, error)`` is called.
         """
         plan = make_plan(tasks, labels, options)
         config = self.processor.config
         if any(branch.dependence(config) for branch in present(config).values()):
             batch_size = 1
-        return answer_in_batches(partial(self._answer, plan=plan), iter(clips), max(1, batch_size), on_error)
+        answer = partial(self._answer_read, plan=plan)
+        return answer_in_batches(self._timed_read, answer, iter(clips), max(1, batch_size), on_error)
 
     def timeline(self, path: str | Path, options: TimelineOptions | None = None) -> Iterator[Answer]:
         """Answer along a long clip, lazily: one answer per window or utterance, with ``span_s`` set.
@@ -283,7 +285,7 @@ class Engine:
             try:
                 how = replace(options.load, hear=segment.hear)
                 clip = load(subtitle=segment.subtitle, span_s=segment.span, options=how)
-                answer = self._answer([clip], plan)[0]
+                answer = self._answer(clip, plan)
             except MediaError as error:
                 answer = no_answer(path, self.name, error)
             yield segment.place(answer)
@@ -309,6 +311,8 @@ class Engine:
 
     def _read(self, source: ClipSource | None, text: str | None = None, history: Sequence[Turn] = ()) -> Clip:
         """Make one clip of a source, words and history; the latter two replace those of the source."""
+        if callable(source):
+            source = source()
         if source is not None and not isinstance(source, Clip | MediaArrays):
             if not isinstance(source, str | Path | bytes) and not hasattr(source, "read"):
                 raise MediaError(f"{type(source).__name__} is no clip: give a file, its bytes, MediaArrays or a Clip")
@@ -334,17 +338,20 @@ class Engine:
         return self._with_branches(clip)
 
     def _answer(
-        self,
-        sources: Sequence[ClipSource | None],
-        plan: Plan,
-        text: str | None = None,
-        history: Sequence[Turn] = (),
-    ) -> list[Answer]:
-        """Answer about some clips together; all seconds but those of loading are shared out evenly."""
-        clips, load_s = [], []
-        for source in sources:
-            begin = time.perf_counter()
-            clips.append(self._read(source, text, history))
-            load_s.append(time.perf_counter() - begin)
+        self, source: ClipSource | None, plan: Plan, text: str | None = None, history: Sequence[Turn] = ()
+    ) -> Answer:
+        """Answer about one clip."""
+        return self._answer_read([self._timed_read(source, text, history)], plan)[0]
+
+    def _timed_read(
+        self, source: ClipSource | None, text: str | None = None, history: Sequence[Turn] = ()
+    ) -> tuple[Clip, float]:
+        begin = time.perf_counter()
+        clip = self._read(source, text, history)
+        return clip, time.perf_counter() - begin
+
+    def _answer_read(self, clips: Sequence[tuple[Clip, float]], plan: Plan) -> list[Answer]:
+        """Answer about some clips together; all seconds but those of reading are shared out evenly."""
         with memory_as_error():
-            return answer_batch(ClipBatch(self.model, self.processor, clips, plan), self.name, load_s)
+            batch = ClipBatch(self.model, self.processor, [clip for clip, _ in clips], plan)
+            return answer_batch(batch, self.name, [seconds for _, seconds in clips])
