@@ -46,8 +46,7 @@ def evaluating(address: str, data_root: Path, out: Path, **options: Any) -> Eval
         data_root=data_root,
         out=out,
         model=f"{address}#m",
-        batch=2,
-        **{"remote": remote} | options,
+        **{"remote": remote, "batch": 2} | options,
     )
 
 
@@ -170,6 +169,44 @@ def test_redundant_rows_send_no_requests(data_root: Path, tmp_path: Path, monkey
         assert (out / "baselines" / name / "predictions.jsonl").read_text() == own.read_text()
         assert found[name]["metrics"] == found[f"{fake.address}#m"]["metrics"]
         assert "a copy of the model's" in found[name]["notes"][-1]
+
+
+def test_run_without_a_connection_stops_early(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, calls = Endpoint.complete, []
+
+    def counting(self: Endpoint, *args: Any) -> Any:
+        calls.append(1)
+        return usual(self, *args)
+
+    monkeypatch.setattr(Endpoint, "complete", counting)
+    with pytest.raises(NanoEmoXError, match=r"3 calls failed in a row.*ConnectError.*--again"):
+        evaluate_run(evaluating("openai:http://127.0.0.1:1/v1", data_root, tmp_path, batch=1))
+    assert len(calls) == 3
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_command_without_any_answer_exits_with_2(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(reply: Says, *more: str) -> tuple[object, str, str]:
+        fake.reply = lambda _: reply
+        args = ["evaluate", "--benchmarks", "meld", "--data-root", data_root, "--out", tmp_path / "run"]
+        with pytest.raises(SystemExit) as done:
+            main([*map(str, args), "--model", f"{fake.address}#m", "--modalities", "text", *more])
+        said = capsys.readouterr()
+        return done.value.code, said.out, said.err.splitlines()[-1] if said.err else ""
+
+    with serve(lambda _: Says()) as fake:
+        code, out, err = run(Says("too\nbad", status=400))
+        assert code == 2
+        assert "| majority | 5 | 0 |" in out
+        assert "meld: the model answered no clip; the first reason: openai:" in err
+        assert "status 400" in err
+        assert "--again" in err
+        code, out, _ = run(Says("too bad", status=400), "--json")
+        assert code == 2
+        assert len(json.loads(out)["benchmarks"]["meld"]["unanswered"]) == 5
+        assert run(Says("joy"), "--again")[::2] == (0, "")
 
 
 def test_order_sensitivity_needs_two_answers_per_clip(data_root: Path, tmp_path: Path) -> None:

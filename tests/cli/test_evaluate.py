@@ -258,6 +258,42 @@ def test_the_command_prints_the_report(
 
 
 @pytest.mark.parametrize(
+    ("benchmarks", "said"),
+    [
+        ("", "--benchmarks is empty: name some of mer-unibench, intent, all, mer2023, "),
+        (" ,", "--benchmarks is empty"),
+        ("meld,nosuch", "unknown benchmark 'nosuch'; there are mer2023, "),
+    ],
+)
+def test_mistaken_benchmarks_leave_no_run(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], benchmarks: str, said: str
+) -> None:
+    out = tmp_path / "run"
+    args = ["evaluate", "--benchmarks", benchmarks, "--data-root", data_root, "--out", out, "--model", "/nowhere"]
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in args])
+    assert done.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_file_is_no_run(data_root: Path, tmp_path: Path, model: Path) -> None:
+    clip = tmp_path / "tone.wav"
+    clip.write_bytes(b"clip")
+    with pytest.raises(NanoEmoXError, match=r"--out .*tone\.wav: a file: give a folder"):
+        evaluate_run(request(model, data_root, clip))
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "report.md", "report.html", "predictions.jsonl"])
+def test_files_of_other_origin_are_not_overwritten(model: Path, data_root: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine", "utf-8")
+    with pytest.raises(NanoEmoXError, match=rf"holds a {name} but no run.json: give another --out"):
+        evaluate_run(request(model, data_root, tmp_path))
+    assert (tmp_path / name).read_text("utf-8") == "mine"
+    assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("run.json", "[]", "run.json: not written by this package"),

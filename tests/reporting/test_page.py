@@ -304,6 +304,48 @@ def test_the_command(folders: list[Path], tmp_path: Path, capsys: pytest.Capture
     assert (code, err.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "remedy"),
+    [
+        ("--out", "talk.mp4", "ends in .html"),
+        ("--latex", "tone.wav", "ends in .tex"),
+        ("--latex", "metrics.json", "ends in .tex"),
+        ("--out", "x" * 300 + ".mp4", "ends in .html"),
+    ],
+)
+def test_a_file_of_another_kind_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, name: str, remedy: str
+) -> None:
+    file = tmp_path / name
+    if len(name) < 255:
+        file.write_bytes(b"clip")
+    with pytest.raises(SystemExit) as done:
+        main(["report", str(tmp_path / "nowhere"), option, str(file)])
+    err = capsys.readouterr().err
+    assert (done.value.code, err.count("\n")) == (2, 1)
+    assert f"{option} {file}: give a name that {remedy}" in err  # before the run is looked for
+    assert len(name) > 255 or file.read_bytes() == b"clip"
+
+
+@pytest.mark.parametrize(("option", "ending"), [("--out", ".html"), ("--latex", ".tex")])
+def test_outputs_that_cannot_be_written_are_named(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, ending: str
+) -> None:
+    def run(file: Path) -> str:
+        with pytest.raises(SystemExit) as done:
+            main(["report", str(folders[1]), option, str(file)])
+        err = capsys.readouterr().err
+        assert (done.value.code, err.count("\n")) == (2, 1)
+        assert "partial" not in err
+        return err
+
+    for name in ("plain", f"dir{ending}"):
+        (tmp_path / name).mkdir()
+        assert f"{option} {tmp_path / name}: a folder: give a file in it that ends in {ending}" in run(tmp_path / name)
+    long = tmp_path / f"{'x' * 250}{ending}"
+    assert f"{long}: File name too long" in run(long)
+
+
 CHROMIUM = os.environ.get("NANOEMOX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 

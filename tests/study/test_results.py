@@ -135,6 +135,27 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_export_overwrites_neither_clips_nor_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = small(tmp_path)
+    table = study.rename(tmp_path / "study.csv")
+    clip = tmp_path / "tone.wav"
+    clip.write_bytes(b"clip")
+    (tmp_path / "tables.csv").mkdir()
+    for path, said in (
+        (clip, "give a name that ends in .csv"),
+        (tmp_path / "tables.csv", "a folder: give a file in it"),
+        (table, "is the study itself: give another name"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["rate", "--out", str(table), "--export", str(path)])
+        err = capsys.readouterr().err
+        assert (end.value.code, err.count("\n")) == (2, 1)
+        assert f"--export {path}" in err
+        assert said in err
+    assert clip.read_bytes() == b"clip"
+    assert export_ratings(table, tmp_path / "r.csv") == 39
+
+
 def test_without_the_extra(tmp_path: Path) -> None:
     code = "import sys\nsys.modules['fastapi'] = None\nfrom nanoemox.cli import main\nmain(['rate'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -28,12 +28,14 @@ from nanoemox.benchmarks.baselines import (
 )
 from nanoemox.benchmarks.clusters import clusters_of
 from nanoemox.benchmarks.predict import EvalSet, ProcessRank, answer_row, merge, predict, read_eval_set
-from nanoemox.benchmarks.records import Benchmark, expand, get_benchmark
+from nanoemox.benchmarks.records import BENCHMARKS, GROUPS, Benchmark, expand, get_benchmark
 from nanoemox.benchmarks.remote import WORDS_ALONE, RemoteAnswerer, RemoteOptions
 from nanoemox.benchmarks.runs import (
     BASELINES,
     METRICS,
+    PAGE,
     PREDICTIONS,
+    REPORT,
     SETTINGS,
     BenchmarkAnswers,
     Row,
@@ -53,7 +55,6 @@ from nanoemox.types import NanoEmoXError
 if TYPE_CHECKING:
     from nanoemox.inference.engine import Engine
 
-REPORT: Final = "report.md"
 SENSITIVITY: Final = "order_sensitivity"
 """Share of the clips answered in both label orders whose answers differ."""
 CACHE: Final = "answer_cache"
@@ -156,21 +157,25 @@ def evaluate_run(options: EvaluateOptions, progress: ProgressBar | None = None) 
         NanoEmoXError: An unusable option or file, before any clip is processed; another process writing the run; or
             a full disk, which keeps the answers so far.
     """
+    benchmarks = expand(options.benchmarks)
+    if not benchmarks:
+        raise NanoEmoXError(f"--benchmarks is empty: name some of {', '.join([*GROUPS, *BENCHMARKS])}")
+    if os.path.isfile(options.out):
+        raise NanoEmoXError(f"--out {options.out}: a file: give a folder")
     first = os.environ.get("RANK", "0") == "0"
     try:
         with sole_writer(options.out, wanted=first):
-            return _evaluate(options, progress)
+            return _evaluate(options, benchmarks, progress)
     except OSError as error:
         reason = f"{error.filename or options.out}: {error.strerror or error}"
         raise NanoEmoXError(f"{reason}; answers so far are kept: fix this and run again with the same --out") from error
 
 
-def _evaluate(options: EvaluateOptions, progress: ProgressBar | None) -> dict[str, Any] | None:
+def _evaluate(
+    options: EvaluateOptions, benchmarks: Sequence[Benchmark], progress: ProgressBar | None
+) -> dict[str, Any] | None:
     measures_of(options.scorer, options.wheel_tables)
-    eval_sets = [
-        read_eval_set(b, options.data_root, options.limit, trust_npz=options.trust_npz)
-        for b in expand(options.benchmarks)
-    ]
+    eval_sets = [read_eval_set(b, options.data_root, options.limit, trust_npz=options.trust_npz) for b in benchmarks]
     with open_answerer(options, eval_sets) as (model, process, wait):
         first = process.rank == 0
         if first:
@@ -215,6 +220,13 @@ def run_metrics(out: Path, model: str, eval_sets: Sequence[EvalSet], options: Ev
         }
     found = {"model": model, "scorer": options.scorer, "settings": read_json(out / SETTINGS), "benchmarks": benchmarks}
     return found | ({"cost": cached_usage(out / CACHE)} if (out / CACHE).is_dir() else {})
+
+
+def silent_benchmarks(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return the benchmarks of which the model answered no clip, each with the first clip's reason."""
+    parts = metrics["benchmarks"].items()
+    num_clips = {key: next(iter(part["rows"].values()))["n"] for key, part in parts}  # the model's row is the first
+    return {key: next(iter(p["unanswered"].values())) for key, p in parts if len(p["unanswered"]) == num_clips[key]}
 
 
 def _annotate(rows: Mapping[str, dict[str, Any]], eval_set: EvalSet, options: EvaluateOptions) -> None:
@@ -321,10 +333,11 @@ def _settings(out: Path, settings: Mapping[str, Any]) -> None:
                 if before.get(name) != settings.get(name)
             )
             raise NanoEmoXError(f"{out} holds answers of {other}: give another --out")
-    elif (out / PREDICTIONS).exists():
-        raise NanoEmoXError(f"{out} holds predictions but no {SETTINGS}: give another --out")
-    else:
-        write_json(file, settings)
+        return
+    for name in (PREDICTIONS, METRICS, REPORT, PAGE):
+        if (out / name).exists():
+            raise NanoEmoXError(f"{out} holds a {name} but no {SETTINGS}: give another --out")
+    write_json(file, settings)
 
 
 def _scored(benchmark: Benchmark, rows: RowsByClip, options: EvaluateOptions) -> dict[str, Any]:

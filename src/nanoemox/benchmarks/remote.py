@@ -46,6 +46,8 @@ EXEMPLARS: Final = 3
 """Default number of replies shown in the second of three steps."""
 FAILURES_IN_A_ROW: Final = 20
 """Consecutive failures after which the run stops; it can be resumed."""
+NEVER_CONNECTED: Final = 3
+"""The same, where no call was answered yet and the last one reached no server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class RemoteAnswerer:
         self._exemplars = {key: ExemplarIndex(a.benchmark, a.corpus) for key, a in stepwise.items()}
         single = [a for a in eval_sets if a.benchmark.id not in stepwise]
         self._shots = {a.benchmark.id: draw_examples(a.benchmark, a.corpus, options.shots) for a in single}
-        self._failures, self._lock = 0, threading.Lock()
+        self._failures, self._answered, self._lock = 0, False, threading.Lock()
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -197,11 +199,15 @@ class RemoteAnswerer:
             failure = EndpointError(f"{error}{self._remedy(error, messages)}", error.status)
             with self._lock:
                 self._failures += 1
-                if self._failures >= FAILURES_IN_A_ROW:
-                    raise NanoEmoXError(f"{self._failures} calls failed in a row, the last one: {failure}") from error
+                waits = self._answered or not _unreached(error)
+                if self._failures >= (FAILURES_IN_A_ROW if waits else NEVER_CONNECTED):
+                    raise NanoEmoXError(
+                        f"{self._failures} calls failed in a row, the last one: {failure}; "
+                        "look at the server and its address, then repeat the command with --again"
+                    ) from error
             return failure
         with self._lock:
-            self._failures = 0
+            self._failures, self._answered = 0, True
         return answer
 
     def _remedy(self, error: EndpointError, messages: Sequence[prompts.Message]) -> str:
@@ -211,6 +217,15 @@ class RemoteAnswerer:
             return ""
         media = " or no ".join(part for part in self.options.modalities if part != "text")
         return f"; if the server takes no {media}, leave them out of --modalities"
+
+
+def _unreached(error: BaseException | None) -> bool:
+    """Whether a call failed before there was a connection."""
+    while error is not None:
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError"):  # of httpx, or httpx2
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def media_parts(clip: Clip) -> list[prompts.Part]:

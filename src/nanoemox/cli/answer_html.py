@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanoemox.cli.render import show_line
-from nanoemox.types import Answer, Clip, NanoEmoXError
+from nanoemox.types import Answer, Clip, NanoEmoXError, check_output
 
 if TYPE_CHECKING:
     from nanoemox.reporting.clip_view import ClipView
@@ -24,8 +24,7 @@ class PageWriter:
     """
 
     def __init__(self, file: Path) -> None:
-        if file.suffix.lower() not in (".html", ".htm") or file.is_dir():
-            raise NanoEmoXError(f"--html {file}: give the page a name that ends in .html")
+        check_output("--html", file, ".html", ".htm")
         self._file = file
         self._views: dict[Path, ClipView] = {}
         self._answers: dict[Path, tuple[Answer, ...]] = {}

@@ -18,6 +18,7 @@ from nanoemox.cli.app import (
     print_json,
     print_text,
 )
+from nanoemox.printing import one_line
 
 LANGUAGE_MODEL = "openai:http://host:port/v1#NAME or transformers:DIR_OR_ID"
 
@@ -45,12 +46,16 @@ def evaluate(
     erg_steps: Annotated[bool, typer.Option("--erg-steps", help="Served model: empathetic reply in 3 steps.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what metrics.json holds.")] = False,
 ) -> None:
-    """Evaluate a model on benchmarks, next to baselines that never look at a clip."""
-    from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run
+    """Evaluate a model on benchmarks, next to baselines that never look at a clip.
+
+    Exit code 2 if the model answered no clip of a benchmark.
+    """
+    from nanoemox.benchmarks.evaluate import EvaluateOptions, evaluate_run, silent_benchmarks
     from nanoemox.benchmarks.remote import RemoteOptions, parse_modalities
+    from nanoemox.benchmarks.runs import PAGE
     from nanoemox.benchmarks.tables import format_report
     from nanoemox.cli.render import progress_over
-    from nanoemox.reporting.report import PAGE, write_html
+    from nanoemox.reporting.report import write_html
 
     keys = tuple(key.strip() for given in benchmarks for key in given.split(",") if key.strip())
     remote = RemoteOptions(modalities=parse_modalities(modalities), frames=frames, shots=shots, erg_steps=erg_steps)
@@ -77,6 +82,11 @@ def evaluate(
         print_json(metrics, 1)
     else:
         print_text(format_report(metrics))
+    if silent := silent_benchmarks(metrics):
+        reason = f"the first reason: {one_line(next(iter(silent.values())))}"
+        remedy = "mend this and repeat the command with --again"
+        print_text(f"nanoemox: {', '.join(silent)}: the model answered no clip; {reason}; {remedy}", err=True)
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example:  nanoemox score runs/eval --scorer legacy --wheel-tables emotion_wheel")
@@ -165,7 +175,8 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, fractions of one.")] = False,
 ) -> None:
     """Compare runs of evaluate with each other and with published numbers, on one self-contained page."""
-    from nanoemox.reporting.report import PAGE, ReportOptions, format_report_summary, write_report
+    from nanoemox.benchmarks.runs import PAGE
+    from nanoemox.reporting.report import ReportOptions, format_report_summary, write_report
 
     if out is None and figures is None and latex is None and not json:
         out = runs[0] / PAGE

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from nanoemox.benchmarks.clusters import clusters_text
+from nanoemox.benchmarks.runs import PAGE
 from nanoemox.data.files import write_text
 from nanoemox.reporting.build import Section, build
 from nanoemox.reporting.data import EvaluatedRun, read_runs
 from nanoemox.reporting.latex import latex_table
-from nanoemox.types import NanoEmoXError
+from nanoemox.types import NanoEmoXError, check_output
 
 if TYPE_CHECKING:
     from nanoemox.reporting.figures import Drawing
-
-PAGE: Final = "report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,7 @@ def write_report(options: ReportOptions) -> dict[str, Any]:
     Raises:
         NanoEmoXError: A folder that is not a finished run, an unusable option, or a missing library.
     """
+    _check_outputs(options)
     wants_figures = options.out is not None or options.figures is not None
     if wants_figures and (missing := missing_extra()) is not None:
         raise NanoEmoXError(missing)
@@ -116,11 +117,7 @@ def write_report(options: ReportOptions) -> dict[str, Any]:
         raise NanoEmoXError("--frames shows pictures of the clips: name the folder that holds them with --data-root")
     frames_from = options.data_root if options.frames else None
     found = report(read_runs(options.runs), wheel_tables=options.wheel_tables, frames_from=frames_from)
-    try:
-        files = _write(options, found)
-    except OSError as error:
-        raise NanoEmoXError(f"{error.filename}: {error.strerror or error}") from error
-    return found.to_dict() | {"files": [str(file) for file in files]}
+    return found.to_dict() | {"files": [str(file) for file in _write(options, found)]}
 
 
 def write_html(out: Path, wheel_tables: Path | None = None) -> str | None:
@@ -161,20 +158,37 @@ def format_report_summary(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"written: {file}" for file in result["files"])])
 
 
+def _check_outputs(options: ReportOptions) -> None:
+    """Raise if an output would overwrite a file of another kind."""
+    if options.out is not None:
+        check_output("--out", options.out, ".html", ".htm")
+    if options.latex is not None:
+        check_output("--latex", options.latex, ".tex")
+    if options.figures is not None and os.path.isfile(options.figures):
+        raise NanoEmoXError(f"--figures {options.figures}: a file: give a folder")
+
+
 def _write(options: ReportOptions, found: Report) -> list[Path]:
     files = []
     drawings = {} if options.out is None and options.figures is None else found.drawings()
     if options.out is not None:
-        write_text(options.out, found.to_html(drawings))
+        _put(options.out, found.to_html(drawings))
         files.append(options.out)
     if options.figures is not None:
         from nanoemox.reporting.figures import save
 
         files += [path for several in drawings.values() for one in several for path in save(one, options.figures)]
     if options.latex is not None:
-        write_text(options.latex, found.to_latex())
+        _put(options.latex, found.to_latex())
         files.append(options.latex)
     return files
+
+
+def _put(file: Path, text: str) -> None:
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise NanoEmoXError(f"{file}: {error.strerror or error}: give another file") from error
 
 
 def _framed(section: Section, data_root: Path) -> Section:

@@ -27,7 +27,7 @@ from nanoemox.printing import escaped, no_formula
 from nanoemox.scoring.metrics.agreement import fleiss_kappa, krippendorff_alpha
 from nanoemox.scoring.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_interval, mean_statistic
 from nanoemox.study.store import Rating, RatingStore
-from nanoemox.types import NanoEmoXError
+from nanoemox.types import NanoEmoXError, check_output
 
 COLUMNS: Final = ("rater", "benchmark", "clip", "run", "criterion", "score", "rated_at")
 
@@ -42,13 +42,16 @@ def export_ratings(study: Path, path: Path) -> int:
     Text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe.
 
     Raises:
-        NanoEmoXError: No such study, or a file that cannot be written.
+        NanoEmoXError: No such study, a file that is no table, or one that cannot be written.
     """
+    check_output("--export", path, ".csv")
     with closing(RatingStore(study)) as store:
         ratings = store.ratings()
     if not path.parent.is_dir():
         raise NanoEmoXError(f"{path}: there is no folder {path.parent}: make it, or give another file")
     try:
+        if path.exists() and path.samefile(study):
+            raise NanoEmoXError(f"--export {path}: is the study itself: give another name")
         with io.StringIO(newline="") as text:
             table = csv.writer(text)
             table.writerow(COLUMNS)
