@@ -71,6 +71,11 @@ def test_a_tenth_of_the_speakers_is_held_out(tmp_path: Path) -> None:
         ("file,label\na.mp4,x\n..\\b.mp4,y\n", "file '../b.mp4' must be inside"),
         ("file,label,split\na.mp4,x,later\nb.mp4,y,test\n", "labels.csv:2: split 'later' is none of train"),
         ("file,label\na.mp4,\n", "labels.csv:2: file and label must not be empty"),
+        (
+            "file,label\na.mp4,Glad\nb.mp4,sad\na.mp4,sad\n",
+            "labels.csv:4: a.mp4 has the mer label 'sad', and 'glad' on line 2: keep one of the rows",
+        ),
+        ("file,label,task\na.mp4,cross,ovmer\na.mp4,sad,ovmer\n", "labels.csv:3: a.mp4 has the ovmer label 'sad'"),
         ("clip,emotion\na.mp4,x\n", "no column file, label; its columns are clip, emotion"),
     ],
 )

@@ -28,8 +28,9 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         write_text(path, "\ud800")
     assert path.read_text() == "old"
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(IsADirectoryError, match="folder") as error:
         write_text(tmp_path / "folder", "new")
+    assert (error.value.filename, error.value.filename2) == (str(tmp_path / "folder"), None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x.txt"]
 
 

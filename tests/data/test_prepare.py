@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nanoemox.cli import app
-from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY
+from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, Corpus, read_corpora
 from nanoemox.data.manifest import Sample, read_manifest
-from nanoemox.data.prepare import prepare, summarise
+from nanoemox.data.prepare import format_summary, prepare, summarise
 from nanoemox.types import RecipeError
 
 
@@ -46,6 +46,38 @@ def test_manifests_and_summary(tmp_path: Path) -> None:
     }
     assert [s.media for s in read_manifest(out / MANIFESTS["train"])] == ["a.mp4", "b.wav", "c.jpg", "a.mp4"]
     assert summary["splits"]["test"]["samples"] == len(read_manifest(out / MANIFESTS["test"])) == 1
+
+
+def test_contradictory_labels_of_a_release_are_counted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def sample(name: str, label: str) -> Sample:
+        labels = {"label": label, "candidates": ["happy", "sad"]}
+        row = {"id": name, "corpus": "meld", "split": "train", "task": "mer", "labels": labels, "subtitle": "Hm."}
+        return Sample.model_validate(row)
+
+    rows = [sample(name, label) for name in "abcd" for label in ("happy", "happy", "sad")]
+    monkeypatch.setattr(Corpus, "read", lambda *_, **__: rows)
+    summary = prepare("meld", tmp_path, tmp_path / "out")
+    assert [s.id for s in read_manifest(tmp_path / "out/train.jsonl")] == ["a", "b", "c", "d"]
+    assert summary["repeated"] == 4
+    assert summary["contradictions"][0] == {"id": "a", "task": "mer", "kept": "happy", "left_out": "sad"}
+    text = format_summary(summary, tmp_path / "out")
+    assert "4 samples came again with another label; the first was kept: a 'happy', then 'sad'; b" in text
+    assert "; ..." in text
+    (tmp_path / "meld").mkdir()
+    assert len(read_corpora(tmp_path, ["meld"])["meld"]) == 4
+    assert "corpus meld: 4 samples come again with another label" in caplog.text
+
+
+def test_a_table_of_which_nothing_is_held_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\na.mp4,x\nb.mp4,y\n")
+    summary = prepare("table", tmp_path, tmp_path / "out")
+    assert list(summary["splits"]) == ["train"]
+    warning = "no validation samples: no file was held out; give some rows the split val"
+    assert warning in format_summary(summary, tmp_path / "out")
+    (tmp_path / "labels.csv").write_text("file,label,split\na.mp4,x,val\nb.mp4,y,train\n")
+    assert warning not in format_summary(prepare("table", tmp_path, tmp_path / "out"), tmp_path / "out")
 
 
 def test_text_only_samples(tmp_path: Path) -> None:

@@ -67,6 +67,22 @@ def test_excess_resources_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -
         start(Share(2, 2, gpus=0.5), CPU=2.0)
 
 
+def test_an_interrupted_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, ended = [], []
+
+    def init(**options: Any) -> None:
+        folders.append(Path(options["_temp_dir"]))
+        folders[0].mkdir()
+        raise KeyboardInterrupt
+
+    ray = SimpleNamespace(init=init, shutdown=lambda **_: ended.append(folders[0].exists()))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(KeyboardInterrupt), ray_at(Cluster(), Share()):
+        pass
+    assert ended == [True]  # its processes, before their folder goes
+    assert not folders[0].parent.exists()
+
+
 def test_missing_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NanoEmoXError, match=r"pip install 'nanoemox\[ray\]'"), ray_at(Cluster(), Share()):

@@ -211,5 +211,6 @@ def test_a_bad_clip_and_uris(model: str, tmp_path: Path) -> None:
     assert "1 clip(s) could not be answered" in err
     assert f"file://{folder}/bad.mp4: " in err
     assert "Traceback" not in err
+    assert "Warning" not in err
     found = {row["path"]: row["clip"] for row in csv.DictReader(table.read_text("utf-8").splitlines())}
     assert found == {f"file://{folder}/a%20b.wav": "a b.wav", f"file://{folder}/good.wav": "good.wav"}

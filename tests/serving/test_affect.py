@@ -113,6 +113,7 @@ def test_timeline(address: str, engine: Engine) -> None:
         ({"txt": "Hm."}, "txt: no such field; the fields are video, audio, image, file_id, text, history, tasks"),
         ({"text": "Hm.", "tasks": ["guess"]}, "unknown task"),
         ({"text": "Hm.", "tasks": []}, "tasks"),
+        ({"text": "Hm.", "labels": ["a"]}, 'labels: Input should be an object: give it as {"mer": ["happy", "sad"]}'),
         ({"text": "Hm.", "labels": {"erg": ["a"]}}, "erg has no labels"),
         ({"text": "Hm.", "tasks": ["mer"], "labels": {"mir": ["a"]}}, "not in tasks"),
         ({"text": "Hm.", "labels": {"mer": ["a", "A"]}}, "given twice"),
@@ -141,7 +142,9 @@ def test_invalid_forms_are_refused(address: str) -> None:
         found = post(address, content=content, headers={"content-type": kind})
         assert found.status_code == 400, (content, found.text)
     assert post(address, files={"file": ("a.wav", b"")}).status_code == 400
-    assert post(address, data={"labels": "{"}, files={"file": ("a.wav", wav())}).status_code == 400
+    found = post(address, data={"labels": "happy,sad"}, files={"file": ("a.wav", wav())})
+    assert found.status_code == 400
+    assert found.json()["error"]["message"] == 'labels: not valid JSON: give it as {"mer": ["happy", "sad"]}'
     assert httpx.post(f"{address}/v1/files", json={}).status_code == 415
 
 

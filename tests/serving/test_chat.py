@@ -191,6 +191,13 @@ def test_models(client: OpenAI) -> None:
         ({"extra_body": {"task": "guess"}}, "unknown task"),
         ({"extra_body": {"labels": ["happy"]}}, "labels belong to one closed task"),
         ({"messages": user(text("a" * 9000))}, "the model takes 1024"),
+        ({"max_tokens": 1_000_000}, "or lower max_tokens"),
+        (
+            {"messages": user({"type": "file", "file": {}})},
+            "messages.0.content.0: no such type; the types are 'text', 'input_text'",
+        ),
+        ({"messages": user(text("Hm."), {"image_url": "x"})}, "messages.0.content.1: needs a type"),
+        ({"messages": user({"type": "text"})}, "messages.0.content.0.text.text: Field required"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -43,6 +43,13 @@ def test_health_and_metrics(address: str) -> None:
     assert httpx.get(f"{address}/v1/affect").status_code == 405
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/models"])
+def test_head_is_answered_without_a_body(address: str, path: str) -> None:
+    found = httpx.head(f"{address}{path}")
+    assert (found.status_code, found.content) == (200, b"")
+    assert "head" not in httpx.get(f"{address}/openapi.json").json()["paths"][path]
+
+
 def test_foreign_hosts_and_origins_are_refused(address: str) -> None:
     assert httpx.get(f"{address}/healthz", headers={"host": "evil.example"}).status_code == 421
     assert httpx.get(f"{address}/healthz", headers={"host": "localhost:1"}).status_code == 200

@@ -56,8 +56,10 @@ def write_text(path: Path, text: str) -> None:
     try:
         partial.write_text(text, "utf-8")
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(partial):  # the user knows only the target
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -13,16 +13,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, reader, unique
+from nanoemox.data.corpora import MANIFESTS, READERS, SUMMARY, contradictions, reader, unique
 from nanoemox.data.corpora.releases import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from nanoemox.data.files import files_below
-from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, write_manifest
+from nanoemox.data.manifest import ClosedLabels, OpenLabels, Sample, target_text, write_manifest
 from nanoemox.faces.vectors import SUFFIXES
 from nanoemox.tasks import TASKS
 from nanoemox.types import RecipeError
 
 MOST_WORDS: Final = 20
 """Emotion words of the open vocabulary that a summary lists."""
+_SHOWN: Final = 3
+"""Samples with contradictory labels that the summary's text names."""
 
 
 def prepare(
@@ -47,7 +49,8 @@ def prepare(
     record = reader(corpus)
     read = list(record.read(root, trust_npz=trust_npz))
     samples = unique(read)
-    repeated = len(read) - len(samples)
+    disputed = contradictions(read)
+    repeated = len(read) - len(samples) - len(disputed)
     if face_vectors is not None:
         samples = _with_face_vectors(samples, root, face_vectors)
     if not samples:
@@ -57,6 +60,10 @@ def prepare(
         "licence": record.licence,
         "root": os.path.abspath(root),
         "repeated": repeated,
+        "contradictions": [
+            {"id": first.id, "task": first.task, "kept": target_text(first), "left_out": target_text(other)}
+            for first, other in disputed
+        ],
         "splits": {},
     }
     for split, file in MANIFESTS.items():
@@ -145,6 +152,14 @@ def format_summary(summary: Mapping[str, Any], out: Path) -> str:
             lines.append(f"  files: {part['files_missing']} of {part['files']} are not in {summary['root']}")
     if summary["repeated"]:
         lines.append(f"\n{summary['repeated']} samples came twice; the first was kept")
+    if disputed := summary["contradictions"]:
+        some = [f"{d['id']} {d['kept'][:40]!r}, then {d['left_out'][:40]!r}" for d in disputed[:_SHOWN]]
+        lines.append(
+            f"\n{len(disputed)} samples came again with another label; the first was kept: {'; '.join(some)}"
+            + ("; ..." if len(disputed) > _SHOWN else "")
+        )
+    if summary["corpus"] == "table" and "train" in summary["splits"] and "validation" not in summary["splits"]:
+        lines.append("\nno validation samples: no file was held out; give some rows the split val")
     return "\n".join([*lines, f"\nwritten: {out}"])
 
 

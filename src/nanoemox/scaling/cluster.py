@@ -121,16 +121,16 @@ def _started_here(ray: Any, cluster: Cluster) -> Iterator[None]:
     outer = Path(tempfile.mkdtemp(prefix="nanoemox-ray-", dir="/tmp"))
     try:
         with _environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}):
-            found = ray.init(
-                address="local",
-                num_cpus=cluster.cpus or os.cpu_count(),
-                num_gpus=cluster.gpus,
-                object_store_memory=cluster.store_mb * 2**20,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(outer / "r"),
-            )
-            try:
+            try:  # also around the start: an interrupted one leaves processes that write to the folder
+                found = ray.init(
+                    address="local",
+                    num_cpus=cluster.cpus or os.cpu_count(),
+                    num_gpus=cluster.gpus,
+                    object_store_memory=cluster.store_mb * 2**20,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(outer / "r"),
+                )
                 at = found.address_info["node_ip_address"]
                 if at not in ("127.0.0.1", "::1"):
                     raise NanoEmoXError(f"Ray listens at {at}: it was imported before; use a process of its own")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -52,16 +53,20 @@ def spread(ray: Any, sources: Sequence[str], opener: Callable[[], Work], share: 
     context.max_errored_blocks = -1  # losses are reported below
     # Results come back by the block, so a block is what an actor takes at once, as long as there are not too many.
     blocks = min(MAX_BLOCKS, -(-len(sources) // CLIPS_AT_ONCE))
-    dataset = data.from_items([{"source": s} for s in sources], override_num_blocks=blocks).map_batches(
-        Answering,
-        fn_constructor_args=(opener,),
-        batch_size=CLIPS_AT_ONCE,
-        compute=data.ActorPoolStrategy(min_size=share.least, max_size=share.most),
-        num_cpus=share.cpus,
-        num_gpus=share.gpus,
-        max_restarts=TRIES * len(sources),
-        max_task_retries=TRIES,
-    )
+    with warnings.catch_warnings():
+        # Ray has no other way yet to limit restarts, and its default is none: a clip that kills its process would never
+        # be given up.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
+        dataset = data.from_items([{"source": s} for s in sources], override_num_blocks=blocks).map_batches(
+            Answering,
+            fn_constructor_args=(opener,),
+            batch_size=CLIPS_AT_ONCE,
+            compute=data.ActorPoolStrategy(min_size=share.least, max_size=share.most),
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            max_restarts=TRIES * len(sources),
+            max_task_retries=TRIES,
+        )
     lost = dict.fromkeys(sources)
     try:
         for row in dataset.iter_rows():

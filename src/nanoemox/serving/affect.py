@@ -63,6 +63,13 @@ class AffectRequest(StrictModel):
 
 
 _USAGE = "send JSON with text, video, audio, image or file_id, or a form with a file (curl -F file=@talk.mp4)"
+_FORMS = {
+    "tasks": '["mer", "erg"]',
+    "labels": '{"mer": ["happy", "sad"]}',
+    "history": '[{"role": "friend", "text": "Well?"}]',
+    "timeline": '{"every_s": 3, "window_s": 10}',
+}
+"""An example of each field that is a list or an object; a form holds it as JSON."""
 _FILE = {"type": "string", "format": "binary"}
 _FILE_FORM = {
     "type": "object",
@@ -192,7 +199,10 @@ async def _read(request: Request) -> tuple[AffectRequest, list[Medium]]:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
             raise ApiError(400, f"body: not valid JSON: {_USAGE}", code="invalid_value") from None
-        raise invalid_field(first, AffectRequest.model_fields) from None
+        wrong = invalid_field(first, AffectRequest.model_fields)
+        if example := _FORMS.get(str((first["loc"] or [""])[0])):
+            raise ApiError(400, f"{wrong}: give it as {example}", param=wrong.param, code=wrong.code) from None
+        raise wrong from None
 
 
 def _fields(form: FormData) -> dict[str, Any]:
@@ -204,11 +214,12 @@ def _fields(form: FormData) -> dict[str, Any]:
         out[key] = value
         if key == "tasks" and not value.lstrip().startswith("["):
             out[key] = [part.strip() for part in value.split(",")]
-        elif key in ("tasks", "labels", "history", "timeline"):
+        elif key in _FORMS:
             try:
                 out[key] = json.loads(value)
             except (ValueError, RecursionError):
-                raise ApiError(400, f"{key}: not valid JSON", param=key, code="invalid_value") from None
+                message = f"{key}: not valid JSON: give it as {_FORMS[key]}"
+                raise ApiError(400, message, param=key, code="invalid_value") from None
     return out
 
 

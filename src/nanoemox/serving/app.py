@@ -44,11 +44,13 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str | None = No
     for module in (decisions, chat, affect, live):
         app.include_router(module.routes)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Liveness probe."""
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def readyz() -> Response:
         """Readiness probe."""
@@ -56,6 +58,7 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str | None = No
             return error_response(ApiError(503, "the model's thread has ended: restart the server", retry_after_s=5))
         return PlainTextResponse("ready\n")
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics")
     async def metrics() -> Response:
         """Prometheus metrics."""

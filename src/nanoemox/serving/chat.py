@@ -27,6 +27,7 @@ from nanoemox.tasks import TASKS
 from nanoemox.tasks.erg import ERG
 from nanoemox.tasks.mer import MER
 from nanoemox.tasks.msa import MSA
+from nanoemox.types import NanoEmoXError
 
 routes = APIRouter()
 _TAG = re.compile("|".join(re.escape(tag) for tag in sorted({t.identifier for t in TASKS.values()}, key=len)))
@@ -89,6 +90,7 @@ def read_task(words: str | None) -> TaskRequest:
     return TaskRequest(task, labels if TASKS[task].closed and len(labels) > 1 else None, before or None)
 
 
+@routes.head("/v1/models", include_in_schema=False)
 @routes.get("/v1/models")
 async def models(request: Request) -> Response:
     """List the models."""
@@ -120,9 +122,7 @@ async def complete(request: Request, body: ChatIn) -> Response:
         return await _stream(service, body, source, plan, stops, head)
 
     async def work() -> Completion:
-        clip = await service.clip(source)
-        found: Completion = await service.batcher.run(CompletionWork(service.engine, plan), Draft(clip, stops))
-        return found
+        return await _write(service, plan, Draft(await service.clip(source), stops))
 
     written = await service.while_connected(request, work())
     message = {"role": "assistant", "content": written.text, "refusal": None}
@@ -162,6 +162,15 @@ def _plan(body: ChatIn, asked: TaskRequest) -> Plan:
     task = body.task or asked.task
     labels = body.labels or (asked.labels if task == asked.task else None)
     return make_plan((task,), labels, AnswerOptions(body.think, generation=generation))
+
+
+async def _write(service: Service, plan: Plan, draft: Draft) -> Completion:
+    """Write the text of one client; an error about its length names the field of a chat."""
+    try:
+        found: Completion = await service.batcher.run(CompletionWork(service.engine, plan), draft)
+    except NanoEmoXError as error:
+        raise NanoEmoXError(str(error).replace("max_new_tokens", "max_tokens")) from error
+    return found
 
 
 def _usage(written: Completion) -> dict[str, int]:
@@ -220,7 +229,7 @@ class _CompletionStream:
             async with self._service.admitted():
                 clip = await self._service.clip(source)
                 self._draft = Draft(clip, stops, lambda piece: loop.call_soon_threadsafe(put, piece))
-                put(await self._service.batcher.run(CompletionWork(self._service.engine, self._plan), self._draft))
+                put(await _write(self._service, self._plan, self._draft))
         except Exception as error:  # the reader raises it
             put(error)
 

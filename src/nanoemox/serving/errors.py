@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from starlette.responses import Response
 from nanoemox.types import NanoEmoXError
 
 _log = logging.getLogger("nanoemox.serving")
+_MEMBER: Final = re.compile(r"str|Message|Call|list\[.*")
+"""Members of a union, which pydantic puts between the fields of a location."""
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -84,12 +87,18 @@ def invalid_field(first: Mapping[str, Any], fields: Iterable[str] = ()) -> ApiEr
     """Return the error of an invalid field.
 
     Args:
-        first: The first error of pydantic.
+        first: An error of pydantic.
         fields: Known fields, listed if the field is unknown.
     """
-    where = ".".join(str(part)[:100] for part in first["loc"])
-    # Pydantic's messages name types and bounds; only that of invalid JSON quotes the input.
-    reason = {"json_invalid": "not valid JSON", "extra_forbidden": "no such field"}.get(first["type"], first["msg"])
+    where = ".".join(str(part)[:100] for part in first["loc"] if not _MEMBER.fullmatch(str(part)))
+    # Pydantic's messages name types and bounds; only these quote the input, or the names of our classes.
+    reasons = {
+        "json_invalid": "not valid JSON",
+        "extra_forbidden": "no such field",
+        "union_tag_invalid": f"no such type; the types are {first.get('ctx', {}).get('expected_tags')}",
+        "union_tag_not_found": "needs a type",
+    }
+    reason = reasons.get(first["type"], first["msg"])
     known = f"; the fields are {', '.join(fields)}" if fields and first["type"] == "extra_forbidden" else ""
     return ApiError(400, f"{where or 'body'}: {reason}{known}", param=where or None, code="invalid_value")
 
@@ -99,8 +108,9 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return error_response(invalid_field(first | {"loc": first["loc"][1:]}))
+        # Every member of a union reports an error; the one that fits best gets furthest.
+        deepest = max(error.errors(), key=lambda found: len(found["loc"]))
+        return error_response(invalid_field(deepest | {"loc": deepest["loc"][1:]}))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -80,14 +80,23 @@ def unique(samples: Iterable[Sample]) -> list[Sample]:
     return list(kept.values())
 
 
+def contradictions(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Return what :func:`unique` leaves out although the answer differs: the sample it keeps, and the other."""
+    kept = {(s.id, s.task): s for s in unique(samples)}
+    pairs = ((kept[s.id, s.task], s) for s in samples)
+    return [(first, other) for first, other in pairs if first.labels != other.labels]
+
+
 def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
     corpus = READERS[name]
     folder = corpus.place(data_root, name)
     try:
-        samples = unique(corpus.read(data_root / folder, trust_npz=trust_npz))
+        read = corpus.read(data_root / folder, trust_npz=trust_npz)
     except RecipeError as error:
         raise RecipeError(f"corpus {name}: {error}; is --data-root right?") from error
-    return _placed(samples, corpus, data_root, folder)
+    if disputed := len(contradictions(read)):
+        logger.warning("corpus %s: %d samples come again with another label: the first is used", name, disputed)
+    return _placed(unique(read), corpus, data_root, folder)
 
 
 def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:

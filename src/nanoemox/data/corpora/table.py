@@ -1,19 +1,20 @@
 """Your own clips: a folder and a table ``file,label[,subtitle,split,speaker,task,language,face_vectors]``.
 
 The table is ``labels.csv`` (or the only CSV or TSV file of the folder). The candidates of a closed task are its labels
-in the table. Without a column ``split``, every tenth speaker (or file, without speakers) is held out for validation.
+in the table. Without a column ``split``, about a tenth of the speakers (or files, without speakers), drawn by a hash of
+the name, is held out for validation.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from nanoemox.data.corpora.common import Source
 from nanoemox.data.corpora.releases import missing, open_labels, read_table
-from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels
+from nanoemox.data.manifest import OpenLabels, ReplyLabels, Sample, Split, TextLabels, target_text
 from nanoemox.tasks import LABEL_SETS, MER, MSA, TASKS, format_label
 from nanoemox.types import RecipeError
 
@@ -22,7 +23,7 @@ _SPLITS: Final[Mapping[str, Split]] = {
     "dev": "validation", "test": "test",
 }  # fmt: skip
 HELD_OUT: Final = 10
-"""One in this many is held out if the table has no split."""
+"""About one in this many is held out if the table has no split."""
 
 
 def read(root: Path) -> list[Sample]:
@@ -41,7 +42,21 @@ def read(root: Path) -> list[Sample]:
     for sample in samples:
         files.setdefault(sample.id, set()).add(sample.media)
     # a.wav and a.png are two clips.
-    return [s.model_copy(update={"id": s.media}) if len(files[s.id]) > 1 else s for s in samples]
+    samples = [s.model_copy(update={"id": s.media}) if len(files[s.id]) > 1 else s for s in samples]
+    _check_answers(path, samples)
+    return samples
+
+
+def _check_answers(path: Path, samples: Sequence[Sample]) -> None:
+    """Refuse two answers to one task about one file."""
+    first: dict[tuple[str, str], tuple[int, Sample]] = {}
+    for number, sample in enumerate(samples, 2):
+        line, other = first.setdefault((sample.id, sample.task), (number, sample))
+        if sample.labels != other.labels:
+            raise RecipeError(
+                f"{path}:{number}: {sample.media} has the {sample.task} label {target_text(sample)[:80]!r}, and "
+                f"{target_text(other)[:80]!r} on line {line}: keep one of the rows"
+            )
 
 
 def _table(root: Path) -> Path:
