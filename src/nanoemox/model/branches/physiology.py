@@ -85,6 +85,7 @@ class PhysiologyBranch(Branch):
     raw = "physiology_values"
     features = ("physiology_vectors",)
     cached_by = ("num_windows", "window_s")
+    cached_as = f"{NAME} 2"  # the number changes with the features of a recording
 
     def build_encoder(self, config: Any) -> PhysiologyEncoder:
         """Build the scaling."""
