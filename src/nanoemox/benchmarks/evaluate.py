@@ -226,7 +226,8 @@ def silent_benchmarks(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return the benchmarks of which the model answered no clip, each with the first clip's reason."""
     parts = metrics["benchmarks"].items()
     num_clips = {key: next(iter(part["rows"].values()))["n"] for key, part in parts}  # the model's row is the first
-    return {key: next(iter(p["unanswered"].values())) for key, p in parts if len(p["unanswered"]) == num_clips[key]}
+    silent = {key: p["unanswered"] for key, p in parts if p["unanswered"] and len(p["unanswered"]) == num_clips[key]}
+    return {key: next(iter(reasons.values())) for key, reasons in silent.items()}
 
 
 def _annotate(rows: Mapping[str, dict[str, Any]], eval_set: EvalSet, options: EvaluateOptions) -> None:
