@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    FakeTensorDeviceMismatchError,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nanoemox.inference import decoding
 from nanoemox.inference.decoding import Decoder, GenerationOptions, prefill
@@ -75,18 +71,18 @@ def test_a_step_neither_waits_for_the_device_nor_leaves_it(options: tuple[float,
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
+    ("wrong", "says"),
     [
-        (lambda out: bool(out.logits.sum() > 0), DataDependentOutputException),
-        (lambda out: out.logits + torch.zeros(1), FakeTensorDeviceMismatchError),
+        (lambda out: bool(out.logits.sum() > 0), "_local_scalar_dense"),
+        (lambda out: out.logits + torch.zeros(1), "devices"),
     ],
     ids=["a wait", "another device"],
 )
-def test_the_fake_tensors_notice(wrong: Callable[[Any], Any], error: type[Exception]) -> None:
+def test_the_fake_tensors_notice(wrong: Callable[[Any], Any], says: str) -> None:
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         model = model_without_values()
         model.register_forward_hook(lambda module, inputs, out: wrong(out))
-        with pytest.raises(error):
+        with pytest.raises(Exception, match=says):
             steps_on_fake_tensors(model, (0.0, 1.0, 0))
 
 
