@@ -20,9 +20,9 @@ from torch.profiler import ProfilerActivity, profile
 from measure import engine, interleaved, load_plain, machine, memory_read, options, report, write_answers
 from nanoemox.inference.decoding import prefill
 from nanoemox.inference.engine import Engine
-from nanoemox.model.branches import BRANCHES
 from nanoemox.model.modeling import NanoEmoXForConditionalGeneration
 from nanoemox.model.processing import Ask, NanoEmoXProcessor
+from nanoemox.training.freeze import lighten
 from nanoemox.types import Clip
 
 CLIP = Clip("bench", subtitle="I finally got the job, and I do not know whom to tell first.")
@@ -46,12 +46,6 @@ def theirs(plain: NanoEmoXForConditionalGeneration, processor: NanoEmoXProcessor
     )  # fmt: skip
 
 
-def drop_encoders(model: NanoEmoXForConditionalGeneration) -> None:
-    """Free the encoders, which no step of decoding runs: at full size both models then fit into 20 GB in float32."""
-    for branch in BRANCHES:
-        setattr(model, f"{branch}_encoder", None)
-
-
 def attention_kernels(action: Callable[[], Any]) -> list[str]:
     """Return the names of the attention operators of an action."""
     with profile(activities=[ProfilerActivity.CPU]) as seen:
@@ -65,9 +59,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3, help="answers written in step, besides one")
     args = parser.parse_args()
     loaded = engine(args)
-    drop_encoders(loaded.model)
+    # No step of decoding runs an encoder; without them both models fit into 20 GB at full size in float32.
+    lighten(loaded.model, None)
     plain = load_plain(args, loaded)
-    drop_encoders(plain)
+    lighten(plain, None)
     writers = {"ours": partial(ours, loaded), "generate": partial(theirs, plain, loaded.processor)}
     size = sum(p.numel() * p.element_size() for p in plain.language_model.parameters())
     read, read_bytes = memory_read(size, loaded.model.device)

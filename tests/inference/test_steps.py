@@ -52,8 +52,8 @@ def steps_on_fake_tensors(model: Any, options: tuple[float, float, int], steps: 
     cache: Any = SimpleNamespace(layers=[SimpleNamespace(keys=states, values=states)] * layers)
     keep = torch.ones(2, 5, dtype=torch.bool, device=device)
     step = FixedStep(model, cache, keep, keep.sum(dim=1), steps)
-    choose = Sampler(*options, seed=0, device=torch.device("cpu"))  # random numbers have no meta device
-    choose._random = None
+    choose = Sampler(*options, seed=0, device=torch.device("cpu"))
+    choose._random = None  # tensors without values take no generator
     written = TokenBuffer(2, steps + 1, [3, 4], device)
     logits = torch.zeros(2, model.config.text_config.vocab_size, device=device)
     for _ in range(steps):

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from nanoemox import cli
-from nanoemox.inference.checkpoints import _tell_of_small, find_checkpoint
+from nanoemox.inference.checkpoints import find_checkpoint, tell_of_small
 from nanoemox.inference.engine import Engine
 from nanoemox.types import CheckpointError
 from nanoemox.weights import fetch, home, parts, place, pull
@@ -252,7 +252,7 @@ def test_mini_prints_one_line_naming_the_pull_command(
     shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("nanoemox.inference.checkpoints.shipped_model", lambda name: Path())
-    _tell_of_small.cache_clear()
+    tell_of_small.cache_clear()
     for _ in range(2):
         assert find_checkpoint(None)[1] == "mini"
     assert caplog.messages == ["using mini; a better model is one command away: nanoemox pull small"]

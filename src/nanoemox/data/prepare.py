@@ -49,7 +49,7 @@ def prepare(
     record = reader(corpus)
     read = list(record.read(root, trust_npz=trust_npz))
     samples = unique(read)
-    disputed = contradictions(read)
+    disputed = contradictions(read, samples)
     repeated = len(read) - len(samples) - len(disputed)
     if face_vectors is not None:
         samples = _with_face_vectors(samples, root, face_vectors)

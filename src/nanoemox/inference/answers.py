@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 
@@ -137,7 +137,7 @@ def _answer_batch(
     batch: Sequence[tuple[int, Future[ReadClip]]],
     on_error: OnError | None,
 ) -> list[Answer]:
-    """Answer about a batch; if that fails, about one clip after another, so that a bad one does not fail the others."""
+    """Answer about the clips of a batch that can be read; a bad one does not fail the others."""
     clips: list[tuple[int, ReadClip]] = []
     for i, future in batch:
         try:
@@ -146,18 +146,32 @@ def _answer_batch(
             if on_error is None:
                 raise
             on_error(i, error)
-    try:
+    if on_error is None:
         return answer([clip for _, clip in clips]) if clips else []
-    except NanoEmoXError:
-        if on_error is None:
-            raise
     answers = []
-    for i, clip in clips:
-        try:
-            answers += answer([clip])
-        except NanoEmoXError as error:
-            on_error(i, error)
+    for (i, _), result in zip(clips, run_each(answer, [clip for _, clip in clips]), strict=True):
+        if isinstance(result, NanoEmoXError):
+            on_error(i, result)
+        else:
+            answers.append(result)
     return answers
+
+
+def run_each(run: Callable[[list[Any]], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
+    """Run items as one batch, or one by one if the batch fails, so that a bad item fails alone.
+
+    Returns:
+        For each item its result, or a NanoEmoXError.
+    """
+    if not items:
+        return []
+    try:
+        with memory_as_error():
+            return list(run(list(items)))
+    except NanoEmoXError as error:
+        if len(items) == 1:
+            return [error]
+    return [result for item in items for result in run_each(run, [item])]
 
 
 def written_pieces(batch: ClipBatch, reserve: int) -> Iterator[str]:

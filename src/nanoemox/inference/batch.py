@@ -182,7 +182,7 @@ class ClipBatch:
             Choice(processor.question_ids(a), [processor.answer_ids(processor.answer_text(a, t)) for t in candidates])
             for a, candidates in zip(asks, texts, strict=True)
         ]
-        scores = [s.cpu().double() for s in score(self.model, self.prefix, choices)]
+        scores = [s.double() for s in score(self.model, self.prefix, choices)]
         corrections = [self.processor.calibration.tasks.get(a.task) for a in asks]
         calibrated = calibrate(self.model, self.processor, corrections, choices, scores, score)
         rows = [

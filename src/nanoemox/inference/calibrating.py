@@ -52,8 +52,7 @@ def calibrate(
         padded = {k: v.to(model.device) for k, v in processor.pad(nothing, "right").items()}
         prefix = prefill(model, padded["input_ids"], padded["attention_mask"])
         found = score(model, prefix, [choices[i] for i in new])
-        shares = [p.cpu().double().log_softmax(dim=1).mean(dim=0) for p in found]
-        known = known | {keys[i]: share for i, share in zip(new, shares, strict=True)}
+        known = known | {keys[i]: p.double().log_softmax(dim=1).mean(dim=0) for i, p in zip(new, found, strict=True)}
         if len(known) <= PRIORS_KEPT:
             _PRIORS[model] = _Priors(_state_of(model), nothing, known)
     priors = {i: known[keys[i]] for i in weighed}

@@ -79,7 +79,7 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
     if path_or_id in PULLABLE and not Path(wanted).is_dir():
         raise CheckpointError(f"{wanted} is not on this machine yet: run nanoemox pull {wanted}")
     if path_or_id is None and shipped_model(SMALL) is not None:
-        _tell_of_small()
+        tell_of_small()
     if path_or_id is None or (path_or_id == EMBEDDED and not Path(EMBEDDED).is_dir()):
         embedded = shipped_model(EMBEDDED)
         if embedded is None:
@@ -104,7 +104,7 @@ def find_checkpoint(path_or_id: str | Path | None) -> tuple[str, str, bool]:
 
 
 @functools.cache
-def _tell_of_small() -> None:
+def tell_of_small() -> None:
     """Log once that there is a better model."""
     _log.warning("using %s; a better model is one command away: nanoemox pull %s", EMBEDDED, SMALL)
 

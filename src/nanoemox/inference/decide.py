@@ -196,7 +196,7 @@ def _answers(
     choices: Sequence[Choice],
 ) -> list[tuple[Decision, ...]]:
     """Score the same questions for B clips: one tuple of decisions for each clip."""
-    scores = [s.cpu().double() for s in score_in_pieces(model, prefix, choices)]
+    scores = [s.double() for s in score_in_pieces(model, prefix, choices)]
     corrections = [processor.calibration.forms.get(q.form) for q in questions]
     corrected = calibrate(model, processor, corrections, choices, scores, score_in_pieces)
     columns = []

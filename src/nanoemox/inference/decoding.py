@@ -170,7 +170,7 @@ def score(model: Any, prefix: Prefix, choices: Sequence[Choice]) -> list[Tensor]
     the candidates does not matter.
 
     Returns:
-        One float32[B, candidates] per question: the sum over the candidate's tokens, terminator included.
+        One float32[B, candidates] per question, on the CPU: the sum over the candidate's tokens, terminator included.
     """
     tree = TokenTree()
     # The last token of a sequence is predicted but predicts nothing, so it needs no node.
@@ -187,7 +187,7 @@ def score(model: Any, prefix: Prefix, choices: Sequence[Choice]) -> list[Tensor]
     steps = [(row[node], token, i) for i, path in enumerate(candidates) for node, token in path]
     at, tokens, of = torch.tensor(steps, device=logits.device).unbind(dim=1)
     sums = logits.new_zeros(len(logits), len(candidates)).index_add_(1, of, logits[:, at, tokens])
-    return list(sums.split([len(c.candidates) for c in choices], dim=1))
+    return list(sums.cpu().split([len(c.candidates) for c in choices], dim=1))
 
 
 def _forward_tree(model: Any, prefix: Prefix, tree: TokenTree, sources: Sequence[int]) -> Tensor:

@@ -223,9 +223,7 @@ class Engine:
             NanoEmoXError: A question that cannot be asked; the message says which and why.
         """
         checked = check_questions(questions)
-        begin = time.perf_counter()
-        read = self._read(clip, text, history)
-        load_s = time.perf_counter() - begin
+        read, load_s = self._timed_read(clip, text, history)
         with memory_as_error():
             decisions = decide_clips(self.model, self.processor, [read], [checked], self.name)[0]
         timing = {"load": round(load_s, 4)} | decisions.timing_s

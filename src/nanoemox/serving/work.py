@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from nanoemox.inference.answers import memory_as_error
+from nanoemox.inference.answers import run_each
 from nanoemox.inference.batch import ClipBatch, Plan
 from nanoemox.inference.decide import Decisions, decide_clips
 from nanoemox.inference.engine import Engine
 from nanoemox.inference.options import AnswerOptions
 from nanoemox.inference.questions import Question
 from nanoemox.types import Answer, Clip, NanoEmoXError, Reading
-
-
-def run_each(run: Callable[[list[Any]], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
-    """Run items as one batch, or one by one if the batch fails, so that a bad item fails alone."""
-    try:
-        with memory_as_error():
-            return list(run(list(items)))
-    except NanoEmoXError as error:
-        if len(items) == 1:
-            return [error]
-    return [result for item in items for result in run_each(run, [item])]
 
 
 @dataclass(frozen=True)

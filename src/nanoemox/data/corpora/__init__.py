@@ -80,11 +80,11 @@ def unique(samples: Iterable[Sample]) -> list[Sample]:
     return list(kept.values())
 
 
-def contradictions(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
-    """Return what :func:`unique` leaves out although the answer differs: the sample it keeps, and the other."""
-    kept = {(s.id, s.task): s for s in unique(samples)}
-    pairs = ((kept[s.id, s.task], s) for s in samples)
-    return [(first, other) for first, other in pairs if first.labels != other.labels]
+def contradictions(samples: Sequence[Sample], kept: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Return what :func:`unique` left out although the answer differs: the sample it ``kept``, and the other."""
+    first = {(s.id, s.task): s for s in kept}
+    pairs = ((first[s.id, s.task], s) for s in samples)
+    return [(one, other) for one, other in pairs if one.labels != other.labels]
 
 
 def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
@@ -94,9 +94,10 @@ def _read(name: str, data_root: Path, *, trust_npz: bool) -> list[Sample]:
         read = corpus.read(data_root / folder, trust_npz=trust_npz)
     except RecipeError as error:
         raise RecipeError(f"corpus {name}: {error}; is --data-root right?") from error
-    if disputed := len(contradictions(read)):
+    samples = unique(read)
+    if disputed := len(contradictions(read, samples)):
         logger.warning("corpus %s: %d samples come again with another label: the first is used", name, disputed)
-    return _placed(unique(read), corpus, data_root, folder)
+    return _placed(samples, corpus, data_root, folder)
 
 
 def _prepared(name: str, summary: Path, data_root: Path) -> list[Sample]:
